@@ -1,0 +1,47 @@
+# `make` lists the targets. Everything runs in .venv, which is made from requirements.lock on first use.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY) ## train, export, check and register the preset iris
+	@$(BIN)/hallmark train iris
+
+test: $(READY) ## run every test (FAST=1 leaves out those over ten seconds)
+	@$(BIN)/python -m pytest $(if $(FAST),-m "not slow")
+
+lint: $(READY) ## ruff, mypy --strict on tasks.ml, import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: $(READY) ## time Hallmark against a straightforward script
+	@$(BIN)/python -m tests.bench.bench_iris
+
+ui: $(READY) ## open the MLflow UI on the project's runs
+	@$(BIN)/hallmark ui
+
+lock: ## resolve pyproject.toml into requirements.lock
+	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet "uv>=0.9"
+	@.venv-lock/bin/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --upgrade --quiet \
+		--custom-compile-command "make lock" --no-emit-index-url --no-emit-find-links --output-file requirements.lock
+	@rm -rf .venv-lock
+
+clean: ## remove .venv and every cache; runs, models and datasets stay
+	@rm -rf .venv .venv-lock .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	@find flows tasks tests -name __pycache__ -prune -exec rm -rf {} +
+
+# A changed lock file builds .venv anew, so that nothing of the old one lingers.
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Hallmark needs Python 3.11, 3.12 or 3.13; none is on the PATH: install one or say make PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: help run test lint bench ui lock clean

@@ -1,0 +1,61 @@
+"""The pipeline: from an experiment to a registered model whose file is proven."""
+
+import prefect.runtime
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows import presets
+from tasks import tracking
+from tasks.evaluate import evaluate
+from tasks.export import export
+from tasks.fit import fit
+from tasks.ml.config import Experiment
+from tasks.ml.digests import SHOWN
+from tasks.ml.records import Outcome
+from tasks.prepare import prepare
+from tasks.register import register
+from tasks.verify import verify
+
+
+def _run_name() -> str:
+    return presets.run_name(prefect.runtime.flow_run.parameters["experiment"])
+
+
+@flow(name="train", flow_run_name=_run_name)
+def train(experiment: Experiment) -> Outcome:
+    """Train a classifier, track it in MLflow, export it to ONNX, prove the file and register it.
+
+    Args:
+        experiment: data, model, training and export.
+    """
+    dataset = prepare(experiment)
+    tags = {
+        "hallmark.preset_kind": presets.kind_of(experiment),
+        "hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id),
+    }
+    with tracking.open_run(experiment, dataset, presets.run_name(experiment), tags) as run:
+        fitted = fit(experiment, dataset, run)
+        evaluation = evaluate(experiment, dataset, fitted, run)
+        artifact = export(experiment, dataset, fitted)
+        proof = verify(experiment, dataset, fitted, artifact)
+        version = register(experiment, dataset, artifact, proof, run)
+    outcome = Outcome(dataset, run, fitted, evaluation, artifact, proof, version)
+    create_markdown_artifact(summary(experiment, outcome), key="summary", description="What this run produced")
+    return outcome
+
+
+def summary(experiment: Experiment, outcome: Outcome) -> str:
+    """The outcome as a markdown table, for the Prefect UI."""
+    metrics, version = outcome.evaluation.metrics, outcome.model_version
+    rows = {
+        "test accuracy": f"{metrics['test/accuracy']:.4f}",
+        "test loss": f"{metrics['test/loss']:.4f}",
+        "parity": f"passed on {outcome.proof.rows} rows, largest difference {outcome.proof.max_abs_diff:.1e}",
+        "file": f"`{outcome.artifact.path}`",
+        "sha256": f"`{outcome.artifact.sha256}`",
+        "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
+        "MLflow run": f"[{outcome.run.name}]({outcome.run.url})",
+        "experiment": f"`{experiment.digest[:SHOWN]}` on dataset `{outcome.dataset.digest[:SHOWN]}`",
+    }
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join([f"# {outcome.run.name}", "", "| | |", "|---|---|", *lines])

@@ -1,0 +1,17 @@
+"""Step 3: look at the test split, once."""
+
+from prefect import task
+
+from tasks import progress, tracking
+from tasks.ml import evaluation
+from tasks.ml.config import Experiment
+from tasks.ml.records import Dataset, Evaluation, Fit, Run
+
+
+@task(task_run_name="evaluate {experiment.name}")
+def evaluate(experiment: Experiment, dataset: Dataset, fit: Fit, run: Run) -> Evaluation:
+    """Score and draw; see `tasks.ml.evaluation.evaluate`."""
+    result = evaluation.evaluate(dataset, fit, experiment.model, fit.weights.parent)
+    tracking.log_evaluation(run, result, fit.epochs)
+    progress.say("evaluate", f"test accuracy {result.metrics['test/accuracy']:.3f}")
+    return result

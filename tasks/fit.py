@@ -1,0 +1,26 @@
+"""Step 2: train."""
+
+from prefect import task
+
+from tasks import progress, tracking
+from tasks.ml import training
+from tasks.ml.config import Experiment
+from tasks.ml.digests import digest_of
+from tasks.ml.records import Dataset, Fit, Run
+from tasks.settings import Settings
+
+
+@task(task_run_name="fit {experiment.name}")
+def fit(experiment: Experiment, dataset: Dataset, run: Run) -> Fit:
+    """Train, logging every epoch as it ends; see `tasks.ml.training.fit`."""
+    folder = Settings().home / "fits" / digest_of([experiment.digest, dataset.digest, training.VERSION])
+    with progress.epochs(experiment.training.epochs) as show, tracking.metric_log(run) as log:
+
+        def report(step: int, metrics: dict[str, float]) -> None:
+            log(step, metrics)
+            if "train/loss" in metrics:
+                show(step, metrics)
+
+        result = training.fit(dataset, experiment.data, experiment.model, experiment.training, folder, report)
+    tracking.log_fit(run, result)
+    return result

@@ -1,0 +1,36 @@
+"""SHA-256 digests of values, files and rows: the names under which everything is stored."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from tasks.ml.errors import DamagedError
+
+SHOWN = 12
+"""Hex digits of a digest that are shown to people."""
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 (64 hex digits) of a JSON value in canonical form: sorted keys, no white space."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (64 hex digits) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(path: Path, expected: str) -> Path:
+    """Return `path` if its bytes have the digest `expected`.
+
+    Raises:
+        DamagedError: the file is missing or has another digest.
+    """
+    found = file_digest(path) if path.is_file() else "no file"
+    if found != expected:
+        raise DamagedError(
+            f"{path}: expected sha256 {expected[:SHOWN]}, found {found[:SHOWN]}: "
+            "the file was changed after it was written; run the same command again to make it anew"
+        )
+    return path

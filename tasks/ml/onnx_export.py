@@ -1,0 +1,109 @@
+"""From a trained classifier to the artifact: one ONNX file, raw input in, label and probabilities out."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from tasks.ml.config import Export
+from tasks.ml.data import Raw
+from tasks.ml.digests import file_digest
+from tasks.ml.files import whole_file
+from tasks.ml.models import Classifier
+from tasks.ml.records import Artifact, Dataset
+
+OUTPUTS = ("label", "probabilities")
+
+EXAMPLE_ROWS = 3
+"""Rows of the example that is traced: a batch of one may be specialised into a constant."""
+
+
+class Served(nn.Module):
+    """The classifier as its consumer sees it."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        """Wrap a trained classifier."""
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify raw rows.
+
+        Args:
+            inputs: one `(N, H, W) uint8` image batch, or each column as `(N, 1) float32`.
+
+        Returns:
+            `label` `(N,) int64` and `probabilities` `(N, C) float32`.
+        """
+        raw = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
+        probabilities = self.classifier(raw).softmax(1)
+        return probabilities.argmax(1), probabilities
+
+
+def input_names(dataset: Dataset) -> tuple[str, ...]:
+    """Names of the graph's inputs: one per column, or `image`."""
+    return dataset.columns or ("image",)
+
+
+def inputs(dataset: Dataset, x: Raw) -> dict[str, Raw]:
+    """What a consumer feeds: each column as `(N, 1) float32` by its name, or `image` `(N, H, W) uint8`."""
+    if dataset.columns:
+        return {name: x[:, index : index + 1] for index, name in enumerate(dataset.columns)}
+    return {"image": x}
+
+
+def export(classifier: Classifier, dataset: Dataset, export: Export, path: Path) -> Artifact:
+    """Write the classifier as one ONNX file with a dynamic batch and its weights inside.
+
+    The same classifier gives the same bytes from any folder: what torch notes about the source code that was
+    traced is taken out.
+
+    Args:
+        classifier: the trained model, on the CPU.
+        dataset: names, shape and classes of what it takes and gives.
+        export: the operator set.
+        path: where the file appears, whole or not at all.
+    """
+    zeros = np.zeros((EXAMPLE_ROWS, *dataset.shape), dtype=dataset.dtype)
+    example = tuple(torch.from_numpy(value) for value in inputs(dataset, zeros).values())
+    batch = torch.export.Dim("N")
+    with warnings.catch_warnings():
+        # Every input shares the one batch axis; torch says so for each of them.
+        warnings.filterwarnings("ignore", message=".*axis name: N will not be used", category=UserWarning)
+        program = torch.onnx.export(
+            Served(classifier).eval(),
+            example,
+            dynamo=True,
+            input_names=input_names(dataset),
+            output_names=OUTPUTS,
+            opset_version=export.opset,
+            dynamic_shapes=(tuple({0: batch} for _ in example),),
+            external_data=False,
+            verbose=False,
+        )
+    model = cast(torch.onnx.ONNXProgram, program).model_proto
+    _strip(model)
+    onnx.helper.set_model_props(
+        model,
+        {
+            "hallmark.inputs": json.dumps(input_names(dataset)),
+            "hallmark.classes": json.dumps(dataset.classes),
+        },
+    )
+    onnx.checker.check_model(model, full_check=True)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+    return Artifact(path=path, sha256=file_digest(path))
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Take out torch's notes on what was traced: stack traces with absolute paths among them."""
+    graph = model.graph
+    for noted in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        noted.ClearField("metadata_props")
+        noted.ClearField("doc_string")

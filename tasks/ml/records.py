@@ -1,0 +1,107 @@
+"""What one step hands to the next: small frozen results that hold paths, digests and numbers.
+
+Never a module, a tensor or a pickle: bulk data lies in the files that a record names.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The prepared splits on disk.
+
+    `folder` holds, for each split, `<split>.x.npy` (raw rows), `<split>.y.npy` (int64 class index) and
+    `<split>.rows.npy` ((N, 32) uint8, the SHA-256 of each raw row).
+    """
+
+    name: str
+    folder: Path
+    digest: str
+    columns: tuple[str, ...]
+    """Column names in order; empty for images."""
+    shape: tuple[int, ...]
+    """Shape of one raw row: `(F,)` for columns, `(H, W)` for grey images."""
+    dtype: str
+    largest: float | None
+    """Largest value a pixel can take; None for columns."""
+    classes: tuple[str, ...]
+    rows: dict[SplitName, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The result of training."""
+
+    weights: Path
+    """safetensors with scaling and network."""
+    weights_sha256: str
+    history: Path
+    """Parquet with columns `metric`, `step`, `value`: every epoch and every update."""
+    epochs: int
+    stopped: str
+    seconds: float
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How the trained model does on the test split."""
+
+    metrics: dict[str, float]
+    files: tuple[Path, ...]
+    """Pictures (PNG) and the report (JSON: confusion matrix and per-class table)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """The shipped `.onnx` file."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The evidence that artifact and torch model agree. A disagreement raises instead."""
+
+    max_abs_diff: float
+    """Largest absolute difference of a probability, over all rows and batch sizes."""
+    rows: int
+    """Rows of the test split that were compared, each with its label."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A version of the registered model."""
+
+    name: str
+    version: int
+    is_champion: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The MLflow run of one experiment execution."""
+
+    id: str
+    name: str
+    url: str
+    """Where the MLflow UI shows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All that one execution of the train flow produced."""
+
+    dataset: Dataset
+    run: Run
+    fit: Fit
+    evaluation: Evaluation
+    artifact: Artifact
+    proof: Proof
+    model_version: ModelVersion

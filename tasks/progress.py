@@ -1,0 +1,65 @@
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+def say(step: str, text: str) -> None:
+    """Say in one line what a step did."""
+    _console().print(f"{step:<9}{text}", markup=False, highlight=False)
+
+
+@contextmanager
+def epochs(total: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Show the epochs of a training: loss, accuracy and time left.
+
+    Yields:
+        `show(epoch, metrics)`, to be called after each epoch.
+    """
+    if sys.stderr.isatty():
+        with _bar(total) as show:
+            yield show
+    else:
+        yield _lines(total)
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = ("fit     ", BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=_console(), transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda epoch, metrics: progress.update(bar, completed=epoch, description=_describe(metrics))
+
+
+def _lines(total: int) -> Callable[[int, dict[str, float]], None]:
+    started = time.monotonic()
+    last = -SECONDS_BETWEEN_LINES
+
+    def show(epoch: int, metrics: dict[str, float]) -> None:
+        nonlocal last
+        elapsed = time.monotonic() - started
+        if epoch == total or elapsed - last >= SECONDS_BETWEEN_LINES:
+            last = elapsed
+            left = elapsed / epoch * (total - epoch)
+            say("fit", f"epoch {epoch}/{total}  {_describe(metrics)}  {left:.0f} s left")
+
+    return show
+
+
+def _describe(metrics: dict[str, float]) -> str:
+    """Loss and accuracy of the validation split, or of training where there is none."""
+    split = "val" if "val/loss" in metrics else "train"
+    return f"{split} loss {metrics[f'{split}/loss']:.4f}  accuracy {metrics[f'{split}/accuracy']:.3f}"
+
+
+def _console() -> Console:
+    # Made at each use: a Console keeps the stream it was born with, and tests and workers swap stderr.
+    return Console(stderr=True, soft_wrap=True)

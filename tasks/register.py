@@ -1,0 +1,26 @@
+"""Step 6: make the proven artifact a version of the registered model."""
+
+from prefect import task
+
+from tasks import progress, tracking
+from tasks.ml.config import Experiment
+from tasks.ml.data import open_split
+from tasks.ml.onnx_export import inputs
+from tasks.ml.records import Artifact, Dataset, ModelVersion, Proof, Run
+
+EXAMPLE_ROWS = 3
+
+
+# The one step that is nothing but talk to the registry, and safe to repeat: it looks for its version first.
+@task(
+    task_run_name="register {experiment.name}",
+    retries=2,
+    retry_delay_seconds=[1, 5],
+    retry_condition_fn=tracking.is_network_failure,
+)
+def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
+    """Register with signature, input example and evidence; see `tasks.tracking.register`."""
+    example = inputs(dataset, open_split(dataset, "test").x[:EXAMPLE_ROWS])
+    version = tracking.register(run, experiment.name, artifact, proof, dataset, example)
+    progress.say("register", f"{version.name} version {version.version}" + ", champion" * version.is_champion)
+    return version

@@ -1,0 +1,333 @@
+"""Everything Hallmark tells MLflow, and asks it. No other module imports mlflow."""
+
+import getpass
+import json
+import logging
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+import numpy as np
+import onnx
+from filelock import FileLock
+from mlflow.entities import Dataset as MlflowDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+from prefect.client.schemas.objects import State
+
+from tasks import provenance
+from tasks.ml.config import Experiment
+from tasks.ml.digests import check
+from tasks.ml.errors import InputError
+from tasks.ml.records import Artifact, Dataset, Evaluation, Fit, ModelVersion, Proof, Run
+from tasks.settings import Settings
+from tasks.signals import held
+
+UI_PORT = 5000
+"""Where `hallmark ui` serves by default; links to runs in a local store point there."""
+
+CHAMPION = "champion"
+_BATCH = 1000
+"""MLflow takes at most so many metrics in one request."""
+_FLUSH_SECONDS = 2.0
+_SERVER_SECONDS = 5.0
+
+Log = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RecentRun:
+    """A row of `hallmark runs`."""
+
+    id: str
+    name: str
+    status: str
+    started: float
+    """Seconds since the epoch."""
+    accuracy: float | None
+    loss: float | None
+    kind: str
+    model_version: str | None
+
+
+def connect() -> MlflowClient:
+    """Open the tracking store of the settings, once a process; a fresh local database is made under a lock.
+
+    Raises:
+        InputError: the server or store cannot be reached.
+    """
+    return _connect(Settings().tracking_uri)
+
+
+@cache
+def _connect(uri: str) -> MlflowClient:
+    # Alembic reports every migration of a fresh database.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    try:
+        if uri.startswith(("http://", "https://")):
+            # MLflow's own client would try for minutes.
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_SECONDS).close()  # noqa: S310
+            return MlflowClient()
+        if database := _database(uri):
+            database.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{database}.lock"):
+                return MlflowClient()
+        return MlflowClient()
+    except (OSError, MlflowException) as error:
+        raise InputError(
+            f"MLFLOW_TRACKING_URI: {uri} cannot be reached ({_one_line(error)}): "
+            "start the server, correct the address, or unset it to use the project's own store"
+        ) from error
+
+
+@contextmanager
+def open_run(experiment: Experiment, dataset: Dataset, name: str, tags: dict[str, str]) -> Iterator[Run]:
+    """Open the one MLflow run of an execution and close it in its true state, whatever happens between.
+
+    It ends FINISHED, FAILED by an error, or KILLED by a signal or an interrupt.
+
+    Args:
+        experiment: its fields become parameters.
+        dataset: its name is that of the MLflow experiment.
+        name: name of the run.
+        tags: further tags, beside digests and provenance.
+    """
+    client = connect()
+    run: Run | None = None
+    status = "KILLED"
+    try:
+        with held():
+            run = _create(client, experiment, dataset, name, tags)
+        _log_inputs(client, run, experiment, dataset)
+        yield run
+        status = "FINISHED"
+    except Exception as error:
+        status = "FAILED"
+        if run:
+            client.set_tag(run.id, "hallmark.error", _one_line(error)[:5000])
+        raise
+    finally:
+        if run:
+            with held():
+                client.set_terminated(run.id, status)
+
+
+@contextmanager
+def metric_log(run: Run) -> Iterator[Log]:
+    """Yield a `log(step, metrics)` that sends points in batches, at least every two seconds."""
+    client = connect()
+    points: list[Metric] = []
+    flushed = time.monotonic()
+
+    def flush() -> None:
+        nonlocal flushed
+        for start in range(0, len(points), _BATCH):
+            client.log_batch(run.id, metrics=points[start : start + _BATCH])
+        points.clear()
+        flushed = time.monotonic()
+
+    def log(step: int, metrics: dict[str, float]) -> None:
+        now = int(time.time() * 1000)
+        points.extend(Metric(name, value, now, step) for name, value in metrics.items())
+        if len(points) >= _BATCH or time.monotonic() - flushed > _FLUSH_SECONDS:
+            flush()
+
+    try:
+        yield log
+    finally:
+        # Also what a failed training had reached is worth seeing.
+        flush()
+
+
+def log_fit(run: Run, fit: Fit) -> None:
+    """Log history file, device and where the training stopped."""
+    client = connect()
+    client.log_artifact(run.id, str(fit.history))
+    tags = {"device": fit.device, "epochs": fit.epochs, "stopped": fit.stopped, "fit_seconds": f"{fit.seconds:.3f}"}
+    client.log_batch(run.id, tags=[RunTag(f"hallmark.{key}", str(value)) for key, value in tags.items()])
+
+
+def log_evaluation(run: Run, evaluation: Evaluation, epoch: int) -> None:
+    """Log test metrics, at the last epoch, with the report and the pictures."""
+    client = connect()
+    now = int(time.time() * 1000)
+    client.log_batch(run.id, [Metric(name, value, now, epoch) for name, value in evaluation.metrics.items()])
+    for file in evaluation.files:
+        client.log_artifact(run.id, str(file), "pictures" if file.suffix == ".png" else None)
+
+
+def register(
+    run: Run,
+    name: str,
+    artifact: Artifact,
+    proof: Proof,
+    dataset: Dataset,
+    example: dict[str, np.ndarray],
+) -> ModelVersion:
+    """Log the proven file as an MLflow model and register it as a new version of `name`.
+
+    The first version becomes `champion`. Called again for the same run, it returns the version that is there.
+
+    Args:
+        run: the open run.
+        name: the registered model.
+        artifact: the file that passed.
+        proof: its evidence.
+        dataset: what the file takes and gives.
+        example: a few real rows by input name.
+
+    Raises:
+        DamagedError: the file that MLflow stores is not the one that was proven.
+    """
+    client = connect()
+    version = _version_of(client, run) or _log_model(client, run, name, artifact, proof, dataset, example)
+    client.set_tag(run.id, "hallmark.model_version", version)
+    if CHAMPION not in client.get_registered_model(name).aliases:
+        client.set_registered_model_alias(name, CHAMPION, version)
+    champion = client.get_model_version_by_alias(name, CHAMPION)
+    return ModelVersion(name=name, version=int(version), is_champion=str(champion.version) == version)
+
+
+def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
+    """The most recent runs of all experiments, newest first; of one experiment name if `name` is given."""
+    client = connect()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(
+        experiments,
+        filter_string=f"tags.`hallmark.name` = '{name}'" if name else "tags.`hallmark.name` != ''",
+        order_by=["attributes.start_time DESC"],
+        max_results=limit,
+    )
+    return [
+        RecentRun(
+            id=run.info.run_id,
+            name=run.info.run_name,
+            status=run.info.status,
+            started=run.info.start_time / 1000,
+            accuracy=run.data.metrics.get("test/accuracy"),
+            loss=run.data.metrics.get("test/loss"),
+            kind=run.data.tags.get("hallmark.preset_kind", ""),
+            model_version=run.data.tags.get("hallmark.model_version"),
+        )
+        for run in runs
+    ]
+
+
+def is_network_failure(task: object, task_run: object, state: State) -> bool:  # noqa: ARG001 - Prefect's shape
+    """Whether a task's failure is worth another try: MLflow or the way to it failed, not what we gave it."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, OSError) or (isinstance(error, MlflowException) and error.get_http_status_code() >= 500)
+
+
+def _database(uri: str) -> Path | None:
+    """The file behind a SQLite address, if it is one."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _create(client: MlflowClient, experiment: Experiment, dataset: Dataset, name: str, tags: dict[str, str]) -> Run:
+    experiment_id = _experiment_id(client, dataset.name)
+    digests = {
+        "hallmark.name": experiment.name,
+        "hallmark.experiment_digest": experiment.digest,
+        "hallmark.dataset_digest": dataset.digest,
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": f"hallmark train {experiment.name}",
+        "mlflow.source.type": "LOCAL",
+    }
+    info = client.create_run(experiment_id, run_name=name, tags=digests | provenance.tags() | tags).info
+    server = Settings().tracking_uri
+    server = server.rstrip("/") if server.startswith("http") else f"http://127.0.0.1:{UI_PORT}"
+    return Run(id=info.run_id, name=name, url=f"{server}/#/experiments/{experiment_id}/runs/{info.run_id}")
+
+
+def _experiment_id(client: MlflowClient, name: str) -> str:
+    """Find or make the MLflow experiment. A local store keeps its artifacts beside its database."""
+    if found := client.get_experiment_by_name(name):
+        return found.experiment_id
+    database = _database(Settings().tracking_uri)
+    location = (database.absolute().parent / "artifacts" / name).as_uri() if database else None
+    try:
+        return client.create_experiment(name, artifact_location=location)
+    except MlflowException:
+        # Another process may have been faster.
+        if found := client.get_experiment_by_name(name):
+            return found.experiment_id
+        raise
+
+
+def _log_inputs(client: MlflowClient, run: Run, experiment: Experiment, dataset: Dataset) -> None:
+    params = [Param(name, str(value)) for name, value in experiment.flat().items()]
+    client.log_batch(run.id, params=params)
+    logged = MlflowDataset(
+        name=dataset.name,
+        digest=dataset.digest[:32],  # MLflow takes at most 36 characters; the tag has all 64
+        source_type="local",
+        source=json.dumps({"uri": str(dataset.folder)}),
+        profile=json.dumps({"rows": dataset.rows, "classes": dataset.classes}),
+    )
+    context = InputTag("mlflow.data.context", "training")
+    client.log_inputs(run.id, [DatasetInput(logged, [context])])
+
+
+def _version_of(client: MlflowClient, run: Run) -> str | None:
+    versions = client.search_model_versions(f"run_id = '{run.id}'")
+    return str(versions[0].version) if versions else None
+
+
+def _log_model(
+    client: MlflowClient,
+    run: Run,
+    name: str,
+    artifact: Artifact,
+    proof: Proof,
+    dataset: Dataset,
+    example: dict[str, np.ndarray],
+) -> str:
+    import mlflow.onnx
+
+    tags = {
+        "hallmark.onnx_sha256": artifact.sha256,
+        "hallmark.parity": "passed",
+        "hallmark.parity_max_abs_diff": f"{proof.max_abs_diff:.3g}",
+        "hallmark.parity_rows": str(proof.rows),
+    }
+    inputs = [TensorSpec(value.dtype, (-1, *value.shape[1:]), key) for key, value in example.items()]
+    outputs = [
+        TensorSpec(np.dtype(np.int64), (-1,), "label"),
+        TensorSpec(np.dtype(np.float32), (-1, len(dataset.classes)), "probabilities"),
+    ]
+    info = Model.log(
+        artifact_path=None,
+        name="model",
+        flavor=mlflow.onnx,
+        run_id=run.id,
+        onnx_model=onnx.load(check(artifact.path, artifact.sha256), load_external_data=False),
+        save_as_external_data=False,
+        signature=ModelSignature(Schema(inputs), Schema(outputs)),
+        input_example=example,
+        # Given, or MLflow spends seconds guessing them.
+        pip_requirements=[f"{library}=={version(library)}" for library in ("mlflow", "onnx", "onnxruntime", "numpy")],
+        onnx_execution_providers=["CPUExecutionProvider"],
+        tags=tags,
+    )
+    with TemporaryDirectory() as folder:
+        stored = mlflow.artifacts.download_artifacts(f"{info.artifact_path}/model.onnx", dst_path=folder)
+        check(Path(stored), artifact.sha256)
+    client.log_batch(run.id, tags=[RunTag(key, value) for key, value in tags.items()])
+    return str(mlflow.register_model(info.model_uri, name, tags=tags).version)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
