@@ -13,7 +13,10 @@ Kind = Literal["published", "corrected", "reference", "own"]
 def iris() -> Experiment:
     """Iris flowers, MLP, scaled by the training rows alone, with a validation split."""
     return Experiment(
-        name="iris", data=Iris(kind="iris"), model=MLP(kind="mlp", hidden=(50, 50)), training=Training(epochs=100)
+        name="iris",
+        data=Iris(kind="iris"),
+        model=MLP(kind="mlp", hidden=(50, 50)),
+        training=Training(epochs=100),
     )
 
 

@@ -5,7 +5,7 @@ from prefect import task
 from tasks import progress, tracking
 from tasks.ml import training
 from tasks.ml.config import Experiment
-from tasks.ml.digests import digest_of
+from tasks.ml.digests import SHOWN, digest_of
 from tasks.ml.records import Dataset, Fit, Run
 from tasks.settings import Settings
 
@@ -13,7 +13,8 @@ from tasks.settings import Settings
 @task(task_run_name="fit {experiment.name}")
 def fit(experiment: Experiment, dataset: Dataset, run: Run) -> Fit:
     """Train, logging every epoch as it ends; see `tasks.ml.training.fit`."""
-    folder = Settings().home / "fits" / digest_of([experiment.digest, dataset.digest, training.VERSION])
+    inputs = [experiment.digest, dataset.digest, training.VERSION]
+    folder = Settings().home / "fits" / digest_of(inputs)[:SHOWN]
     with progress.epochs(experiment.training.epochs) as show, tracking.metric_log(run) as log:
 
         def report(step: int, metrics: dict[str, float]) -> None:

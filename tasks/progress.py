@@ -33,15 +33,15 @@ def epochs(total: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
 def _bar(total: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = ("fit     ", BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=_console(), transient=True) as progress:
+    columns = ("fit     ", BarColumn(16), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, TimeRemainingColumn(compact=True), console=_console()) as progress:
         bar = progress.add_task("", total=total)
         yield lambda epoch, metrics: progress.update(bar, completed=epoch, description=_describe(metrics))
 
 
 def _lines(total: int) -> Callable[[int, dict[str, float]], None]:
     started = time.monotonic()
-    last = -SECONDS_BETWEEN_LINES
+    last = 0.0
 
     def show(epoch: int, metrics: dict[str, float]) -> None:
         nonlocal last

@@ -20,6 +20,7 @@ class Settings(BaseSettings):
         validation_alias="MLFLOW_TRACKING_URI",
         description="the MLflow server or store",
     )
+    ui_port: int = Field(default=5000, ge=1, le=65535, description="where `hallmark ui` serves")
 
     @field_validator("home")
     @classmethod

@@ -5,11 +5,12 @@ import json
 import logging
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,23 +27,23 @@ from mlflow.types import Schema, TensorSpec
 from prefect.client.schemas.objects import State
 
 from tasks import provenance
+from tasks.ml import toml
 from tasks.ml.config import Experiment
 from tasks.ml.digests import check
 from tasks.ml.errors import InputError
+from tasks.ml.history import Log
 from tasks.ml.records import Artifact, Dataset, Evaluation, Fit, ModelVersion, Proof, Run
 from tasks.settings import Settings
 from tasks.signals import held
 
-UI_PORT = 5000
-"""Where `hallmark ui` serves by default; links to runs in a local store point there."""
+logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
+SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime")
 _BATCH = 1000
 """MLflow takes at most so many metrics in one request."""
 _FLUSH_SECONDS = 2.0
 _SERVER_SECONDS = 5.0
-
-Log = Callable[[int, dict[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class RecentRun:
     """A row of `hallmark runs`."""
 
     id: str
+    experiment: str
+    """Name of the experiment."""
     name: str
     status: str
     started: float
@@ -87,7 +90,7 @@ def _connect(uri: str) -> MlflowClient:
         return MlflowClient()
     except (OSError, MlflowException) as error:
         raise InputError(
-            f"MLFLOW_TRACKING_URI: {uri} cannot be reached ({_one_line(error)}): "
+            f"MLFLOW_TRACKING_URI: {uri} cannot be reached ({_one_line(error)[:160]}): "
             "start the server, correct the address, or unset it to use the project's own store"
         ) from error
 
@@ -155,7 +158,12 @@ def log_fit(run: Run, fit: Fit) -> None:
     """Log history file, device and where the training stopped."""
     client = connect()
     client.log_artifact(run.id, str(fit.history))
-    tags = {"device": fit.device, "epochs": fit.epochs, "stopped": fit.stopped, "fit_seconds": f"{fit.seconds:.3f}"}
+    tags = {
+        "device": fit.device,
+        "epochs": fit.epochs,
+        "stopped": fit.stopped,
+        "fit_seconds": f"{fit.seconds:.3f}",
+    }
     client.log_batch(run.id, tags=[RunTag(f"hallmark.{key}", str(value)) for key, value in tags.items()])
 
 
@@ -213,6 +221,7 @@ def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
     return [
         RecentRun(
             id=run.info.run_id,
+            experiment=run.data.tags["hallmark.name"],
             name=run.info.run_name,
             status=run.info.status,
             started=run.info.start_time / 1000,
@@ -247,8 +256,10 @@ def _create(client: MlflowClient, experiment: Experiment, dataset: Dataset, name
         "mlflow.source.type": "LOCAL",
     }
     info = client.create_run(experiment_id, run_name=name, tags=digests | provenance.tags() | tags).info
-    server = Settings().tracking_uri
-    server = server.rstrip("/") if server.startswith("http") else f"http://127.0.0.1:{UI_PORT}"
+    settings = Settings()
+    # A local store has no address; its runs are seen where `hallmark ui` serves them.
+    local = f"http://127.0.0.1:{settings.ui_port}"
+    server = settings.tracking_uri.rstrip("/") if settings.tracking_uri.startswith("http") else local
     return Run(id=info.run_id, name=name, url=f"{server}/#/experiments/{experiment_id}/runs/{info.run_id}")
 
 
@@ -270,6 +281,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 def _log_inputs(client: MlflowClient, run: Run, experiment: Experiment, dataset: Dataset) -> None:
     params = [Param(name, str(value)) for name, value in experiment.flat().items()]
     client.log_batch(run.id, params=params)
+    client.log_text(run.id, toml.dump(experiment), "experiment.toml")
     logged = MlflowDataset(
         name=dataset.name,
         digest=dataset.digest[:32],  # MLflow takes at most 36 characters; the tag has all 64
@@ -318,7 +330,7 @@ def _log_model(
         signature=ModelSignature(Schema(inputs), Schema(outputs)),
         input_example=example,
         # Given, or MLflow spends seconds guessing them.
-        pip_requirements=[f"{library}=={version(library)}" for library in ("mlflow", "onnx", "onnxruntime", "numpy")],
+        pip_requirements=[f"{library}=={version(library)}" for library in SERVED_WITH],
         onnx_execution_providers=["CPUExecutionProvider"],
         tags=tags,
     )
@@ -326,7 +338,10 @@ def _log_model(
         stored = mlflow.artifacts.download_artifacts(f"{info.artifact_path}/model.onnx", dst_path=folder)
         check(Path(stored), artifact.sha256)
     client.log_batch(run.id, tags=[RunTag(key, value) for key, value in tags.items()])
-    return str(mlflow.register_model(info.model_uri, name, tags=tags).version)
+    with redirect_stderr(StringIO()) as said:  # MLflow prints what it does; it belongs in the log
+        registered = mlflow.register_model(info.model_uri, name, tags=tags)
+    logger.info(said.getvalue().strip())
+    return str(registered.version)
 
 
 def _one_line(error: BaseException) -> str:

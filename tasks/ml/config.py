@@ -30,9 +30,7 @@ class Split(Part):
     validation: float = Field(
         default=0.2, ge=0, lt=1, description="share of all rows that steers the training; 0 for none"
     )
-    test: float = Field(
-        default=0.2, gt=0, lt=1, description="share of all rows that is looked at once, at the end"
-    )
+    test: float = Field(default=0.2, gt=0, lt=1, description="share of all rows that is looked at once, at the end")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of the shuffle before the division")
 
     @model_validator(mode="after")
@@ -67,9 +65,7 @@ class Iris(Source):
     @model_validator(mode="after")
     def _has_no_pixels(self) -> "Iris":
         if self.scaling == "range":
-            raise ValueError(
-                "scaling 'range' is for pixels and kind 'iris' has columns: use 'standard' or 'none'"
-            )
+            raise ValueError("scaling 'range' is for pixels and kind 'iris' has columns: use 'standard' or 'none'")
         return self
 
 
@@ -120,9 +116,7 @@ class Training(Part):
     optimizer: Literal["sgd", "adam"] = Field(default="adam", description="rule that updates the weights")
     lr: float = Field(default=0.01, gt=0, allow_inf_nan=False, description="learning rate, per step")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum of sgd")
-    weight_decay: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="L2 penalty added to the gradient"
-    )
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="L2 penalty added to the gradient")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of initial weights and batch order")
     device: Device = Field(
         default="auto",
@@ -169,9 +163,7 @@ class Experiment(Part):
         `name` and `training.device` are left out: neither changes what is computed. A field added
         later with a default changes no old digest. `kind` has no default and so always counts.
         """
-        fields = self.model_dump(
-            mode="json", exclude_defaults=True, exclude={"name": True, "training": {"device"}}
-        )
+        fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"name": True, "training": {"device"}})
         return digest_of(_without_empty(fields))
 
     def flat(self) -> dict[str, Any]:

@@ -21,6 +21,8 @@ class History:
         self._stride = math.ceil(updates / STEP_POINTS)
         self._log = log
         self._points: list[tuple[str, int, float]] = []
+        self.last: dict[str, float] = {}
+        """Metrics of the last epoch."""
 
     def update(self, update: int, loss: float) -> None:
         """Record the loss of an update, as seen before its step."""
@@ -30,6 +32,7 @@ class History:
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Record the metrics of an epoch."""
+        self.last = metrics
         self._points += [(name, epoch, value) for name, value in metrics.items()]
         self._log(epoch, metrics)
 

@@ -48,9 +48,7 @@ def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...])
     label = p.argmax(axis=1)
     every = np.arange(len(classes))
     truth = y[:, None] == every
-    precision, recall, _, _ = metrics.precision_recall_fscore_support(
-        y, label, labels=every, zero_division=0.0
-    )
+    precision, recall, _, _ = metrics.precision_recall_fscore_support(y, label, labels=every, zero_division=0.0)
     roc = {name: _roc(truth[:, index], p[:, index]) for index, name in enumerate(classes)}
     macro = float(np.mean([curve.auc for curve in roc.values()]))
     roc["micro"] = _roc(truth.ravel(), p.ravel())
@@ -93,6 +91,4 @@ def _roc(truth: NDArray[np.bool_], scores: Floats) -> Curve:
     from sklearn import metrics
 
     false_positive_rate, true_positive_rate, _ = metrics.roc_curve(truth, scores)
-    return Curve(
-        false_positive_rate, true_positive_rate, float(metrics.auc(false_positive_rate, true_positive_rate))
-    )
+    return Curve(false_positive_rate, true_positive_rate, float(metrics.auc(false_positive_rate, true_positive_rate)))

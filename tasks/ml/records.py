@@ -42,6 +42,8 @@ class Fit:
     weights_sha256: str
     history: Path
     """Parquet with columns `metric`, `step`, `value`: every epoch and every update."""
+    metrics: dict[str, float]
+    """Those of the last epoch."""
     epochs: int
     stopped: str
     seconds: float

@@ -61,15 +61,17 @@ def fit(dataset: Dataset, data: Data, model: Model, training: Training, folder: 
     train = _load(dataset, "train", scaling, device)
     validation = _load(dataset, "validation", scaling, device)
     history = History(training.epochs * math.ceil(len(train) / _rows_a_step(train, training)), log)
+    optimizer = _optimizer(network, training)
     started = time.perf_counter()
     with _one_thread():
-        _run_epochs(network, train, validation, training, history)
+        _run_epochs(network, optimizer, train, validation, training, history)
     seconds = time.perf_counter() - started
     weights = folder / "weights.safetensors"
     return Fit(
         weights=weights,
         weights_sha256=models.save(models.Classifier(scaling, network.cpu()), weights),
         history=history.save(folder / "history.parquet"),
+        metrics=history.last,
         epochs=training.epochs,
         stopped="all epochs done",
         seconds=seconds,
@@ -83,9 +85,13 @@ def order(seed: int, epoch: int, rows: int) -> Tensor:
 
 
 def _run_epochs(
-    network: nn.Module, train: Batch, validation: Batch, training: Training, history: History
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: Batch,
+    validation: Batch,
+    training: Training,
+    history: History,
 ) -> None:
-    optimizer = _optimizer(network, training)
     update = 0
     for epoch in range(1, training.epochs + 1):
         started = time.perf_counter()
@@ -93,8 +99,7 @@ def _run_epochs(
         for batch in _batches(train, training, epoch):
             update += 1
             loss, hits = _step(network, optimizer, batch)
-            if not math.isfinite(loss):
-                raise _diverged(f"the loss is {loss}", epoch, update, training)
+            _refuse_infinite("loss", loss, epoch, update, training)
             history.update(update, loss)
             total += loss * len(batch)
             correct += hits
@@ -102,10 +107,11 @@ def _run_epochs(
         metrics["time/epoch_seconds"] = time.perf_counter() - started
         if len(validation):
             metrics |= _validate(network, validation)
+            _refuse_infinite("validation loss", metrics["val/loss"], epoch, update, training)
         history.epoch(epoch, metrics)
-    # The last step's loss was taken before its update, so the weights themselves are looked at.
-    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
-        raise _diverged("a weight is not finite", training.epochs, update, training)
+    # The last loss was taken before the last update, so the weights themselves are looked at.
+    largest = max(weight.abs().max().item() for weight in network.parameters())
+    _refuse_infinite("largest weight", largest, training.epochs, update, training)
 
 
 def _step(network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> tuple[float, int]:
@@ -141,6 +147,9 @@ def _rows_a_step(train: Batch, training: Training) -> int:
 
 
 def _optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
+    # The first step would import this, in two seconds that are no training.
+    import torch._dynamo
+
     weights = network.parameters()
     match training.optimizer:
         case "sgd":
@@ -160,11 +169,12 @@ def _load(dataset: Dataset, split: SplitName, scaling: models.Scaling, device: t
     return Batch(scaling(torch.tensor(rows.x)).to(device), torch.tensor(rows.y).to(device))
 
 
-def _diverged(what: str, epoch: int, update: int, training: Training) -> DivergedError:
-    return DivergedError(
-        f"training diverged: {what} at epoch {epoch}, step {update}, learning rate {training.lr:g}: "
-        f"try --training.lr {training.lr / 10:g}"
-    )
+def _refuse_infinite(what: str, value: float, epoch: int, update: int, training: Training) -> None:
+    if not math.isfinite(value):
+        raise DivergedError(
+            f"training diverged: the {what} is {value} at epoch {epoch}, step {update}, "
+            f"learning rate {training.lr:g}: try a smaller --training.lr"
+        )
 
 
 @contextmanager

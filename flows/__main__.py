@@ -1,0 +1,66 @@
+"""The `hallmark` command: a table of commands, each imported when it is called."""
+
+import atexit
+import os
+import sys
+from importlib.metadata import version
+
+from cyclopts import App, CycloptsError
+
+from tasks.ml.errors import HallmarkError, InputError
+
+app = App(
+    name="hallmark",
+    help="Train classifiers, track them, and ship ONNX files that are proven to predict what was trained.",
+    help_format="plaintext",
+    version=lambda: version("hallmark"),
+)
+COMMANDS = {
+    "train": ("flows.commands.train:train", "Train a preset or a TOML file, and register the result."),
+    "presets": ("flows.commands.presets:presets", "List the presets."),
+    "show": ("flows.commands.presets:show", "Print a preset as a TOML file."),
+    "runs": ("flows.commands.runs:runs", "List recent runs."),
+    "ui": ("flows.commands.runs:ui", "Serve the MLflow UI on the project's runs."),
+}
+for position, (name, (target, sentence)) in enumerate(COMMANDS.items()):
+    app.command(target, name=name, help=sentence, sort_key=position)
+
+
+def main() -> None:
+    """Run the command that was typed and exit with its code."""
+    code = 1
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    # Registered first, so called last. Python would now take torch, MLflow and Prefect apart module by module,
+    # which takes two seconds and does nothing for anybody.
+    atexit.register(leave)
+    code = run(sys.argv[1:])
+    sys.exit(code)
+
+
+def run(tokens: list[str]) -> int:
+    """Run a command. Returns 0; 2 refused before work began; 1 failed; 130 interrupted."""
+    # Nothing phones home. Prefect and MLflow both read this.
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    try:
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except (InputError, CycloptsError) as error:
+        return _complain(error, 2)
+    except HallmarkError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    return 0
+
+
+def _complain(what: object, code: int) -> int:
+    sys.stderr.write(f"hallmark: {' '.join(str(what).split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""`hallmark presets` and `hallmark show`."""
+
+import json as jsonlib
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from flows import presets as named
+from tasks.ml import toml
+
+
+def presets(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """List the presets: name, kind, what it is.
+
+    published: a tutorial as it stands, mistakes included. corrected: the same, put right.
+
+    Parameters
+    ----------
+    json
+        Print one JSON object instead of a table.
+    """
+    described = {name: (kind, (build.__doc__ or "").strip()) for name, (kind, build) in named.PRESETS.items()}
+    if json:
+        rows = [{"name": name, "kind": kind, "what": what} for name, (kind, what) in described.items()]
+        sys.stdout.write(jsonlib.dumps({"status": "ok", "presets": rows}) + "\n")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("preset", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("what it is")
+    for name, (kind, what) in described.items():
+        table.add_row(name, kind, what)
+    Console().print(table)
+
+
+def show(preset: str, /) -> None:
+    """Print a preset as TOML that `hallmark train FILE.toml` reads back to the same digest.
+
+    Parameters
+    ----------
+    preset
+        Name of a preset; `hallmark presets` lists them.
+    """
+    sys.stdout.write(toml.dump(named.get(preset)))

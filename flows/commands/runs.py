@@ -1,0 +1,115 @@
+"""`hallmark runs` and `hallmark ui`."""
+
+import difflib
+import json as jsonlib
+import os
+import socket
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter, validators
+from rich.console import Console
+from rich.table import Table
+
+from tasks.ml.errors import InputError
+from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.tracking import RecentRun
+
+COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("started", "left"),
+    ("run", "left"),
+    ("state", "left"),
+    ("accuracy", "right"),
+    ("loss", "right"),
+    ("model", "left"),
+    ("id", "left"),
+)
+
+
+def runs(
+    name: str | None = None,
+    /,
+    *,
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 20,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """List recent runs, newest first.
+
+    Parameters
+    ----------
+    name
+        Only runs of the experiment of this name.
+    limit
+        At most so many.
+    json
+        Print one JSON object instead of a table.
+    """
+    from tasks import tracking
+
+    found = tracking.recent_runs(name, limit)
+    if name and not found:
+        names = sorted({run.experiment for run in tracking.recent_runs(None, 1000)})
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names) or 'none at all yet'}"
+        raise InputError(f"there is no run of an experiment '{name}': {hint}")
+    if json:
+        sys.stdout.write(jsonlib.dumps({"status": "ok", "runs": [asdict(run) for run in found]}) + "\n")
+    elif found:
+        Console().print(_table(found))
+    else:
+        sys.stdout.write("no runs yet: `hallmark train iris` makes the first\n")
+
+
+def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=65535))] = None) -> None:
+    """Serve the MLflow UI on the project's runs, on 127.0.0.1, until Ctrl-C.
+
+    Parameters
+    ----------
+    port
+        Where to serve; HALLMARK_UI_PORT or 5000 if not given.
+    """
+    settings = Settings()
+    uri, port = settings.tracking_uri, port or settings.ui_port
+    if uri.startswith(("http://", "https://")):
+        sys.stdout.write(f"MLFLOW_TRACKING_URI names a server, which has the UI: {uri}\n")
+        return
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise InputError(
+            f"--port: {port} is in use on 127.0.0.1: choose another, as in `hallmark ui --port {port + 1}`"
+        ) from error
+    sys.stdout.write(f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
+    sys.stdout.flush()
+    server = [
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    os.execv(sys.executable, [sys.executable, "-m", *server])  # noqa: S606 - no shell, our own interpreter
+
+
+def _table(found: "list[RecentRun]") -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading, justify in COLUMNS:
+        table.add_column(heading, justify=justify, no_wrap=heading != "run")
+    for run in found:
+        started = datetime.fromtimestamp(run.started, UTC).astimezone()
+        numbers = ["" if value is None else f"{value:.4f}" for value in (run.accuracy, run.loss)]
+        version = f"v{run.model_version}" if run.model_version else ""
+        table.add_row(f"{started:%Y-%m-%d %H:%M}", run.name, run.status.lower(), *numbers, version, run.id[:8])
+    return table

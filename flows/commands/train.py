@@ -1,0 +1,169 @@
+"""`hallmark train`: refuse what cannot be done, run the flow, print the outcome."""
+
+import importlib
+import json as jsonlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.text import Text
+
+from flows import options, server
+from tasks import signals
+from tasks.ml import files
+from tasks.ml.config import Experiment
+from tasks.ml.errors import HallmarkError, InputError
+from tasks.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from tasks.ml.records import Outcome
+
+USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
+"""What the steps import when they need it; imported here while the embedded server boots on another core."""
+
+
+def train(
+    source: str,
+    /,
+    *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Train, evaluate, export, verify and register an experiment, as a Prefect flow tracked in MLflow.
+
+    Every field of the experiment is an option; its value follows it:
+
+    Parameters
+    ----------
+    source
+        Name of a preset, or a file that ends in .toml.
+    json
+        End with one line of JSON on stdout instead of a table.
+    """
+    for number in signals.ENDING:
+        signal.signal(number, signals.raise_interrupt)
+    try:
+        experiment = options.experiment(source, tokens)
+        outcome = _run(experiment)
+    except (HallmarkError, KeyboardInterrupt) as error:
+        if json:
+            _print_json(_failure(error))
+        raise
+    if json:
+        _print_json(_result(experiment, outcome))
+    else:
+        _print_table(outcome)
+
+
+def _run(experiment: Experiment) -> "Outcome":
+    home = Settings().home
+    if not files.is_writable(home):
+        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
+    log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{experiment.name}-{os.getpid()}.log"
+    # Prefect's console would print every state twice; the log file has it all.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    log.parent.mkdir(exist_ok=True)
+    wait = server.provide(log.with_name("server.log"))
+    from flows.train import train as flow
+    from tasks import tracking
+    from tasks.ml import data, devices
+
+    devices.choose(experiment.training.device)
+    data.refuse_impossible(experiment.data, experiment.training)
+    tracking.connect()
+    for module in USED_LATER:
+        importlib.import_module(module)
+    wait()
+    with _logged(log):
+        return flow(experiment)
+
+
+@contextmanager
+def _logged(log: Path) -> Iterator[None]:
+    """Write Prefect's log to a file, and turn any failure of a step into one line that names it."""
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
+    for name in ("prefect", "tasks"):
+        logging.getLogger(name).addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        steps = [
+            frame.name
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename).parent == ROOT / "tasks"
+        ]
+        text = f"{steps[0] if steps else 'train'} failed: {error or type(error).__name__} (log: {log})"
+        raise (type(error) if isinstance(error, HallmarkError) else HallmarkError)(text) from error
+    finally:
+        for name in ("prefect", "tasks"):
+            logging.getLogger(name).removeHandler(handler)
+        handler.close()
+
+
+def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:
+    version = outcome.model_version
+    return {
+        "status": "finished",
+        "name": experiment.name,
+        "run_id": outcome.run.id,
+        "experiment_digest": experiment.digest,
+        "dataset_digest": outcome.dataset.digest,
+        "onnx": str(outcome.artifact.path),
+        "sha256": outcome.artifact.sha256,
+        "metrics": outcome.fit.metrics | outcome.evaluation.metrics,
+        "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
+        "diagnosis": [],
+        "model_version": version.version,
+        "resumed_from": None,
+    }
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    match error:
+        case InputError():
+            return {"status": "refused", "error": str(error)}
+        case KeyboardInterrupt():
+            return {"status": "interrupted", "error": "interrupted"}
+        case _:
+            return {"status": "failed", "error": str(error)}
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    sys.stdout.write(jsonlib.dumps(result) + "\n")
+
+
+def _print_table(outcome: "Outcome") -> None:
+    metrics, version = outcome.evaluation.metrics, outcome.model_version
+    rows = {
+        "accuracy": f"{metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
+        "loss": f"{metrics['test/loss']:.4f}",
+        "parity": f"passed: largest difference {outcome.proof.max_abs_diff:.1e}, every label equal",
+        "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
+        "onnx": _short(outcome.artifact.path),
+        "run": outcome.run.url,
+        "next": f"{_command()} ui",
+    }
+    # Not wrapped: a path or an address that is cut in two can be neither clicked nor copied.
+    console = Console(soft_wrap=True, highlight=False)
+    for name, value in rows.items():
+        console.print(Text.assemble((f"{name:<9}", "bold"), value))
+
+
+def _short(path: Path) -> str:
+    """Relative to the current folder where that is shorter."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _command() -> str:
+    """How to type `hallmark` from here."""
+    return "hallmark" if shutil.which("hallmark") else _short(Path(sys.argv[0]).absolute())

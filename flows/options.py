@@ -1,0 +1,118 @@
+"""From what was typed to an experiment: a preset or a TOML file, with dotted options laid over it."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from flows import presets
+from tasks.ml import toml
+from tasks.ml.config import Experiment
+from tasks.ml.errors import InputError
+
+Tree = dict[str, Any]
+
+
+def experiment(source: str, tokens: Sequence[str]) -> Experiment:
+    """Build the experiment that `hallmark train SOURCE TOKENS...` names.
+
+    Args:
+        source: a preset's name, or a file that ends in `.toml`.
+        tokens: `--training.epochs 20` or `--training.epochs=20`, as typed.
+
+    Raises:
+        InputError: anything that does not fit, in one line.
+    """
+    tree = toml.load(Path(source)) if source.endswith(".toml") else presets.get(source).model_dump(mode="json")
+    overrides = dict(_pairs(tokens))
+    for path, value in overrides.items():
+        _set(tree, path.split("."), value)
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(_explain(error, tree, source, overrides)) from error
+
+
+def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, FieldInfo]:
+    """Every option as `{"training.epochs": field, ...}`, those of all kinds of data and model."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        parts = [kind for kind in _types(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        for part in parts:
+            found |= {path: known for path, known in fields(part, f"{prefix}{name}.").items() if path not in found}
+        if not parts:
+            found[prefix + name] = field
+    return found
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - what typing gives
+    return get_args(annotation) or (annotation,)
+
+
+def _pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
+    rest = iter(tokens)
+    for token in rest:
+        if not token.startswith("--"):
+            raise InputError(f"'{token}': expected an option such as --training.epochs 20")
+        path, equals, value = token.removeprefix("--").partition("=")
+        if path not in fields():
+            raise InputError(f"--{path}: there is no such option: {_nearest(path)}")
+        if not equals:
+            following = next(rest, None)
+            if following is None or following.startswith("--"):
+                raise InputError(f"--{path}: expected a value after it")
+            value = following
+        yield path, value
+
+
+def _set(tree: Tree, path: list[str], value: str) -> None:
+    part = tree
+    for name in path[:-1]:
+        part = part.setdefault(name, {})
+        if not isinstance(part, dict):
+            return  # pydantic will say that a table belongs here
+    if path[-1] == "kind" and part.get("kind") != value:
+        # Another kind has other fields, and starts from their defaults.
+        part.clear()
+    part[path[-1]] = value
+
+
+def _explain(error: ValidationError, tree: Tree, source: str, overrides: dict[str, str]) -> str:
+    """The first thing that is wrong: where, what was expected, what was found."""
+    problems = error.errors(include_url=False)
+    path = _path(problems[0]["loc"], tree)
+    where = f"--{path}" if path in overrides else f"{source}: {path}" if path else source
+    if problems[0]["type"] == "extra_forbidden":
+        if path in fields():
+            return f"{where}: kind '{tree[path.split('.')[0]]['kind']}' has no such option"
+        return f"{where}: there is no such option: {_nearest(path)}"
+    expected = [_sentence(problem["msg"]) for problem in problems if _path(problem["loc"], tree) == path]
+    found = problems[0]["input"]
+    return f"{where}: {' or '.join(expected)}" + ("" if isinstance(found, dict | BaseModel) else f", found {found!r}")
+
+
+def _path(location: tuple[int | str, ...], tree: Tree) -> str:
+    """Pydantic's location without the tags of unions and the branches of types."""
+    names: list[str] = []
+    part: Any = tree
+    for step in location:
+        if isinstance(part, dict) and step in (part.get("kind"), None):
+            continue
+        if not isinstance(part, dict):
+            break
+        names.append(str(step))
+        part = part.get(step)
+    return ".".join(names)
+
+
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
+
+
+def _nearest(path: str) -> str:
+    near = difflib.get_close_matches(path, fields(), n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else "`hallmark train --help` lists them"

@@ -1,0 +1,116 @@
+"""A Prefect server for the length of one command, where the settings name none.
+
+Prefect starts such a server by itself, but only after the flow is called, while the caller waits for it and
+imports the server's code a second time (2.9 s). Started here, it boots on another core while the command imports
+torch and MLflow. It uses Prefect's own database, so that `prefect server start` shows these runs later.
+
+Run as a module (`python -m flows.server DESCRIPTOR`) this file is that server.
+"""
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tasks.ml.errors import InputError
+
+BOOT_SECONDS = 60.0
+STOP_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
+
+
+def provide(log: Path) -> Callable[[], None]:
+    """Give the flows of this process a Prefect server: the one that the settings name, or an embedded one.
+
+    The embedded one ends with this process, however that ends.
+
+    Args:
+        log: where the embedded server writes warnings and errors.
+
+    Returns:
+        `wait()`, which returns when the server answers.
+
+    Raises:
+        InputError: the server that the settings name does not answer.
+    """
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if url := PREFECT_API_URL.value():
+        if not _answers(url):
+            raise InputError(
+                f"PREFECT_API_URL: {url} does not answer: start it (`prefect server start`), correct the address, "
+                "or unset it to use an embedded server"
+            )
+        return lambda: None
+    process, url = _start(log)
+    # Prefect sends its last logs and events when threads are shut down, which is before these callbacks.
+    atexit.register(_stop, process)
+    rest_of_process = ExitStack()
+    rest_of_process.enter_context(temporary_settings({PREFECT_API_URL: url}))
+    atexit.register(rest_of_process.close)
+    return lambda: _wait(url, process, log)
+
+
+def _start(log: Path) -> tuple[subprocess.Popen[bytes], str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(listener.fileno())],
+            env=os.environ | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+            # The server lives as long as this pipe is open: kill -9 closes it too.
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            pass_fds=[listener.fileno()],
+            # Ctrl-C reaches the command alone, which has yet to tell the server how its flow ended.
+            start_new_session=True,
+        )
+        return process, f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.communicate(timeout=STOP_SECONDS)  # closes the pipe
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + BOOT_SECONDS
+    while not _answers(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise InputError(f"the embedded Prefect server did not start: see {log}")
+        time.sleep(0.05)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_SECONDS) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def _serve(descriptor: int) -> None:
+    """Serve Prefect's API on an inherited socket until stdin closes."""
+    import uvicorn
+
+    def follow_parent() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+    config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

@@ -1,0 +1,60 @@
+"""Experiments as TOML files, and back."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from pydantic import BaseModel
+from tomlkit.items import Table
+
+from tasks.ml.config import Experiment
+from tasks.ml.errors import InputError
+
+
+def dump(experiment: Experiment) -> str:
+    """Write every field, each with its description as a comment. `load` reads the same digest back."""
+    document = tomlkit.document()
+    document.add(tomlkit.comment(f"Experiment {experiment.digest[:12]}. Run it with: hallmark train FILE.toml"))
+    for key, item in _items(experiment).items():
+        document.add(key, item)
+    return tomlkit.dumps(document)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a file as plain values; its stem is the name if it gives none.
+
+    Raises:
+        InputError: it cannot be read, or is no TOML; the message names the line.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is not TOML: {error}") from error
+    return {"name": path.stem} | tree
+
+
+def _items(part: BaseModel) -> dict[str, Any]:
+    """Plain fields first, then the parts as tables: the order that TOML asks for."""
+    fields = type(part).model_fields
+    values = {name: getattr(part, name) for name in sorted(fields, key=lambda name: name != "kind")}
+    plain = {name: _commented(value, fields[name].description) for name, value in values.items() if not _is_part(value)}
+    return plain | {name: _table(value) for name, value in values.items() if _is_part(value)}
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, BaseModel)
+
+
+def _table(part: BaseModel) -> Table:
+    table = tomlkit.table()
+    for key, item in _items(part).items():
+        table.add(key, item)
+    return table
+
+
+def _commented(value: object, description: str | None) -> Any:  # noqa: ANN401 - tomlkit's items share no useful type
+    item = tomlkit.item(list(value) if isinstance(value, tuple) else value)
+    return item.comment(description) if description else item
