@@ -13,10 +13,11 @@ app = App(
     name="hallmark",
     help="Train classifiers, track them, and ship ONNX files that are proven to predict what was trained.",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
     version=lambda: version("hallmark"),
 )
 COMMANDS = {
-    "train": ("flows.commands.train:train", "Train a preset or a TOML file, and register the result."),
+    "train": ("flows.commands.train:command", "Train a preset or a TOML file, and register the result."),
     "presets": ("flows.commands.presets:presets", "List the presets."),
     "show": ("flows.commands.presets:show", "Print a preset as a TOML file."),
     "runs": ("flows.commands.runs:runs", "List recent runs."),

@@ -1,6 +1,7 @@
 """From what was typed to an experiment: a preset or a TOML file, with dotted options laid over it."""
 
 import difflib
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -46,6 +47,20 @@ def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, F
         if not parts:
             found[prefix + name] = field
     return found
+
+
+def describe() -> str:
+    """One paragraph an option, for `hallmark train --help`."""
+    lines = ["Every field of the experiment is an option, followed by its value:", ""]
+    for path, field in fields().items():
+        text = textwrap.wrap(f"{field.description}{_choices(field)}", 76, initial_indent="    ", subsequent_indent="    ")
+        lines += [f"--{path}", *text]
+    return "\n".join([*lines, "", "Example: hallmark train iris --training.epochs 20 --data.split.seed 1"])
+
+
+def _choices(field: FieldInfo) -> str:
+    values = [str(value) for value in _types(field.annotation) if isinstance(value, str)]
+    return f" [{', '.join(values)}]" if len(values) > 1 else ""
 
 
 def _types(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - what typing gives

@@ -39,8 +39,8 @@ def digits() -> Experiment:
     return Experiment(
         name="digits",
         data=Digits(kind="digits"),
-        model=MLP(kind="mlp", hidden=(64,)),
-        training=Training(epochs=30, batch_size=32, lr=0.003),
+        model=MLP(kind="mlp", hidden=(128,)),
+        training=Training(epochs=60, batch_size=32, lr=0.002),
     )
 
 

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 
@@ -49,7 +50,7 @@ def _lines(total: int) -> Callable[[int, dict[str, float]], None]:
         if epoch == total or elapsed - last >= SECONDS_BETWEEN_LINES:
             last = elapsed
             left = elapsed / epoch * (total - epoch)
-            say("fit", f"epoch {epoch}/{total}  {_describe(metrics)}  {left:.0f} s left")
+            say("fit", f"epoch {epoch}/{total}  {_describe(metrics)}  {timedelta(seconds=round(left))} left")
 
     return show
 

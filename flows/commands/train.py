@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.text import Text
 
@@ -32,6 +32,10 @@ USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "on
 """What the steps import when they need it; imported here while the embedded server boots on another core."""
 
 
+command = App(name="train", help_epilogue=options.describe())
+
+
+@command.default
 def train(
     source: str,
     /,
@@ -39,8 +43,6 @@ def train(
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Train, evaluate, export, verify and register an experiment, as a Prefect flow tracked in MLflow.
-
-    Every field of the experiment is an option; its value follows it:
 
     Parameters
     ----------
