@@ -37,29 +37,30 @@ def experiment(source: str, tokens: Sequence[str]) -> Experiment:
         raise InputError(_explain(error, tree, source, overrides)) from error
 
 
-def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, FieldInfo]:
-    """Every option as `{"training.epochs": field, ...}`, those of all kinds of data and model."""
-    found: dict[str, FieldInfo] = {}
+def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, list[FieldInfo]]:
+    """Every option by its path, as `training.epochs`; several fields where several kinds have the option."""
+    found: dict[str, list[FieldInfo]] = {}
     for name, field in model.model_fields.items():
         parts = [kind for kind in _types(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
         for part in parts:
-            found |= {path: known for path, known in fields(part, f"{prefix}{name}.").items() if path not in found}
+            for path, known in fields(part, f"{prefix}{name}.").items():
+                found.setdefault(path, []).extend(known)
         if not parts:
-            found[prefix + name] = field
+            found[prefix + name] = [field]
     return found
 
 
 def describe() -> str:
     """One paragraph an option, for `hallmark train --help`."""
     lines = ["Every field of the experiment is an option, followed by its value:", ""]
-    for path, field in fields().items():
-        text = textwrap.wrap(f"{field.description}{_choices(field)}", 76, initial_indent="    ", subsequent_indent="    ")
-        lines += [f"--{path}", *text]
+    for path, known in fields().items():
+        text = f"{known[0].description}{_choices(known)}"
+        lines += [f"--{path}", *textwrap.wrap(text, 76, initial_indent="    ", subsequent_indent="    ")]
     return "\n".join([*lines, "", "Example: hallmark train iris --training.epochs 20 --data.split.seed 1"])
 
 
-def _choices(field: FieldInfo) -> str:
-    values = [str(value) for value in _types(field.annotation) if isinstance(value, str)]
+def _choices(known: list[FieldInfo]) -> str:
+    values = dict.fromkeys(value for field in known for value in _types(field.annotation) if isinstance(value, str))
     return f" [{', '.join(values)}]" if len(values) > 1 else ""
 
 

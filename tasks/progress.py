@@ -49,8 +49,8 @@ def _lines(total: int) -> Callable[[int, dict[str, float]], None]:
         elapsed = time.monotonic() - started
         if epoch == total or elapsed - last >= SECONDS_BETWEEN_LINES:
             last = elapsed
-            left = elapsed / epoch * (total - epoch)
-            say("fit", f"epoch {epoch}/{total}  {_describe(metrics)}  {timedelta(seconds=round(left))} left")
+            left = timedelta(seconds=round(elapsed / epoch * (total - epoch)))
+            say("fit", f"epoch {epoch}/{total}  {_describe(metrics)}" + f"  {left} left" * (epoch < total))
 
     return show
 

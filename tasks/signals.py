@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -10,9 +10,15 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """What a person, a supervisor or a closing terminal sends and a process can catch."""
 
 
-def raise_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's shape
-    """Handle any of the ending signals as Ctrl-C is handled."""
-    raise KeyboardInterrupt(signal.Signals(number).name)
+@contextmanager
+def as_interrupt() -> Iterator[None]:
+    """Let every ending signal raise KeyboardInterrupt inside the block, as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's shape
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    with _handlers(interrupt):
+        yield
 
 
 @contextmanager
@@ -25,11 +31,19 @@ def held() -> Iterator[None]:
         yield
         return
     arrived: list[int] = []
-    handlers = {number: signal.signal(number, lambda n, _: arrived.append(n)) for number in ENDING}
+    try:
+        with _handlers(lambda number, _: arrived.append(number)):
+            yield
+    finally:
+        for number in arrived:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in ENDING}
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in arrived:
-            signal.raise_signal(number)
+        for number, former in before.items():
+            signal.signal(number, former)

@@ -270,7 +270,8 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
     database = _database(Settings().tracking_uri)
     location = (database.absolute().parent / "artifacts" / name).as_uri() if database else None
     try:
-        return client.create_experiment(name, artifact_location=location)
+        # Without the tag the UI takes an experiment for one of GenAI, and hides its curves.
+        return client.create_experiment(name, location, {"mlflow.experimentKind": "custom_model_development"})
     except MlflowException:
         # Another process may have been faster.
         if found := client.get_experiment_by_name(name):

@@ -5,7 +5,6 @@ import json as jsonlib
 import logging
 import os
 import shutil
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -51,11 +50,10 @@ def train(
     json
         End with one line of JSON on stdout instead of a table.
     """
-    for number in signals.ENDING:
-        signal.signal(number, signals.raise_interrupt)
     try:
         experiment = options.experiment(source, tokens)
-        outcome = _run(experiment)
+        with signals.as_interrupt():
+            outcome = _run(experiment)
     except (HallmarkError, KeyboardInterrupt) as error:
         if json:
             _print_json(_failure(error))

@@ -45,7 +45,8 @@ def confusion_matrix(confusion: NDArray[np.int64], classes: tuple[str, ...], pat
     def draw(axes: Axes) -> None:
         share = confusion / confusion.sum(axis=1, keepdims=True)
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(confusion):
+        for row, column in np.argwhere(confusion):
+            count = confusion[row, column]
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
         ticks = range(len(classes))

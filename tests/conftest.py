@@ -1,0 +1,71 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flows import presets
+from tasks.ml import data, training
+from tasks.ml.config import Experiment
+from tasks.ml.records import Dataset, Fit
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home and a tracking store of our own: no test sees or touches the project's."""
+    folder = tmp_path_factory.mktemp("machine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HALLMARK_HOME", str(folder / "home"))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+        patch.setenv("PREFECT_HOME", str(folder / "prefect"))
+        patch.setenv("DO_NOT_TRACK", "true")
+        patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        patch.delenv("PREFECT_API_URL", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def prefect_server(machine: None) -> Iterator[str]:  # noqa: ARG001 - the environment comes first
+    """A real Prefect server for the whole session; its address."""
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture
+def iris(tmp_path: Path) -> tuple[Experiment, Dataset]:
+    """The preset iris, and its rows on disk."""
+    experiment = presets.iris()
+    return experiment, data.prepare(experiment.data, tmp_path)
+
+
+@pytest.fixture
+def fitted(iris: tuple[Experiment, Dataset], tmp_path: Path) -> Fit:
+    """The preset iris, trained."""
+    experiment, dataset = iris
+    return fit(experiment, dataset, tmp_path)
+
+
+def fit(experiment: Experiment, dataset: Dataset, folder: Path) -> Fit:
+    return training.fit(
+        dataset, experiment.data, experiment.model, experiment.training, folder, lambda step, metrics: None
+    )
+
+
+@pytest.fixture
+def python() -> Callable[..., str]:
+    """Run Python code in a fresh process and return what it prints."""
+
+    def run(code: str, *arguments: object, cwd: Path = ROOT) -> str:
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, env=os.environ)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

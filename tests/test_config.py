@@ -1,0 +1,104 @@
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from flows import presets
+from tasks.ml.config import MLP, Digits, Experiment, Iris, Part, Softmax, Split, Training
+from tasks.ml.digests import digest_of
+
+
+def iris(**changes: object) -> Experiment:
+    return Experiment(name="iris", data=Iris(kind="iris"), model=MLP(kind="mlp"), **changes)  # type: ignore[arg-type]
+
+
+def test_the_digest_covers_what_is_computed_and_nothing_else() -> None:
+    digest = iris().digest
+    assert len(digest) == 64
+    assert iris().model_copy(update={"name": "other"}).digest == digest
+    assert iris(training=Training(device="cpu")).digest == digest
+    assert iris(training=Training(device="cpu", seed=1)).digest != digest
+    assert iris(training=Training(seed=1)).digest == iris(training=Training(device="cpu", seed=1)).digest
+
+
+def test_the_digest_tells_kinds_apart_though_all_their_fields_are_defaults() -> None:
+    digests = {
+        Experiment(name="x", data=data, model=model).digest
+        for data in (Iris(kind="iris"), Digits(kind="digits"))
+        for model in (Softmax(kind="softmax"), MLP(kind="mlp"))
+    }
+    assert len(digests) == 4
+
+
+def test_a_new_field_with_a_default_changes_no_old_digest() -> None:
+    class Longer(Training):
+        clip: float = 0.0
+
+    class Newer(Experiment):
+        training: Longer = Longer()
+
+    old = iris(training=Training(epochs=7))
+    new = Newer.model_validate(old.model_dump())
+    assert new.training.clip == 0.0
+    assert new.digest == old.digest
+
+
+def test_the_digest_is_the_canonical_json_of_what_differs() -> None:
+    expected = {"data": {"kind": "iris", "split": {"seed": 3}}, "model": {"kind": "mlp"}, "training": {"lr": 0.5}}
+    experiment = Experiment(
+        name="x", data=Iris(kind="iris", split=Split(seed=3)), model=MLP(kind="mlp"), training=Training(lr=0.5)
+    )
+    assert experiment.digest == digest_of(expected)
+
+
+def test_an_experiment_is_immutable() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        iris().training.epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "named"),
+    [
+        (Training, {"momentum": 0.9, "optimizer": "adam"}, ("momentum", "optimizer")),
+        (Split, {"validation": 0.6, "test": 0.4}, ("validation", "test")),
+        (Iris, {"kind": "iris", "scaling": "range"}, ("scaling", "kind")),
+    ],
+)
+def test_a_contradiction_names_both_fields(part: type[Part], values: dict[str, object], named: tuple[str, str]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        part(**values)
+    for field in named:
+        assert field in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": 0},
+        {"epochs": -1},
+        {"batch_size": 0},
+        {"batch_size": "half"},
+        {"lr": 0},
+        {"lr": float("inf")},
+        {"momentum": 1},
+        {"seed": -1},
+        {"device": "tpu"},
+        {"epoch": 3},
+    ],
+)
+def test_training_refuses(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Training(**values)  # type: ignore[arg-type]
+
+
+def test_every_field_says_what_it_means() -> None:
+    def undescribed(model: type[BaseModel], prefix: str = "") -> list[str]:
+        return [f"{prefix}{name}" for name, field in model.model_fields.items() if not field.description]
+
+    parts = (Experiment, Iris, Digits, Split, Softmax, MLP, Training)
+    assert [name for part in parts for name in undescribed(part, f"{part.__name__}.")] == []
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_survives_json(name: str) -> None:
+    preset = presets.get(name)
+    again = Experiment.model_validate_json(preset.model_dump_json())
+    assert (again, again.digest, preset.name) == (preset, preset.digest, name)

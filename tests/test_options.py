@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+
+from flows import options, presets
+from tasks.ml.config import MLP, Digits, Softmax
+from tasks.ml.errors import InputError
+
+TOML = '[data]\nkind = "iris"\n[model]\nkind = "mlp"\n'
+
+
+def test_options_are_laid_over_the_preset_and_keep_the_rest() -> None:
+    experiment = options.experiment(
+        "iris_as_published", ["--training.epochs", "20", "--data.split.seed=7", "--model.hidden", "8,4"]
+    )
+    assert (experiment.training.epochs, experiment.data.split.seed) == (20, 7)
+    assert experiment.model == MLP(kind="mlp", hidden=(8, 4))
+    # What was not given stays as the preset has it, not as the default.
+    assert experiment.training.lr == 0.001
+    assert experiment.data.scaling_fitted_on == "all"
+    assert experiment.data.split.validation == 0
+
+
+def test_values_are_read_as_the_fields_say() -> None:
+    experiment = options.experiment("digits", ["--training.batch_size", "full", "--training.lr", "1e-3", "--name", "d2"])
+    assert (experiment.training.batch_size, experiment.training.lr, experiment.name) == ("full", 0.001, "d2")
+
+
+def test_another_kind_starts_from_its_own_defaults() -> None:
+    assert options.experiment("iris", ["--model.kind", "softmax"]).model == Softmax(kind="softmax")
+    changed = options.experiment("iris_as_published", ["--data.kind", "digits"])
+    assert changed.data == Digits(kind="digits")
+
+
+def test_a_file_takes_its_stem_for_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TOML)
+    assert options.experiment(str(path), ["--training.epochs", "3"]).name == "mine"
+    path.write_text('name = "other"\n' + TOML)
+    assert options.experiment(str(path), []).name == "other"
+
+
+def test_no_option_is_undocumented() -> None:
+    help_text = options.describe()
+    assert options.fields().keys() >= set(presets.get("digits").flat())
+    for path in options.fields():
+        assert f"--{path}\n" in help_text
+    assert "[iris, digits]" in help_text
+    assert "[softmax, mlp]" in help_text
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["--training.epoch", "3"], "--training.epoch: there is no such option: did you mean 'training.epochs'?"),
+        (["--qqqq", "3"], "--qqqq: there is no such option: `hallmark train --help` lists them"),
+        (["--training.epochs", "ten"], "--training.epochs: input should be a valid integer, .*, found 'ten'"),
+        (["--training.epochs", "0"], "--training.epochs: .*greater than or equal to 1, found '0'"),
+        (["--training.epochs", "-3"], "--training.epochs: .*greater than or equal to 1, found '-3'"),
+        (["--training.epochs"], "--training.epochs: expected a value after it"),
+        (["--training.epochs", "--training.lr", "1"], "--training.epochs: expected a value after it"),
+        (["training.epochs", "3"], "'training.epochs': expected an option such as --training.epochs 20"),
+        (["--training.batch_size", "0"], "--training.batch_size: .*'full' or .*greater than or equal to 1, found '0'"),
+        (["--training.momentum", "0.9"], "iris: training: momentum 0.9 and optimizer 'adam' contradict each other"),
+        (["--data.split.test", "0.9"], "iris: data.split: validation 0.2 and test 0.9 leave no rows to train on"),
+        (["--model.kind", "mpl"], "iris: model: .*'mpl'.*'softmax', 'mlp'"),
+        (["--model.kind", "softmax", "--model.hidden", "4"], "--model.hidden: kind 'softmax' has no such option"),
+        (["--model.hidden", "4,x"], "--model.hidden: .*found 'x'"),
+        (["--name", "a/b"], "--name: .*found 'a/b'"),
+    ],
+)
+def test_refused_in_one_line(tokens: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}") as refused:
+        options.experiment("iris", tokens)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name = "x"\n[data\n', r"is not TOML: .*line 2"),
+        (TOML + "[training]\nepoch = 3\n", r"training.epoch: there is no such option: did you mean 'training.epochs'"),
+        ("training = 3\n" + TOML, r"training: input should be a valid dictionary"),
+        ('[data]\nkind = "iris"\n', r"model: field required"),
+        (b"\xff\xfe", r"cannot be read"),
+    ],
+)
+def test_a_bad_file_is_refused_and_named(tmp_path: Path, text: str | bytes, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=message) as refused:
+        options.experiment(str(path), ["--training.seed", "1"])
+    assert str(refused.value).startswith(str(path))
+
+
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(InputError, match=r"nowhere.toml: cannot be read"):
+        options.experiment("nowhere.toml", [])

@@ -1,0 +1,52 @@
+import pytest
+
+from flows import presets
+from tasks.ml.config import Experiment
+from tasks.ml.errors import InputError
+
+
+def changed(experiment: Experiment, **training: object) -> Experiment:
+    return experiment.model_copy(update={"training": experiment.training.model_copy(update=training)})
+
+
+def test_each_preset_says_its_kind() -> None:
+    assert {name: presets.kind_of(presets.get(name)) for name in presets.PRESETS} == {
+        "iris": "corrected",
+        "iris_as_published": "published",
+        "digits": "corrected",
+    }
+
+
+def test_a_changed_preset_is_ones_own_and_a_renamed_one_is_not() -> None:
+    published = presets.get("iris_as_published")
+    assert presets.kind_of(changed(published, epochs=7)) == "own"
+    assert presets.kind_of(published.model_copy(update={"name": "mine"})) == "published"
+
+
+def test_a_run_is_named_by_what_differs_from_its_preset() -> None:
+    assert presets.run_name(presets.get("iris")) == "iris"
+    assert presets.run_name(changed(presets.get("iris"), epochs=20, seed=3)) == "iris training.epochs=20 training.seed=3"
+    assert presets.run_name(presets.get("iris").model_copy(update={"name": "mine"})) == "mine"
+
+
+def test_iris_as_published_is_the_tutorial() -> None:
+    flat = presets.get("iris_as_published").flat()
+    expected = {
+        "data.scaling_fitted_on": "all",
+        "data.split.test": 0.2,
+        "data.split.seed": 2,
+        "data.split.validation": 0.0,
+        "model.hidden": [50, 50],
+        "training.optimizer": "adam",
+        "training.lr": 0.001,
+        "training.epochs": 100,
+        "training.batch_size": "full",
+    }
+    assert expected.items() <= flat.items()
+
+
+def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"'irsi'.*did you mean 'iris'"):
+        presets.get("irsi")
+    with pytest.raises(InputError, match="there are iris, iris_as_published, digits"):
+        presets.get("zzzzzz")

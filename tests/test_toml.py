@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import pytest
+
+from flows import options, presets
+from tasks.ml import toml
+from tasks.ml.config import MLP, Experiment, Iris, Training
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_a_shown_preset_reads_back_to_the_same_experiment(name: str, tmp_path: Path) -> None:
+    preset = presets.get(name)
+    path = tmp_path / "file.toml"
+    path.write_text(toml.dump(preset))
+    again = options.experiment(str(path), [])
+    assert again == preset
+    assert again.digest == preset.digest
+
+
+def test_numbers_that_are_hard_to_write_survive(tmp_path: Path) -> None:
+    experiment = Experiment(
+        name="x", data=Iris(kind="iris"), model=MLP(kind="mlp"), training=Training(lr=1e-7 / 3, weight_decay=1e-300)
+    )
+    path = tmp_path / "x.toml"
+    path.write_text(toml.dump(experiment))
+    assert options.experiment(str(path), []).digest == experiment.digest
+
+
+def test_every_value_has_its_description_beside_it() -> None:
+    lines = toml.dump(presets.get("digits")).splitlines()
+    assert [line for line in lines if " = " in line and " # " not in line] == []
+    assert "epochs = 60 # passes over the training split" in lines
