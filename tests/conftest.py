@@ -53,9 +53,7 @@ def fitted(iris: tuple[Experiment, Dataset], tmp_path: Path) -> Fit:
 
 
 def fit(experiment: Experiment, dataset: Dataset, folder: Path) -> Fit:
-    return training.fit(
-        dataset, experiment.data, experiment.model, experiment.training, folder, lambda step, metrics: None
-    )
+    return training.fit(dataset, experiment.data, experiment.model, experiment.training, folder, log=lambda *_: None)
 
 
 @pytest.fixture

@@ -78,6 +78,8 @@ def test_a_contradiction_names_both_fields(part: type[Part], values: dict[str, o
         {"batch_size": "half"},
         {"lr": 0},
         {"lr": float("inf")},
+        {"lr": float("nan")},
+        {"lr": 1e39},
         {"momentum": 1},
         {"seed": -1},
         {"device": "tpu"},

@@ -22,7 +22,9 @@ def test_options_are_laid_over_the_preset_and_keep_the_rest() -> None:
 
 
 def test_values_are_read_as_the_fields_say() -> None:
-    experiment = options.experiment("digits", ["--training.batch_size", "full", "--training.lr", "1e-3", "--name", "d2"])
+    experiment = options.experiment(
+        "digits", ["--training.batch_size", "full", "--training.lr", "1e-3", "--name", "d2"]
+    )
     assert (experiment.training.batch_size, experiment.training.lr, experiment.name) == ("full", 0.001, "d2")
 
 

@@ -25,7 +25,9 @@ def test_a_changed_preset_is_ones_own_and_a_renamed_one_is_not() -> None:
 
 def test_a_run_is_named_by_what_differs_from_its_preset() -> None:
     assert presets.run_name(presets.get("iris")) == "iris"
-    assert presets.run_name(changed(presets.get("iris"), epochs=20, seed=3)) == "iris training.epochs=20 training.seed=3"
+    assert (
+        presets.run_name(changed(presets.get("iris"), epochs=20, seed=3)) == "iris training.epochs=20 training.seed=3"
+    )
     assert presets.run_name(presets.get("iris").model_copy(update={"name": "mine"})) == "mine"
 
 

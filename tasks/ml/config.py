@@ -11,6 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from tasks.ml.digests import digest_of
 
+FLOAT32 = 3e38
+"""Numbers that meet float32 weights must fit into it."""
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -114,9 +117,9 @@ class Training(Part):
         default="full", description="rows a step; full takes the whole training split in one step"
     )
     optimizer: Literal["sgd", "adam"] = Field(default="adam", description="rule that updates the weights")
-    lr: float = Field(default=0.01, gt=0, allow_inf_nan=False, description="learning rate, per step")
+    lr: float = Field(default=0.01, gt=0, le=FLOAT32, description="learning rate, per step")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum of sgd")
-    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="L2 penalty added to the gradient")
+    weight_decay: float = Field(default=0.0, ge=0, le=FLOAT32, description="L2 penalty added to the gradient")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of initial weights and batch order")
     device: Device = Field(
         default="auto",

@@ -54,15 +54,17 @@ def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset) -> Proo
     x = open_split(dataset, "test").x
     expected = _ask_torch(classifier, dataset, x)
     everything = np.arange(len(x))
-    largest = _compare(_ask_onnx(session, dataset, x), expected, everything, "whole test split")
+    where = "whole test split"
+    largest = _compare(_ask_onnx(session, dataset, x, where), expected, everything, where)
     rows = np.arange(BATCHED_ROWS) % len(x)
     for size in BATCH_SIZES:
-        answers = [_ask_onnx(session, dataset, x[batch]) for batch in _cut(rows, size)]
+        where = f"batches of {size}"
+        answers = [_ask_onnx(session, dataset, x[batch], where) for batch in _cut(rows, size)]
         found = Answer(
             np.concatenate([answer.label for answer in answers]),
             np.concatenate([answer.probabilities for answer in answers]),
         )
-        largest = max(largest, _compare(found, expected.take(rows), rows, f"batches of {size}"))
+        largest = max(largest, _compare(found, expected.take(rows), rows, where))
     return Proof(max_abs_diff=largest, rows=len(x))
 
 
@@ -84,8 +86,11 @@ def _ask_torch(classifier: Classifier, dataset: Dataset, x: Raw) -> Answer:
     return Answer(label.numpy(), probabilities.numpy())
 
 
-def _ask_onnx(session: onnxruntime.InferenceSession, dataset: Dataset, x: Raw) -> Answer:
-    return Answer(*session.run(OUTPUTS, inputs(dataset, x)))
+def _ask_onnx(session: onnxruntime.InferenceSession, dataset: Dataset, x: Raw, where: str) -> Answer:
+    try:
+        return Answer(*session.run(OUTPUTS, inputs(dataset, x)))
+    except Exception as error:
+        raise ParityError(f"parity ({where}): the ONNX file cannot be run: {error}") from error
 
 
 def _compare(found: Answer, expected: Answer, rows: Indices, where: str) -> float:

@@ -110,7 +110,7 @@ def _run_epochs(
             _refuse_infinite("validation loss", metrics["val/loss"], epoch, update, training)
         history.epoch(epoch, metrics)
     # The last loss was taken before the last update, so the weights themselves are looked at.
-    largest = max(weight.abs().max().item() for weight in network.parameters())
+    largest = torch.stack([weight.detach().abs().max() for weight in network.parameters()]).max().item()
     _refuse_infinite("largest weight", largest, training.epochs, update, training)
 
 

@@ -1,0 +1,17 @@
+import pytest
+import torch
+
+from tasks.ml import devices
+from tasks.ml.errors import InputError
+
+
+def test_cpu_is_always_there_and_auto_takes_the_best() -> None:
+    assert devices.choose("cpu").type == "cpu"
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert devices.choose("auto").type == best
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA, so asking for it is no mistake")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match=r"training\.device: 'cuda' was asked for .* use 'auto' or 'cpu'"):
+        devices.choose("cuda")

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from tasks.ml import metrics
+
+CLASSES = ("a", "b", "c")
+
+
+@pytest.fixture
+def case() -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 3, 200)
+    scores = generator.normal(size=(200, 3)) + 1.5 * np.eye(3)[y]
+    p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return y, p.astype(np.float32)
+
+
+def area(truth: np.ndarray, scores: np.ndarray) -> float:
+    """The chance that a positive scores above a negative: the area under the ROC curve by its meaning."""
+    positive, negative = scores[truth][:, None], scores[~truth][None]
+    return float(np.mean((positive > negative) + 0.5 * (positive == negative)))
+
+
+def test_every_metric_is_its_formula(case: tuple[np.ndarray, np.ndarray]) -> None:
+    y, p = case
+    label, truth = p.argmax(axis=1), np.eye(3)[y] == 1
+    scores = metrics.score(y, p, CLASSES)
+    confusion = np.zeros((3, 3), dtype=int)
+    for true, predicted in zip(y, label, strict=True):
+        confusion[true, predicted] += 1
+    np.testing.assert_array_equal(scores.confusion, confusion)
+    right = np.diag(confusion)
+    precision, recall = right / confusion.sum(axis=0), right / confusion.sum(axis=1)
+    expected = {
+        "accuracy": np.mean(label == y),
+        "log_loss": -np.mean(np.log(p[np.arange(200), y])),
+        "f1_macro": np.mean(2 * precision * recall / (precision + recall)),
+        "brier": np.mean(np.sum((p - truth) ** 2, axis=1)),
+        "roc_auc_micro": area(truth.ravel(), p.ravel()),
+        "roc_auc_macro": np.mean([area(truth[:, index], p[:, index]) for index in range(3)]),
+        **{f"precision/{name}": value for name, value in zip(CLASSES, precision, strict=True)},
+        **{f"recall/{name}": value for name, value in zip(CLASSES, recall, strict=True)},
+    }
+    calibration = scores.metrics.pop("calibration_error")
+    assert calibration == pytest.approx(metrics.calibration_error(y, p))
+    assert scores.metrics == pytest.approx(expected, rel=1e-5)
+    assert set(scores.roc) == {*CLASSES, "micro"}
+
+
+def test_calibration_error_is_the_mean_gap_between_confidence_and_accuracy(
+    case: tuple[np.ndarray, np.ndarray],
+) -> None:
+    y, p = case
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    expected = 0.0
+    for index in range(15):
+        chosen = (confidence > index / 15) & (confidence <= (index + 1) / 15)
+        if chosen.any():
+            expected += chosen.sum() / 200 * abs(right[chosen].mean() - confidence[chosen].mean())
+    assert metrics.calibration_error(y, p) == pytest.approx(expected, rel=1e-5)
+
+
+def test_calibration_error_at_its_ends() -> None:
+    certain = np.eye(2)[[0, 1, 0, 1]]
+    assert metrics.calibration_error(np.array([0, 1, 0, 1]), certain) == 0.0
+    assert metrics.calibration_error(np.array([1, 0, 1, 0]), certain) == 1.0
+
+
+def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
+    y = np.array([0, 1, 2, 2])
+    p = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.6, 0.4, 0.0], [0.4, 0.6, 0.0]], dtype=np.float32)
+    scores = metrics.score(y, p, CLASSES)
+    assert (scores.metrics["precision/c"], scores.metrics["recall/c"]) == (0.0, 0.0)
+    assert np.isfinite(scores.metrics["log_loss"])

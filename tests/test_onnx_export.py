@@ -1,0 +1,98 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto
+
+from flows import presets
+from tasks.ml import data, models, onnx_export
+from tasks.ml.config import Experiment, Export
+from tasks.ml.digests import file_digest
+from tasks.ml.records import Artifact, Dataset, Fit
+from tests.conftest import ROOT, fit
+
+
+@pytest.fixture
+def artifact(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> Artifact:
+    experiment, dataset = iris
+    classifier = models.load(fitted, dataset, experiment.model)
+    return onnx_export.export(classifier, dataset, experiment.export, tmp_path / "iris.onnx")
+
+
+def form(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[int, list[str | int]]]:
+    return {
+        value.name: (
+            value.type.tensor_type.elem_type,
+            [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim],
+        )
+        for value in values
+    }
+
+
+def test_columns_go_in_by_name_and_label_and_probabilities_come_out(artifact: Artifact) -> None:
+    model = onnx.load(artifact.path)
+    columns = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+    assert form(list(model.graph.input)) == {name: (TensorProto.FLOAT, ["N", 1]) for name in columns}
+    assert form(list(model.graph.output)) == {
+        "label": (TensorProto.INT64, ["N"]),
+        "probabilities": (TensorProto.FLOAT, ["N", 3]),
+    }
+    properties = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert properties == {
+        "hallmark.inputs": list(columns),
+        "hallmark.classes": ["setosa", "versicolor", "virginica"],
+    }
+
+
+def test_images_go_in_as_decoders_give_them(tmp_path: Path) -> None:
+    experiment = presets.get("digits")
+    experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"epochs": 1})})
+    dataset = data.prepare(experiment.data, tmp_path)
+    classifier = models.load(fit(experiment, dataset, tmp_path), dataset, experiment.model)
+    path = onnx_export.export(classifier, dataset, Export(), tmp_path / "digits.onnx").path
+    assert form(list(onnx.load(path).graph.input)) == {"image": (TensorProto.UINT8, ["N", 8, 8])}
+    images = data.open_split(dataset, "test").x
+    label, probabilities = onnxruntime.InferenceSession(path).run(None, {"image": images})
+    assert (label.shape, probabilities.shape) == ((360,), (360, 10))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(label, probabilities.argmax(axis=1))
+
+
+def test_the_file_stands_alone(artifact: Artifact) -> None:
+    assert [file.name for file in artifact.path.parent.iterdir() if ".onnx" in file.name] == ["iris.onnx"]
+    model = onnx.load(artifact.path, load_external_data=False)
+    assert all(tensor.data_location == TensorProto.DEFAULT for tensor in model.graph.initializer)
+    content = artifact.path.read_bytes()
+    assert str(ROOT).encode() not in content
+    assert b".py" not in content
+    assert artifact.sha256 == file_digest(artifact.path)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 30])
+def test_the_batch_is_dynamic(artifact: Artifact, iris: tuple[Experiment, Dataset], rows: int) -> None:
+    x = data.open_split(iris[1], "test").x[:rows]
+    label, probabilities = onnxruntime.InferenceSession(artifact.path).run(None, onnx_export.inputs(iris[1], x))
+    assert (label.shape, probabilities.shape) == ((rows,), (rows, 3))
+
+
+def test_the_same_experiment_gives_the_same_bytes_from_any_folder(
+    artifact: Artifact, tmp_path: Path, python: Callable[..., str]
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from flows import presets\n"
+        "from tasks.ml import data, models, onnx_export, training\n"
+        "home = Path(sys.argv[1]); e = presets.iris(); d = data.prepare(e.data, home)\n"
+        "fit = training.fit(d, e.data, e.model, e.training, home, lambda s, m: None)\n"
+        "print(onnx_export.export(models.load(fit, d, e.model), d, e.export, home / 'x.onnx').sha256)"
+    )
+    assert python(code, tmp_path / "elsewhere", cwd=tmp_path).splitlines()[-1] == artifact.sha256
+
+
+def test_the_operator_set_is_the_one_asked_for(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> None:
+    classifier = models.load(fitted, iris[1], iris[0].model)
+    path = onnx_export.export(classifier, iris[1], Export(opset=21), tmp_path / "iris.onnx").path
+    assert [(entry.domain, entry.version) for entry in onnx.load(path).opset_import] == [("", 21)]
