@@ -22,6 +22,11 @@ from pathlib import Path
 
 from tasks.ml.errors import InputError
 
+ENVIRONMENT = {
+    "PREFECT__SERVER_EPHEMERAL": "1",  # as Prefect's own: no UI, no scheduler
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # its console is our log file
+}
 BOOT_SECONDS = 60.0
 STOP_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
@@ -63,7 +68,7 @@ def _start(log: Path) -> tuple[subprocess.Popen[bytes], str]:
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.server", str(listener.fileno())],
-            env=os.environ | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+            env=os.environ | ENVIRONMENT,
             # The server lives as long as this pipe is open: kill -9 closes it too.
             stdin=subprocess.PIPE,
             stdout=output,
@@ -104,7 +109,7 @@ def _serve(descriptor: int) -> None:
     import uvicorn
 
     def follow_parent() -> None:
-        sys.stdin.buffer.read()
+        os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read(), whose lock Python wants back when it ends
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=follow_parent, daemon=True).start()

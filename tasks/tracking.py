@@ -69,7 +69,10 @@ def connect() -> MlflowClient:
     Raises:
         InputError: the server or store cannot be reached.
     """
-    return _connect(Settings().tracking_uri)
+    uri = Settings().tracking_uri
+    client = _connect(uri)
+    mlflow.set_tracking_uri(uri)  # for what takes no client: models and artifacts
+    return client
 
 
 @cache
@@ -77,17 +80,16 @@ def _connect(uri: str) -> MlflowClient:
     # Alembic reports every migration of a fresh database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(uri)
     try:
         if uri.startswith(("http://", "https://")):
             # MLflow's own client would try for minutes.
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_SECONDS).close()  # noqa: S310
-            return MlflowClient()
+            return MlflowClient(uri)
         if database := _database(uri):
             database.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{database}.lock"):
-                return MlflowClient()
-        return MlflowClient()
+                return MlflowClient(uri)
+        return MlflowClient(uri)
     except (OSError, MlflowException) as error:
         raise InputError(
             f"MLFLOW_TRACKING_URI: {uri} cannot be reached ({_one_line(error)[:160]}): "
@@ -208,6 +210,16 @@ def register(
     return ModelVersion(name=name, version=int(version), is_champion=str(champion.version) == version)
 
 
+def signature(example: dict[str, np.ndarray], classes: int) -> ModelSignature:
+    """MLflow's description of what the artifact takes and gives, for any number of rows."""
+    inputs = [TensorSpec(value.dtype, (-1, *value.shape[1:]), name) for name, value in example.items()]
+    outputs = [
+        TensorSpec(np.dtype(np.int64), (-1,), "label"),
+        TensorSpec(np.dtype(np.float32), (-1, classes), "probabilities"),
+    ]
+    return ModelSignature(Schema(inputs), Schema(outputs))
+
+
 def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
     """The most recent runs of all experiments, newest first; of one experiment name if `name` is given."""
     client = connect()
@@ -316,11 +328,6 @@ def _log_model(
         "hallmark.parity_max_abs_diff": f"{proof.max_abs_diff:.3g}",
         "hallmark.parity_rows": str(proof.rows),
     }
-    inputs = [TensorSpec(value.dtype, (-1, *value.shape[1:]), key) for key, value in example.items()]
-    outputs = [
-        TensorSpec(np.dtype(np.int64), (-1,), "label"),
-        TensorSpec(np.dtype(np.float32), (-1, len(dataset.classes)), "probabilities"),
-    ]
     info = Model.log(
         artifact_path=None,
         name="model",
@@ -328,7 +335,7 @@ def _log_model(
         run_id=run.id,
         onnx_model=onnx.load(check(artifact.path, artifact.sha256), load_external_data=False),
         save_as_external_data=False,
-        signature=ModelSignature(Schema(inputs), Schema(outputs)),
+        signature=signature(example, len(dataset.classes)),
         input_example=example,
         # Given, or MLflow spends seconds guessing them.
         pip_requirements=[f"{library}=={version(library)}" for library in SERVED_WITH],

@@ -51,7 +51,7 @@ def test_the_split_is_a_function_of_its_seed() -> None:
 
 def test_the_published_split_is_the_tutorials() -> None:
     _, test = train_test_split(np.arange(150), test_size=0.2, random_state=2)
-    divided = data.divide(y, presets.get("iris_as_published").data.split)
+    divided = data.divide(load_iris().target, presets.get("iris_as_published").data.split)
     np.testing.assert_array_equal(divided["test"], test)
     assert (len(divided["train"]), len(divided["validation"])) == (120, 0)
 

@@ -180,9 +180,8 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_writes_nothing(
 
 def test_a_weight_that_the_last_update_made_infinite_is_found(iris: tuple[Experiment, Dataset], tmp_path: Path) -> None:
     source = iris[0].data.model_copy(update={"split": Split(validation=0), "scaling": "none"})
-    experiment = iris[0].model_copy(
-        update={"data": source, "training": Training(epochs=1, optimizer="sgd", lr=3e38, weight_decay=1e10)}
-    )
+    config = Training(epochs=1, optimizer="sgd", lr=3e38, weight_decay=1e10)
+    experiment = iris[0].model_copy(update={"data": source, "training": config})
     with pytest.raises(DivergedError, match="the largest weight is inf at epoch 1, step 1"):
         fit(experiment, data.prepare(source, tmp_path), tmp_path / "fit")
 

@@ -1,0 +1,275 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from flows import presets
+from flows.__main__ import run
+from tasks import tracking
+from tasks.ml.digests import file_digest
+from tests.conftest import ROOT
+
+HALLMARK = str(Path(sys.executable).with_name("hallmark"))
+
+SLOW = """
+[data]
+kind = "digits"
+[model]
+kind = "softmax"
+[training]
+epochs = 1000000
+batch_size = 1
+optimizer = "sgd"
+"""
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process; exit code, stdout and stderr."""
+
+    def call(*tokens: str) -> tuple[int, str, str]:
+        code = run(list(tokens))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def hallmark(*tokens: str, cwd: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [HALLMARK, *tokens], capture_output=True, text=True, cwd=cwd, env=os.environ | environment, check=False
+    )
+
+
+def files(folder: Path) -> set[Path]:
+    return set(folder.rglob("*")) if folder.exists() else set()
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["train", "irsi"], "there is no preset 'irsi': did you mean 'iris'?"),
+        (["train", "nowhere.toml"], "nowhere.toml: cannot be read"),
+        (["train", "iris", "--training.epoch", "3"], "did you mean 'training.epochs'?"),
+        (["train", "iris", "--training.epochs", "0"], "--training.epochs: "),
+        (["train", "iris", "--training.epochs", "-1"], "--training.epochs: "),
+        (["train", "iris", "--training.lr", "fast"], "--training.lr: .*found 'fast'"),
+        (["train", "iris", "--training.momentum", "0.5"], "momentum 0.5 and optimizer 'adam' contradict"),
+        (["train", "iris", "--training.batch_size", "91"], "91 is more than the 90 rows"),
+        (["train", "iris", "--data.split.test", "0.01"], "leave a split without rows of every class"),
+        (["train", "iris", "--training.device", "mps"], "training.device: 'mps' was asked for"),
+        (["train"], "requires an argument"),
+        (["trian", "iris"], 'Did you mean "train"?'),
+        (["show", "irsi"], "did you mean 'iris'?"),
+        (["runs", "no-such-name"], "there is no run of an experiment 'no-such-name'"),
+        (["runs", "--limit", "0"], "--limit"),
+        (["ui", "--port", "0"], "--port"),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+    console: Call, tokens: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sys.platform == "darwin" and "mps" in tokens:
+        pytest.skip("this machine has MPS, so asking for it is no mistake")
+    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
+    runs = len(tracking.recent_runs(None, 1000))
+    code, out, error = console(*tokens)
+    assert (code, out) == (2, "")
+    assert re.search(message, error)
+    assert error.startswith("hallmark: ")
+    assert error.count("\n") == 1
+    assert not [path for path in files(tmp_path) if path.is_file()]
+    assert len(tracking.recent_runs(None, 1000)) == runs
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("HALLMARK_HOME", "/dev/null/home", "HALLMARK_HOME: /dev/null/home cannot be written"),
+        ("MLFLOW_TRACKING_URI", "http://127.0.0.1:9", "MLFLOW_TRACKING_URI: http://127.0.0.1:9 cannot be reached"),
+        ("MLFLOW_TRACKING_URI", "file:///tmp/mlruns", "MLFLOW_TRACKING_URI: file:///tmp/mlruns cannot be reached"),
+    ],
+)
+def test_a_machine_that_is_set_up_wrongly_is_refused(
+    console: Call, variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    code, out, error = console("train", "iris")
+    assert (code, out) == (2, "")
+    assert error.startswith(f"hallmark: {message}")
+    assert error.count("\n") == 1
+
+
+def test_a_prefect_server_that_does_not_answer_is_refused() -> None:
+    done = hallmark("train", "iris", PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("hallmark: PREFECT_API_URL: http://127.0.0.1:9/api does not answer")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_one_command_from_a_preset_to_a_registered_model_with_the_embedded_server(tmp_path: Path) -> None:
+    done = hallmark("train", "iris", "--name", "walk", "--training.epochs", "5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert list(rows) == ["accuracy", "loss", "parity", "model", "onnx", "run", "next"]
+    assert rows["model"] == "walk version 1, champion"
+    assert rows["parity"].startswith("passed")
+    assert onnxruntime.InferenceSession(rows["onnx"]).get_outputs()[0].name == "label"
+    assert rows["next"].endswith("hallmark ui")
+    steps = [line.split()[0] for line in done.stderr.splitlines()]
+    assert steps == ["prepare", "fit", "evaluate", "export", "verify", "register"]
+    assert "\x1b" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
+    name = f"j{uuid.uuid4().hex[:12]}"
+    code, out, _ = console("train", "iris", "--json", "--name", name, "--training.epochs", "3")
+    assert code == 0
+    result = json.loads(out.splitlines()[-1])
+    assert set(result) == {
+        "status", "name", "run_id", "experiment_digest", "dataset_digest", "onnx", "sha256",
+        "metrics", "parity", "diagnosis", "model_version", "resumed_from",
+    }  # fmt: skip
+    assert (result["status"], result["name"], result["model_version"]) == ("finished", name, 1)
+    assert Path(result["onnx"]).is_absolute()
+    assert file_digest(Path(result["onnx"])) == result["sha256"]
+    assert result["parity"]["passed"] is True
+    assert result["parity"]["rows"] == 30
+    assert {"train/loss", "val/accuracy", "test/accuracy", "test/brier"} <= set(result["metrics"])
+    (recent,) = tracking.recent_runs(name, 10)
+    assert (recent.id, recent.status) == (result["run_id"], "FINISHED")
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_step_that_fails_is_named_with_its_log_and_exit_code_1(console: Call) -> None:
+    name = f"f{uuid.uuid4().hex[:12]}"
+    options = ["--name", name, "--training.lr", "1e30", "--training.optimizer", "sgd"]
+    code, out, error = console("train", "iris", "--json", *options)
+    assert code == 1
+    last = error.splitlines()[-1]
+    assert re.match(r"hallmark: fit failed: training diverged: .* at epoch \d+, step \d+, learning rate 1e\+30", last)
+    log = Path(last.rpartition("(log: ")[2].rstrip(")"))
+    assert "DivergedError" in log.read_text()
+    assert "Traceback" not in error
+    assert json.loads(out)["status"] == "failed"
+    assert [run.status for run in tracking.recent_runs(name, 10)] == ["FAILED"]
+
+
+def test_json_says_why_it_was_refused(console: Call) -> None:
+    code, out, _ = console("train", "iris", "--json", "--training.epochs", "0")
+    assert code == 2
+    assert json.loads(out)["status"] == "refused"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_killed_run_is_killed_in_mlflow_too(prefect_server: str, number: signal.Signals, tmp_path: Path) -> None:
+    name = f"k{uuid.uuid4().hex[:12]}"
+    path = tmp_path / f"{name}.toml"
+    path.write_text(SLOW)
+    environment = os.environ | {"PREFECT_API_URL": prefect_server}
+    process = subprocess.Popen([HALLMARK, "train", str(path)], env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not [run for run in tracking.recent_runs(name, 1) if run.status == "RUNNING"]:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert error.splitlines()[-1] == "hallmark: interrupted"
+    assert "Traceback" not in error
+    assert [run.status for run in tracking.recent_runs(name, 10)] == ["KILLED"]
+
+
+def test_presets_are_listed_and_shown(console: Call) -> None:
+    code, out, _ = console("presets", "--json")
+    listed = {row["name"]: row["kind"] for row in json.loads(out)["presets"]}
+    assert (code, listed) == (0, {name: kind for name, (kind, _) in presets.PRESETS.items()})
+    _, table, _ = console("presets")
+    for name in presets.PRESETS:
+        assert name in table
+    code, shown, _ = console("show", "digits")
+    assert code == 0
+    assert 'name = "digits"' in shown
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_runs_are_listed(console: Call) -> None:
+    name = f"r{uuid.uuid4().hex[:12]}"
+    for _ in range(2):
+        assert console("train", "iris", "--name", name, "--training.epochs", "2")[0] == 0
+    code, out, _ = console("runs", name)
+    assert code == 0
+    heading, *rows = out.splitlines()
+    assert heading.split() == ["started", "run", "state", "accuracy", "loss", "model", "id"]
+    assert [(row.split()[2], row.split()[3], row.split()[-2]) for row in rows] == [
+        (name, "finished", "v2"),
+        (name, "finished", "v1"),
+    ]
+    _, out, _ = console("runs", name, "--json", "--limit", "1")
+    assert [run["experiment"] for run in json.loads(out)["runs"]] == [name]
+    code, _, error = console("runs", name[:-1])
+    assert (code, f"did you mean '{name}'?" in error) == (2, True)
+
+
+@pytest.fixture
+def serving() -> Iterator[list["subprocess.Popen[bytes]"]]:
+    processes: list[subprocess.Popen[bytes]] = []
+    yield processes
+    for process in processes:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+@pytest.mark.slow
+def test_the_ui_serves_the_runs_on_this_machine_alone(
+    console: Call, serving: list["subprocess.Popen[bytes]"], iris: tuple[object, object]
+) -> None:
+    import socket
+    import urllib.request
+
+    with tracking.open_run(iris[0], iris[1], "shown in the ui", {}) as shown:  # type: ignore[arg-type]
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        code, _, error = console("ui", "--port", str(port))
+        assert (code, f"--port: {port} is in use" in error) == (2, True)
+    command = [HALLMARK, "ui", "--port", str(port)]
+    serving.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True))
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            query = f"{address}/api/2.0/mlflow/runs/get?run_id={shown.id}"
+            with urllib.request.urlopen(query, timeout=5) as answer:  # noqa: S310 - our own address
+                found = json.load(answer)
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert found["run"]["info"]["run_name"] == "shown in the ui"
+    with urllib.request.urlopen(address, timeout=5) as page:
+        assert b"MLflow" in page.read()
+
+
+def test_the_ui_of_a_server_is_the_servers(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert console("ui") == (0, "MLFLOW_TRACKING_URI names a server, which has the UI: http://127.0.0.1:9\n", "")

@@ -1,0 +1,53 @@
+import os
+import pty
+import sys
+
+import pytest
+
+from tasks import progress
+
+METRICS = {"train/loss": 0.5, "train/accuracy": 0.75}
+
+
+def test_elsewhere_than_on_a_terminal_it_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.epochs(1000) as show:
+        for epoch in range(1, 1001):
+            show(epoch, METRICS)
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1] == "fit      epoch 1000/1000  train loss 0.5000  accuracy 0.750"
+    assert len(error.splitlines()) <= 3
+    assert "\x1b" not in error
+
+
+def test_the_time_left_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with progress.epochs(2) as show:
+        show(1, METRICS | {"val/loss": 0.25, "val/accuracy": 0.875})
+    assert capsys.readouterr().err.startswith("fit      epoch 1/2  val loss 0.2500  accuracy 0.875  0:00:00 left")
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_on_a_terminal_it_is_a_bar(colour: bool) -> None:  # noqa: FBT001
+    code = (
+        "from tasks import progress\n"
+        "with progress.epochs(3) as show:\n"
+        "    for epoch in (1, 2, 3): show(epoch, {'train/loss': 0.5, 'train/accuracy': 0.75})\n"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        environment = os.environ | ({} if colour else {"NO_COLOR": "1"}) | {"TERM": "xterm-256color", "COLUMNS": "60"}
+        os.execve(sys.executable, [sys.executable, "-c", code], environment)
+    output = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:  # Linux says so when the other side has closed
+            break
+        if not chunk:
+            break
+        output += chunk
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    text = output.decode()
+    assert "3/3" in text
+    assert "accuracy 0.750" in text
+    assert ("\x1b[36m" in text or "\x1b[32m" in text) is colour

@@ -1,0 +1,80 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows import server
+from tasks.ml.errors import InputError
+
+CODE = """
+import json, sys, time
+from pathlib import Path
+from flows import server
+from prefect.settings import PREFECT_API_URL
+wait = server.provide(Path(sys.argv[1]))
+wait()
+print(json.dumps(PREFECT_API_URL.value()), flush=True)
+sys.stdin.read()
+"""
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGKILL])
+def test_the_embedded_server_answers_and_ends_with_its_process(tmp_path: Path, number: int | None) -> None:
+    command = [sys.executable, "-c", CODE, str(tmp_path / "server.log")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stdout is not None
+    url = json.loads(process.stdout.readline())
+    assert url.startswith("http://127.0.0.1:")
+    assert answers(url)
+    if number:
+        process.send_signal(number)
+    process.communicate()
+    until(lambda: not answers(url))
+
+
+def test_a_server_that_the_settings_name_is_used(prefect_server: str, tmp_path: Path) -> None:
+    server.provide(tmp_path / "server.log")()
+    assert answers(prefect_server)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_named_server_that_does_not_answer_is_refused(tmp_path: Path) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    address = "http://127.0.0.1:9/api"
+    refused = pytest.raises(InputError, match=f"PREFECT_API_URL: {address} does not answer")
+    with temporary_settings({PREFECT_API_URL: address}), refused:
+        server.provide(tmp_path / "server.log")
+
+
+def test_an_embedded_server_that_cannot_start_says_where_its_log_is(tmp_path: Path) -> None:
+    database = f"sqlite+aiosqlite:///{tmp_path}/nowhere/prefect.db"
+    environment = os.environ | {"PREFECT_API_DATABASE_CONNECTION_URL": database, "PREFECT_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(tmp_path / "server.log")],
+        capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert f"the embedded Prefect server did not start: see {tmp_path / 'server.log'}" in done.stderr
+    assert "unable to open database file" in (tmp_path / "server.log").read_text()

@@ -1,0 +1,47 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from tasks import signals
+
+
+@pytest.mark.parametrize("number", signals.ENDING)
+def test_every_ending_signal_interrupts_like_ctrl_c(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+
+    def wait() -> None:
+        with signals.as_interrupt():
+            os.kill(os.getpid(), number)
+            threading.Event().wait(10)
+
+    with pytest.raises(KeyboardInterrupt, match=number.name):
+        wait()
+    assert signal.getsignal(number) is before
+
+
+def test_a_held_signal_acts_after_the_block() -> None:
+    done: list[str] = []
+
+    def block() -> None:
+        with signals.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("whole")
+
+    with signals.as_interrupt(), pytest.raises(KeyboardInterrupt):
+        block()
+    assert done == ["whole"]
+
+
+def test_outside_the_main_thread_nothing_is_held_and_nothing_breaks() -> None:
+    done: list[str] = []
+
+    def block() -> None:
+        with signals.held():
+            done.append("ran")
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    thread.join()
+    assert done == ["ran"]

@@ -1,0 +1,244 @@
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, TaskRun
+
+from flows import presets
+from flows.train import train
+from tasks import tracking
+from tasks.ml import toml
+from tasks.ml.config import Experiment
+from tasks.ml.data import open_split
+from tasks.ml.digests import file_digest
+from tasks.ml.errors import InputError, ParityError
+from tasks.ml.onnx_export import inputs
+from tasks.ml.records import Outcome
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(scope="module")
+def published(prefect_server: str) -> tuple[Experiment, Outcome]:  # noqa: ARG001 - the server comes first
+    """The published preset under a name of its own, trained through the real flow."""
+    experiment = renamed("iris_as_published")
+    return experiment, train(experiment)
+
+
+def renamed(preset: str, **training: object) -> Experiment:
+    experiment = presets.get(preset)
+    changed = experiment.training.model_copy(update=training)
+    return experiment.model_copy(update={"name": f"t{uuid.uuid4().hex[:12]}", "training": changed})
+
+
+def stored(outcome: Outcome) -> mlflow.entities.Run:
+    return tracking.connect().get_run(outcome.run.id)
+
+
+def flow_run(run: mlflow.entities.Run) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(uuid.UUID(run.data.tags["hallmark.prefect_flow_run"]))
+
+
+def task_runs(run: FlowRun) -> list[TaskRun]:
+    with get_client(sync_client=True) as client:
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+    return sorted(tasks, key=lambda task: task.start_time or task.expected_start_time)
+
+
+def test_the_published_iris_gives_the_published_numbers(published: tuple[Experiment, Outcome]) -> None:
+    metrics = published[1].evaluation.metrics
+    assert metrics["test/accuracy"] == pytest.approx(0.93, abs=0.04)
+    assert metrics["test/roc_auc_micro"] >= 0.98
+    assert published[1].dataset.rows == {"train": 120, "validation": 0, "test": 30}
+
+
+def test_mlflow_has_the_whole_run(published: tuple[Experiment, Outcome]) -> None:
+    experiment, outcome = published
+    run = stored(outcome)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == experiment.name
+    assert outcome.evaluation.metrics.items() <= run.data.metrics.items()
+    tags = run.data.tags
+    assert tags["hallmark.preset_kind"] == "published"
+    assert tags["hallmark.device"] == "cpu"
+    assert tags["hallmark.onnx_sha256"] == outcome.artifact.sha256
+    assert tags["hallmark.parity"] == "passed"
+    client = tracking.connect()
+    losses = client.get_metric_history(outcome.run.id, "train/loss")
+    assert [point.step for point in losses] == list(range(1, 101))
+    assert len(client.get_metric_history(outcome.run.id, "train/step_loss")) == 100
+    assert not [name for name in run.data.metrics if name.startswith("val")]
+    files = {file.path for file in client.list_artifacts(outcome.run.id)}
+    assert files == {"experiment.toml", "history.parquet", "evaluation.json", "pictures"}
+    pictures = {file.path for file in client.list_artifacts(outcome.run.id, "pictures")}
+    assert pictures == {f"pictures/{name}.png" for name in ("learning_curves", "confusion_matrix", "roc")}
+
+
+def test_the_logged_experiment_is_the_one_that_ran(published: tuple[Experiment, Outcome], tmp_path: Path) -> None:
+    path = mlflow.artifacts.download_artifacts(
+        run_id=published[1].run.id, artifact_path="experiment.toml", dst_path=str(tmp_path)
+    )
+    assert Experiment.model_validate(toml.load(Path(path))) == published[0]
+
+
+def test_the_registered_model_is_the_proven_file(published: tuple[Experiment, Outcome], tmp_path: Path) -> None:
+    experiment, outcome = published
+    client = tracking.connect()
+    version = client.get_model_version_by_alias(experiment.name, "champion")
+    assert (int(version.version), version.run_id) == (1, outcome.run.id)
+    assert version.tags["hallmark.onnx_sha256"] == outcome.artifact.sha256
+    assert version.tags["hallmark.parity"] == "passed"
+    folder = mlflow.artifacts.download_artifacts(f"models:/{experiment.name}@champion", dst_path=str(tmp_path))
+    assert file_digest(Path(folder) / "model.onnx") == outcome.artifact.sha256
+    model = mlflow.models.Model.load(folder)
+    assert model.signature.inputs.input_names() == list(outcome.dataset.columns)
+    example = model.load_input_example(folder)
+    assert np.shape(example["sepal_length"]) == (3, 1)
+
+
+def test_the_registered_model_predicts_through_mlflow(published: tuple[Experiment, Outcome]) -> None:
+    experiment, outcome = published
+    rows = open_split(outcome.dataset, "test")
+    answer = mlflow.pyfunc.load_model(f"models:/{experiment.name}@champion").predict(inputs(outcome.dataset, rows.x))
+    accuracy = float((answer["label"] == rows.y).mean())
+    assert accuracy == pytest.approx(outcome.evaluation.metrics["test/accuracy"])
+
+
+def test_the_file_classifies_raw_rows_where_there_is_no_torch(
+    published: tuple[Experiment, Outcome], python: Callable[..., str], tmp_path: Path
+) -> None:
+    code = (
+        "import json, sys, numpy, onnxruntime\n"
+        "session = onnxruntime.InferenceSession(sys.argv[1])\n"
+        "classes = json.loads(session.get_modelmeta().custom_metadata_map['hallmark.classes'])\n"
+        "rows = {'sepal_length': [5.1, 6.3], 'sepal_width': [3.5, 3.3], 'petal_length': [1.4, 6.0],\n"
+        "        'petal_width': [0.2, 2.5]}\n"
+        "feed = {name: numpy.array(values, 'float32')[:, None] for name, values in rows.items()}\n"
+        "label, probabilities = session.run(None, feed)\n"
+        "print(json.dumps([[classes[i] for i in label], sorted({'torch', 'sklearn'} & set(sys.modules))]))"
+    )
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes(published[1].artifact.path.read_bytes())
+    assert json.loads(python(code, alone, cwd=tmp_path)) == [["setosa", "virginica"], []]
+
+
+def test_the_history_is_kept_as_parquet(published: tuple[Experiment, Outcome], tmp_path: Path) -> None:
+    path = mlflow.artifacts.download_artifacts(
+        run_id=published[1].run.id, artifact_path="history.parquet", dst_path=str(tmp_path)
+    )
+    history = pd.read_parquet(path)
+    assert history.columns.tolist() == ["metric", "step", "value"]
+    assert (history.metric == "train/step_loss").sum() == 100
+
+
+def test_prefect_has_the_flow_its_tasks_and_its_summary(published: tuple[Experiment, Outcome]) -> None:
+    experiment, outcome = published
+    run = flow_run(stored(outcome))
+    assert run.name == experiment.name
+    assert run.state is not None
+    assert run.state.is_completed()
+    assert run.parameters["experiment"]["data"]["kind"] == "iris"
+    steps = ("prepare", "fit", "evaluate", "export", "verify", "register")
+    assert [task.name for task in task_runs(run)] == [f"{step} {experiment.name}" for step in steps]
+    with get_client(sync_client=True) as client:
+        (artifact,) = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        )
+    assert artifact.key == "summary"
+    for expected in (outcome.run.url, str(outcome.artifact.path), outcome.artifact.sha256, "| parity | passed"):
+        assert expected in artifact.data
+
+
+def test_the_form_shows_the_experiment() -> None:
+    schema = train.parameters.model_dump()
+    fields = schema["definitions"]["Training"]["properties"]
+    assert fields["epochs"]["description"] == "passes over the training split"
+    assert schema["properties"]["experiment"]["position"] == 0
+
+
+def test_the_same_experiment_again_is_a_new_run_with_the_same_file() -> None:
+    experiment = renamed("iris", epochs=3)
+    first, second = train(experiment), train(experiment)
+    assert first.run.id != second.run.id
+    assert first.artifact.sha256 == second.artifact.sha256
+    assert first.dataset == second.dataset
+    assert (first.model_version.version, second.model_version.version) == (1, 2)
+    # The second version passes too, but the first is champion until somebody decides otherwise.
+    assert (first.model_version.is_champion, second.model_version.is_champion) == (True, False)
+
+
+def test_registering_twice_for_one_run_makes_one_version() -> None:
+    experiment = renamed("iris", epochs=3)
+    outcome = train(experiment)
+    example = inputs(outcome.dataset, open_split(outcome.dataset, "test").x[:2])
+    again = tracking.register(outcome.run, experiment.name, outcome.artifact, outcome.proof, outcome.dataset, example)
+    assert again == outcome.model_version
+    assert len(tracking.connect().search_model_versions(f"name = '{experiment.name}'")) == 1
+
+
+STEPS = {
+    "fit": "tasks.ml.training.fit",
+    "evaluate": "tasks.ml.evaluation.evaluate",
+    "export": "tasks.ml.onnx_export.export",
+    "verify": "tasks.ml.parity.verify",
+    "register": "tasks.tracking._log_model",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_fails_fails_the_run_and_registers_nothing(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(f"{step} is broken")
+
+    monkeypatch.setattr(STEPS[step], fail)
+    experiment = renamed("iris", epochs=2)
+    with pytest.raises(RuntimeError, match=f"{step} is broken"):
+        train(experiment)
+    (recent,) = tracking.recent_runs(experiment.name, 10)
+    run = tracking.connect().get_run(recent.id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["hallmark.error"] == f"{step} is broken"
+    state = flow_run(run).state
+    assert state is not None
+    assert state.is_failed()
+    assert registered(experiment) == []
+
+
+def registered(experiment: Experiment) -> list[object]:
+    client: MlflowClient = tracking.connect()
+    return list(client.search_model_versions(f"name = '{experiment.name}'"))
+
+
+def test_what_cannot_be_divided_opens_no_run() -> None:
+    experiment = renamed("iris", batch_size=91)
+    with pytest.raises(InputError, match=r"91 is more than the 90 rows"):
+        train(experiment)
+    assert tracking.recent_runs(experiment.name, 10) == []
+
+
+def test_a_file_that_predicts_otherwise_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.ml import models, onnx_export
+
+    honest = onnx_export.export
+
+    def export(classifier: models.Classifier, *rest: object) -> object:
+        """Export other weights than were trained, as a broken exporter would."""
+        other = models.build(renamed("iris").model, inputs=4, classes=3, seed=99)
+        return honest(models.Classifier(classifier.scaling, other), *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(onnx_export, "export", export)
+    experiment = renamed("iris", epochs=2)
+    with pytest.raises(ParityError, match=r"the worst is test row \d+"):
+        train(experiment)
+    (recent,) = tracking.recent_runs(experiment.name, 10)
+    assert recent.status == "FAILED"
+    assert registered(experiment) == []
