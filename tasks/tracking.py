@@ -1,12 +1,17 @@
-"""Everything Hallmark tells MLflow, and asks it. No other module imports mlflow."""
+"""Everything Hallmark tells MLflow, and asks it. No other module imports mlflow.
+
+Whatever writes holds signals back until it is done: an interrupt inside a database transaction leaves the database
+locked, and the run could not be closed.
+"""
 
 import getpass
 import json
 import logging
+import sqlite3
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import closing, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -44,6 +49,7 @@ _BATCH = 1000
 """MLflow takes at most so many metrics in one request."""
 _FLUSH_SECONDS = 2.0
 _SERVER_SECONDS = 5.0
+_LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ def connect() -> MlflowClient:
     """
     uri = Settings().tracking_uri
     client = _connect(uri)
-    mlflow.set_tracking_uri(uri)  # for what takes no client: models and artifacts
+    mlflow.set_tracking_uri(_patient(uri))  # for what takes no client: models and artifacts
     return client
 
 
@@ -84,13 +90,17 @@ def _connect(uri: str) -> MlflowClient:
         if uri.startswith(("http://", "https://")):
             # MLflow's own client would try for minutes.
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_SECONDS).close()  # noqa: S310
-            return MlflowClient(uri)
+            return MlflowClient(_patient(uri))
         if database := _database(uri):
             database.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{database}.lock"):
-                return MlflowClient(uri)
-        return MlflowClient(uri)
-    except (OSError, MlflowException) as error:
+                client = MlflowClient(_patient(uri))
+                # Readers, such as the UI, and a writer never wait for each other. The file keeps this mode.
+                with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                return client
+        return MlflowClient(_patient(uri))
+    except (OSError, MlflowException, sqlite3.Error) as error:
         raise InputError(
             f"MLFLOW_TRACKING_URI: {uri} cannot be reached ({_one_line(error)[:160]}): "
             "start the server, correct the address, or unset it to use the project's own store"
@@ -115,13 +125,14 @@ def open_run(experiment: Experiment, dataset: Dataset, name: str, tags: dict[str
     try:
         with held():
             run = _create(client, experiment, dataset, name, tags)
-        _log_inputs(client, run, experiment, dataset)
+            _log_inputs(client, run, experiment, dataset)
         yield run
         status = "FINISHED"
     except Exception as error:
         status = "FAILED"
         if run:
-            client.set_tag(run.id, "hallmark.error", _one_line(error)[:5000])
+            with held():
+                client.set_tag(run.id, "hallmark.error", _one_line(error)[:5000])
         raise
     finally:
         if run:
@@ -136,6 +147,7 @@ def metric_log(run: Run) -> Iterator[Log]:
     points: list[Metric] = []
     flushed = time.monotonic()
 
+    @held()
     def flush() -> None:
         nonlocal flushed
         for start in range(0, len(points), _BATCH):
@@ -156,6 +168,7 @@ def metric_log(run: Run) -> Iterator[Log]:
         flush()
 
 
+@held()
 def log_fit(run: Run, fit: Fit) -> None:
     """Log history file, device and where the training stopped."""
     client = connect()
@@ -169,6 +182,7 @@ def log_fit(run: Run, fit: Fit) -> None:
     client.log_batch(run.id, tags=[RunTag(f"hallmark.{key}", str(value)) for key, value in tags.items()])
 
 
+@held()
 def log_evaluation(run: Run, evaluation: Evaluation, epoch: int) -> None:
     """Log test metrics, at the last epoch, with the report and the pictures."""
     client = connect()
@@ -178,6 +192,7 @@ def log_evaluation(run: Run, evaluation: Evaluation, epoch: int) -> None:
         client.log_artifact(run.id, str(file), "pictures" if file.suffix == ".png" else None)
 
 
+@held()
 def register(
     run: Run,
     name: str,
@@ -254,7 +269,12 @@ def is_network_failure(task: object, task_run: object, state: State) -> bool:  #
 
 def _database(uri: str) -> Path | None:
     """The file behind a SQLite address, if it is one."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def _patient(uri: str) -> str:
+    """Let processes that write to one SQLite file at once wait for each other; it gives up after five seconds."""
+    return f"{uri}?timeout={_LOCK_SECONDS}" if _database(uri) and "?" not in uri else uri
 
 
 def _create(client: MlflowClient, experiment: Experiment, dataset: Dataset, name: str, tags: dict[str, str]) -> Run:

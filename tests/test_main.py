@@ -253,7 +253,9 @@ def test_the_ui_serves_the_runs_on_this_machine_alone(
         code, _, error = console("ui", "--port", str(port))
         assert (code, f"--port: {port} is in use" in error) == (2, True)
     command = [HALLMARK, "ui", "--port", str(port)]
-    serving.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True))
+    serving.append(
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
+    )
     address = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 90
     while True:

@@ -1,4 +1,5 @@
 import json
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from tasks.ml.digests import file_digest
 from tasks.ml.errors import InputError, ParityError
 from tasks.ml.onnx_export import inputs
 from tasks.ml.records import Outcome
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -242,3 +244,14 @@ def test_a_file_that_predicts_otherwise_is_not_registered(monkeypatch: pytest.Mo
     (recent,) = tracking.recent_runs(experiment.name, 10)
     assert recent.status == "FAILED"
     assert registered(experiment) == []
+
+
+def test_the_readmes_five_lines_run_as_written(
+    published: tuple[Experiment, Outcome], python: Callable[..., str], tmp_path: Path
+) -> None:
+    lines = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert lines is not None
+    assert len(lines[1].splitlines()) == 6  # five and the import
+    (tmp_path / "iris.onnx").write_bytes(published[1].artifact.path.read_bytes())
+    answer = python(lines[1], cwd=tmp_path)
+    assert answer.startswith('["setosa", "versicolor", "virginica"] 2 [')
