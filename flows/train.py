@@ -58,4 +58,4 @@ def summary(experiment: Experiment, outcome: Outcome) -> str:
         "experiment": f"`{experiment.digest[:SHOWN]}` on dataset `{outcome.dataset.digest[:SHOWN]}`",
     }
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    return "\n".join([f"# {outcome.run.name}", "", "| | |", "|---|---|", *lines])
+    return "\n".join([f"# {outcome.run.name}", "", "| what | outcome |", "|---|---|", *lines])

@@ -21,6 +21,19 @@ def as_interrupt() -> Iterator[None]:
         yield
 
 
+def interrupted(error: BaseException) -> bool:
+    """Whether an error is an interrupt, or came of handling one.
+
+    Prefect's engine trips over a signal that arrives while it sets up a task, and raises something else.
+    """
+    chain: BaseException | None = error
+    while chain:
+        if not isinstance(chain, Exception):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
 @contextmanager
 def held() -> Iterator[None]:
     """Let ending signals that arrive inside the block act after it.

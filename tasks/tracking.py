@@ -39,7 +39,7 @@ from tasks.ml.errors import InputError
 from tasks.ml.history import Log
 from tasks.ml.records import Artifact, Dataset, Evaluation, Fit, ModelVersion, Proof, Run
 from tasks.settings import Settings
-from tasks.signals import held
+from tasks.signals import held, interrupted
 
 logger = logging.getLogger(__name__)
 
@@ -129,8 +129,8 @@ def open_run(experiment: Experiment, dataset: Dataset, name: str, tags: dict[str
         yield run
         status = "FINISHED"
     except Exception as error:
-        status = "FAILED"
-        if run:
+        if run and not interrupted(error):
+            status = "FAILED"
             with held():
                 client.set_tag(run.id, "hallmark.error", _one_line(error)[:5000])
         raise

@@ -21,6 +21,20 @@ def test_every_ending_signal_interrupts_like_ctrl_c(number: signal.Signals) -> N
     assert signal.getsignal(number) is before
 
 
+def test_an_error_that_came_of_an_interrupt_is_known_as_one() -> None:
+    def trip() -> None:
+        try:
+            raise KeyboardInterrupt  # noqa: TRY301 - as a handler does
+        except KeyboardInterrupt:
+            raise ValueError("task run is not set") from None
+
+    with pytest.raises(ValueError, match="not set") as tripped:
+        trip()
+    assert signals.interrupted(tripped.value)
+    assert signals.interrupted(KeyboardInterrupt())
+    assert not signals.interrupted(ValueError())
+
+
 def test_a_held_signal_acts_after_the_block() -> None:
     done: list[str] = []
 

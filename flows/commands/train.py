@@ -97,6 +97,8 @@ def _logged(log: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if signals.interrupted(error):
+            raise KeyboardInterrupt from error
         steps = [
             frame.name
             for frame in traceback.extract_tb(error.__traceback__)
