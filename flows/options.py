@@ -29,8 +29,9 @@ def experiment(source: str, tokens: Sequence[str]) -> Experiment:
     """
     tree = toml.load(Path(source)) if source.endswith(".toml") else presets.get(source).model_dump(mode="json")
     overrides = dict(_pairs(tokens))
-    for path, value in overrides.items():
-        _set(tree, path.split("."), value)
+    # Kinds first: a new kind clears its part, and must not clear what was given beside it.
+    for path in sorted(overrides, key=lambda path: not path.endswith(".kind")):
+        _set(tree, path.split("."), overrides[path])
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:

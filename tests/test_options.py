@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flows import options, presets
-from tasks.ml.config import MLP, Digits, Softmax
+from tasks.ml.config import MLP, Digits, Softmax, Split
 from tasks.ml.errors import InputError
 
 TOML = '[data]\nkind = "iris"\n[model]\nkind = "mlp"\n'
@@ -32,6 +32,14 @@ def test_another_kind_starts_from_its_own_defaults() -> None:
     assert options.experiment("iris", ["--model.kind", "softmax"]).model == Softmax(kind="softmax")
     changed = options.experiment("iris_as_published", ["--data.kind", "digits"])
     assert changed.data == Digits(kind="digits")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_order_of_options_is_no_matter(order: int) -> None:
+    pairs = [["--data.kind", "digits"], ["--model.kind", "softmax"], ["--data.split.seed", "5"]][::order]
+    experiment = options.experiment("iris", [token for pair in pairs for token in pair])
+    assert experiment.data == Digits(kind="digits", split=Split(seed=5))
+    assert experiment.model == Softmax(kind="softmax")
 
 
 def test_a_file_takes_its_stem_for_a_name(tmp_path: Path) -> None:

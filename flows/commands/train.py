@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
 """What the steps import when they need it; imported here while the embedded server boots on another core."""
 
-
 command = App(name="train", help_epilogue=options.describe())
 
 
@@ -65,11 +64,12 @@ def train(
 
 
 def _run(experiment: Experiment) -> "Outcome":
+    """Refuse what cannot be done, cheapest checks first, and run the flow."""
     home = Settings().home
     if not files.is_writable(home):
         raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
     log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{experiment.name}-{os.getpid()}.log"
-    # Prefect's console would print every state twice; the log file has it all.
+    # The progress lines are for people; Prefect's own go to the log file.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     log.parent.mkdir(exist_ok=True)
     wait = server.provide(log.with_name("server.log"))
@@ -99,17 +99,18 @@ def _logged(log: Path) -> Iterator[None]:
     except Exception as error:
         if signals.interrupted(error):
             raise KeyboardInterrupt from error
-        steps = [
-            frame.name
-            for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename).parent == ROOT / "tasks"
-        ]
-        text = f"{steps[0] if steps else 'train'} failed: {error or type(error).__name__} (log: {log})"
+        text = f"{_failed_step(error)} failed: {error or type(error).__name__} (log: {log})"
         raise (type(error) if isinstance(error, HallmarkError) else HallmarkError)(text) from error
     finally:
         for name in ("prefect", "tasks"):
             logging.getLogger(name).removeHandler(handler)
         handler.close()
+
+
+def _failed_step(error: BaseException) -> str:
+    """The step whose module the error passed through on its way up."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.name for frame in frames if Path(frame.filename).parent == ROOT / "tasks"), "train")
 
 
 def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:
