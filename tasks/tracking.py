@@ -18,6 +18,7 @@ from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
@@ -29,7 +30,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
-from prefect.client.schemas.objects import State
 
 from tasks import provenance
 from tasks.ml import toml
@@ -40,6 +40,9 @@ from tasks.ml.history import Log
 from tasks.ml.records import Artifact, Dataset, Evaluation, Fit, ModelVersion, Proof, Run
 from tasks.settings import Settings
 from tasks.signals import held, interrupted
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 logger = logging.getLogger(__name__)
 
@@ -261,7 +264,7 @@ def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
     ]
 
 
-def is_network_failure(task: object, task_run: object, state: State) -> bool:  # noqa: ARG001 - Prefect's shape
+def is_network_failure(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's shape
     """Whether a task's failure is worth another try: MLflow or the way to it failed, not what we gave it."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, OSError) or (isinstance(error, MlflowException) and error.get_http_status_code() >= 500)

@@ -30,7 +30,7 @@ def test_imports_keep_their_contracts() -> None:
         ("flows.commands.runs", HEAVY),
         ("tasks.ml.training", ("prefect", "mlflow")),
         ("tasks.ml.parity", ("prefect", "mlflow")),
-        ("tasks.tracking", ("torch", "sklearn")),
+        ("tasks.tracking", ("torch", "prefect")),
     ],
 )
 def test_what_a_module_must_not_bring_along(
