@@ -35,7 +35,8 @@ def test_on_a_terminal_it_is_a_bar(colour: bool) -> None:  # noqa: FBT001
     )
     pid, terminal = pty.fork()
     if pid == 0:
-        environment = os.environ | ({} if colour else {"NO_COLOR": "1"}) | {"TERM": "xterm-256color", "COLUMNS": "60"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+        environment = inherited | {"TERM": "xterm-256color", "COLUMNS": "60"} | ({} if colour else {"NO_COLOR": "1"})
         os.execve(sys.executable, [sys.executable, "-c", code], environment)
     output = b""
     while True:

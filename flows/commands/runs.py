@@ -106,7 +106,7 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
 def _table(found: "list[RecentRun]") -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading, justify in COLUMNS:
-        table.add_column(heading, justify=justify, no_wrap=heading != "run")
+        table.add_column(heading, justify=justify, no_wrap=heading != "run", overflow="fold")
     for run in found:
         started = datetime.fromtimestamp(run.started, UTC).astimezone()
         numbers = ["" if value is None else f"{value:.4f}" for value in (run.accuracy, run.loss)]
