@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # its console is our log file
 }
-BOOT_SECONDS = 60.0
+BOOT_SECONDS = 120.0  # the first boot on a machine makes the database
 STOP_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 

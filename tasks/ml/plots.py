@@ -24,10 +24,7 @@ def learning_curves(curves: Curves, path: Path) -> Path:
 
     def draw(loss: Axes, accuracy: Axes) -> None:
         for axes, metric in ((loss, "loss"), (accuracy, "accuracy")):
-            for split, label, colour in (
-                ("train", "training", COLOURS[0]),
-                ("val", "validation", COLOURS[1]),
-            ):
+            for split, label, colour in SPLITS:
                 if f"{split}/{metric}" in curves:
                     # One epoch is a point, not a line.
                     marker = "o" if len(curves[f"{split}/{metric}"][0]) == 1 else None
