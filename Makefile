@@ -37,7 +37,7 @@ clean: ## remove .venv and every cache; runs, models and datasets stay
 	@find flows tasks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # A changed lock file builds .venv anew, so that nothing of the old one lingers.
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock
 	@test -n "$(PYTHON)" || { echo "Hallmark needs Python 3.11, 3.12 or 3.13; none is on the PATH: install one or say make PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock

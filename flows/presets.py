@@ -60,7 +60,7 @@ def get(name: str) -> Experiment:
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(PRESETS)}"
-        raise InputError(f"there is no preset '{name}': {hint} A file of your own must end in .toml")
+        raise InputError(f"there is no preset '{name}': {hint}")
     return PRESETS[name][1]()
 
 

@@ -18,6 +18,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from http.client import HTTPException
 from pathlib import Path
 
 from tasks.ml.errors import InputError
@@ -100,21 +101,31 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_SECONDS) as answer:  # noqa: S310
             return bool(answer.status == 200)
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return False
 
 
 def _serve(descriptor: int) -> None:
     """Serve Prefect's API on an inherited socket until stdin closes."""
     import uvicorn
+    from filelock import FileLock
+    from prefect.settings import PREFECT_HOME
 
     def follow_parent() -> None:
         os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read(), whose lock Python wants back when it ends
         os.kill(os.getpid(), signal.SIGTERM)
 
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            # The start migrates Prefect's database; on a fresh one, servers that start together would collide.
+            home = PREFECT_HOME.value()
+            home.mkdir(parents=True, exist_ok=True)
+            with FileLock(home / "hallmark-start.lock"):
+                await super().startup(sockets)
+
     threading.Thread(target=follow_parent, daemon=True).start()
     config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+    Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ def train(experiment: Experiment) -> Outcome:
         artifact = export(experiment, dataset, fitted)
         proof = verify(experiment, dataset, fitted, artifact)
         version = register(experiment, dataset, artifact, proof, run)
-    outcome = Outcome(dataset, run, fitted, evaluation, artifact, proof, version)
-    create_markdown_artifact(summary(experiment, outcome), key="summary", description="What this run produced")
+        outcome = Outcome(dataset, run, fitted, evaluation, artifact, proof, version)
+        create_markdown_artifact(summary(experiment, outcome), key="summary", description="What this run produced")
     return outcome
 
 

@@ -2,19 +2,19 @@
 
 from prefect import task
 
-from tasks import progress, tracking
-from tasks.ml import training
+from tasks import progress, settings, tracking
+from tasks.ml import devices, training
 from tasks.ml.config import Experiment
 from tasks.ml.digests import SHOWN, digest_of
 from tasks.ml.records import Dataset, Fit, Run
-from tasks.settings import Settings
 
 
 @task(task_run_name="fit {experiment.name}")
 def fit(experiment: Experiment, dataset: Dataset, run: Run) -> Fit:
     """Train, logging every epoch as it ends; see `tasks.ml.training.fit`."""
-    inputs = [experiment.digest, dataset.digest, training.VERSION]
-    folder = Settings().home / "fits" / digest_of(inputs)[:SHOWN]
+    device = devices.choose(experiment.training.device).type
+    inputs = [experiment.digest, dataset.digest, device, training.VERSION]
+    folder = settings.read().home / "fits" / digest_of(inputs)[:SHOWN]
     with progress.epochs(experiment.training.epochs) as show, tracking.metric_log(run) as log:
 
         def report(step: int, metrics: dict[str, float]) -> None:

@@ -2,19 +2,18 @@
 
 from prefect import task
 
-from tasks import progress
+from tasks import progress, settings
 from tasks.ml import data
 from tasks.ml.config import Experiment
 from tasks.ml.digests import SHOWN
 from tasks.ml.records import Dataset
-from tasks.settings import Settings
 
 
 @task(task_run_name="prepare {experiment.name}")
 def prepare(experiment: Experiment) -> Dataset:
     """Read, divide and store the rows; see `tasks.ml.data.prepare`."""
     data.refuse_impossible(experiment.data, experiment.training)
-    dataset = data.prepare(experiment.data, Settings().home)
+    dataset = data.prepare(experiment.data, settings.read().home)
     rows = ", ".join(f"{count} {split}" for split, count in dataset.rows.items())
     progress.say("prepare", f"{dataset.name} {dataset.digest[:SHOWN]}: {rows} rows")
     return dataset

@@ -11,7 +11,7 @@ from tasks.ml.records import Artifact, Dataset, ModelVersion, Proof, Run
 EXAMPLE_ROWS = 3
 
 
-# The one step that is nothing but talk to the registry, and safe to repeat: it looks for its version first.
+# The one step that is nothing but talk to the registry. Repeated, it never makes a second version.
 @task(
     task_run_name="register {experiment.name}",
     retries=2,

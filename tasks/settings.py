@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.ml.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's root: defaults are resolved from here, not from the current folder."""
 
 
 class Settings(BaseSettings):
-    """Read anew at each use, so that a changed environment is seen."""
+    """What the environment says, or the defaults."""
 
     model_config = SettingsConfigDict(env_prefix="HALLMARK_", env_ignore_empty=True)
 
@@ -26,3 +28,18 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+
+def read() -> Settings:
+    """Read the environment, anew at each call.
+
+    Raises:
+        InputError: a variable does not fit; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = "_".join(map(str, problem["loc"])).upper()
+        variable = name if name == "MLFLOW_TRACKING_URI" else f"HALLMARK_{name}"
+        raise InputError(f"{variable}: {problem['msg'].lower()}, found {problem['input']!r}") from error

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -28,7 +29,8 @@ def interrupted(error: BaseException) -> bool:
     """
     chain: BaseException | None = error
     while chain:
-        if not isinstance(chain, Exception):
+        # A coroutine that is cancelled or closed is an everyday matter, and no Exception either.
+        if not isinstance(chain, (Exception, CancelledError, GeneratorExit)):
             return True
         chain = chain.__cause__ or chain.__context__
     return False
@@ -54,7 +56,9 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in ENDING}
+    # What is ignored stays ignored: `nohup` means it.
+    heeded = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
     finally:

@@ -7,6 +7,8 @@ locked, and the run could not be closed.
 import getpass
 import json
 import logging
+import os
+import re
 import sqlite3
 import time
 import urllib.request
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPException
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -30,15 +33,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
+from sqlalchemy.exc import SQLAlchemyError
 
-from tasks import provenance
+from tasks import provenance, settings
 from tasks.ml import toml
-from tasks.ml.config import Experiment
+from tasks.ml.config import NAME, Experiment
 from tasks.ml.digests import check
 from tasks.ml.errors import InputError
 from tasks.ml.history import Log
 from tasks.ml.records import Artifact, Dataset, Evaluation, Fit, ModelVersion, Proof, Run
-from tasks.settings import Settings
 from tasks.signals import held, interrupted
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ _BATCH = 1000
 _FLUSH_SECONDS = 2.0
 _SERVER_SECONDS = 5.0
 _LOCK_SECONDS = 60
+_PATIENCE = f"?timeout={_LOCK_SECONDS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,9 @@ def connect() -> MlflowClient:
     Raises:
         InputError: the server or store cannot be reached.
     """
-    uri = Settings().tracking_uri
+    uri = _patient(settings.read().tracking_uri)
     client = _connect(uri)
-    mlflow.set_tracking_uri(_patient(uri))  # for what takes no client: models and artifacts
+    mlflow.set_tracking_uri(uri)  # for what takes no client: models and artifacts
     return client
 
 
@@ -93,19 +97,20 @@ def _connect(uri: str) -> MlflowClient:
         if uri.startswith(("http://", "https://")):
             # MLflow's own client would try for minutes.
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_SECONDS).close()  # noqa: S310
-            return MlflowClient(_patient(uri))
+            return MlflowClient(uri)
         if database := _database(uri):
             database.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{database}.lock"):
-                client = MlflowClient(_patient(uri))
+                client = MlflowClient(uri)
                 # Readers, such as the UI, and a writer never wait for each other. The file keeps this mode.
                 with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
                 return client
-        return MlflowClient(_patient(uri))
-    except (OSError, MlflowException, sqlite3.Error) as error:
+        return MlflowClient(uri)
+    except (OSError, ValueError, ImportError, HTTPException, MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        shown = _without_secrets(uri).removesuffix(_PATIENCE)
         raise InputError(
-            f"MLFLOW_TRACKING_URI: {uri} cannot be reached ({_one_line(error)[:160]}): "
+            f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({_without_secrets(_one_line(error))[:160]}): "
             "start the server, correct the address, or unset it to use the project's own store"
         ) from error
 
@@ -124,23 +129,19 @@ def open_run(experiment: Experiment, dataset: Dataset, name: str, tags: dict[str
     """
     client = connect()
     run: Run | None = None
-    status = "KILLED"
     try:
         with held():
             run = _create(client, experiment, dataset, name, tags)
             _log_inputs(client, run, experiment, dataset)
         yield run
-        status = "FINISHED"
-    except Exception as error:
-        if run and not interrupted(error):
-            status = "FAILED"
-            with held():
+        with held():
+            client.set_terminated(run.id, "FINISHED")
+    except BaseException as error:
+        if run:
+            with held(), _second_to(error):
+                client.set_terminated(run.id, "KILLED" if interrupted(error) else "FAILED")
                 client.set_tag(run.id, "hallmark.error", _one_line(error)[:5000])
         raise
-    finally:
-        if run:
-            with held():
-                client.set_terminated(run.id, status)
 
 
 @contextmanager
@@ -166,9 +167,11 @@ def metric_log(run: Run) -> Iterator[Log]:
 
     try:
         yield log
-    finally:
-        # Also what a failed training had reached is worth seeing.
-        flush()
+    except BaseException as error:
+        with _second_to(error):
+            flush()  # also what a failed training had reached is worth seeing
+        raise
+    flush()
 
 
 @held()
@@ -240,6 +243,8 @@ def signature(example: dict[str, np.ndarray], classes: int) -> ModelSignature:
 
 def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
     """The most recent runs of all experiments, newest first; of one experiment name if `name` is given."""
+    if name and not re.fullmatch(NAME, name):
+        return []  # no experiment can bear it, and MLflow's filter could not hold it
     client = connect()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(
@@ -264,10 +269,21 @@ def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
     ]
 
 
+@contextmanager
+def _second_to(first: BaseException) -> Iterator[None]:
+    """Log what fails while an error is being handled, so that it does not take the error's place."""
+    try:
+        yield
+    except Exception:
+        logger.exception("while handling: %s", _one_line(first))
+
+
 def is_network_failure(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's shape
     """Whether a task's failure is worth another try: MLflow or the way to it failed, not what we gave it."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, OSError) or (isinstance(error, MlflowException) and error.get_http_status_code() >= 500)
+    if isinstance(error, MlflowException):
+        return bool(error.get_http_status_code() >= 500)
+    return isinstance(error, (ConnectionError, TimeoutError))
 
 
 def _database(uri: str) -> Path | None:
@@ -275,9 +291,21 @@ def _database(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return str(os.getuid())
+
+
 def _patient(uri: str) -> str:
     """Let processes that write to one SQLite file at once wait for each other; it gives up after five seconds."""
-    return f"{uri}?timeout={_LOCK_SECONDS}" if _database(uri) and "?" not in uri else uri
+    return uri + _PATIENCE if _database(uri) and "?" not in uri else uri
+
+
+def _without_secrets(text: str) -> str:
+    """Take user and password out of addresses."""
+    return re.sub(r"//[^/\s@]*@", "//", text)
 
 
 def _create(client: MlflowClient, experiment: Experiment, dataset: Dataset, name: str, tags: dict[str, str]) -> Run:
@@ -286,15 +314,15 @@ def _create(client: MlflowClient, experiment: Experiment, dataset: Dataset, name
         "hallmark.name": experiment.name,
         "hallmark.experiment_digest": experiment.digest,
         "hallmark.dataset_digest": dataset.digest,
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": _user(),
         "mlflow.source.name": f"hallmark train {experiment.name}",
         "mlflow.source.type": "LOCAL",
     }
     info = client.create_run(experiment_id, run_name=name, tags=digests | provenance.tags() | tags).info
-    settings = Settings()
+    machine = settings.read()
     # A local store has no address; its runs are seen where `hallmark ui` serves them.
-    local = f"http://127.0.0.1:{settings.ui_port}"
-    server = settings.tracking_uri.rstrip("/") if settings.tracking_uri.startswith("http") else local
+    local = f"http://127.0.0.1:{machine.ui_port}"
+    server = _without_secrets(machine.tracking_uri).rstrip("/") if machine.tracking_uri.startswith("http") else local
     return Run(id=info.run_id, name=name, url=f"{server}/#/experiments/{experiment_id}/runs/{info.run_id}")
 
 
@@ -302,7 +330,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
     """Find or make the MLflow experiment. A local store keeps its artifacts beside its database."""
     if found := client.get_experiment_by_name(name):
         return found.experiment_id
-    database = _database(Settings().tracking_uri)
+    database = _database(settings.read().tracking_uri)
     location = (database.absolute().parent / "artifacts" / name).as_uri() if database else None
     try:
         # Without the tag the UI takes an experiment for one of GenAI, and hides its curves.
@@ -369,10 +397,12 @@ def _log_model(
         stored = mlflow.artifacts.download_artifacts(f"{info.artifact_path}/model.onnx", dst_path=folder)
         check(Path(stored), artifact.sha256)
     client.log_batch(run.id, tags=[RunTag(key, value) for key, value in tags.items()])
-    with redirect_stderr(StringIO()) as said:  # MLflow prints what it does; it belongs in the log
-        registered = mlflow.register_model(info.model_uri, name, tags=tags)
-    logger.info(said.getvalue().strip())
-    return str(registered.version)
+    said = StringIO()
+    try:
+        with redirect_stderr(said):  # MLflow prints what it does; it belongs in the log
+            return str(mlflow.register_model(info.model_uri, name, tags=tags).version)
+    finally:
+        logger.info(said.getvalue().strip())
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A home and a tracking store of our own: no test sees or touches the project's."""
     folder = tmp_path_factory.mktemp("machine")
+    # A shell starts background jobs with these ignored, and the tests send them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HALLMARK_HOME", str(folder / "home"))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
@@ -40,8 +44,9 @@ def prefect_server(machine: None) -> Iterator[str]:  # noqa: ARG001 - the enviro
 
 @pytest.fixture
 def iris(tmp_path: Path) -> tuple[Experiment, Dataset]:
-    """The preset iris, and its rows on disk."""
-    experiment = presets.iris()
+    """The preset iris, on the CPU, and its rows on disk."""
+    preset = presets.iris()
+    experiment = preset.model_copy(update={"training": preset.training.model_copy(update={"device": "cpu"})})
     return experiment, data.prepare(experiment.data, tmp_path)
 
 

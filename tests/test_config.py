@@ -60,6 +60,7 @@ def test_an_experiment_is_immutable() -> None:
         (Training, {"momentum": 0.9, "optimizer": "adam"}, ("momentum", "optimizer")),
         (Split, {"validation": 0.6, "test": 0.4}, ("validation", "test")),
         (Iris, {"kind": "iris", "scaling": "range"}, ("scaling", "kind")),
+        (Iris, {"kind": "iris", "scaling": "none", "scaling_fitted_on": "all"}, ("scaling", "scaling_fitted_on")),
     ],
 )
 def test_a_contradiction_names_both_fields(part: type[Part], values: dict[str, object], named: tuple[str, str]) -> None:

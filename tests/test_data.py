@@ -125,14 +125,26 @@ def test_an_intact_dataset_is_reused_and_a_damaged_one_made_anew(
 
 def test_many_processes_make_one_dataset(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tasks.ml import data; from tasks.ml.config import Digits\n"
-        "print(data.prepare(Digits(kind='digits'), Path(sys.argv[1])).folder)"
+        "import sys, time; from pathlib import Path; from tasks.ml import data; from tasks.ml.config import Digits\n"
+        "write = data._write\n"
+        "def slowly(*given):\n"
+        "    time.sleep(0.5)  # long enough for all others to arrive\n"
+        "    write(*given); print('wrote', end=' ')\n"
+        "data._write = slowly\n"
+        "data.read(Digits(kind='digits')); print('ready', flush=True); sys.stdin.readline()\n"
+        "data.prepare(Digits(kind='digits'), Path(sys.argv[1])); print('done')"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    racing = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(4)]
-    folders = {process.communicate()[0].strip() for process in racing}
-    assert [process.returncode for process in racing] == [0] * 4
-    assert folders == {str(next((tmp_path / "datasets").iterdir()))}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    racing = [subprocess.Popen(command, text=True, env=os.environ, **pipes) for _ in range(4)]
+    assert [process.stdout.readline() for process in racing if process.stdout] == ["ready\n"] * 4
+    for process in racing:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = sorted(process.communicate()[0].strip() for process in racing)
+    assert said == ["done", "done", "done", "wrote done"]
+    assert len(list((tmp_path / "datasets").iterdir())) == 1
 
 
 def test_rows_with_the_same_input_share_a_digest() -> None:

@@ -54,6 +54,18 @@ def test_the_embedded_server_answers_and_ends_with_its_process(tmp_path: Path, n
     until(lambda: not answers(url))
 
 
+@pytest.mark.slow
+def test_servers_that_start_together_on_a_fresh_database_do_not_collide(tmp_path: Path) -> None:
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
+    command = [sys.executable, "-c", CODE, str(tmp_path / "server.log")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen(command, text=True, env=environment, **pipes) for _ in range(3)]
+    urls = {json.loads(process.stdout.readline()) for process in processes if process.stdout}
+    for process in processes:
+        process.communicate()
+    assert len(urls) == 3
+
+
 def test_a_server_that_the_settings_name_is_used(prefect_server: str, tmp_path: Path) -> None:
     server.provide(tmp_path / "server.log")()
     assert answers(prefect_server)

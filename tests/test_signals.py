@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import threading
@@ -33,6 +34,25 @@ def test_an_error_that_came_of_an_interrupt_is_known_as_one() -> None:
     assert signals.interrupted(tripped.value)
     assert signals.interrupted(KeyboardInterrupt())
     assert not signals.interrupted(ValueError())
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.as_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_cancelled_coroutine_is_no_interrupt() -> None:
+    async def slow() -> None:
+        await asyncio.wait_for(asyncio.Event().wait(), timeout=0.01)
+
+    with pytest.raises(TimeoutError) as late:
+        asyncio.run(slow())
+    assert not signals.interrupted(late.value)
 
 
 def test_a_held_signal_acts_after_the_block() -> None:

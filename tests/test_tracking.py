@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tasks import tracking
+from tasks import settings, tracking
 from tasks.ml.config import Experiment
 from tasks.ml.errors import InputError
 from tasks.ml.records import Dataset, Run
@@ -106,7 +106,14 @@ def test_recent_runs_are_newest_first_and_of_the_name_asked_for(iris: tuple[Expe
 
 @pytest.mark.parametrize(
     "address",
-    ["http://127.0.0.1:9", "file:///tmp/mlruns", "sqlite:////proc/nowhere/mlflow.db", "gopher://x"],
+    [
+        "http://127.0.0.1:9",
+        "http://127.0.0.1:abc",
+        "file:///tmp/mlruns",
+        "sqlite:////proc/nowhere/mlflow.db",
+        "postgresql://127.0.0.1:9/mlflow",
+        "gopher://x",
+    ],
 )
 def test_a_store_that_cannot_be_reached_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
@@ -115,10 +122,53 @@ def test_a_store_that_cannot_be_reached_is_refused(address: str, monkeypatch: py
     assert "\n" not in str(refused.value)
 
 
+def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9 cannot be reached") as refused:
+        tracking.connect()
+    assert "secret" not in str(refused.value)
+
+
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(b"not a database at all" * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    with pytest.raises(InputError, match="cannot be reached"):
+        tracking.connect()
+    assert path.read_bytes() == b"not a database at all" * 100
+
+
+def test_closing_a_run_never_hides_why_it_failed(
+    iris: tuple[Experiment, Dataset], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the store is gone")
+
+    def fail(run: Run) -> None:
+        with tracking.metric_log(run) as log:
+            log(1, {"train/loss": 0.5})
+            monkeypatch.setattr(MlflowClient, "log_batch", broken)
+            monkeypatch.setattr(MlflowClient, "set_tag", broken)
+            raise ZeroDivisionError("the first error")
+
+    with pytest.raises(ZeroDivisionError, match="the first error"), open_run(iris) as run:
+        fail(run)
+    assert "the store is gone" in caplog.text
+    monkeypatch.undo()
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(tracking.getpass, "getuser", nameless)
+    assert tracking._user().isdigit()
+
+
 def test_a_local_store_keeps_its_artifacts_beside_it(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
     with open_run(iris) as run:
         pass
-    database = Path(tracking.Settings().tracking_uri.removeprefix("sqlite:///"))
+    database = Path(settings.read().tracking_uri.removeprefix("sqlite:///"))
     assert client.get_run(run.id).info.artifact_uri.startswith((database.parent / "artifacts" / "iris").as_uri())
 
 

@@ -37,7 +37,7 @@ def published(prefect_server: str) -> tuple[Experiment, Outcome]:  # noqa: ARG00
 
 def renamed(preset: str, **training: object) -> Experiment:
     experiment = presets.get(preset)
-    changed = experiment.training.model_copy(update=training)
+    changed = experiment.training.model_copy(update={"device": "cpu", **training})
     return experiment.model_copy(update={"name": f"t{uuid.uuid4().hex[:12]}", "training": changed})
 
 

@@ -53,9 +53,13 @@ def plain_loop(experiment: Experiment, dataset: Dataset, optimizer: type[torch.o
 @pytest.mark.parametrize(
     ("model", "config", "optimizer"),
     [
-        (MLP(kind="mlp", hidden=(50, 50)), Training(epochs=20), torch.optim.Adam),
-        (Softmax(kind="softmax"), Training(epochs=5, optimizer="sgd", lr=0.1, batch_size=7), torch.optim.SGD),
-        (MLP(kind="mlp", hidden=(9,)), Training(epochs=5, batch_size=32, seed=3), torch.optim.Adam),
+        (MLP(kind="mlp", hidden=(50, 50)), Training(device="cpu", epochs=20), torch.optim.Adam),
+        (
+            Softmax(kind="softmax"),
+            Training(device="cpu", epochs=5, optimizer="sgd", lr=0.1, batch_size=7),
+            torch.optim.SGD,
+        ),
+        (MLP(kind="mlp", hidden=(9,)), Training(device="cpu", epochs=5, batch_size=32, seed=3), torch.optim.Adam),
     ],
 )
 def test_the_weights_are_those_of_a_plain_loop_bit_for_bit(
@@ -107,7 +111,7 @@ def test_metrics_are_means_over_the_epoch_as_seen_before_each_update(
     iris: tuple[Experiment, Dataset], tmp_path: Path
 ) -> None:
     experiment, dataset = iris
-    config = Training(epochs=3, batch_size=40, optimizer="sgd", lr=0.1)
+    config = Training(device="cpu", epochs=3, batch_size=40, optimizer="sgd", lr=0.1)
     done, points = logged(experiment.model_copy(update={"training": config}), dataset, tmp_path)
     epochs = [(step, metrics) for step, metrics in points if "train/loss" in metrics]
     losses = [metrics["train/step_loss"] for _, metrics in points if "train/step_loss" in metrics]
@@ -139,7 +143,7 @@ def test_the_history_file_has_every_update_and_the_log_at_most_a_thousand(tmp_pa
         name="d",
         data=Digits(kind="digits", split=Split(test=0.2, validation=0.2)),
         model=Softmax(kind="softmax"),
-        training=Training(epochs=3, batch_size=2),
+        training=Training(device="cpu", epochs=3, batch_size=2),
     )
     done, points = logged(experiment, data.prepare(experiment.data, tmp_path), tmp_path)
     updates = 3 * math.ceil(1078 / 2)
@@ -163,7 +167,9 @@ def test_a_history_thins_evenly() -> None:
 def test_a_loss_that_is_not_finite_stops_at_once_and_writes_nothing(
     iris: tuple[Experiment, Dataset], tmp_path: Path
 ) -> None:
-    experiment = iris[0].model_copy(update={"training": Training(epochs=50, optimizer="sgd", lr=1e30, batch_size=10)})
+    experiment = iris[0].model_copy(
+        update={"training": Training(device="cpu", epochs=50, optimizer="sgd", lr=1e30, batch_size=10)}
+    )
     points: Points = []
     with pytest.raises(DivergedError, match=r"is (nan|inf) at epoch 1, step \d+, learning rate 1e\+30"):
         training.fit(
@@ -180,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_writes_nothing(
 
 def test_a_weight_that_the_last_update_made_infinite_is_found(iris: tuple[Experiment, Dataset], tmp_path: Path) -> None:
     source = iris[0].data.model_copy(update={"split": Split(validation=0), "scaling": "none"})
-    config = Training(epochs=1, optimizer="sgd", lr=3e38, weight_decay=1e10)
+    config = Training(device="cpu", epochs=1, optimizer="sgd", lr=3e38, weight_decay=1e10)
     experiment = iris[0].model_copy(update={"data": source, "training": config})
     with pytest.raises(DivergedError, match="the largest weight is inf at epoch 1, step 1"):
         fit(experiment, data.prepare(source, tmp_path), tmp_path / "fit")

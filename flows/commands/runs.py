@@ -14,8 +14,8 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
+from tasks import settings
 from tasks.ml.errors import InputError
-from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from tasks.tracking import RecentRun
@@ -35,7 +35,7 @@ def runs(
     name: str | None = None,
     /,
     *,
-    limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 20,
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1000))] = 20,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """List recent runs, newest first.
@@ -73,8 +73,8 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
     port
         Where to serve; HALLMARK_UI_PORT or 5000 if not given.
     """
-    settings = Settings()
-    uri, port = settings.tracking_uri, port or settings.ui_port
+    machine = settings.read()
+    uri, port = machine.tracking_uri, port or machine.ui_port
     if uri.startswith(("http://", "https://")):
         sys.stdout.write(f"MLFLOW_TRACKING_URI names a server, which has the UI: {uri}\n")
         return
@@ -83,9 +83,7 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
-        raise InputError(
-            f"--port: {port} is in use on 127.0.0.1: choose another, as in `hallmark ui --port {port + 1}`"
-        ) from error
+        raise InputError(f"--port: {port} on 127.0.0.1: {error.strerror}: choose another with --port") from error
     sys.stdout.write(f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
     sys.stdout.flush()
     server = [

@@ -18,14 +18,16 @@ from rich.console import Console
 from rich.text import Text
 
 from flows import options, server
-from tasks import signals
+from tasks import settings, signals
 from tasks.ml import files
 from tasks.ml.config import Experiment
 from tasks.ml.errors import HallmarkError, InputError
-from tasks.settings import ROOT, Settings
+from tasks.settings import ROOT
 
 if TYPE_CHECKING:
     from tasks.ml.records import Outcome
+
+STEPS = ("prepare", "fit", "evaluate", "export", "verify", "register")
 
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
 """What the steps import when they need it; imported here while the embedded server boots on another core."""
@@ -65,7 +67,7 @@ def train(
 
 def _run(experiment: Experiment) -> "Outcome":
     """Refuse what cannot be done, cheapest checks first, and run the flow."""
-    home = Settings().home
+    home = settings.read().home
     if not files.is_writable(home):
         raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
     log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{experiment.name}-{os.getpid()}.log"
@@ -109,8 +111,8 @@ def _logged(log: Path) -> Iterator[None]:
 
 def _failed_step(error: BaseException) -> str:
     """The step whose module the error passed through on its way up."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((frame.name for frame in frames if Path(frame.filename).parent == ROOT / "tasks"), "train")
+    passed = {Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)}
+    return next((step for step in STEPS if ROOT / "tasks" / f"{step}.py" in passed), "train")
 
 
 def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:

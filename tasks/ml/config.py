@@ -14,6 +14,9 @@ from tasks.ml.digests import digest_of
 FLOAT32 = 3e38
 """Numbers that meet float32 weights must fit into it."""
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""What an experiment may be called: its name is that of a file and of a registered model."""
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -58,6 +61,15 @@ class Source(Part):
         default="train",
         description="rows that give mean and deviation; all lets the test split leak into training",
     )
+
+    @model_validator(mode="after")
+    def _fits_what_it_scales(self) -> "Source":
+        if self.scaling_fitted_on == "all" and self.scaling != "standard":
+            raise ValueError(
+                f"scaling '{self.scaling}' is fitted on nothing, so scaling_fitted_on 'all' contradicts it: "
+                "use scaling 'standard' or leave scaling_fitted_on at 'train'"
+            )
+        return self
 
 
 class Iris(Source):
@@ -146,7 +158,7 @@ class Experiment(Part):
     """Data, model, training and export of one classifier, under one name."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        pattern=f"^{NAME}$",
         description="name of the registered model and of the file: letters, digits, '.', '_', '-'",
         json_schema_extra={"position": 0},
     )
