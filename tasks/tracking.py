@@ -333,7 +333,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
     database = _database(settings.read().tracking_uri)
     location = (database.absolute().parent / "artifacts" / name).as_uri() if database else None
     try:
-        # Without the tag the UI takes an experiment for one of GenAI, and hides its curves.
+        # The UI would guess the kind of experiment from what is in it.
         return client.create_experiment(name, location, {"mlflow.experimentKind": "custom_model_development"})
     except MlflowException:
         # Another process may have been faster.
