@@ -14,7 +14,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stderr
-from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
 from importlib.metadata import version
@@ -41,7 +40,7 @@ from tasks.ml.config import NAME, Experiment
 from tasks.ml.digests import check
 from tasks.ml.errors import InputError
 from tasks.ml.history import Log
-from tasks.ml.records import Artifact, Dataset, Evaluation, Fit, ModelVersion, Proof, Run
+from tasks.ml.records import Artifact, Dataset, Evaluation, Fit, ModelVersion, Proof, RecentRun, Run
 from tasks.signals import held, interrupted
 
 if TYPE_CHECKING:
@@ -57,23 +56,6 @@ _FLUSH_SECONDS = 2.0
 _SERVER_SECONDS = 5.0
 _LOCK_SECONDS = 60
 _PATIENCE = f"?timeout={_LOCK_SECONDS}"
-
-
-@dataclass(frozen=True, slots=True)
-class RecentRun:
-    """A row of `hallmark runs`."""
-
-    id: str
-    experiment: str
-    """Name of the experiment."""
-    name: str
-    status: str
-    started: float
-    """Seconds since the epoch."""
-    accuracy: float | None
-    loss: float | None
-    kind: str
-    model_version: str | None
 
 
 def connect() -> MlflowClient:
@@ -274,8 +256,8 @@ def _second_to(first: BaseException) -> Iterator[None]:
     """Log what fails while an error is being handled, so that it does not take the error's place."""
     try:
         yield
-    except Exception:
-        logger.exception("while handling: %s", _one_line(first))
+    except Exception as second:  # noqa: BLE001 - whatever it is, the first error is the one to be raised
+        logger.error("%s: %s, while closing after: %s", type(second).__name__, _one_line(second), _one_line(first))  # noqa: TRY400 - one line, it reaches the terminal
 
 
 def is_network_failure(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's shape

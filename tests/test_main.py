@@ -175,6 +175,23 @@ def test_a_step_that_fails_is_named_with_its_log_and_exit_code_1(console: Call) 
     assert [run.status for run in tracking.recent_runs(name, 10)] == ["FAILED"]
 
 
+@pytest.mark.usefixtures("prefect_server")
+def test_a_damaged_dataset_is_made_anew_and_said_aloud(
+    console: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path))
+    command = ["train", "iris", "--name", f"d{uuid.uuid4().hex[:12]}", "--training.epochs", "2"]
+    code, _, error = console(*command)
+    assert (code, "damaged" in error) == (0, False)
+    (rows,) = tmp_path.glob("datasets/*/train.x.npy")
+    rows.write_bytes(rows.read_bytes()[:-1] + b"!")
+    code, _, error = console(*command)
+    assert code == 0
+    assert [line for line in error.splitlines() if "is damaged and is made anew" in line]
+    assert "Traceback" not in error
+    assert "Created version" in "".join(log.read_text() for log in tmp_path.glob("logs/*.log"))
+
+
 def test_json_says_why_it_was_refused(console: Call) -> None:
     code, out, _ = console("train", "iris", "--json", "--training.epochs", "0")
     assert code == 2

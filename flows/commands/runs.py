@@ -18,7 +18,7 @@ from tasks import settings
 from tasks.ml.errors import InputError
 
 if TYPE_CHECKING:
-    from tasks.tracking import RecentRun
+    from tasks.ml.records import RecentRun
 
 COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("started", "left"),

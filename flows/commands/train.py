@@ -91,11 +91,15 @@ def _run(experiment: Experiment) -> "Outcome":
 
 @contextmanager
 def _logged(log: Path) -> Iterator[None]:
-    """Write Prefect's log to a file, and turn any failure of a step into one line that names it."""
-    handler = logging.FileHandler(log)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
-    for name in ("prefect", "tasks"):
+    """Write the log to a file, warnings of our own to stderr too; make of a step's failure one line that names it."""
+    file = logging.FileHandler(log)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    handlers = [("prefect", file), ("tasks", file), ("tasks", terminal)]
+    for name, handler in handlers:
         logging.getLogger(name).addHandler(handler)
+    logging.getLogger("tasks").setLevel(logging.INFO)
     try:
         yield
     except Exception as error:
@@ -104,9 +108,9 @@ def _logged(log: Path) -> Iterator[None]:
         text = f"{_failed_step(error)} failed: {error or type(error).__name__} (log: {log})"
         raise (type(error) if isinstance(error, HallmarkError) else HallmarkError)(text) from error
     finally:
-        for name in ("prefect", "tasks"):
+        for name, handler in handlers:
             logging.getLogger(name).removeHandler(handler)
-        handler.close()
+        file.close()
 
 
 def _failed_step(error: BaseException) -> str:

@@ -97,6 +97,23 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class RecentRun:
+    """A row of `hallmark runs`."""
+
+    id: str
+    experiment: str
+    """Name of the experiment."""
+    name: str
+    status: str
+    started: float
+    """Seconds since the epoch."""
+    accuracy: float | None
+    loss: float | None
+    kind: str
+    model_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """All that one execution of the train flow produced."""
 
