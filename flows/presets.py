@@ -2,12 +2,123 @@
 
 import difflib
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from tasks.ml.config import MLP, Digits, Experiment, Iris, Split, Training
+from tasks.ml.config import (
+    BCE,
+    CNN,
+    MLP,
+    MSE,
+    BCEWithLogits,
+    CrossEntropy,
+    Experiment,
+    Linear,
+    OneCycle,
+    Training,
+)
+from tasks.ml.config_data import MNIST, Blobs, Digits, Iris, Points, Split, Threshold
+from tasks.ml.config_part import Part
 from tasks.ml.errors import InputError
 
+P = TypeVar("P", bound=Part)
 Kind = Literal["published", "corrected", "reference", "own"]
+
+
+POINTS_TESTED_ON = Split(method="resubstitution", validation=0, test=0)
+
+
+def threshold_as_published() -> Experiment:
+    """Is x above 0.2? One unit, BCE on its sigmoid, batches of 2 in order, tested on its own training points."""
+    return Experiment(
+        name="threshold_as_published",
+        data=Threshold(kind="threshold", split=POINTS_TESTED_ON, scaling="none"),
+        model=Linear(kind="linear", output="sigmoid"),
+        training=Training(epochs=50, batch_size=2, shuffle=False, loss=BCE(kind="bce"), optimizer="sgd", lr=2),
+    )
+
+
+def threshold_bce_as_published() -> Experiment:
+    """The same from w -5, b -10: BCE gets away from there."""
+    return _derive(
+        threshold_as_published(),
+        name="threshold_bce_as_published",
+        model=Linear(kind="linear", output="sigmoid", weight=-5, bias=-10),
+    )
+
+
+def threshold_mse_as_published() -> Experiment:
+    """The same from w -5, b -10 with MSE, whose gradient has all but vanished there."""
+    bce = threshold_bce_as_published()
+    return _derive(bce, name="threshold_mse_as_published", training=_derive(bce.training, loss=MSE(kind="mse")))
+
+
+def threshold() -> Experiment:
+    """The threshold on logits, tested on held-out points half-way between the training points."""
+    published = threshold_as_published()
+    return _derive(
+        published,
+        name="threshold",
+        data=Threshold(kind="threshold", scaling="none"),
+        model=Linear(kind="linear"),
+        training=_derive(published.training, loss=BCEWithLogits(kind="bce_with_logits"), shuffle=True),
+    )
+
+
+def points3_as_published() -> Experiment:
+    """Three points, one unit, 100 steps, then asked about x = 4."""
+    return Experiment(
+        name="points3_as_published",
+        data=Points(kind="points", x=(1, 2, 3), y=(0, 0, 1), asked=(4,), scaling="none"),
+        model=Linear(kind="linear", output="sigmoid"),
+        training=Training(epochs=100, loss=BCE(kind="bce"), optimizer="sgd", lr=0.01),
+    )
+
+
+def points4_as_published() -> Experiment:
+    """Four points that no single unit can fit, 1,000 steps, then asked about x = 5."""
+    points3 = points3_as_published()
+    return _derive(
+        points3,
+        name="points4_as_published",
+        data=_derive(points3.data, x=(1, 2, 3, 4), y=(0, 1, 1, 0), asked=(5,)),
+        training=_derive(points3.training, epochs=1000),
+    )
+
+
+def mnist_as_published() -> Experiment:
+    """Softmax regression with a sigmoid before the cross-entropy, the test split looked at every epoch."""
+    return Experiment(
+        name="mnist_as_published",
+        data=MNIST(kind="mnist", split=Split(method="given", validation=0, test=0)),
+        model=Linear(kind="linear", output="sigmoid"),
+        training=Training(epochs=50, batch_size=32, optimizer="sgd", lr=0.001, monitor="test", last_batch_loss=True),
+    )
+
+
+def mnist() -> Experiment:
+    """MNIST softmax regression on logits, with a validation split."""
+    return Experiment(
+        name="mnist",
+        data=MNIST(kind="mnist"),
+        model=Linear(kind="linear"),
+        training=Training(epochs=50, batch_size=32, optimizer="sgd", lr=0.001),
+    )
+
+
+def mnist_one_vs_rest() -> Experiment:
+    """The other cure: ten sigmoid units, each one digit against the rest."""
+    training = _derive(mnist().training, loss=BCEWithLogits(kind="bce_with_logits"), lr=0.01)
+    return _derive(mnist(), name="mnist_one_vs_rest", training=training)
+
+
+def mnist_cnn() -> Experiment:
+    """A small convolutional network, three epochs of one cycle."""
+    return _derive(
+        mnist(),
+        name="mnist_cnn",
+        model=CNN(kind="cnn"),
+        training=Training(epochs=3, batch_size=128, lr=0.005, schedule=OneCycle(kind="one_cycle")),
+    )
 
 
 def iris() -> Experiment:
@@ -21,7 +132,7 @@ def iris() -> Experiment:
 
 
 def iris_as_published() -> Experiment:
-    """The Iris tutorial as it stands: scaler fitted on all rows, no validation split."""
+    """The Iris tutorial: scaler fitted on all rows, training loss shown as validation loss."""
     return _derive(
         iris(),
         name="iris_as_published",
@@ -30,7 +141,50 @@ def iris_as_published() -> Experiment:
             split=Split(method="shuffled", validation=0, test=0.2, seed=2),
             scaling_fitted_on="all",
         ),
-        training=Training(epochs=100, lr=0.001),
+        training=Training(epochs=100, lr=0.001, monitor="train"),
+    )
+
+
+def iris_softmax() -> Experiment:
+    """Softmax regression on all 150 rows to convergence: scikit-learn's LogisticRegression(C=inf)."""
+    return Experiment(
+        name="iris_softmax",
+        data=Iris(kind="iris", split=POINTS_TESTED_ON),
+        model=Linear(kind="linear"),
+        training=Training(
+            epochs=2000, loss=CrossEntropy(kind="cross_entropy", reduction="sum"), optimizer="lbfgs", lr=1
+        ),
+    )
+
+
+def iris_softmax_l2() -> Experiment:
+    """The same with a penalty: scikit-learn's LogisticRegression(C=1)."""
+    return _derive(iris_softmax(), name="iris_softmax_l2", training=_derive(iris_softmax().training, l2=1))
+
+
+def iris_softmax_sigmoid() -> Experiment:
+    """The same penalty with a sigmoid before the loss: what that mistake costs at best."""
+    return _derive(iris_softmax_l2(), name="iris_softmax_sigmoid", model=Linear(kind="linear", output="sigmoid"))
+
+
+def blobs_as_published() -> Experiment:
+    """Four blobs, MLP, seeded only after the model is made."""
+    return Experiment(
+        name="blobs_as_published",
+        data=Blobs(kind="blobs", split=Split(method="shuffled", validation=0, seed=888), scaling="none"),
+        model=MLP(kind="mlp", hidden=(8,)),
+        training=Training(epochs=500, optimizer="sgd", lr=0.1, initial_weights="unseeded"),
+    )
+
+
+def blobs() -> Experiment:
+    """The blobs with seeded weights, stopped where the validation split stops improving."""
+    published = blobs_as_published()
+    return _derive(
+        published,
+        name="blobs",
+        data=Blobs(kind="blobs"),
+        training=_derive(published.training, epochs=2000, initial_weights="seeded", patience=50),
     )
 
 
@@ -45,9 +199,27 @@ def digits() -> Experiment:
 
 
 PRESETS: dict[str, tuple[Kind, Callable[[], Experiment]]] = {
-    "iris": ("corrected", iris),
-    "iris_as_published": ("published", iris_as_published),
-    "digits": ("corrected", digits),
+    build.__name__: (kind, build)
+    for kind, build in (
+        ("published", threshold_as_published),
+        ("published", threshold_mse_as_published),
+        ("published", threshold_bce_as_published),
+        ("corrected", threshold),
+        ("published", points3_as_published),
+        ("published", points4_as_published),
+        ("published", mnist_as_published),
+        ("corrected", mnist),
+        ("corrected", mnist_one_vs_rest),
+        ("corrected", mnist_cnn),
+        ("published", iris_as_published),
+        ("corrected", iris),
+        ("reference", iris_softmax),
+        ("reference", iris_softmax_l2),
+        ("reference", iris_softmax_sigmoid),
+        ("published", blobs_as_published),
+        ("corrected", blobs),
+        ("corrected", digits),
+    )
 }
 
 
@@ -59,7 +231,7 @@ def get(name: str) -> Experiment:
     """
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(PRESETS)}"
+        hint = f"did you mean '{near[0]}'?" if near else "`hallmark presets` lists them"
         raise InputError(f"there is no preset '{name}': {hint}")
     return PRESETS[name][1]()
 
@@ -81,5 +253,6 @@ def run_name(experiment: Experiment) -> str:
     return " ".join([experiment.name, *changed])
 
 
-def _derive(experiment: Experiment, **changes: Any) -> Experiment:  # noqa: ANN401 - any field of the experiment
-    return Experiment.model_validate(dict(experiment) | changes)
+def _derive(part: P, **changes: Any) -> P:  # noqa: ANN401 - any field of the part
+    """A part with some fields changed, validated anew."""
+    return type(part).model_validate(dict(part) | changes)

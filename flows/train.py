@@ -6,7 +6,9 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows import presets
 from tasks import tracking
+from tasks.diagnose import diagnose
 from tasks.evaluate import evaluate
+from tasks.examine import examine
 from tasks.export import export
 from tasks.fit import fit
 from tasks.ml.config import Experiment
@@ -34,18 +36,20 @@ def train(experiment: Experiment) -> Outcome:
         "hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id),
     }
     with tracking.open_run(experiment, dataset, presets.run_name(experiment), tags) as run:
+        known = examine(experiment, dataset, run)
         fitted = fit(experiment, dataset, run)
         evaluation = evaluate(experiment, dataset, fitted, run)
+        findings = diagnose(experiment, dataset, fitted, evaluation, known, run)
         artifact = export(experiment, dataset, fitted)
         proof = verify(experiment, dataset, fitted, artifact)
         version = register(experiment, dataset, artifact, proof, run)
-        outcome = Outcome(dataset, run, fitted, evaluation, artifact, proof, version)
+        outcome = Outcome(dataset, run, fitted, evaluation, findings, artifact, proof, version)
         create_markdown_artifact(summary(experiment, outcome), key="summary", description="What this run produced")
     return outcome
 
 
 def summary(experiment: Experiment, outcome: Outcome) -> str:
-    """The outcome as a markdown table, for the Prefect UI."""
+    """The outcome as a markdown table with the findings below it, for the Prefect UI."""
     metrics, version = outcome.evaluation.metrics, outcome.model_version
     rows = {
         "test accuracy": f"{metrics['test/accuracy']:.4f}",
@@ -58,4 +62,6 @@ def summary(experiment: Experiment, outcome: Outcome) -> str:
         "experiment": f"`{experiment.digest[:SHOWN]}` on dataset `{outcome.dataset.digest[:SHOWN]}`",
     }
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    return "\n".join([f"# {outcome.run.name}", "", "| what | outcome |", "|---|---|", *lines])
+    findings = [f"- **{found.code}**: {found.sentence}. Remedy: `{found.remedy}`" for found in outcome.findings]
+    told = ["", "## Findings", "", *findings] if findings else []
+    return "\n".join([f"# {outcome.run.name}", "", "| what | outcome |", "|---|---|", *lines, *told])

@@ -1,4 +1,4 @@
-"""Step 3: look at the test split, once."""
+"""Step 4: look at the test split, once."""
 
 from prefect import task
 
@@ -11,7 +11,8 @@ from tasks.ml.records import Dataset, Evaluation, Fit, Run
 @task(task_run_name="evaluate {experiment.name}")
 def evaluate(experiment: Experiment, dataset: Dataset, fit: Fit, run: Run) -> Evaluation:
     """Score and draw; see `tasks.ml.evaluation.evaluate`."""
-    result = evaluation.evaluate(dataset, fit, experiment.model, fit.weights.parent)
-    tracking.log_evaluation(run, result, fit.epochs)
+    model, loss = experiment.model, experiment.training.loss
+    result = evaluation.evaluate(dataset, fit, experiment.data, model, loss, fit.weights.parent)
+    tracking.log_evaluation(run, result, fit)
     progress.say("evaluate", f"test accuracy {result.metrics['test/accuracy']:.3f}")
     return result

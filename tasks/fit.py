@@ -1,4 +1,4 @@
-"""Step 2: train."""
+"""Step 3: train."""
 
 from prefect import task
 
@@ -23,5 +23,7 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run) -> Fit:
                 show(step, metrics)
 
         result = training.fit(dataset, experiment.data, experiment.model, experiment.training, folder, report)
+    if result.epochs < experiment.training.epochs:
+        progress.say("fit", f"epoch {result.epochs}: {result.stopped}; kept epoch {result.best_epoch}")
     tracking.log_fit(run, result)
     return result

@@ -2,11 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
+
+from tasks.ml.records import Finding
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -14,6 +16,12 @@ SECONDS_BETWEEN_LINES = 5.0
 def say(step: str, text: str) -> None:
     """Say in one line what a step did."""
     _console().print(f"{step:<9}{text}", markup=False, highlight=False)
+
+
+def warn(findings: Sequence[Finding]) -> None:
+    """Say what is wrong with an experiment, and what to do about it."""
+    for finding in findings:
+        say("finding", f"{finding.code}: {finding.sentence} (remedy: {finding.remedy})")
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Where a run comes from: code, libraries and machine."""
 
+import getpass
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -9,7 +11,7 @@ from pathlib import Path
 
 from tasks.settings import ROOT
 
-LIBRARIES = ("hallmark", "torch", "scikit-learn", "numpy", "onnx", "onnxruntime", "mlflow", "prefect")
+LIBRARIES = ("hallmark", "torch", "torchvision", "scikit-learn", "numpy", "onnx", "onnxruntime", "mlflow", "prefect")
 
 
 def tags() -> dict[str, str]:
@@ -31,6 +33,14 @@ def git(folder: Path) -> dict[str, str]:
         commit = dirty = "none"
     # MLflow's own name makes its UI show the commit in the column "Version".
     return {"hallmark.git_commit": commit, "hallmark.git_dirty": dirty, "mlflow.source.git.commit": commit}
+
+
+def user() -> str:
+    """Name of the user, or number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # as in a container
+        return str(os.getuid())
 
 
 def code_digest(folder: Path) -> str:

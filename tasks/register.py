@@ -1,4 +1,4 @@
-"""Step 6: make the proven artifact a version of the registered model."""
+"""Step 8: make the proven artifact a version of the registered model."""
 
 from prefect import task
 

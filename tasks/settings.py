@@ -1,5 +1,6 @@
 """Settings of this machine, from the environment: where things are, never what is computed."""
 
+import re
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -22,12 +23,27 @@ class Settings(BaseSettings):
         validation_alias="MLFLOW_TRACKING_URI",
         description="the MLflow server or store",
     )
+    mirror: str | None = Field(
+        default=None,
+        pattern="^(https?|file)://",
+        description="address of a folder to download MNIST's archives from; FashionMNIST and KMNIST in folders of it",
+    )
     ui_port: int = Field(default=5000, ge=1, le=65535, description="where `hallmark ui` serves")
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+
+def database(uri: str) -> Path | None:
+    """The file behind a SQLite address, if it is one."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def without_secrets(text: str) -> str:
+    """Take user and password out of addresses."""
+    return re.sub(r"//[^/\s@]*@", "//", text)
 
 
 def read() -> Settings:

@@ -4,16 +4,15 @@ Whatever writes holds signals back until it is done: an interrupt inside a datab
 locked, and the run could not be closed.
 """
 
-import getpass
 import json
 import logging
-import os
 import re
 import sqlite3
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, redirect_stderr
+from dataclasses import asdict
 from functools import cache
 from http.client import HTTPException
 from importlib.metadata import version
@@ -40,7 +39,7 @@ from tasks.ml.config import NAME, Experiment
 from tasks.ml.digests import check
 from tasks.ml.errors import InputError
 from tasks.ml.history import Log
-from tasks.ml.records import Artifact, Dataset, Evaluation, Fit, ModelVersion, Proof, RecentRun, Run
+from tasks.ml.records import Artifact, Dataset, Evaluation, Finding, Fit, ModelVersion, Proof, RecentRun, Run
 from tasks.signals import held, interrupted
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def _connect(uri: str) -> MlflowClient:
             # MLflow's own client would try for minutes.
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_SECONDS).close()  # noqa: S310
             return MlflowClient(uri)
-        if database := _database(uri):
+        if database := settings.database(uri):
             database.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{database}.lock"):
                 client = MlflowClient(uri)
@@ -90,9 +89,9 @@ def _connect(uri: str) -> MlflowClient:
                 return client
         return MlflowClient(uri)
     except (OSError, ValueError, ImportError, HTTPException, MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        shown = _without_secrets(uri).removesuffix(_PATIENCE)
+        shown = settings.without_secrets(uri).removesuffix(_PATIENCE)
         raise InputError(
-            f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({_without_secrets(_one_line(error))[:160]}): "
+            f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({settings.without_secrets(_one_line(error))[:160]}): "
             "start the server, correct the address, or unset it to use the project's own store"
         ) from error
 
@@ -164,20 +163,43 @@ def log_fit(run: Run, fit: Fit) -> None:
     tags = {
         "device": fit.device,
         "epochs": fit.epochs,
+        "best_epoch": fit.best_epoch,
         "stopped": fit.stopped,
+        "threads": fit.threads,
+        "initial_seed": fit.initial_seed,
         "fit_seconds": f"{fit.seconds:.3f}",
     }
     client.log_batch(run.id, tags=[RunTag(f"hallmark.{key}", str(value)) for key, value in tags.items()])
 
 
 @held()
-def log_evaluation(run: Run, evaluation: Evaluation, epoch: int) -> None:
-    """Log test metrics, at the last epoch, with the report and the pictures."""
+def log_evaluation(run: Run, evaluation: Evaluation, fit: Fit) -> None:
+    """Log test metrics, at the epoch whose weights were kept, with the report and the pictures."""
     client = connect()
     now = int(time.time() * 1000)
-    client.log_batch(run.id, [Metric(name, value, now, epoch) for name, value in evaluation.metrics.items()])
+    # Where the test split was watched in training, the last epoch's point is there already.
+    new = {name: value for name, value in evaluation.metrics.items() if name not in fit.metrics}
+    client.log_batch(run.id, [Metric(name, value, now, fit.best_epoch) for name, value in new.items()])
     for file in evaluation.files:
         client.log_artifact(run.id, str(file), "pictures" if file.suffix == ".png" else None)
+
+
+@held()
+def log_files(run: Run, files: Sequence[Path], folder: str) -> None:
+    """Log files into a folder of the run's artifacts."""
+    for file in files:
+        connect().log_artifact(run.id, str(file), folder)
+
+
+@held()
+def log_findings(run: Run, findings: Sequence[Finding]) -> None:
+    """Tag the run with the codes of all findings so far, or `none`, and say them in its description and a file."""
+    client = connect()
+    codes = ", ".join(finding.code for finding in findings) or "none"
+    lines = [f"- **{finding.code}**: {finding.sentence}. Remedy: `{finding.remedy}`" for finding in findings]
+    tags = {"hallmark.diagnosis": codes, "mlflow.note.content": "\n".join(lines)}
+    client.log_batch(run.id, tags=[RunTag(key, value) for key, value in tags.items()])
+    client.log_dict(run.id, {"findings": [asdict(finding) for finding in findings]}, "diagnosis.json")
 
 
 @held()
@@ -268,26 +290,9 @@ def is_network_failure(task: object, task_run: object, state: "State") -> bool: 
     return isinstance(error, (ConnectionError, TimeoutError))
 
 
-def _database(uri: str) -> Path | None:
-    """The file behind a SQLite address, if it is one."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return str(os.getuid())
-
-
 def _patient(uri: str) -> str:
     """Let processes that write to one SQLite file at once wait for each other; it gives up after five seconds."""
-    return uri + _PATIENCE if _database(uri) and "?" not in uri else uri
-
-
-def _without_secrets(text: str) -> str:
-    """Take user and password out of addresses."""
-    return re.sub(r"//[^/\s@]*@", "//", text)
+    return uri + _PATIENCE if settings.database(uri) and "?" not in uri else uri
 
 
 def _create(client: MlflowClient, experiment: Experiment, dataset: Dataset, name: str, tags: dict[str, str]) -> Run:
@@ -296,7 +301,7 @@ def _create(client: MlflowClient, experiment: Experiment, dataset: Dataset, name
         "hallmark.name": experiment.name,
         "hallmark.experiment_digest": experiment.digest,
         "hallmark.dataset_digest": dataset.digest,
-        "mlflow.user": _user(),
+        "mlflow.user": provenance.user(),
         "mlflow.source.name": f"hallmark train {experiment.name}",
         "mlflow.source.type": "LOCAL",
     }
@@ -304,7 +309,9 @@ def _create(client: MlflowClient, experiment: Experiment, dataset: Dataset, name
     machine = settings.read()
     # A local store has no address; its runs are seen where `hallmark ui` serves them.
     local = f"http://127.0.0.1:{machine.ui_port}"
-    server = _without_secrets(machine.tracking_uri).rstrip("/") if machine.tracking_uri.startswith("http") else local
+    server = (
+        settings.without_secrets(machine.tracking_uri).rstrip("/") if machine.tracking_uri.startswith("http") else local
+    )
     return Run(id=info.run_id, name=name, url=f"{server}/#/experiments/{experiment_id}/runs/{info.run_id}")
 
 
@@ -312,7 +319,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
     """Find or make the MLflow experiment. A local store keeps its artifacts beside its database."""
     if found := client.get_experiment_by_name(name):
         return found.experiment_id
-    database = _database(settings.read().tracking_uri)
+    database = settings.database(settings.read().tracking_uri)
     location = (database.absolute().parent / "artifacts" / name).as_uri() if database else None
     try:
         # The UI would guess the kind of experiment from what is in it.

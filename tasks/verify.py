@@ -1,4 +1,4 @@
-"""Step 5: prove that the artifact predicts what torch predicts."""
+"""Step 7: prove that the artifact predicts what torch predicts."""
 
 from prefect import task
 
@@ -11,6 +11,7 @@ from tasks.ml.records import Artifact, Dataset, Fit, Proof
 @task(task_run_name="verify {experiment.name}")
 def verify(experiment: Experiment, dataset: Dataset, fit: Fit, artifact: Artifact) -> Proof:
     """Compare onnxruntime with torch, or raise; see `tasks.ml.parity.verify`."""
-    proof = parity.verify(artifact, models.load(fit, dataset, experiment.model), dataset)
+    classifier = models.load(fit, dataset, experiment.model, experiment.training.loss)
+    proof = parity.verify(artifact, classifier, dataset)
     progress.say("verify", f"passed on {proof.rows} rows, largest difference {proof.max_abs_diff:.1e}")
     return proof

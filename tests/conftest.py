@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from flows import presets
-from tasks.ml import data, training
+from tasks.ml import data, models, sources, training
 from tasks.ml.config import Experiment
+from tasks.ml.config_data import Data
 from tasks.ml.records import Dataset, Fit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +48,7 @@ def iris(tmp_path: Path) -> tuple[Experiment, Dataset]:
     """The preset iris, on the CPU, and its rows on disk."""
     preset = presets.iris()
     experiment = preset.model_copy(update={"training": preset.training.model_copy(update={"device": "cpu"})})
-    return experiment, data.prepare(experiment.data, tmp_path)
+    return experiment, prepare(experiment.data, tmp_path)
 
 
 @pytest.fixture
@@ -55,6 +56,14 @@ def fitted(iris: tuple[Experiment, Dataset], tmp_path: Path) -> Fit:
     """The preset iris, trained."""
     experiment, dataset = iris
     return fit(experiment, dataset, tmp_path)
+
+
+def prepare(source: Data, home: Path) -> Dataset:
+    return data.prepare(sources.read(source, home), source, home)
+
+
+def load(fit: Fit, dataset: Dataset, experiment: Experiment) -> models.Classifier:
+    return models.load(fit, dataset, experiment.model, experiment.training.loss)
 
 
 def fit(experiment: Experiment, dataset: Dataset, folder: Path) -> Fit:

@@ -2,7 +2,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from flows import presets
-from tasks.ml.config import MLP, Digits, Experiment, Iris, Part, Softmax, Split, Training
+from tasks.ml.config import MLP, Experiment, Linear, Training
+from tasks.ml.config_data import Digits, Iris, Split
+from tasks.ml.config_part import Part
 from tasks.ml.digests import digest_of
 
 
@@ -23,7 +25,7 @@ def test_the_digest_tells_kinds_apart_though_all_their_fields_are_defaults() -> 
     digests = {
         Experiment(name="x", data=data, model=model).digest
         for data in (Iris(kind="iris"), Digits(kind="digits"))
-        for model in (Softmax(kind="softmax"), MLP(kind="mlp"))
+        for model in (Linear(kind="linear"), MLP(kind="mlp"))
     }
     assert len(digests) == 4
 
@@ -96,7 +98,7 @@ def test_every_field_says_what_it_means() -> None:
     def undescribed(model: type[BaseModel], prefix: str = "") -> list[str]:
         return [f"{prefix}{name}" for name, field in model.model_fields.items() if not field.description]
 
-    parts = (Experiment, Iris, Digits, Split, Softmax, MLP, Training)
+    parts = (Experiment, Iris, Digits, Split, Linear, MLP, Training)
     assert [name for part in parts for name in undescribed(part, f"{part.__name__}.")] == []
 
 

@@ -20,7 +20,7 @@ def colours(path: Path) -> int:
 
 def test_the_report_says_what_the_metrics_say(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> None:
     experiment, dataset = iris
-    result = evaluation.evaluate(dataset, fitted, experiment.model, tmp_path)
+    result = evaluation.evaluate(dataset, fitted, experiment.data, experiment.model, experiment.training.loss, tmp_path)
     assert {name.split("/")[0] for name in result.metrics} == {"test"}
     # The loss that was trained on is the log-loss of the probabilities, but for float32.
     assert result.metrics["test/loss"] == pytest.approx(result.metrics["test/log_loss"], rel=1e-4)
@@ -32,6 +32,7 @@ def test_the_report_says_what_the_metrics_say(iris: tuple[Experiment, Dataset], 
         "learning_curves.png",
         "confusion_matrix.png",
         "roc.png",
+        "reliability.png",
     ]
     for picture in result.files[1:]:
         assert colours(picture) > 50

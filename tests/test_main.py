@@ -24,7 +24,7 @@ SLOW = """
 [data]
 kind = "digits"
 [model]
-kind = "softmax"
+kind = "linear"
 [training]
 epochs = 1000000
 batch_size = 1
@@ -129,7 +129,7 @@ def test_one_command_from_a_preset_to_a_registered_model_with_the_embedded_serve
     done = hallmark("train", "iris", "--name", "walk", "--training.epochs", "5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert list(rows) == ["accuracy", "loss", "parity", "model", "onnx", "run", "next"]
+    assert list(rows) == ["accuracy", "loss", "parity", "findings", "model", "onnx", "run", "next"]
     assert rows["model"] == "walk version 1, champion"
     assert rows["parity"].startswith("passed")
     assert onnxruntime.InferenceSession(rows["onnx"]).get_outputs()[0].name == "label"

@@ -42,7 +42,7 @@ def test_every_metric_is_its_formula(case: tuple[np.ndarray, np.ndarray]) -> Non
         **{f"recall/{name}": value for name, value in zip(CLASSES, recall, strict=True)},
     }
     calibration = scores.metrics.pop("calibration_error")
-    assert calibration == pytest.approx(metrics.calibration_error(y, p))
+    assert calibration == pytest.approx(metrics.calibration_error(metrics.by_confidence(y, p)))
     assert scores.metrics == pytest.approx(expected, rel=1e-5)
     assert set(scores.roc) == {*CLASSES, "micro"}
 
@@ -57,13 +57,13 @@ def test_calibration_error_is_the_mean_gap_between_confidence_and_accuracy(
         chosen = (confidence > index / 15) & (confidence <= (index + 1) / 15)
         if chosen.any():
             expected += chosen.sum() / 200 * abs(right[chosen].mean() - confidence[chosen].mean())
-    assert metrics.calibration_error(y, p) == pytest.approx(expected, rel=1e-5)
+    assert metrics.calibration_error(metrics.by_confidence(y, p)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_calibration_error_at_its_ends() -> None:
     certain = np.eye(2)[[0, 1, 0, 1]]
-    assert metrics.calibration_error(np.array([0, 1, 0, 1]), certain) == 0.0
-    assert metrics.calibration_error(np.array([1, 0, 1, 0]), certain) == 1.0
+    assert metrics.calibration_error(metrics.by_confidence(np.array([0, 1, 0, 1]), certain)) == 0.0
+    assert metrics.calibration_error(metrics.by_confidence(np.array([1, 0, 1, 0]), certain)) == 1.0
 
 
 def test_a_class_that_is_never_predicted_counts_as_zero() -> None:

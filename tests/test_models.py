@@ -7,9 +7,11 @@ from sklearn.datasets import load_iris
 from sklearn.preprocessing import StandardScaler
 
 from tasks.ml import data, models
-from tasks.ml.config import MLP, Digits, Experiment, Iris, Softmax, Split
+from tasks.ml.config import MLP, Experiment, Linear
+from tasks.ml.config_data import Digits, Iris, Split
 from tasks.ml.errors import DamagedError
 from tasks.ml.records import Dataset, Fit
+from tests.conftest import load, prepare
 
 
 def test_a_network_starts_from_torchs_own_weights_for_its_seed() -> None:
@@ -17,16 +19,16 @@ def test_a_network_starts_from_torchs_own_weights_for_its_seed() -> None:
     expected = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    network = models.build(MLP(kind="mlp", hidden=(5,)), inputs=4, classes=3, seed=7)
+    network = models.build(MLP(kind="mlp", hidden=(5,)), shape=(4,), units=3, seed=7)
     assert torch.equal(torch.get_rng_state(), before)
     for name, weight in expected.state_dict().items():
         assert torch.equal(network.state_dict()[name], weight)
 
 
 def test_architectures() -> None:
-    softmax = models.build(Softmax(kind="softmax"), inputs=64, classes=10, seed=0)
-    assert [type(layer).__name__ for layer in softmax] == ["Linear"]
-    mlp = models.build(MLP(kind="mlp", hidden=(50, 40)), inputs=4, classes=3, seed=0)
+    linear = models.build(Linear(kind="linear"), shape=(8, 8), units=10, seed=0)
+    assert [type(layer).__name__ for layer in linear] == ["Linear"]
+    mlp = models.build(MLP(kind="mlp", hidden=(50, 40)), shape=(4,), units=3, seed=0)
     assert [type(layer).__name__ for layer in mlp] == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
     assert [tuple(weight.shape) for weight in mlp.parameters() if weight.ndim == 2] == [(50, 4), (40, 50), (3, 40)]
 
@@ -39,7 +41,7 @@ def test_standard_scaling_is_scikit_learns_on_the_rows_it_names(
     source = Iris.model_validate(
         {"kind": "iris", "split": Split(validation=validation), "scaling_fitted_on": fitted_on}
     )
-    dataset = data.prepare(source, tmp_path)
+    dataset = prepare(source, tmp_path)
     train = data.open_split(dataset, "train").x
     rows = load_iris().data if fitted_on == "all" else train
     scaled = models.fit_scaling(dataset, source)(torch.tensor(train))
@@ -47,7 +49,7 @@ def test_standard_scaling_is_scikit_learns_on_the_rows_it_names(
 
 
 def test_pixels_are_scaled_by_range_and_constant_ones_survive_standard_scaling(tmp_path: Path) -> None:
-    dataset = data.prepare(Digits(kind="digits"), tmp_path)
+    dataset = prepare(Digits(kind="digits"), tmp_path)
     images = torch.tensor(data.open_split(dataset, "train").x)
     by_range = models.fit_scaling(dataset, Digits(kind="digits"))(images)
     assert torch.equal(by_range, images.flatten(1) / 16)
@@ -61,11 +63,11 @@ def test_a_trained_classifier_is_loaded_as_it_was_and_a_changed_file_refused(
     iris: tuple[Experiment, Dataset], fitted: Fit
 ) -> None:
     experiment, dataset = iris
-    classifier = models.load(fitted, dataset, experiment.model)
-    again = models.load(fitted, dataset, experiment.model)
+    classifier = load(fitted, dataset, experiment)
+    again = load(fitted, dataset, experiment)
     x = torch.tensor(data.open_split(dataset, "test").x)
     assert torch.equal(classifier(x), again(x))
     assert not classifier.training
     fitted.weights.write_bytes(fitted.weights.read_bytes()[:-1] + b"!")
     with pytest.raises(DamagedError, match=r"weights\.safetensors"):
-        models.load(fitted, dataset, experiment.model)
+        load(fitted, dataset, experiment)

@@ -9,17 +9,17 @@ import pytest
 from onnx import TensorProto
 
 from flows import presets
-from tasks.ml import data, models, onnx_export
+from tasks.ml import data, onnx_export
 from tasks.ml.config import Experiment, Export
 from tasks.ml.digests import file_digest
 from tasks.ml.records import Artifact, Dataset, Fit
-from tests.conftest import ROOT, fit
+from tests.conftest import ROOT, fit, load, prepare
 
 
 @pytest.fixture
 def artifact(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> Artifact:
     experiment, dataset = iris
-    classifier = models.load(fitted, dataset, experiment.model)
+    classifier = load(fitted, dataset, experiment)
     return onnx_export.export(classifier, dataset, experiment.export, tmp_path / "iris.onnx")
 
 
@@ -51,8 +51,8 @@ def test_columns_go_in_by_name_and_label_and_probabilities_come_out(artifact: Ar
 def test_images_go_in_as_decoders_give_them(tmp_path: Path) -> None:
     experiment = presets.get("digits")
     experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"epochs": 1})})
-    dataset = data.prepare(experiment.data, tmp_path)
-    classifier = models.load(fit(experiment, dataset, tmp_path), dataset, experiment.model)
+    dataset = prepare(experiment.data, tmp_path)
+    classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
     path = onnx_export.export(classifier, dataset, Export(), tmp_path / "digits.onnx").path
     assert form(list(onnx.load(path).graph.input)) == {"image": (TensorProto.UINT8, ["N", 8, 8])}
     images = data.open_split(dataset, "test").x
@@ -84,15 +84,15 @@ def test_the_same_experiment_gives_the_same_bytes_from_any_folder(
 ) -> None:
     code = (
         "import sys; from pathlib import Path; from flows import presets\n"
-        "from tasks.ml import data, models, onnx_export, training\n"
-        "home = Path(sys.argv[1]); e = presets.iris(); d = data.prepare(e.data, home)\n"
+        "from tasks.ml import onnx_export, training; from tests.conftest import load, prepare\n"
+        "home = Path(sys.argv[1]); e = presets.iris(); d = prepare(e.data, home)\n"
         "fit = training.fit(d, e.data, e.model, e.training, home, lambda s, m: None)\n"
-        "print(onnx_export.export(models.load(fit, d, e.model), d, e.export, home / 'x.onnx').sha256)"
+        "print(onnx_export.export(load(fit, d, e), d, e.export, home / 'x.onnx').sha256)"
     )
     assert python(code, tmp_path / "elsewhere", cwd=tmp_path).splitlines()[-1] == artifact.sha256
 
 
 def test_the_operator_set_is_the_one_asked_for(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> None:
-    classifier = models.load(fitted, iris[1], iris[0].model)
+    classifier = load(fitted, iris[1], iris[0])
     path = onnx_export.export(classifier, iris[1], Export(opset=21), tmp_path / "iris.onnx").path
     assert [(entry.domain, entry.version) for entry in onnx.load(path).opset_import] == [("", 21)]

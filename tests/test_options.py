@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from flows import options, presets
-from tasks.ml.config import MLP, Digits, Softmax, Split
+from tasks.ml.config import MLP, Linear
+from tasks.ml.config_data import Digits, Split
 from tasks.ml.errors import InputError
 
 TOML = '[data]\nkind = "iris"\n[model]\nkind = "mlp"\n'
@@ -29,17 +30,17 @@ def test_values_are_read_as_the_fields_say() -> None:
 
 
 def test_another_kind_starts_from_its_own_defaults() -> None:
-    assert options.experiment("iris", ["--model.kind", "softmax"]).model == Softmax(kind="softmax")
+    assert options.experiment("iris", ["--model.kind", "linear"]).model == Linear(kind="linear")
     changed = options.experiment("iris_as_published", ["--data.kind", "digits"])
     assert changed.data == Digits(kind="digits")
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_order_of_options_is_no_matter(order: int) -> None:
-    pairs = [["--data.kind", "digits"], ["--model.kind", "softmax"], ["--data.split.seed", "5"]][::order]
+    pairs = [["--data.kind", "digits"], ["--model.kind", "linear"], ["--data.split.seed", "5"]][::order]
     experiment = options.experiment("iris", [token for pair in pairs for token in pair])
     assert experiment.data == Digits(kind="digits", split=Split(seed=5))
-    assert experiment.model == Softmax(kind="softmax")
+    assert experiment.model == Linear(kind="linear")
 
 
 def test_a_file_takes_its_stem_for_a_name(tmp_path: Path) -> None:
@@ -55,8 +56,9 @@ def test_no_option_is_undocumented() -> None:
     assert options.fields().keys() >= set(presets.get("digits").flat())
     for path in options.fields():
         assert f"--{path}\n" in help_text
-    assert "[iris, digits]" in help_text
-    assert "[softmax, mlp]" in help_text
+    words = " ".join(help_text.split())
+    assert "[iris, threshold, points, blobs, digits, mnist, fashion_mnist, kmnist]" in words
+    assert "[linear, mlp, cnn]" in words
 
 
 @pytest.mark.parametrize(
@@ -73,8 +75,8 @@ def test_no_option_is_undocumented() -> None:
         (["--training.batch_size", "0"], "--training.batch_size: .*'full' or .*greater than or equal to 1, found '0'"),
         (["--training.momentum", "0.9"], "iris: training: momentum 0.9 and optimizer 'adam' contradict each other"),
         (["--data.split.test", "0.9"], "iris: data.split: validation 0.2 and test 0.9 leave no rows to train on"),
-        (["--model.kind", "mpl"], "iris: model: .*'mpl'.*'softmax', 'mlp'"),
-        (["--model.kind", "softmax", "--model.hidden", "4"], "--model.hidden: kind 'softmax' has no such option"),
+        (["--model.kind", "mpl"], "iris: model: .*'mpl'.*'linear', 'mlp', 'cnn'"),
+        (["--model.kind", "linear", "--model.hidden", "4"], "--model.hidden: kind 'linear' has no such option"),
         (["--model.hidden", "4,x"], "--model.hidden: .*found 'x'"),
         (["--name", "a/b"], "--name: .*found 'a/b'"),
     ],

@@ -12,13 +12,14 @@ from tasks.ml.config import Experiment
 from tasks.ml.digests import file_digest
 from tasks.ml.errors import DamagedError, ParityError
 from tasks.ml.records import Artifact, Dataset, Fit
+from tests.conftest import load
 
 Change = Callable[[onnx.ModelProto], None]
 
 
 @pytest.fixture
 def classifier(iris: tuple[Experiment, Dataset], fitted: Fit) -> models.Classifier:
-    return models.load(fitted, iris[1], iris[0].model)
+    return load(fitted, iris[1], iris[0])
 
 
 @pytest.fixture

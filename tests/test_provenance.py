@@ -45,3 +45,11 @@ def test_versions_are_recorded() -> None:
     versions = json.loads(provenance.tags()["hallmark.versions"])
     assert versions["torch"] == torch.__version__.split("+")[0] or versions["torch"] == torch.__version__
     assert {"python", "mlflow", "prefect", "onnx", "onnxruntime", "scikit-learn", "numpy", "hallmark"} <= set(versions)
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(provenance.getpass, "getuser", nameless)
+    assert provenance.user().isdigit()

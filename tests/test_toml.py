@@ -4,7 +4,8 @@ import pytest
 
 from flows import options, presets
 from tasks.ml import toml
-from tasks.ml.config import MLP, Experiment, Iris, Training
+from tasks.ml.config import MLP, Experiment, Training
+from tasks.ml.config_data import Iris
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -28,5 +29,5 @@ def test_numbers_that_are_hard_to_write_survive(tmp_path: Path) -> None:
 
 def test_every_value_has_its_description_beside_it() -> None:
     lines = toml.dump(presets.get("digits")).splitlines()
-    assert [line for line in lines if " = " in line and " # " not in line] == []
-    assert "epochs = 60 # passes over the training split" in lines
+    assert [line for line in lines if " = " in line and "# " not in line] == []
+    assert "shuffle = true # take the rows in another order every epoch" in lines

@@ -157,14 +157,6 @@ def test_closing_a_run_never_hides_why_it_failed(
     monkeypatch.undo()
 
 
-def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nameless() -> str:
-        raise KeyError("getpwuid(): uid not found")
-
-    monkeypatch.setattr(tracking.getpass, "getuser", nameless)
-    assert tracking._user().isdigit()
-
-
 def test_a_local_store_keeps_its_artifacts_beside_it(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
     with open_run(iris) as run:
         pass

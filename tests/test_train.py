@@ -80,9 +80,18 @@ def test_mlflow_has_the_whole_run(published: tuple[Experiment, Outcome]) -> None
     assert len(client.get_metric_history(outcome.run.id, "train/step_loss")) == 100
     assert not [name for name in run.data.metrics if name.startswith("val")]
     files = {file.path for file in client.list_artifacts(outcome.run.id)}
-    assert files == {"experiment.toml", "history.parquet", "evaluation.json", "pictures"}
+    assert files == {
+        "experiment.toml",
+        "dataset",
+        "diagnosis.json",
+        "history.parquet",
+        "evaluation.json",
+        "pictures",
+    }
     pictures = {file.path for file in client.list_artifacts(outcome.run.id, "pictures")}
-    assert pictures == {f"pictures/{name}.png" for name in ("learning_curves", "confusion_matrix", "roc")}
+    assert pictures == {
+        f"pictures/{name}.png" for name in ("learning_curves", "confusion_matrix", "roc", "reliability")
+    }
 
 
 def test_the_logged_experiment_is_the_one_that_ran(published: tuple[Experiment, Outcome], tmp_path: Path) -> None:
@@ -149,7 +158,7 @@ def test_prefect_has_the_flow_its_tasks_and_its_summary(published: tuple[Experim
     assert run.state is not None
     assert run.state.is_completed()
     assert run.parameters["experiment"]["data"]["kind"] == "iris"
-    steps = ("prepare", "fit", "evaluate", "export", "verify", "register")
+    steps = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "register")
     assert [task.name for task in task_runs(run)] == [f"{step} {experiment.name}" for step in steps]
     with get_client(sync_client=True) as client:
         (artifact,) = client.read_artifacts(
@@ -163,7 +172,7 @@ def test_prefect_has_the_flow_its_tasks_and_its_summary(published: tuple[Experim
 def test_the_form_shows_the_experiment() -> None:
     schema = train.parameters.model_dump()
     fields = schema["definitions"]["Training"]["properties"]
-    assert fields["epochs"]["description"] == "passes over the training split"
+    assert fields["shuffle"]["description"] == "take the rows in another order every epoch"
     assert schema["properties"]["experiment"]["position"] == 0
 
 
@@ -251,7 +260,7 @@ def test_a_file_that_predicts_otherwise_is_not_registered(monkeypatch: pytest.Mo
 
     def export(classifier: models.Classifier, *rest: object) -> object:
         """Export other weights than were trained, as a broken exporter would."""
-        other = models.build(renamed("iris").model, inputs=4, classes=3, seed=99)
+        other = models.build(renamed("iris").model, shape=(4,), units=3, seed=99)
         return honest(models.Classifier(classifier.scaling, other), *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(onnx_export, "export", export)

@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 
 from flows import presets
 from tasks.ml import data, models, training
-from tasks.ml.config import MLP, Digits, Experiment, Softmax, Split, Training
+from tasks.ml.config import MLP, Experiment, Linear, Training
+from tasks.ml.config_data import Digits, Split
 from tasks.ml.errors import DivergedError
 from tasks.ml.history import History, curves
 from tasks.ml.records import Dataset, Fit
-from tests.conftest import fit
+from tests.conftest import fit, load, prepare
 
 Points = list[tuple[int, dict[str, float]]]
 
@@ -37,7 +38,7 @@ def plain_loop(experiment: Experiment, dataset: Dataset, optimizer: type[torch.o
     rows = data.open_split(dataset, "train")
     x, y = scaling(torch.tensor(rows.x)), torch.tensor(rows.y)
     config = experiment.training
-    network = models.build(experiment.model, x.shape[1], len(dataset.classes), config.seed)
+    network = models.build(experiment.model, dataset.shape, len(dataset.classes), config.seed)
     steps = optimizer(network.parameters(), lr=config.lr)  # type: ignore[call-arg]
     for epoch in range(1, config.epochs + 1):
         size = len(y) if config.batch_size == "full" else config.batch_size
@@ -55,7 +56,7 @@ def plain_loop(experiment: Experiment, dataset: Dataset, optimizer: type[torch.o
     [
         (MLP(kind="mlp", hidden=(50, 50)), Training(device="cpu", epochs=20), torch.optim.Adam),
         (
-            Softmax(kind="softmax"),
+            Linear(kind="linear"),
             Training(device="cpu", epochs=5, optimizer="sgd", lr=0.1, batch_size=7),
             torch.optim.SGD,
         ),
@@ -65,7 +66,7 @@ def plain_loop(experiment: Experiment, dataset: Dataset, optimizer: type[torch.o
 def test_the_weights_are_those_of_a_plain_loop_bit_for_bit(
     iris: tuple[Experiment, Dataset],
     tmp_path: Path,
-    model: MLP | Softmax,
+    model: MLP | Linear,
     config: Training,
     optimizer: type[torch.optim.Optimizer],
 ) -> None:
@@ -82,8 +83,9 @@ def test_the_same_experiment_gives_the_same_weights_in_another_process_and_folde
     fitted: Fit, tmp_path: Path, python: Callable[..., str]
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from flows import presets; from tasks.ml import data, training\n"
-        "home = Path(sys.argv[1]); e = presets.iris(); d = data.prepare(e.data, home)\n"
+        "import sys; from pathlib import Path; from flows import presets; from tasks.ml import training\n"
+        "from tests.conftest import prepare\n"
+        "home = Path(sys.argv[1]); e = presets.iris(); d = prepare(e.data, home)\n"
         "print(training.fit(d, e.data, e.model, e.training, home, lambda s, m: None).weights_sha256)"
     )
     assert python(code, tmp_path / "elsewhere", cwd=tmp_path).strip() == fitted.weights_sha256
@@ -127,14 +129,14 @@ def test_validation_is_measured_after_the_epoch(iris: tuple[Experiment, Dataset]
     experiment, dataset = iris
     rows = data.open_split(dataset, "validation")
     with torch.no_grad():
-        logits = models.load(fitted, dataset, experiment.model)(torch.tensor(rows.x))
+        logits = load(fitted, dataset, experiment).logits(torch.tensor(rows.x))
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor(rows.y)).item()
     assert fitted.metrics["val/loss"] == pytest.approx(loss, rel=1e-6)
 
 
 def test_without_a_validation_split_nothing_is_called_validation(tmp_path: Path) -> None:
     experiment = presets.get("iris_as_published")
-    _, points = logged(experiment, data.prepare(experiment.data, tmp_path), tmp_path)
+    _, points = logged(experiment, prepare(experiment.data, tmp_path), tmp_path)
     assert not [name for _, metrics in points for name in metrics if name.startswith("val")]
 
 
@@ -142,10 +144,10 @@ def test_the_history_file_has_every_update_and_the_log_at_most_a_thousand(tmp_pa
     experiment = Experiment(
         name="d",
         data=Digits(kind="digits", split=Split(test=0.2, validation=0.2)),
-        model=Softmax(kind="softmax"),
+        model=Linear(kind="linear"),
         training=Training(device="cpu", epochs=3, batch_size=2),
     )
-    done, points = logged(experiment, data.prepare(experiment.data, tmp_path), tmp_path)
+    done, points = logged(experiment, prepare(experiment.data, tmp_path), tmp_path)
     updates = 3 * math.ceil(1078 / 2)
     thinned = [step for step, metrics in points if "train/step_loss" in metrics]
     assert 800 <= len(thinned) <= 1000
@@ -159,8 +161,8 @@ def test_a_history_thins_evenly() -> None:
     for updates in (1, 999, 1000, 1001, 2500):
         steps: list[int] = []
         history = History(updates, lambda step, _, steps=steps: steps.append(step))  # type: ignore[misc]
-        for update in range(1, updates + 1):
-            history.update(update, 0.0)
+        for _ in range(updates):
+            history.update(0.0)
         assert min(updates, 500) <= len(steps) <= 1000
 
 
@@ -189,7 +191,7 @@ def test_a_weight_that_the_last_update_made_infinite_is_found(iris: tuple[Experi
     config = Training(device="cpu", epochs=1, optimizer="sgd", lr=3e38, weight_decay=1e10)
     experiment = iris[0].model_copy(update={"data": source, "training": config})
     with pytest.raises(DivergedError, match="the largest weight is inf at epoch 1, step 1"):
-        fit(experiment, data.prepare(source, tmp_path), tmp_path / "fit")
+        fit(experiment, prepare(source, tmp_path), tmp_path / "fit")
 
 
 def test_the_number_of_threads_is_left_as_it_was(iris: tuple[Experiment, Dataset], tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import socket
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
@@ -78,8 +77,8 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
     if uri.startswith(("http://", "https://")):
         sys.stdout.write(f"MLFLOW_TRACKING_URI names a server, which has the UI: {uri}\n")
         return
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if database := settings.database(uri):
+        database.parent.mkdir(parents=True, exist_ok=True)
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:

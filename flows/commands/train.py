@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,7 @@ from tasks.settings import ROOT
 if TYPE_CHECKING:
     from tasks.ml.records import Outcome
 
-STEPS = ("prepare", "fit", "evaluate", "export", "verify", "register")
+STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "register")
 
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
 """What the steps import when they need it; imported here while the embedded server boots on another core."""
@@ -40,6 +41,7 @@ def train(
     source: str,
     /,
     *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    strict: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Train, evaluate, export, verify and register an experiment, as a Prefect flow tracked in MLflow.
@@ -48,11 +50,15 @@ def train(
     ----------
     source
         Name of a preset, or a file that ends in .toml.
+    strict
+        Refuse an experiment with mistakes that are known before training.
     json
         End with one line of JSON on stdout instead of a table.
     """
     try:
         experiment = options.experiment(source, tokens)
+        if strict:
+            _refuse_mistakes(experiment)
         with signals.as_interrupt():
             outcome = _run(experiment)
     except (HallmarkError, KeyboardInterrupt) as error:
@@ -63,6 +69,14 @@ def train(
         _print_json(_result(experiment, outcome))
     else:
         _print_table(outcome)
+
+
+def _refuse_mistakes(experiment: Experiment) -> None:
+    from tasks.ml import diagnosis
+
+    if known := diagnosis.beforehand(experiment):
+        said = "; ".join(f"{found.code}: {found.sentence} (remedy: {found.remedy})" for found in known)
+        raise InputError(f"{experiment.name}: refused by --strict: {said}")
 
 
 def _run(experiment: Experiment) -> "Outcome":
@@ -77,10 +91,12 @@ def _run(experiment: Experiment) -> "Outcome":
     wait = server.provide(log.with_name("server.log"))
     from flows.train import train as flow
     from tasks import tracking
-    from tasks.ml import data, devices
+    from tasks.ml import data, devices, sources
 
     devices.choose(experiment.training.device)
-    data.refuse_impossible(experiment.data, experiment.training)
+    if sources.is_local(experiment.data):  # else after the download, in the first step
+        table = sources.read(experiment.data, home)
+        data.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
     tracking.connect()
     for module in USED_LATER:
         importlib.import_module(module)
@@ -131,7 +147,7 @@ def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:
         "sha256": outcome.artifact.sha256,
         "metrics": outcome.fit.metrics | outcome.evaluation.metrics,
         "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
-        "diagnosis": [],
+        "diagnosis": [asdict(finding) for finding in outcome.findings],
         "model_version": version.version,
         "resumed_from": None,
     }
@@ -157,6 +173,7 @@ def _print_table(outcome: "Outcome") -> None:
         "accuracy": f"{metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
         "loss": f"{metrics['test/loss']:.4f}",
         "parity": f"passed: largest difference {outcome.proof.max_abs_diff:.1e}, every label equal",
+        "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
         "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
         "onnx": _short(outcome.artifact.path),
         "run": outcome.run.url,

@@ -7,12 +7,11 @@ This module imports neither torch nor anything slow: bad input is refused at onc
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from tasks.ml.config_data import Columns, Data
+from tasks.ml.config_part import FLOAT32, Factors, Part, Widths
 from tasks.ml.digests import digest_of
-
-FLOAT32 = 3e38
-"""Numbers that meet float32 weights must fit into it."""
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """What an experiment may be called: its name is that of a file and of a registered model."""
@@ -20,131 +19,210 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
-class Part(BaseModel):
-    """A frozen part of the experiment that refuses unknown fields."""
+class Network(Part):
+    """What every architecture has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Split(Part):
-    """How rows are divided into training, validation and test."""
-
-    method: Literal["stratified", "shuffled"] = Field(
-        default="stratified",
-        description="stratified keeps the class shares in every split; shuffled ignores the classes",
-    )
-    validation: float = Field(
-        default=0.2, ge=0, lt=1, description="share of all rows that steers the training; 0 for none"
-    )
-    test: float = Field(default=0.2, gt=0, lt=1, description="share of all rows that is looked at once, at the end")
-    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of the shuffle before the division")
-
-    @model_validator(mode="after")
-    def _leaves_training_rows(self) -> "Split":
-        if self.validation + self.test >= 1:
-            raise ValueError(
-                f"validation {self.validation} and test {self.test} leave no rows to train on: "
-                "their sum must stay below 1"
-            )
-        return self
-
-
-class Source(Part):
-    """What every dataset has: splits, and a scaling that ends up inside the ONNX graph."""
-
-    split: Split = Field(default=Split(), description="division into training, validation and test")
-    scaling: Literal["none", "standard", "range"] = Field(
-        default="standard",
-        description="standard: (x - mean) / standard deviation, by column; range: x / largest pixel value",
-    )
-    scaling_fitted_on: Literal["train", "all"] = Field(
-        default="train",
-        description="rows that give mean and deviation; all lets the test split leak into training",
-    )
-
-    @model_validator(mode="after")
-    def _fits_what_it_scales(self) -> "Source":
-        if self.scaling_fitted_on == "all" and self.scaling != "standard":
-            raise ValueError(
-                f"scaling '{self.scaling}' is fitted on nothing, so scaling_fitted_on 'all' contradicts it: "
-                "use scaling 'standard' or leave scaling_fitted_on at 'train'"
-            )
-        return self
-
-
-class Iris(Source):
-    """Fisher's iris as scikit-learn ships it: 150 flowers, four lengths in cm, three species."""
-
-    kind: Literal["iris"] = Field(description="the dataset")
-
-    @model_validator(mode="after")
-    def _has_no_pixels(self) -> "Iris":
-        if self.scaling == "range":
-            raise ValueError("scaling 'range' is for pixels and kind 'iris' has columns: use 'standard' or 'none'")
-        return self
-
-
-class Digits(Source):
-    """scikit-learn's handwritten digits: 1797 grey images of 8 x 8 pixels, values 0 to 16."""
-
-    kind: Literal["digits"] = Field(description="the dataset")
-    scaling: Literal["none", "standard", "range"] = Field(
-        default="range", description="range: x / 16; standard: (x - mean) / standard deviation per pixel"
+    output: Literal["logits", "sigmoid", "softmax", "log_softmax"] = Field(
+        default="logits", description="what the network ends in, and the loss is given; logits is no function at all"
     )
 
 
-Data = Annotated[Iris | Digits, Field(discriminator="kind")]
+class Linear(Network):
+    """One linear layer: logistic regression under bce losses, softmax regression under cross_entropy."""
+
+    kind: Literal["linear"] = Field(description="the model")
+    weight: float | None = Field(
+        default=None, ge=-FLOAT32, le=FLOAT32, description="where every weight starts; drawn if not given"
+    )
+    bias: float | None = Field(
+        default=None, ge=-FLOAT32, le=FLOAT32, description="where every bias starts; drawn if not given"
+    )
 
 
-class Softmax(Part):
-    """Softmax regression: one linear layer from the inputs to a logit per class."""
-
-    kind: Literal["softmax"] = Field(description="the model")
-
-
-def _comma_separated(value: object) -> object:
-    """The command line writes a list of widths as `64,32`."""
-    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-class MLP(Part):
+class MLP(Network):
     """Multi-layer perceptron: linear layers with ReLU between them."""
 
     kind: Literal["mlp"] = Field(description="the model")
-    hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=65536)], ...],
-        BeforeValidator(_comma_separated),
-        Field(min_length=1),
-    ] = Field(default=(50, 50), description="width of each hidden layer, first to last")
+    hidden: Widths = Field(default=(50, 50), description="width of each hidden layer, first to last")
 
 
-Model = Annotated[Softmax | MLP, Field(discriminator="kind")]
+class CNN(Network):
+    """Convolutional network for images: 3 x 3 convolution, ReLU and 2 x 2 pooling, then a perceptron."""
+
+    kind: Literal["cnn"] = Field(description="the model")
+    channels: Widths = Field(default=(16, 32), description="channels of each convolution, first to last")
+    hidden: Widths = Field(default=(128,), description="width of each hidden layer after the convolutions")
+
+
+Model = Annotated[Linear | MLP | CNN, Field(discriminator="kind")]
+
+RETIRED = ("size_average", "reduce")
+"""Options of torch's losses before 1.0."""
+
+
+class AnyLoss(Part):
+    """What every loss has."""
+
+    reduction: Literal["none", "mean", "sum"] = Field(
+        default="mean", description="a batch's loss from its rows'; training needs mean or sum"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_spelt_as_today(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was given
+        if isinstance(given, dict) and (old := [name for name in RETIRED if name in given]):
+            on = {name: str(given.get(name, True)).lower() not in ("false", "0") for name in RETIRED}
+            modern = ("mean" if on["size_average"] else "sum") if on["reduce"] else "none"
+            raise ValueError(f"{' and '.join(old)} is retired: write reduction '{modern}'")
+        return given
+
+
+class CrossEntropy(AnyLoss):
+    """Cross-entropy of softmax over the network's output."""
+
+    kind: Literal["cross_entropy"] = Field(description="the loss")
+    weight: Factors | None = Field(default=None, description="factor of each class")
+    ignore_index: int | None = Field(default=None, ge=0, description="class whose rows count nothing")
+    label_smoothing: float = Field(default=0.0, ge=0, le=1, description="share of the target spread over all classes")
+
+
+class NLL(AnyLoss):
+    """Negative log-likelihood of log-probabilities."""
+
+    kind: Literal["nll"] = Field(description="the loss")
+    weight: Factors | None = Field(default=None, description="factor of each class")
+    ignore_index: int | None = Field(default=None, ge=0, description="class whose rows count nothing")
+
+
+class BCE(AnyLoss):
+    """Binary cross-entropy of probabilities: one unit for two classes, else a unit a class against the rest."""
+
+    kind: Literal["bce"] = Field(description="the loss")
+    weight: Factors | None = Field(default=None, description="factor of each output unit")
+
+
+class BCEWithLogits(AnyLoss):
+    """Binary cross-entropy of sigmoid over the network's output: one unit for two classes, else a unit a class."""
+
+    kind: Literal["bce_with_logits"] = Field(description="the loss")
+    weight: Factors | None = Field(default=None, description="factor of each output unit")
+    pos_weight: Factors | None = Field(default=None, description="factor of each output unit's positive rows")
+
+
+class MSE(AnyLoss):
+    """Mean squared error between probabilities and 0 or 1."""
+
+    kind: Literal["mse"] = Field(description="the loss")
+
+
+Loss = Annotated[CrossEntropy | NLL | BCE | BCEWithLogits | MSE, Field(discriminator="kind")]
+
+
+class Constant(Part):
+    """The learning rate stays."""
+
+    kind: Literal["constant"] = Field(description="course of the learning rate")
+
+
+class Cosine(Part):
+    """The learning rate falls to 0 along half a cosine, epoch by epoch."""
+
+    kind: Literal["cosine"] = Field(description="course of the learning rate")
+
+
+class Step(Part):
+    """The learning rate is multiplied by a factor every so many epochs."""
+
+    kind: Literal["step"] = Field(description="course of the learning rate")
+    every: int = Field(default=10, ge=1, description="epochs between two steps")
+    factor: float = Field(default=0.1, gt=0, lt=1, description="what each step multiplies the learning rate by")
+
+
+class OneCycle(Part):
+    """The learning rate rises from lr / 25 to lr and falls to nearly 0, update by update (Smith, 2017)."""
+
+    kind: Literal["one_cycle"] = Field(description="course of the learning rate")
+    warmup: float = Field(default=0.3, gt=0, lt=1, description="share of the updates in which it rises")
+
+
+Schedule = Annotated[Constant | Cosine | Step | OneCycle, Field(discriminator="kind")]
 
 
 class Training(Part):
     """How the weights are found."""
 
-    epochs: int = Field(default=100, ge=1, description="passes over the training split")
+    epochs: int = Field(default=100, ge=1, description="passes over the training split, at most; of lbfgs, iterations")
     batch_size: Literal["full"] | Annotated[int, Field(ge=1)] = Field(
         default="full", description="rows a step; full takes the whole training split in one step"
     )
-    optimizer: Literal["sgd", "adam"] = Field(default="adam", description="rule that updates the weights")
+    shuffle: bool = Field(default=True, description="take the rows in another order every epoch")
+    loss: Loss = Field(default=CrossEntropy(kind="cross_entropy"), description="what is minimised")
+    optimizer: Literal["sgd", "adam", "adamw", "lbfgs"] = Field(
+        default="adam", description="rule that updates the weights"
+    )
     lr: float = Field(default=0.01, gt=0, le=FLOAT32, description="learning rate, per step")
+    schedule: Schedule = Field(default=Constant(kind="constant"), description="course of the learning rate")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum of sgd")
-    weight_decay: float = Field(default=0.0, ge=0, le=FLOAT32, description="L2 penalty added to the gradient")
+    nesterov: bool = Field(default=False, description="look ahead along the momentum of sgd")
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=FLOAT32, description="L2 penalty added to the gradient; of adamw, decay beside it"
+    )
+    l2: float = Field(
+        default=0.0,
+        ge=0,
+        le=FLOAT32,
+        description="l2 / 2 * (sum of squared weights, biases apart) is added to what lbfgs minimises; scikit-learn's "
+        "C is 1 / l2 if the loss's reduction is sum",
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="stop after so many epochs without a lower monitored loss and keep the best weights; 0 never stops",
+    )
+    monitor: Literal["validation", "train", "test"] = Field(
+        default="validation",
+        description="the split that is watched as validation; train and test are mistakes that tutorials make",
+    )
+    last_batch_loss: bool = Field(
+        default=False, description="log the loss of each epoch's last batch too, which some tutorials report"
+    )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of initial weights and batch order")
+    initial_weights: Literal["seeded", "unseeded"] = Field(
+        default="seeded",
+        description="seeded: drawn from the seed; unseeded: drawn before the seed is set, anew in every run",
+    )
     device: Device = Field(
         default="auto",
         description="where to train; auto takes cuda, else mps, else cpu. Not part of the digest",
     )
 
     @model_validator(mode="after")
-    def _momentum_needs_sgd(self) -> "Training":
-        if self.momentum and self.optimizer != "sgd":
-            raise ValueError(
-                f"momentum {self.momentum} and optimizer '{self.optimizer}' contradict each other: "
-                "only sgd has momentum"
-            )
+    def _options_suit_the_optimizer(self) -> "Training":
+        for name, suits in (("momentum", "sgd"), ("nesterov", "sgd"), ("l2", "lbfgs")):
+            if getattr(self, name) and self.optimizer != suits:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} and optimizer '{self.optimizer}' contradict each other: "
+                    f"only {suits} has {name}"
+                )
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov and momentum 0.0 contradict each other: give a momentum above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _lbfgs_sees_one_function(self) -> "Training":
+        if self.optimizer == "lbfgs":
+            if self.batch_size != "full":
+                raise ValueError(f"optimizer 'lbfgs' and batch_size {self.batch_size} contradict each other: use full")
+            if self.weight_decay:
+                raise ValueError(f"optimizer 'lbfgs' takes no weight_decay {self.weight_decay}: use l2")
+            if self.schedule.kind != "constant":
+                raise ValueError(f"optimizer 'lbfgs' searches its steps: schedule '{self.schedule.kind}' suits it not")
+        return self
+
+    @model_validator(mode="after")
+    def _loss_is_one_number(self) -> "Training":
+        if self.loss.reduction == "none":
+            raise ValueError("loss.reduction 'none' gives a loss per row and training needs one number: mean or sum")
         return self
 
 
@@ -152,6 +230,16 @@ class Export(Part):
     """How the artifact is written."""
 
     opset: int = Field(default=18, ge=18, le=23, description="version of the ONNX operator set")
+
+
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "cross_entropy": ("logits", "sigmoid", "softmax"),
+    "nll": ("log_softmax",),
+    "bce": ("sigmoid",),
+    "bce_with_logits": ("logits",),
+    "mse": ("sigmoid", "softmax"),
+}
+"""What each loss can be given. sigmoid and softmax before cross_entropy are mistakes that tutorials make."""
 
 
 class Experiment(Part):
@@ -170,6 +258,33 @@ class Experiment(Part):
     export: Export = Field(
         default=Export(), description="how the artifact is written", json_schema_extra={"position": 4}
     )
+
+    @model_validator(mode="after")
+    def _loss_suits_the_output(self) -> "Experiment":
+        loss, output = self.training.loss.kind, self.model.output
+        if output not in OUTPUTS[loss]:
+            raise ValueError(
+                f"training.loss.kind '{loss}' and model.output '{output}' contradict each other: "
+                f"it takes {' or '.join(OUTPUTS[loss])}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patience_has_a_split_to_watch(self) -> "Experiment":
+        if self.training.patience and self.training.monitor == "validation" and not self.data.split.validation:
+            raise ValueError(
+                f"training.patience {self.training.patience} and data.split.validation 0 contradict each other: "
+                "there is no validation split to watch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_for_a_cnn(self) -> "Experiment":
+        if isinstance(self.model, CNN) and isinstance(self.data, Columns):
+            raise ValueError(  # noqa: TRY004 - pydantic's
+                f"model.kind 'cnn' takes images and data.kind '{self.data.kind}' has columns: use mlp"
+            )
+        return self
 
     @property
     def digest(self) -> str:

@@ -1,4 +1,4 @@
-"""Datasets: read from their source, divided by seed, and laid once on disk under their digest."""
+"""Datasets: divided and laid once on disk under their digest."""
 
 import hashlib
 import json
@@ -11,29 +11,17 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from tasks.ml.config import Data, Digits, Iris, Split, Training
+from tasks.ml import outputs
+from tasks.ml.config import CNN, Model, Training
+from tasks.ml.config_data import Data, Split
 from tasks.ml.digests import SHOWN, check, digest_of, file_digest
 from tasks.ml.errors import DamagedError, InputError
 from tasks.ml.files import whole_folder
 from tasks.ml.records import SPLITS, Dataset, SplitName
+from tasks.ml.sources import Raw, Table
+from tasks.ml.splits import divide, row_digests
 
 logger = logging.getLogger(__name__)
-
-Indices = NDArray[np.int64]
-Raw = NDArray[np.float32] | NDArray[np.uint8]
-"""Rows as a consumer feeds them: `(N, F) float32` columns or `(N, H, W) uint8` grey images."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """All rows of a source, undivided."""
-
-    x: Raw
-    y: NDArray[np.int64]
-    """`(N,)` class index."""
-    columns: tuple[str, ...]
-    classes: tuple[str, ...]
-    largest: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,105 +32,39 @@ class Rows:
     y: NDArray[np.int64]
 
 
-def read(data: Data) -> Table:
-    """Read every row of the source that `data` names, in the source's own order."""
-    from sklearn.datasets import load_digits, load_iris
-
-    match data:
-        case Iris():
-            bunch = load_iris()
-            return Table(
-                x=bunch.data.astype(np.float32),
-                y=bunch.target.astype(np.int64),
-                # scikit-learn says "sepal length (cm)"; an ONNX input is better off with an identifier.
-                columns=tuple(name.removesuffix(" (cm)").replace(" ", "_") for name in bunch.feature_names),
-                classes=tuple(str(name) for name in bunch.target_names),
-                largest=None,
-            )
-        case Digits():
-            bunch = load_digits()
-            return Table(
-                x=bunch.images.astype(np.uint8),
-                y=bunch.target.astype(np.int64),
-                columns=(),
-                classes=tuple(str(digit) for digit in bunch.target_names),
-                largest=16.0,
-            )
-
-
-def divide(y: NDArray[np.int64], split: Split) -> dict[SplitName, Indices]:
-    """Divide rows by `split`, with scikit-learn's `train_test_split`: first test, then validation.
-
-    Args:
-        y: `(N,)` class index of every row.
-        split: shares, method and seed.
-
-    Returns:
-        The row numbers of each split; `validation` is empty if its share is 0.
+def refuse_impossible(table: Table, split: Split, model: Model, training: Training) -> None:
+    """Refuse what can be known to fail from the rows alone, before anything is written.
 
     Raises:
-        InputError: a split would have no row of some class.
+        InputError: a split would leave a class empty, a batch is larger than the training split, images are too
+            small for the network, or the loss has not as many factors as it needs.
     """
-    from sklearn.model_selection import train_test_split
-
-    def cut(rows: Indices, size: float | int) -> tuple[Indices, Indices]:
-        labels = y[rows] if split.method == "stratified" else None
-        kept, taken = train_test_split(rows, test_size=size, random_state=split.seed, stratify=labels)
-        return kept, taken
-
-    try:
-        rest, test = cut(np.arange(len(y)), split.test)
-        train, validation = rest, rest[:0]
-        if split.validation:
-            train, validation = cut(rest, max(1, round(split.validation * len(y))))
-    except ValueError as error:  # scikit-learn's refusal of a split that cannot hold every class
-        raise InputError(
-            f"data.split: validation {split.validation} and test {split.test} of {len(y)} rows leave a split "
-            f"without rows of every class ({error}): choose larger shares"
-        ) from error
-    divided: dict[SplitName, Indices] = {"train": train, "validation": validation, "test": test}
-    _refuse_empty_classes(y, divided, split)
-    return divided
-
-
-def _refuse_empty_classes(y: NDArray[np.int64], divided: dict[SplitName, Indices], split: Split) -> None:
-    classes = set(np.unique(y).tolist())
-    for name, rows in divided.items():
-        if missing := classes - set(y[rows].tolist()):
-            if name == "validation" and not split.validation:
-                continue
-            raise InputError(
-                f"data.split: {len(rows)} {name} rows hold none of class {min(missing)} "
-                f"(method '{split.method}', seed {split.seed}): choose a larger share or method 'stratified'"
-            )
-
-
-def refuse_impossible(data: Data, training: Training) -> None:
-    """Refuse what can be known to fail from the labels alone, before anything is written.
-
-    Raises:
-        InputError: a split would leave a class empty, or a batch is larger than the training split.
-    """
-    train = len(divide(read(data).y, data.split)["train"])
+    train = len(divide(table, split)["train"])
     if training.batch_size != "full" and training.batch_size > train:
         raise InputError(
             f"training.batch_size: {training.batch_size} is more than the {train} rows of the training split: "
             f"choose at most {train}, or 'full'"
         )
+    if isinstance(model, CNN) and min(table.x.shape[1:]) >> len(model.channels) == 0:
+        height, width = table.x.shape[1:]
+        raise InputError(
+            f"model.channels: {len(model.channels)} poolings leave nothing of {height} x {width} pixels: give fewer"
+        )
+    outputs.refuse_factors(model, training.loss, len(table.classes))
 
 
-def prepare(data: Data, home: Path) -> Dataset:
-    """Lay the splits of `data` under `home/datasets/<digest>`, or reuse them if they lie there undamaged.
+def prepare(table: Table, data: Data, home: Path) -> Dataset:
+    """Lay the splits of `table` under `home/datasets/<digest>`, or reuse them if they lie there undamaged.
 
     Whoever comes first makes the folder, under a kernel lock; others wait and reuse it. Every file's digest
     is checked on reuse; a damaged dataset is made anew, which is logged.
 
     Args:
-        data: which rows, and how they are divided.
+        table: every row, as `sources.read` gives it.
+        data: what it is, and how it is divided.
         home: Hallmark's home folder.
     """
-    table = read(data)
-    divided = divide(table.y, data.split)
+    divided = divide(table, data.split)
     arrays = {
         f"{split}.{suffix}.npy": array
         for split, rows in divided.items()
@@ -170,16 +92,6 @@ def prepare(data: Data, home: Path) -> Dataset:
         if not _is_intact(dataset.folder):
             _write(dataset, arrays)
     return dataset
-
-
-def row_digests(x: Raw) -> NDArray[np.uint8]:
-    """SHA-256 of each row's raw input bytes, without its label: `(N, 32) uint8`.
-
-    Two rows with the same input share a digest even where their labels disagree, so that whoever asks
-    "was this row trained on?" gets the cautious answer.
-    """
-    digests = b"".join(hashlib.sha256(row.tobytes()).digest() for row in x)
-    return np.frombuffer(digests, dtype=np.uint8).reshape(len(x), 32)
 
 
 def open_split(dataset: Dataset, split: SplitName) -> Rows:

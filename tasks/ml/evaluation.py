@@ -3,36 +3,45 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch.nn import functional
+from numpy.typing import NDArray
+from torch import nn
 
-from tasks.ml import metrics, models, plots
-from tasks.ml.config import Model
-from tasks.ml.data import open_split
+from tasks.ml import losses, metrics, models, outputs, plots
+from tasks.ml.config import Linear, Loss, Model
+from tasks.ml.config_data import Data, Points
+from tasks.ml.data import Rows, open_split
 from tasks.ml.files import whole_file
 from tasks.ml.history import curves
+from tasks.ml.models import Classifier
 from tasks.ml.records import Dataset, Evaluation, Fit
+from tasks.ml.sources import Raw
 
 
-def evaluate(dataset: Dataset, fit: Fit, model: Model, folder: Path) -> Evaluation:
+def evaluate(dataset: Dataset, fit: Fit, data: Data, model: Model, loss: Loss, folder: Path) -> Evaluation:
     """Score the trained classifier on the test split.
 
     Args:
         dataset: the prepared splits.
         fit: the trained weights and their history.
+        data: the source, which may hold further points that are asked.
         model: the architecture of the weights.
+        loss: what was minimised.
         folder: where `evaluation.json` and the pictures appear.
 
     Returns:
-        Metrics named `test/...`: `test/loss` is the loss that was trained on, all others are computed from the
-        probabilities.
+        Metrics named `test/...`: `test/loss` is the loss that was trained on, as a mean over rows; all others are
+        computed from the probabilities. `model/weight` and `model/bias`, of the raw column, where the model is
+        one unit on one column; `model/p_at_<x>`, the probability of the second class, for each point that is asked.
     """
+    classifier = models.load(fit, dataset, model, loss)
     rows = open_split(dataset, "test")
-    with torch.no_grad():
-        logits = models.load(fit, dataset, model)(torch.tensor(rows.x))
-        loss = functional.cross_entropy(logits, torch.tensor(rows.y)).item()
-    scores = metrics.score(rows.y, logits.softmax(1).numpy(), dataset.classes)
-    named = {"test/loss": loss} | {f"test/{name}": value for name, value in scores.metrics.items()}
+    probabilities = _probabilities(classifier, rows.x)
+    scores = metrics.score(rows.y, probabilities, dataset.classes)
+    named = {"test/loss": _loss(classifier, rows)} | {f"test/{name}": value for name, value in scores.metrics.items()}
+    asked = data.asked if isinstance(data, Points) else ()
+    named |= _unit(classifier) | _answers(classifier, asked)
     report = folder / "evaluation.json"
     with whole_file(report) as temporary:
         content = {"classes": dataset.classes, "confusion": scores.confusion.tolist(), "metrics": named}
@@ -41,5 +50,65 @@ def evaluate(dataset: Dataset, fit: Fit, model: Model, folder: Path) -> Evaluati
         plots.learning_curves(curves(fit.history), folder / "learning_curves.png"),
         plots.confusion_matrix(scores.confusion, dataset.classes, folder / "confusion_matrix.png"),
         plots.roc(scores.roc, folder / "roc.png"),
+        plots.reliability(scores.bins, folder / "reliability.png"),
+        *_suited(classifier, dataset, rows, probabilities, asked, folder),
     )
     return Evaluation(metrics=named, files=(report, *pictures))
+
+
+def _suited(
+    classifier: Classifier,
+    dataset: Dataset,
+    rows: Rows,
+    probabilities: NDArray[np.float32],
+    asked: tuple[float, ...],
+    folder: Path,
+) -> list[Path]:
+    """The pictures that suit the data: mistakes of images, regions of two columns, the curve of one."""
+
+    def said(x: NDArray[np.floating]) -> NDArray[np.float32]:
+        return _probabilities(classifier, x.astype(np.float32))
+
+    x, y, columns, classes = rows.x, rows.y, dataset.columns, dataset.classes
+    match len(columns):
+        case 0:
+            path = folder / "mistakes.png"
+            return [plots.mistakes(x.astype(np.uint8), y, probabilities, classes, path)]
+        case 1:
+            path = folder / "fitted_curve.png"
+            return [plots.fitted_curve(said, x.astype(np.float32), y, asked, columns[0], classes, path)]
+        case 2:
+            path = folder / "decision_regions.png"
+            return [plots.decision_regions(said, x.astype(np.float32), y, columns, classes, path)]
+        case _:
+            return []
+
+
+def _probabilities(classifier: Classifier, x: Raw) -> NDArray[np.float32]:
+    return outputs.probabilities(models.logits(classifier, x), classifier.model, classifier.loss).numpy()
+
+
+def _loss(classifier: Classifier, rows: Rows) -> float:
+    logits = models.logits(classifier, rows.x)
+    target = losses.targets(classifier.loss, torch.tensor(rows.y), logits.shape[1])
+    loss = losses.build(classifier.loss)(outputs.activate(logits, classifier.model), target).item()
+    return float(loss / len(rows.y) if classifier.loss.reduction == "sum" else loss)
+
+
+def _unit(classifier: Classifier) -> dict[str, float]:
+    """Weight and bias of a single unit on a single column, for the column as it stands in the data."""
+    if not isinstance(classifier.model, Linear) or not isinstance(classifier.network, nn.Sequential):
+        return {}
+    layer = classifier.network[0]
+    if not isinstance(layer, nn.Linear) or layer.weight.numel() != 1:
+        return {}
+    weight = (layer.weight.detach().flatten() / classifier.scaling.scale).item()
+    bias = layer.bias.item() - weight * classifier.scaling.shift.item()
+    return {"model/weight": weight, "model/bias": bias}
+
+
+def _answers(classifier: Classifier, asked: tuple[float, ...]) -> dict[str, float]:
+    if not asked:
+        return {}
+    answers = _probabilities(classifier, np.array(asked, dtype=np.float32)[:, None])
+    return {f"model/p_at_{x:g}": float(row[1]) for x, row in zip(asked, answers, strict=True)}

@@ -21,18 +21,23 @@ class History:
         self._stride = math.ceil(updates / STEP_POINTS)
         self._log = log
         self._points: list[tuple[str, int, float]] = []
+        self.updates = 0
+        """So many have been recorded."""
+        self.epochs = 0
+        """The last epoch that has been recorded."""
         self.last: dict[str, float] = {}
         """Metrics of the last epoch."""
 
-    def update(self, update: int, loss: float) -> None:
-        """Record the loss of an update, as seen before its step."""
-        self._points.append(("train/step_loss", update, loss))
-        if update % self._stride == 0:
-            self._log(update, {"train/step_loss": loss})
+    def update(self, loss: float) -> None:
+        """Record the loss of the next update, as seen before its step."""
+        self.updates += 1
+        self._points.append(("train/step_loss", self.updates, loss))
+        if self.updates % self._stride == 0:
+            self._log(self.updates, {"train/step_loss": loss})
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Record the metrics of an epoch."""
-        self.last = metrics
+        self.epochs, self.last = epoch, metrics
         self._points += [(name, epoch, value) for name, value in metrics.items()]
         self._log(epoch, metrics)
 

@@ -21,6 +21,18 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Bins:
+    """Rows gathered by confidence, the largest probability of a row, in bins of equal width on (0, 1]."""
+
+    rows: NDArray[np.int64]
+    """`(B,)` rows in each bin."""
+    confidence: Floats
+    """`(B,)` mean confidence; 0 where there are no rows."""
+    accuracy: Floats
+    """`(B,)` share of right rows; 0 where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """All that is computed on one split."""
 
@@ -30,6 +42,7 @@ class Scores:
     """`(C, C)` counts: row the true class, column the predicted one."""
     roc: dict[str, Curve]
     """One against the rest for each class, and the `micro` average."""
+    bins: Bins
 
 
 def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...]) -> Scores:
@@ -52,6 +65,7 @@ def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...])
     roc = {name: _roc(truth[:, index], p[:, index]) for index, name in enumerate(classes)}
     macro = float(np.mean([curve.auc for curve in roc.values()]))
     roc["micro"] = _roc(truth.ravel(), p.ravel())
+    bins = by_confidence(y, p)
     return Scores(
         metrics={
             "accuracy": float(metrics.accuracy_score(y, label)),
@@ -60,20 +74,18 @@ def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...])
             "roc_auc_micro": roc["micro"].auc,
             "roc_auc_macro": macro,
             "brier": float(metrics.brier_score_loss(y, p, labels=every, scale_by_half=False)),
-            "calibration_error": calibration_error(y, p),
+            "calibration_error": calibration_error(bins),
         }
         | {f"precision/{name}": float(value) for name, value in zip(classes, precision, strict=True)}
         | {f"recall/{name}": float(value) for name, value in zip(classes, recall, strict=True)},
         confusion=metrics.confusion_matrix(y, label, labels=every),
         roc=roc,
+        bins=bins,
     )
 
 
-def calibration_error(y: NDArray[np.int64], probabilities: Floats, bins: int = CALIBRATION_BINS) -> float:
-    """Expected calibration error: mean gap between confidence and accuracy over equal-width bins.
-
-    `sum over bins of (rows in bin / N) * |accuracy - mean confidence|`, confidence being the largest
-    probability of a row: equation 3 of Guo et al. (2017). scikit-learn has only the curve behind it.
+def by_confidence(y: NDArray[np.int64], probabilities: Floats, bins: int = CALIBRATION_BINS) -> Bins:
+    """Gather rows by confidence, for the reliability diagram and the calibration error.
 
     Args:
         y: `(N,)` class index.
@@ -83,8 +95,18 @@ def calibration_error(y: NDArray[np.int64], probabilities: Floats, bins: int = C
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == y
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(bin_of, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(y))
+    rows = np.bincount(bin_of, minlength=bins)
+    sums = [np.bincount(bin_of, weights=weights, minlength=bins) for weights in (confidence, right)]
+    return Bins(rows, *(values / np.maximum(rows, 1) for values in sums))
+
+
+def calibration_error(bins: Bins) -> float:
+    """Expected calibration error: mean gap between confidence and accuracy over the bins.
+
+    `sum over bins of (rows in bin / N) * |accuracy - mean confidence|`: equation 3 of Guo et al. (2017).
+    scikit-learn has only the curve behind it.
+    """
+    return float((bins.rows * np.abs(bins.accuracy - bins.confidence)).sum() / bins.rows.sum())
 
 
 def _roc(truth: NDArray[np.bool_], scores: Floats) -> Curve:

@@ -1,6 +1,7 @@
 """The networks, and the classifier that carries its own scaling from raw rows to logits."""
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,11 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tasks.ml.config import MLP, Data, Model, Softmax
+from tasks.ml import outputs
+from tasks.ml.config import CNN, MLP, Linear, Loss, Model
+from tasks.ml.config_data import Data
 from tasks.ml.data import open_split
 from tasks.ml.digests import check, file_digest
 from tasks.ml.files import whole_file
 from tasks.ml.records import SPLITS, Dataset, Fit, SplitName
+from tasks.ml.sources import Raw
+
+ROWS_AT_ONCE = 1000
+"""So many rows pass a network together when nothing is learnt: a convolution of all would take gigabytes."""
 
 
 class Scaling(nn.Module):
@@ -34,43 +41,67 @@ class Scaling(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Scaling and network: raw rows to logits."""
+    """Scaling and network: raw rows to probabilities."""
 
-    def __init__(self, scaling: Scaling, network: nn.Module) -> None:
-        """Join a scaling and the network that was trained behind it."""
+    def __init__(self, scaling: Scaling, network: nn.Module, model: Model, loss: Loss) -> None:
+        """Join a scaling and the network that was trained behind it, for `loss`."""
         super().__init__()
         self.scaling = scaling
         self.network = network
+        self.model = model
+        self.loss = loss
 
-    def forward(self, raw: Tensor) -> Tensor:
-        """`(N, F) float32` or `(N, H, W) uint8` to `(N, C) float32` logits."""
+    def logits(self, raw: Tensor) -> Tensor:
+        """`(N, F) float32` or `(N, H, W) uint8` to `(N, U) float32`, before what `model.output` says."""
         logits: Tensor = self.network(self.scaling(raw))
         return logits
 
+    def forward(self, raw: Tensor) -> Tensor:
+        """`(N, F) float32` or `(N, H, W) uint8` to `(N, C) float32` probabilities."""
+        return outputs.probabilities(self.logits(raw), self.model, self.loss)
 
-def build(model: Model, inputs: int, classes: int, seed: int) -> nn.Sequential:
+
+def build(model: Model, shape: tuple[int, ...], units: int, seed: int) -> nn.Sequential:
     """Build the network with torch's default initial weights drawn from `seed`.
 
     Args:
         model: the architecture.
-        inputs: width of a flattened row.
-        classes: number of logits.
+        shape: of one raw row, `(F,)` or `(H, W)`.
+        units: number of logits.
         seed: what `torch.manual_seed` would be given; the global generator is left as it was.
 
     Returns:
-        A module from `(N, inputs) float32` to `(N, classes) float32` logits, on the CPU.
+        A module from flattened rows, `(N, F) float32`, to `(N, units) float32` logits, on the CPU.
     """
-    match model:
-        case Softmax():
-            widths: tuple[int, ...] = (inputs, classes)
-        case MLP():
-            widths = (inputs, *model.hidden, classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers: list[nn.Module] = []
-        for width, following in pairwise(widths):
-            layers += [nn.Linear(width, following), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+        match model:
+            case Linear():
+                return nn.Sequential(_started(nn.Linear(math.prod(shape), units), model))
+            case MLP():
+                return nn.Sequential(*_perceptron((math.prod(shape), *model.hidden, units)))
+            case CNN():
+                channels = (1, *model.channels)
+                layers: list[nn.Module] = [nn.Unflatten(1, (1, *shape))]
+                for before, after in pairwise(channels):
+                    layers += [nn.Conv2d(before, after, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+                left = math.prod(side >> len(model.channels) for side in shape) * channels[-1]
+                return nn.Sequential(*layers, nn.Flatten(), *_perceptron((left, *model.hidden, units)))
+
+
+def _perceptron(widths: tuple[int, ...]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for width, following in pairwise(widths):
+        layers += [nn.Linear(width, following), nn.ReLU()]
+    return layers[:-1]
+
+
+def _started(layer: nn.Linear, model: Linear) -> nn.Linear:
+    """Let a layer start where the experiment says."""
+    for parameter, value in ((layer.weight, model.weight), (layer.bias, model.bias)):
+        if value is not None:
+            nn.init.constant_(parameter, value)
+    return layer
 
 
 def fit_scaling(dataset: Dataset, data: Data) -> Scaling:
@@ -100,7 +131,7 @@ def save(classifier: Classifier, path: Path) -> str:
     return file_digest(path)
 
 
-def load(fit: Fit, dataset: Dataset, model: Model) -> Classifier:
+def load(fit: Fit, dataset: Dataset, model: Model, loss: Loss) -> Classifier:
     """Load a trained classifier onto the CPU, in evaluation mode.
 
     Raises:
@@ -108,7 +139,17 @@ def load(fit: Fit, dataset: Dataset, model: Model) -> Classifier:
     """
     weights = load_file(check(fit.weights, fit.weights_sha256))
     scaling = Scaling(weights["scaling.shift"], weights["scaling.scale"])
-    network = build(model, inputs=math.prod(dataset.shape), classes=len(dataset.classes), seed=0)
-    classifier = Classifier(scaling, network)
+    network = build(model, dataset.shape, outputs.units(model, loss, len(dataset.classes)), seed=0)
+    classifier = Classifier(scaling, network, model, loss)
     classifier.load_state_dict(weights)
     return classifier.eval()
+
+
+def logits(classifier: Classifier, x: Raw) -> Tensor:
+    """The classifier's logits for any number of raw rows, `(N, U) float32`, without gradients."""
+    with torch.no_grad():
+        return torch.cat([classifier.logits(torch.tensor(part)) for part in _cut(x)])
+
+
+def _cut(x: Raw) -> Iterator[Raw]:
+    return (x[start : start + ROWS_AT_ONCE] for start in range(0, len(x), ROWS_AT_ONCE))

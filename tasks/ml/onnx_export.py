@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from tasks.ml.config import Export
-from tasks.ml.data import Raw
 from tasks.ml.digests import file_digest
 from tasks.ml.files import whole_file
 from tasks.ml.models import Classifier
 from tasks.ml.records import Artifact, Dataset
+from tasks.ml.sources import Raw
 
 OUTPUTS = ("label", "probabilities")
 
@@ -41,7 +41,7 @@ class Served(nn.Module):
             `label` `(N,) int64` and `probabilities` `(N, C) float32`.
         """
         raw = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
-        probabilities = self.classifier(raw).softmax(1)
+        probabilities = self.classifier(raw)
         return probabilities.argmax(1), probabilities
 
 

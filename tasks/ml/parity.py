@@ -8,12 +8,14 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from tasks.ml.data import Indices, Raw, open_split
+from tasks.ml.data import open_split
 from tasks.ml.digests import check
 from tasks.ml.errors import ParityError
 from tasks.ml.models import Classifier
 from tasks.ml.onnx_export import OUTPUTS, Served, inputs
 from tasks.ml.records import Artifact, Dataset, Proof
+from tasks.ml.sources import Raw
+from tasks.ml.splits import Indices
 
 ABSOLUTE = 1e-5
 RELATIVE = 1e-5

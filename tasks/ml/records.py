@@ -45,9 +45,26 @@ class Fit:
     metrics: dict[str, float]
     """Those of the last epoch."""
     epochs: int
+    """So many were run."""
+    best_epoch: int
+    """The epoch whose weights were kept: the last one, unless early stopping found a better."""
     stopped: str
+    """Why: all epochs done, converged, or no lower loss."""
     seconds: float
     device: str
+    threads: int
+    """CPU threads that torch used: what a sum is rounded to depends on them."""
+    initial_seed: int
+    """Seed from which the initial weights were drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with an experiment, or may be."""
+
+    code: str
+    sentence: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +138,7 @@ class Outcome:
     run: Run
     fit: Fit
     evaluation: Evaluation
+    findings: tuple[Finding, ...]
     artifact: Artifact
     proof: Proof
     model_version: ModelVersion

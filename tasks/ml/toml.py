@@ -6,7 +6,7 @@ from typing import Any
 
 import tomlkit
 from pydantic import BaseModel
-from tomlkit.items import Table
+from tomlkit.items import Comment, Table
 
 from tasks.ml.config import Experiment
 from tasks.ml.errors import InputError
@@ -40,7 +40,12 @@ def _items(part: BaseModel) -> dict[str, Any]:
     """Plain fields first, then the parts as tables: the order that TOML asks for."""
     fields = type(part).model_fields
     values = {name: getattr(part, name) for name in sorted(fields, key=lambda name: name != "kind")}
-    plain = {name: _commented(value, fields[name].description) for name, value in values.items() if not _is_part(value)}
+    # TOML has no word for nothing: what is not given stands as a comment.
+    given = {name: value for name, value in values.items() if value is not None and not _is_part(value)}
+    plain = {name: _commented(value, fields[name].description) for name, value in given.items()}
+    plain |= {
+        name: tomlkit.comment(f"{name} = {fields[name].description}") for name, value in values.items() if value is None
+    }
     return plain | {name: _table(value) for name, value in values.items() if _is_part(value)}
 
 
@@ -51,7 +56,7 @@ def _is_part(value: object) -> bool:
 def _table(part: BaseModel) -> Table:
     table = tomlkit.table()
     for key, item in _items(part).items():
-        table.add(key, item)
+        table.add(item) if isinstance(item, Comment) else table.add(key, item)
     return table
 
 

@@ -1,0 +1,39 @@
+"""What the parts of an experiment are made of."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+FLOAT32 = 3e38
+"""Numbers that meet float32 weights must fit into it."""
+
+
+class Part(BaseModel):
+    """A frozen part of the experiment that refuses unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _comma_separated(value: object) -> object:
+    """The command line writes a list as `64,32`."""
+    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Numbers = Annotated[
+    tuple[Annotated[float, Field(ge=-FLOAT32, le=FLOAT32)], ...],
+    BeforeValidator(_comma_separated),
+]
+Labels = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=999)], ...],
+    BeforeValidator(_comma_separated),
+]
+Factors = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=FLOAT32)], ...],
+    BeforeValidator(_comma_separated),
+    Field(min_length=1),
+]
+Widths = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=65536)], ...],
+    BeforeValidator(_comma_separated),
+    Field(min_length=1),
+]

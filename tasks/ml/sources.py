@@ -1,0 +1,122 @@
+"""Where rows come from: each kind of data, read whole and in the source's own order."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.ml.config_data import MNIST, Blobs, Data, Digits, Iris, Points, Threshold
+
+Raw = NDArray[np.float32] | NDArray[np.uint8]
+"""Rows as a consumer feeds them: `(N, F) float32` columns or `(N, H, W) uint8` grey images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All rows of a source, undivided."""
+
+    x: Raw
+    y: NDArray[np.int64]
+    """`(N,)` class index."""
+    columns: tuple[str, ...]
+    """Names of the columns; empty for images."""
+    classes: tuple[str, ...]
+    largest: float | None = None
+    """Largest value a pixel can take; None for columns."""
+    own_test: int = 0
+    """So many rows at the end are the test split that the source brings."""
+
+
+def is_local(data: Data) -> bool:
+    """Whether the rows come with this machine's libraries, and need no download."""
+    return not isinstance(data, MNIST)
+
+
+def read(data: Data, home: Path, mirror: str | None = None) -> Table:
+    """Read every row of the source that `data` names.
+
+    Args:
+        data: the source.
+        home: Hallmark's home folder; downloads lie there.
+        mirror: address to download from; see `downloads.fetch`.
+
+    Raises:
+        InputError: a download cannot be reached.
+        DamagedError: a download is not what it should be.
+    """
+    match data:
+        case Iris():
+            return _iris()
+        case Threshold():
+            return _threshold()
+        case Points():
+            x = np.array(data.x, dtype=np.float32)[:, None]
+            return Table(x, np.array(data.y, dtype=np.int64), ("x",), _numbered(max(data.y) + 1))
+        case Blobs():
+            return _blobs(data)
+        case Digits():
+            return _digits()
+        case MNIST():
+            return _mnist(data, home, mirror)
+
+
+def _iris() -> Table:
+    from sklearn.datasets import load_iris
+
+    bunch = load_iris()
+    # scikit-learn says "sepal length (cm)"; an ONNX input is better off with an identifier.
+    columns = tuple(name.removesuffix(" (cm)").replace(" ", "_") for name in bunch.feature_names)
+    classes = tuple(str(name) for name in bunch.target_names)
+    return Table(bunch.data.astype(np.float32), bunch.target.astype(np.int64), columns, classes)
+
+
+def _threshold() -> Table:
+    import torch
+
+    points = torch.arange(-2, 2, 0.1).numpy()  # as published: the float32 points of torch
+    x = np.concatenate([points, (points[1:] + points[:-1]) / 2])
+    return Table(x[:, None], (x > 0.2).astype(np.int64), ("x",), _numbered(2), own_test=len(points) - 1)
+
+
+def _blobs(data: Blobs) -> Table:
+    from sklearn.datasets import make_blobs
+
+    x, y = make_blobs(
+        n_samples=data.rows,
+        n_features=data.features,
+        centers=data.centers,
+        cluster_std=data.std,
+        random_state=data.seed,
+    )
+    columns = tuple(f"x{index}" for index in range(1, data.features + 1))
+    return Table(x.astype(np.float32), y.astype(np.int64), columns, _numbered(data.centers))
+
+
+def _digits() -> Table:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return Table(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), (), _numbered(10), largest=16.0)
+
+
+def _mnist(data: MNIST, home: Path, mirror: str | None) -> Table:
+    from torchvision import datasets
+
+    from tasks.ml import downloads
+
+    kind = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}[data.kind]
+    root = downloads.fetch(kind, home, mirror)
+    train, test = (kind(root, train=train) for train in (True, False))
+    return Table(
+        x=np.concatenate([train.data.numpy(), test.data.numpy()]),
+        y=np.concatenate([train.targets.numpy(), test.targets.numpy()]),
+        columns=(),
+        classes=_numbered(10) if data.kind == "mnist" else tuple(kind.classes),
+        largest=255.0,
+        own_test=len(test),
+    )
+
+
+def _numbered(classes: int) -> tuple[str, ...]:
+    return tuple(map(str, range(classes)))

@@ -1,0 +1,176 @@
+"""torchvision's download over real HTTP, against a server of our own with small archives."""
+
+import gzip
+import hashlib
+import logging
+import socket
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from torchvision import datasets
+
+from tasks.ml import downloads
+from tasks.ml.errors import DamagedError, InputError
+
+IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype=np.uint8)
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The IDX format of MNIST: magic number with type and dimensions, sizes, bytes."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+
+
+ARCHIVES = {
+    IMAGES: gzip.compress(idx(PIXELS), mtime=0),
+    LABELS: gzip.compress(idx(np.arange(5, dtype=np.uint8)), mtime=0),
+}
+
+
+class Small(datasets.MNIST):
+    """MNIST's code on two small archives."""
+
+    resources = [  # noqa: RUF012 - torchvision's shape
+        (name, hashlib.md5(content, usedforsecurity=False).hexdigest()) for name, content in ARCHIVES.items()
+    ]
+
+
+class Server:
+    """A folder served over HTTP, and what was asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: list[str] = []
+        asked = self.asked
+
+        class Handler(SimpleHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                asked.append(self.path)
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+        self.address = f"http://127.0.0.1:{self.http.server_port}"
+
+    def put(self, name: str, content: bytes) -> None:
+        path = self.folder / "Small" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+    def fetched(self, name: str) -> int:
+        """How often torchvision took a file: it looks where an address leads before each time."""
+        return self.asked.count(f"/Small/{name}") // 2
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    serving = Server(folder)
+    for name, content in ARCHIVES.items():
+        serving.put(name, content)
+    thread = Thread(target=serving.http.serve_forever)
+    thread.start()
+    yield serving
+    serving.http.shutdown()
+    thread.join()
+    serving.http.server_close()
+
+
+def read(root: Path) -> datasets.MNIST:
+    return Small(root, train=True)
+
+
+def test_archives_are_fetched_once_and_read_by_torchvision(server: Server, tmp_path: Path) -> None:
+    root = downloads.fetch(Small, tmp_path, server.address)
+    np.testing.assert_array_equal(read(root).data, PIXELS)
+    assert read(root).targets.tolist() == [0, 1, 2, 3, 4]
+    asked = len(server.asked)
+    assert downloads.fetch(Small, tmp_path, server.address + "/") == root
+    assert len(server.asked) == asked
+
+
+def test_a_damaged_archive_is_removed_and_fetched_again(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = downloads.fetch(Small, tmp_path, server.address) / "Small" / "raw" / IMAGES
+    archive.write_bytes(archive.read_bytes()[:-1] + b"!")
+    with caplog.at_level(logging.WARNING):
+        downloads.fetch(Small, tmp_path, server.address)
+    assert archive.read_bytes() == ARCHIVES[IMAGES]
+    assert (server.fetched(IMAGES), server.fetched(LABELS)) == (2, 1)
+    assert "is damaged" in caplog.text
+
+
+def test_a_damaged_unpacked_file_is_unpacked_again_without_the_network(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = downloads.fetch(Small, tmp_path, server.address)
+    unpacked = (root / "Small" / "raw" / IMAGES).with_suffix("")
+    unpacked.write_bytes(unpacked.read_bytes()[:-1] + b"!")
+    asked = len(server.asked)
+    with caplog.at_level(logging.WARNING):
+        downloads.fetch(Small, tmp_path, server.address)
+    np.testing.assert_array_equal(read(root).data, PIXELS)
+    assert len(server.asked) == asked
+    assert "expected sha256" in caplog.text
+
+
+def test_an_archive_that_stays_damaged_is_fetched_twice_and_both_digests_named(server: Server, tmp_path: Path) -> None:
+    server.put(IMAGES, b"something else")
+    expected, found = (
+        hashlib.md5(content, usedforsecurity=False).hexdigest() for content in (ARCHIVES[IMAGES], b"something else")
+    )
+    with pytest.raises(DamagedError, match=f"expected md5 {expected}, found {found}") as refused:
+        downloads.fetch(Small, tmp_path, server.address)
+    assert "\n" not in str(refused.value)
+    assert server.fetched(IMAGES) == 2
+    assert not (tmp_path / "downloads" / "Small" / "raw" / IMAGES).exists()
+
+
+def test_an_archive_that_is_not_there_is_one_line_that_says_what_to_set(server: Server, tmp_path: Path) -> None:
+    (server.folder / "Small" / LABELS).unlink()
+    with pytest.raises(InputError, match=rf"{server.address}/Small/{LABELS}.*404.*HALLMARK_MIRROR") as refused:
+        downloads.fetch(Small, tmp_path, server.address)
+    assert "\n" not in str(refused.value)
+
+
+def test_no_server_is_one_line_that_says_what_to_set(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(InputError, match=r"Connection refused.*HALLMARK_MIRROR"):
+        downloads.fetch(Small, tmp_path, f"http://127.0.0.1:{port}")
+    assert not list((tmp_path / "downloads").rglob("*.gz"))
+
+
+def test_https_never_becomes_plain_http(server: Server, tmp_path: Path) -> None:
+    """torchvision would fall back to it: the server speaks no TLS, and must not be asked in the clear."""
+    secure = server.address.replace("http:", "https:")
+    with pytest.raises(InputError, match=r"https://127.*(SSL|WRONG_VERSION|record layer|http refused)"):
+        downloads.fetch(Small, tmp_path, secure)
+    assert not [path for path in server.asked if "gz" in path and "Small" in path]
+
+
+def test_every_address_that_is_built_in_is_https() -> None:
+    for kind in (datasets.MNIST, datasets.FashionMNIST, datasets.KMNIST):
+        assert downloads.address(kind, None).startswith("https://")
+        assert downloads.address(kind, None).endswith("/")
+
+
+def test_a_mirror_holds_mnist_at_its_root_and_the_others_in_their_folders() -> None:
+    assert downloads.address(datasets.MNIST, "http://mirror/data") == "http://mirror/data/"
+    assert downloads.address(datasets.KMNIST, "http://mirror/data/") == "http://mirror/data/KMNIST/"
+
+
+def test_many_at_once_fetch_once(server: Server, tmp_path: Path) -> None:
+    racing = [Thread(target=downloads.fetch, args=(Small, tmp_path, server.address)) for _ in range(4)]
+    for thread in racing:
+        thread.start()
+    for thread in racing:
+        thread.join()
+    assert (server.fetched(IMAGES), server.fetched(LABELS)) == (1, 1)
+    np.testing.assert_array_equal(read(tmp_path / "downloads").data, PIXELS)
