@@ -105,11 +105,19 @@ def _explain(error: ValidationError, tree: Tree, source: str, overrides: dict[st
     where = f"--{path}" if path in overrides else f"{source}: {path}" if path else source
     if problems[0]["type"] == "extra_forbidden":
         if path in fields():
-            return f"{where}: kind '{tree[path.split('.')[0]]['kind']}' has no such option"
+            return f"{where}: kind '{_kind(path, tree)}' has no such option"
         return f"{where}: there is no such option: {_nearest(path)}"
     expected = [_sentence(problem["msg"]) for problem in problems if _path(problem["loc"], tree) == path]
     found = problems[0]["input"]
     return f"{where}: {' or '.join(expected)}" + ("" if isinstance(found, dict | BaseModel) else f", found {found!r}")
+
+
+def _kind(path: str, tree: Tree) -> str:
+    """The kind of the part that holds a field."""
+    part = tree
+    for name in path.split(".")[:-1]:
+        part = part[name]
+    return str(part["kind"])
 
 
 def _path(location: tuple[int | str, ...], tree: Tree) -> str:

@@ -28,6 +28,7 @@ def test_imports_keep_their_contracts() -> None:
         ("flows.commands.train", HEAVY),
         ("flows.commands.presets", HEAVY),
         ("flows.commands.runs", HEAVY),
+        ("tasks.ml.diagnosis", HEAVY),
         ("tasks.ml.training", ("prefect", "mlflow")),
         ("tasks.ml.parity", ("prefect", "mlflow")),
         ("tasks.tracking", ("torch", "prefect")),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows import options
 from tasks.ml import data, sources, splits
 from tasks.ml.config import MLP, Model, Training
 from tasks.ml.config_data import Data, Iris, Split
@@ -99,3 +100,28 @@ def test_many_processes_make_one_dataset(tmp_path: Path) -> None:
     said = sorted(process.communicate()[0].strip() for process in racing)
     assert said == ["done", "done", "done", "wrote done"]
     assert len(list((tmp_path / "datasets").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (("--training.loss.weight=1,2",), r"training.loss.weight: expected 3 factors.*output of the network, found 2"),
+        (
+            ("--training.loss.kind=bce_with_logits", "--training.loss.pos_weight=1,2,3,4"),
+            r"training.loss.pos_weight: expected 3 factors.*output of the network, found 4",
+        ),
+        (("--training.loss.ignore_index=3",), r"training.loss.ignore_index: there is no class 3"),
+    ],
+)
+def test_factors_that_do_not_fit_the_classes_are_refused(tokens: tuple[str, ...], message: str) -> None:
+    experiment = options.experiment("iris", list(tokens))
+    with pytest.raises(InputError, match=message):
+        refuse(experiment.data, experiment.training, experiment.model)
+
+
+def test_images_too_small_for_the_poolings_are_refused() -> None:
+    experiment = options.experiment("digits", ["--model.kind=cnn", "--model.channels=4,4,4"])
+    refuse(experiment.data, experiment.training, experiment.model)
+    experiment = options.experiment("digits", ["--model.kind=cnn", "--model.channels=4,4,4,4"])
+    with pytest.raises(InputError, match="4 poolings leave nothing of 8 x 8 pixels"):
+        refuse(experiment.data, experiment.training, experiment.model)

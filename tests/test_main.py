@@ -124,6 +124,26 @@ def test_a_prefect_server_that_does_not_answer_is_refused() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_strict_refuses_known_mistakes_before_anything_begins(console: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = console("train", "iris_as_published", "--strict", "--json")
+    assert code == 2
+    assert json.loads(out)["status"] == "refused"
+    for expected in ("scaling_fitted_beyond_training", "training_loss_as_validation", "--data.scaling_fitted_on train"):
+        assert expected in err
+    assert len(err.splitlines()) == 1
+    assert tracking.recent_runs("iris_as_published", 1) == []
+
+
+def test_data_that_cannot_be_fetched_is_refused_and_leaves_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HALLMARK_MIRROR", "http://127.0.0.1:9")
+    name = f"t{uuid.uuid4().hex[:12]}"
+    done = subprocess.run([HALLMARK, "train", "mnist", "--name", name], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "set HALLMARK_MIRROR" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert tracking.recent_runs(name, 1) == []
+
+
 @pytest.mark.slow
 def test_one_command_from_a_preset_to_a_registered_model_with_the_embedded_server(tmp_path: Path) -> None:
     done = hallmark("train", "iris", "--name", "walk", "--training.epochs", "5", cwd=tmp_path)
@@ -135,7 +155,7 @@ def test_one_command_from_a_preset_to_a_registered_model_with_the_embedded_serve
     assert onnxruntime.InferenceSession(rows["onnx"]).get_outputs()[0].name == "label"
     assert rows["next"].endswith("hallmark ui")
     steps = [line.split()[0] for line in done.stderr.splitlines()]
-    assert steps == ["prepare", "fit", "evaluate", "export", "verify", "register"]
+    assert steps == ["prepare", "fit", "evaluate", "finding", "export", "verify", "register"]
     assert "\x1b" not in done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
 

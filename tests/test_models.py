@@ -19,16 +19,16 @@ def test_a_network_starts_from_torchs_own_weights_for_its_seed() -> None:
     expected = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    network = models.build(MLP(kind="mlp", hidden=(5,)), shape=(4,), units=3, seed=7)
+    network = models.build(MLP(kind="mlp", hidden=(5,)), shape=(4,), logits=3, seed=7)
     assert torch.equal(torch.get_rng_state(), before)
     for name, weight in expected.state_dict().items():
         assert torch.equal(network.state_dict()[name], weight)
 
 
 def test_architectures() -> None:
-    linear = models.build(Linear(kind="linear"), shape=(8, 8), units=10, seed=0)
+    linear = models.build(Linear(kind="linear"), shape=(8, 8), logits=10, seed=0)
     assert [type(layer).__name__ for layer in linear] == ["Linear"]
-    mlp = models.build(MLP(kind="mlp", hidden=(50, 40)), shape=(4,), units=3, seed=0)
+    mlp = models.build(MLP(kind="mlp", hidden=(50, 40)), shape=(4,), logits=3, seed=0)
     assert [type(layer).__name__ for layer in mlp] == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
     assert [tuple(weight.shape) for weight in mlp.parameters() if weight.ndim == 2] == [(50, 4), (40, 50), (3, 40)]
 

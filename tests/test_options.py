@@ -78,6 +78,12 @@ def test_no_option_is_undocumented() -> None:
         (["--model.kind", "mpl"], "iris: model: .*'mpl'.*'linear', 'mlp', 'cnn'"),
         (["--model.kind", "linear", "--model.hidden", "4"], "--model.hidden: kind 'linear' has no such option"),
         (["--model.hidden", "4,x"], "--model.hidden: .*found 'x'"),
+        (["--training.loss.pos_weight", "1"], "--training.loss.pos_weight: kind 'cross_entropy' has no such option"),
+        (["--training.loss.reduce", "false"], "iris: training.loss: reduce is retired: write reduction 'none'"),
+        (["--training.loss.size_average=false"], "iris: training.loss: size_average is retired: .*'sum'"),
+        (["--training.loss.kind", "bce"], "iris: training.loss.kind 'bce' and model.output 'logits' contradict"),
+        (["--model.kind", "cnn"], "iris: model.kind 'cnn' takes images and data.kind 'iris' has columns"),
+        (["--data.split.method", "given"], "iris: data.split: method 'given' brings the test rows, so test 0.2"),
         (["--name", "a/b"], "--name: .*found 'a/b'"),
     ],
 )

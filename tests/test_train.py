@@ -2,6 +2,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
@@ -92,6 +93,51 @@ def test_mlflow_has_the_whole_run(published: tuple[Experiment, Outcome]) -> None
     assert pictures == {
         f"pictures/{name}.png" for name in ("learning_curves", "confusion_matrix", "roc", "reliability")
     }
+
+
+def test_what_is_wrong_is_tagged_described_and_in_the_summary(published: tuple[Experiment, Outcome]) -> None:
+    outcome = published[1]
+    codes = [finding.code for finding in outcome.findings]
+    assert codes[:2] == ["scaling_fitted_beyond_training", "training_loss_as_validation"]
+    run = stored(outcome)
+    assert run.data.tags["hallmark.diagnosis"] == ", ".join(codes)
+    kept = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/diagnosis.json")
+    assert kept["findings"] == [asdict(finding) for finding in outcome.findings]
+    with get_client(sync_client=True) as client:
+        of_run = ArtifactFilterFlowRunId(any_=[flow_run(run).id])
+        (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run))
+    for finding in outcome.findings:
+        for said in (finding.code, finding.sentence, finding.remedy):
+            assert said in run.data.tags["mlflow.note.content"]
+            assert said in artifact.data
+
+
+def test_a_look_at_the_data_is_logged(published: tuple[Experiment, Outcome]) -> None:
+    run = stored(published[1])
+    files = {file.path for file in tracking.connect().list_artifacts(run.info.run_id, "dataset")}
+    assert files == {"dataset/dataset.json", "dataset/dataset.png"}
+    look = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/dataset/dataset.json")
+    assert look["rows"] == {"train": 120, "validation": 0, "test": 30}
+
+
+def test_published_and_corrected_stand_side_by_side(prefect_server: str) -> None:  # noqa: ARG001 - comes first
+    runs = [stored(train(renamed(name))) for name in ("threshold_as_published", "threshold")]
+    published, corrected = runs
+    assert published.info.experiment_id == corrected.info.experiment_id
+    assert published.data.metrics.keys() == corrected.data.metrics.keys()
+    assert published.data.tags["hallmark.preset_kind"] == "published"
+    assert corrected.data.tags["hallmark.preset_kind"] == "corrected"
+    assert "accuracy_on_training_rows" in published.data.tags["hallmark.diagnosis"]
+    assert "accuracy_on_training_rows" not in corrected.data.tags["hallmark.diagnosis"]
+    points = tracking.connect().get_metric_history(published.info.run_id, "train/step_loss")
+    assert [point.step for point in points] == list(range(1, 1001))
+    assert (published.data.metrics["test/accuracy"], len(points)) == (1.0, 1000)
+
+
+def test_metrics_that_training_logged_already_are_not_logged_twice() -> None:
+    outcome = train(renamed("iris", epochs=3, monitor="test"))
+    points = tracking.connect().get_metric_history(outcome.run.id, "test/accuracy")
+    assert [point.step for point in points] == [1, 2, 3]
 
 
 def test_the_logged_experiment_is_the_one_that_ran(published: tuple[Experiment, Outcome], tmp_path: Path) -> None:
@@ -260,8 +306,8 @@ def test_a_file_that_predicts_otherwise_is_not_registered(monkeypatch: pytest.Mo
 
     def export(classifier: models.Classifier, *rest: object) -> object:
         """Export other weights than were trained, as a broken exporter would."""
-        other = models.build(renamed("iris").model, shape=(4,), units=3, seed=99)
-        return honest(models.Classifier(classifier.scaling, other), *rest)  # type: ignore[arg-type]
+        other = models.build(renamed("iris").model, shape=(4,), logits=3, seed=99)
+        return honest(models.Classifier(classifier.scaling, other, classifier.model, classifier.loss), *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(onnx_export, "export", export)
     experiment = renamed("iris", epochs=2)

@@ -232,6 +232,12 @@ class Export(Part):
     opset: int = Field(default=18, ge=18, le=23, description="version of the ONNX operator set")
 
 
+def units(model: Model, loss: Loss, classes: int) -> int:
+    """How many logits the network gives: one for two classes told apart by a sigmoid, else one a class."""
+    by_sigmoid = loss.kind in ("bce", "bce_with_logits") or (loss.kind == "mse" and model.output == "sigmoid")
+    return 1 if by_sigmoid and classes == 2 else classes
+
+
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "cross_entropy": ("logits", "sigmoid", "softmax"),
     "nll": ("log_softmax",),

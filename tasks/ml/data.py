@@ -11,8 +11,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from tasks.ml import outputs
-from tasks.ml.config import CNN, Model, Training
+from tasks.ml.config import CNN, Loss, Model, Training, units
 from tasks.ml.config_data import Data, Split
 from tasks.ml.digests import SHOWN, check, digest_of, file_digest
 from tasks.ml.errors import DamagedError, InputError
@@ -50,7 +49,7 @@ def refuse_impossible(table: Table, split: Split, model: Model, training: Traini
         raise InputError(
             f"model.channels: {len(model.channels)} poolings leave nothing of {height} x {width} pixels: give fewer"
         )
-    outputs.refuse_factors(model, training.loss, len(table.classes))
+    _refuse_factors(model, training.loss, len(table.classes))
 
 
 def prepare(table: Table, data: Data, home: Path) -> Dataset:
@@ -98,6 +97,20 @@ def open_split(dataset: Dataset, split: SplitName) -> Rows:
     """Memory-map one split: nothing is read before it is used."""
     x, y = (np.load(dataset.folder / f"{split}.{part}.npy", mmap_mode="r") for part in ("x", "y"))
     return Rows(x=x, y=y)
+
+
+def _refuse_factors(model: Model, loss: Loss, classes: int) -> None:
+    wanted = units(model, loss, classes)
+    for name in ("weight", "pos_weight"):
+        factors = getattr(loss, name, None)
+        if factors is not None and len(factors) != wanted:
+            raise InputError(
+                f"training.loss.{name}: expected {wanted} factors, one for each output of the network, "
+                f"found {len(factors)}"
+            )
+    ignored = getattr(loss, "ignore_index", None)
+    if ignored is not None and ignored >= classes:
+        raise InputError(f"training.loss.ignore_index: there is no class {ignored}: expected 0 to {classes - 1}")
 
 
 def _array_digest(array: NDArray[np.generic]) -> str:

@@ -22,7 +22,9 @@ OSCILLATING_TURNS = 0.4
 OSCILLATING_SWING = 0.02
 """... by more on average than this share of the log-loss of a model that knows nothing."""
 OVERFITTED = 0.05
-"""A validation loss has risen if it ends this share above its lowest value."""
+"""A validation loss has risen if it ends this share above its lowest value ..."""
+OVERFITTED_AT_LEAST = 0.01
+"""... and by this share of the log-loss of a model that knows nothing: less is no matter."""
 OUTSIDE = 0.1
 """A row lies outside the training range if it leaves it by more than this share of its width: a few of any honest
 sample's rows leave it by a little."""
@@ -148,7 +150,7 @@ def _no_better_than_prior(train: Rows, test: Rows, evaluation: Evaluation) -> Fi
 
 def _not_linear(experiment: Experiment, train: Rows) -> Finding | None:
     """Where no column is correlated with any class, zero weights are the best of a linear model: its loss is convex."""
-    if not isinstance(experiment.model, Linear) or _linear_share(train) >= RELATED:
+    if not isinstance(experiment.model, Linear) or linear_share(train) >= RELATED:
         return None
     return Finding(
         "no_linear_relation",
@@ -158,7 +160,7 @@ def _not_linear(experiment: Experiment, train: Rows) -> Finding | None:
     )
 
 
-def _linear_share(train: Rows) -> float:
+def linear_share(train: Rows) -> float:
     """The largest share of a class's variance that one column explains: the squared correlation."""
     x = train.x.reshape(len(train.x), -1).astype(np.float64)
     truth = (train.y[:, None] == np.unique(train.y)).astype(np.float64)
@@ -181,7 +183,7 @@ def _curves(experiment: Experiment, dataset: Dataset, fit: Fit) -> Finding | Non
             f"--training.lr {lr / 10:g}",
         )
     validation = read.get("val/loss")
-    if validation is not None and _overfits(train, validation, fit):
+    if validation is not None and _overfits(train, validation, len(dataset.classes), fit):
         best = int(validation.argmin()) + 1
         return Finding(
             "overfits",
@@ -204,10 +206,13 @@ def _oscillates(loss: NDArray[np.float64], classes: int) -> bool:
     return bool(turns > OSCILLATING_TURNS and np.abs(steps).mean() > OSCILLATING_SWING * np.log(classes))
 
 
-def _overfits(train: NDArray[np.float64], validation: NDArray[np.float64], fit: Fit) -> bool:
+def _overfits(train: NDArray[np.float64], validation: NDArray[np.float64], classes: int, fit: Fit) -> bool:
+    if fit.best_epoch != fit.epochs:
+        return False  # the best weights were kept
     best = int(validation.argmin())
-    kept_the_last = fit.best_epoch == fit.epochs
-    return bool(kept_the_last and validation[-1] > (1 + OVERFITTED) * validation[best] and train[-1] < train[best])
+    rise = validation[-1] - validation[best]
+    enough = max(OVERFITTED * validation[best], OVERFITTED_AT_LEAST * np.log(classes))
+    return bool(rise > enough and train[-1] < train[best])
 
 
 def _is_falling(loss: NDArray[np.float64]) -> bool:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tasks.ml import outputs
-from tasks.ml.config import CNN, MLP, Linear, Loss, Model
+from tasks.ml.config import CNN, MLP, Linear, Loss, Model, units
 from tasks.ml.config_data import Data
 from tasks.ml.data import open_split
 from tasks.ml.digests import check, file_digest
@@ -61,32 +61,32 @@ class Classifier(nn.Module):
         return outputs.probabilities(self.logits(raw), self.model, self.loss)
 
 
-def build(model: Model, shape: tuple[int, ...], units: int, seed: int) -> nn.Sequential:
+def build(model: Model, shape: tuple[int, ...], logits: int, seed: int) -> nn.Sequential:
     """Build the network with torch's default initial weights drawn from `seed`.
 
     Args:
         model: the architecture.
         shape: of one raw row, `(F,)` or `(H, W)`.
-        units: number of logits.
+        logits: how many the network gives.
         seed: what `torch.manual_seed` would be given; the global generator is left as it was.
 
     Returns:
-        A module from flattened rows, `(N, F) float32`, to `(N, units) float32` logits, on the CPU.
+        A module from flattened rows, `(N, F) float32`, to `(N, logits) float32`, on the CPU.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         match model:
             case Linear():
-                return nn.Sequential(_started(nn.Linear(math.prod(shape), units), model))
+                return nn.Sequential(_started(nn.Linear(math.prod(shape), logits), model))
             case MLP():
-                return nn.Sequential(*_perceptron((math.prod(shape), *model.hidden, units)))
+                return nn.Sequential(*_perceptron((math.prod(shape), *model.hidden, logits)))
             case CNN():
                 channels = (1, *model.channels)
                 layers: list[nn.Module] = [nn.Unflatten(1, (1, *shape))]
                 for before, after in pairwise(channels):
                     layers += [nn.Conv2d(before, after, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
                 left = math.prod(side >> len(model.channels) for side in shape) * channels[-1]
-                return nn.Sequential(*layers, nn.Flatten(), *_perceptron((left, *model.hidden, units)))
+                return nn.Sequential(*layers, nn.Flatten(), *_perceptron((left, *model.hidden, logits)))
 
 
 def _perceptron(widths: tuple[int, ...]) -> list[nn.Module]:
@@ -139,7 +139,7 @@ def load(fit: Fit, dataset: Dataset, model: Model, loss: Loss) -> Classifier:
     """
     weights = load_file(check(fit.weights, fit.weights_sha256))
     scaling = Scaling(weights["scaling.shift"], weights["scaling.scale"])
-    network = build(model, dataset.shape, outputs.units(model, loss, len(dataset.classes)), seed=0)
+    network = build(model, dataset.shape, units(model, loss, len(dataset.classes)), seed=0)
     classifier = Classifier(scaling, network, model, loss)
     classifier.load_state_dict(weights)
     return classifier.eval()

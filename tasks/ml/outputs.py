@@ -4,15 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.ml.config import BCE, Loss, Model
-from tasks.ml.config import BCEWithLogits as Logistic
-from tasks.ml.errors import InputError
-
-
-def units(model: Model, loss: Loss, classes: int) -> int:
-    """How many logits the network gives: one for two classes told apart by a sigmoid, else one a class."""
-    by_sigmoid = loss.kind in ("bce", "bce_with_logits") or (loss.kind == "mse" and model.output == "sigmoid")
-    return 1 if by_sigmoid and classes == 2 else classes
+from tasks.ml.config import Loss, Model
 
 
 def activate(logits: Tensor, model: Model) -> Tensor:
@@ -46,22 +38,3 @@ def probabilities(logits: Tensor, model: Model, loss: Loss) -> Tensor:
     if logits.shape[1] == 1:
         return torch.cat([-logits, logits], dim=1).sigmoid()
     return functional.logsigmoid(logits).softmax(1)
-
-
-def refuse_factors(model: Model, loss: Loss, classes: int) -> None:
-    """Refuse class or unit factors that are not as many as the loss needs.
-
-    Raises:
-        InputError: too many or too few, or an ignored class that is none.
-    """
-    wanted = units(model, loss, classes)
-    for name in ("weight", "pos_weight"):
-        factors = getattr(loss, name, None)
-        if factors is not None and len(factors) != wanted:
-            of = "output units" if isinstance(loss, BCE | Logistic) else "classes"
-            raise InputError(
-                f"training.loss.{name}: expected {wanted} factors, one for each of the {of}, found {len(factors)}"
-            )
-    ignored = getattr(loss, "ignore_index", None)
-    if ignored is not None and ignored >= classes:
-        raise InputError(f"training.loss.ignore_index: there is no class {ignored}: expected 0 to {classes - 1}")

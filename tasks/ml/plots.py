@@ -45,7 +45,7 @@ def learning_curves(curves: Curves, path: Path) -> Path:
                     axes.plot(*curves[f"{split}/{metric}"], label=label, color=colour, marker=marker)
             axes.set(xlabel="epoch", ylabel=metric)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend()
+            axes.legend(loc="upper right" if metric == "loss" else "lower right")
         accuracy.set_ylim(top=1.01)
 
     return _save(path, draw, columns=2)
@@ -140,7 +140,7 @@ def scatter(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[str, 
     def draw(axes: Axes) -> None:
         _points(axes, x, y, classes)
         axes.set(xlabel=columns[0], ylabel=columns[1], title="Training rows")
-        axes.legend(title="class")
+        _legend(axes, "class")
 
     return _save(path, draw)
 
@@ -167,13 +167,19 @@ def histograms(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[st
             for label in range(len(classes)):
                 values = x[y == label, index]
                 panel.hist(values, bins=edges, color=_colour(label), alpha=0.3)
-                line = LINES[label % len(LINES)]
-                style = {"histtype": "step", "linewidth": 2, "linestyle": line, "label": classes[label]}
-                panel.hist(values, bins=edges, color=_colour(label), **style)
+                panel.hist(
+                    values,
+                    bins=edges,
+                    histtype="step",
+                    color=_colour(label),
+                    linewidth=2,
+                    linestyle=LINES[label % len(LINES)],
+                    label=classes[label],
+                )
             panel.set(xlabel=name, ylabel="training rows" if index % 2 == 0 else "")
         for panel in axes[len(shown) :]:
             panel.set_visible(False)
-        axes[0].legend(fontsize=9)
+        axes[0].legend(fontsize=9, loc="upper right")
 
     return _save(path, draw, rows=(len(shown) + 1) // 2, columns=2, size=(4.4, 2.6))
 
@@ -207,7 +213,7 @@ def decision_regions(
         axes.pcolormesh(*sides, regions, cmap=shades, vmin=-0.5, vmax=len(classes) - 0.5, alpha=0.22, linewidth=0)
         _points(axes, x, y, classes)
         axes.set(xlabel=columns[0], ylabel=columns[1], title="Regions of the model, rows of the test split")
-        axes.legend(title="true class")
+        _legend(axes, "true class")
         axes.grid(visible=False)
 
     return _save(path, draw)
@@ -250,7 +256,7 @@ def fitted_curve(
             for index in curves:
                 axes.scatter(asked, answers[:, index], color="black", marker="*", s=90, zorder=3, label="asked")
         axes.set(xlabel=column, ylabel="probability", ylim=(-0.05, 1.05), title="What the model says along x")
-        axes.legend()
+        _legend(axes)
 
     return _save(path, draw)
 
@@ -279,6 +285,11 @@ def _points(axes: Axes, x: Floats, y: Labels, classes: tuple[str, ...]) -> None:
     for index, name in enumerate(classes):
         rows = x[y == index]
         axes.scatter(rows[:, 0], rows[:, 1], color=_colour(index), marker=_marker(index), s=16, alpha=0.8, label=name)
+
+
+def _legend(axes: Axes, title: str | None = None) -> None:
+    # Beside the picture: where it would hide least among thousands of points, takes seconds to find.
+    axes.legend(title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
 
 def _colour(index: int) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from tasks.ml import devices, losses, models, optimizers, outputs
-from tasks.ml.config import CNN, Model, OneCycle, Training
+from tasks.ml.config import CNN, Model, OneCycle, Training, units
 from tasks.ml.config_data import Data
 from tasks.ml.data import open_split
 from tasks.ml.errors import DivergedError
@@ -98,11 +98,11 @@ def fit(dataset: Dataset, data: Data, model: Model, training: Training, folder: 
     device = devices.choose(training.device)
     seed = training.seed if training.initial_weights == "seeded" else secrets.randbits(32)
     scaling = models.fit_scaling(dataset, data)
-    units = outputs.units(model, training.loss, len(dataset.classes))
-    network = models.build(model, dataset.shape, units, seed)
+    logits = units(model, training.loss, len(dataset.classes))
+    network = models.build(model, dataset.shape, logits, seed)
     # Convolutions on a CPU take 0.6 of the time in this layout.
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    splits = {split: _load(dataset, split, scaling, training, units, device) for split in _read(training)}
+    splits = {split: _load(dataset, split, scaling, training, logits, device) for split in _read(training)}
     updates = math.ceil(len(splits["train"]) / _rows_a_step(splits["train"], training))
     optimizer = optimizers.build(network, training)
     criterion = losses.build(training.loss).to(device)
@@ -272,7 +272,7 @@ def _measure(learner: Learner, splits: dict[SplitName, Batch]) -> dict[str, floa
                 logits = torch.cat([learner.network(batch.x) for batch in rows.cut(models.ROWS_AT_ONCE)])
                 loss = learner.loss(logits, rows.target).item()
             metrics[f"{name}/loss"] = learner.per_row(loss, len(rows))
-            metrics[f"{name}/accuracy"] = (outputs.labels(logits) == rows.y).float().mean().item()
+            metrics[f"{name}/accuracy"] = int((outputs.labels(logits) == rows.y).sum()) / len(rows)
     return metrics
 
 
@@ -301,13 +301,13 @@ def _load(
     split: SplitName,
     scaling: models.Scaling,
     training: Training,
-    units: int,
+    logits: int,
     device: torch.device,
 ) -> Batch:
     rows = open_split(dataset, split)
     # Copied: torch tensors must be writable, and the file is not.
     y = torch.tensor(rows.y)
-    target = losses.targets(training.loss, y, units)
+    target = losses.targets(training.loss, y, logits)
     return Batch(scaling(torch.tensor(rows.x)).to(device), y.to(device), target.to(device))
 
 

@@ -1,0 +1,36 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows import presets
+from tasks.ml import data_profile
+from tasks.ml.data import open_split
+from tests.conftest import prepare
+
+
+def test_a_look_says_what_is_in_the_data(tmp_path: Path) -> None:
+    dataset = prepare(presets.get("iris").data, tmp_path)
+    report, _ = data_profile.profile(dataset, tmp_path)
+    found = json.loads(report.read_text())
+    assert found["rows"] == {"train": 90, "validation": 30, "test": 30}
+    assert (found["dtype"], found["shape"]) == ("float32", [4])
+    assert found["range"]["petal_width"] == pytest.approx([0.1, 2.5])
+    assert found["class_shares"]["setosa"] == pytest.approx({"train": 1 / 3, "validation": 1 / 3, "test": 1 / 3})
+    x = {split: open_split(dataset, split).x for split in ("train", "test")}
+    again = sum(any(np.array_equal(row, known) for known in x["train"]) for row in np.unique(x["test"], axis=0))
+    assert found["rows_also_in_train"]["test"] == again
+
+
+def test_the_range_of_images_is_that_of_all_pixels(tmp_path: Path) -> None:
+    dataset = prepare(presets.get("digits").data, tmp_path)
+    assert data_profile.describe(dataset)["range"] == [0, 16]
+
+
+@pytest.mark.parametrize("name", ["digits", "blobs", "points3_as_published", "iris"])
+def test_every_dataset_has_a_picture_that_suits_it(name: str, tmp_path: Path) -> None:
+    _, picture = data_profile.profile(prepare(presets.get(name).data, tmp_path), tmp_path)
+    with Image.open(picture) as image:
+        assert len(image.convert("RGB").getcolors(2**24) or []) > 40

@@ -1,0 +1,166 @@
+"""Each finding with an experiment that has it, and one that has not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows import options, presets
+from tasks.ml import diagnosis, evaluation
+from tasks.ml.config import Experiment
+from tasks.ml.records import Finding
+from tests.conftest import fit, prepare
+
+BEFOREHAND = {
+    "threshold_as_published": {"loss_on_probabilities", "accuracy_on_training_rows"},
+    "threshold_mse_as_published": {"mse_for_classification", "accuracy_on_training_rows"},
+    "threshold_bce_as_published": {"loss_on_probabilities", "accuracy_on_training_rows"},
+    "points3_as_published": {"loss_on_probabilities", "accuracy_on_training_rows"},
+    "points4_as_published": {"loss_on_probabilities", "accuracy_on_training_rows"},
+    "mnist_as_published": {"activation_before_cross_entropy", "test_split_watched"},
+    "iris_as_published": {"scaling_fitted_beyond_training", "training_loss_as_validation"},
+    "blobs_as_published": {"seeded_after_model"},
+    "iris_softmax": {"accuracy_on_training_rows"},
+    "iris_softmax_l2": {"accuracy_on_training_rows"},
+    "iris_softmax_sigmoid": {"activation_before_cross_entropy", "accuracy_on_training_rows"},
+}
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_each_preset_has_its_mistakes_and_a_corrected_one_has_none(name: str) -> None:
+    found = {finding.code for finding in diagnosis.beforehand(presets.get(name))}
+    assert found == BEFOREHAND.get(name, set())
+    assert bool(found) == (presets.PRESETS[name][0] != "corrected")
+
+
+@pytest.mark.parametrize(
+    ("code", "tokens"),
+    [
+        ("activation_before_cross_entropy", ["--model.output", "sigmoid"]),
+        ("activation_before_cross_entropy", ["--model.output", "softmax"]),
+        ("loss_on_probabilities", ["--model.output", "sigmoid", "--training.loss.kind", "bce"]),
+        ("mse_for_classification", ["--model.output", "softmax", "--training.loss.kind", "mse"]),
+        ("scaling_fitted_beyond_training", ["--data.scaling_fitted_on", "all"]),
+        (
+            "accuracy_on_training_rows",
+            ["--data.split.method", "resubstitution", "--data.split.test", "0", "--data.split.validation", "0"],
+        ),
+        ("test_split_watched", ["--training.monitor", "test"]),
+        ("training_loss_as_validation", ["--training.monitor", "train"]),
+        ("seeded_after_model", ["--training.initial_weights", "unseeded"]),
+    ],
+)
+def test_one_mistake_is_one_finding_and_its_remedy_cures_it(code: str, tokens: list[str]) -> None:
+    (finding,) = diagnosis.beforehand(options.experiment("iris", tokens))
+    assert finding.code == code
+    assert diagnosis.beforehand(options.experiment("iris", tokens + finding.remedy.split())) == ()
+
+
+ROUGH = {"data.scaling": "none", "model.kind": "linear", "training.optimizer": "sgd"}
+GREEDY = {
+    "data.rows": 300,
+    "data.std": 5,
+    "model.hidden": 256,
+    "training.optimizer": "adam",
+    "training.lr": 0.01,
+    "training.epochs": 300,
+}
+
+
+def changed(preset: str, changes: dict[str, Any]) -> Experiment:
+    return options.experiment(preset, [f"--{path}={value}" for path, value in changes.items()])
+
+
+def findings(experiment: Experiment, folder: Path) -> dict[str, Finding]:
+    """What training really shows, by code."""
+    dataset = prepare(experiment.data, folder)
+    fitted = fit(experiment, dataset, folder)
+    model, loss = experiment.model, experiment.training.loss
+    scores = evaluation.evaluate(dataset, fitted, experiment.data, model, loss, folder)
+    return {found.code: found for found in diagnosis.afterwards(experiment, dataset, fitted, scores)}
+
+
+@pytest.mark.parametrize(
+    ("code", "has", "has_not"),
+    [
+        (
+            "no_better_than_prior",
+            ("threshold_mse_as_published", {}),
+            ("threshold_bce_as_published", {}),
+        ),
+        (
+            "no_linear_relation",
+            ("points4_as_published", {}),
+            ("points3_as_published", {}),
+        ),
+        (
+            "loss_oscillates",
+            ("iris", ROUGH | {"training.lr": 0.3}),
+            ("iris", ROUGH | {"training.lr": 0.01}),
+        ),
+        (
+            "overfits",
+            ("blobs", GREEDY | {"training.patience": 0}),
+            ("blobs", GREEDY | {"training.patience": 10}),
+        ),
+        (
+            "not_converged",
+            ("iris_as_published", {}),
+            ("iris_softmax", {}),
+        ),
+        (
+            "outside_training_range",
+            ("points3_as_published", {}),
+            ("points3_as_published", {"data.asked": "2.5"}),
+        ),
+        (
+            "test_split_too_small",
+            ("iris", {}),
+            ("digits", {"training.epochs": 1}),
+        ),
+    ],
+)
+def test_what_training_shows(
+    code: str, has: tuple[str, dict[str, Any]], has_not: tuple[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    assert code in findings(changed(*has), tmp_path)
+    assert code not in findings(changed(*has_not), tmp_path)
+
+
+def test_the_three_shapes_of_a_curve_are_told_apart(tmp_path: Path) -> None:
+    shapes = {"loss_oscillates", "overfits", "not_converged"}
+    cases = {
+        "loss_oscillates": ("iris", ROUGH | {"training.lr": 0.3}),
+        "overfits": ("blobs", GREEDY | {"training.patience": 0}),
+        "not_converged": ("iris_as_published", {}),
+    }
+    for code, case in cases.items():
+        assert shapes & findings(changed(*case), tmp_path).keys() == {code}
+    assert not shapes & findings(presets.get("iris"), tmp_path).keys()
+
+
+def test_findings_say_the_numbers(tmp_path: Path) -> None:
+    four = findings(presets.get("points4_as_published"), tmp_path)
+    assert "x 5, trained on 1 to 4" in four["outside_training_range"].sentence
+    assert "0.693" in four["no_better_than_prior"].sentence
+    iris = findings(presets.get("iris"), tmp_path)
+    # Six discordant rows of thirty.
+    assert "30 test rows" in iris["test_split_too_small"].sentence
+    assert "20.0%" in iris["test_split_too_small"].sentence
+
+
+def test_six_discordant_rows_are_the_fewest_that_mcnemars_exact_test_can_use() -> None:
+    from scipy.stats import binomtest
+
+    assert binomtest(diagnosis.DISCORDANT, diagnosis.DISCORDANT).pvalue < 0.05
+    assert binomtest(diagnosis.DISCORDANT - 1, diagnosis.DISCORDANT - 1).pvalue > 0.05
+
+
+def test_xor_has_no_linear_relation_and_its_columns_have_one_with_themselves() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.choice([-1.0, 1.0], size=(400, 2)).astype(np.float32)
+    xor = diagnosis.Rows(x, (x[:, 0] * x[:, 1] > 0).astype(np.int64))
+    first = diagnosis.Rows(x, (x[:, 0] > 0).astype(np.int64))
+    assert diagnosis.linear_share(xor) < diagnosis.RELATED * 2
+    assert diagnosis.linear_share(first) == pytest.approx(1)

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from flows import options
+from tasks.ml import outputs
+from tasks.ml.config import Experiment, units
+
+LOGITS = torch.tensor([[-1.0, 0.5, 2.0], [3.0, -2.0, 0.0]])
+
+
+def given(*tokens: str) -> Experiment:
+    return options.experiment("iris", list(tokens))
+
+
+def probabilities(logits: torch.Tensor, *tokens: str) -> np.ndarray:
+    experiment = given(*tokens)
+    return outputs.probabilities(logits, experiment.model, experiment.training.loss).numpy()
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-z))
+
+
+def test_probabilities_are_softmax_over_what_the_loss_sees() -> None:
+    z = LOGITS.numpy()
+    np.testing.assert_allclose(probabilities(LOGITS), softmax(z), rtol=1e-6)
+    np.testing.assert_allclose(probabilities(LOGITS, "--model.output=sigmoid"), softmax(sigmoid(z)), rtol=1e-6)
+    nll = ("--model.output=log_softmax", "--training.loss.kind=nll")
+    np.testing.assert_allclose(probabilities(LOGITS, *nll), softmax(z), rtol=1e-6)
+    mse = ("--model.output=softmax", "--training.loss.kind=mse")
+    np.testing.assert_allclose(probabilities(LOGITS, *mse), softmax(z), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ("--training.loss.kind=bce_with_logits",),
+        ("--training.loss.kind=bce", "--model.output=sigmoid"),
+        ("--training.loss.kind=mse", "--model.output=sigmoid"),
+    ],
+)
+def test_sigmoids_are_two_sided_for_one_unit_and_normalised_for_more(tokens: tuple[str, ...]) -> None:
+    one, each = LOGITS[:, :1], sigmoid(LOGITS.numpy())
+    found = probabilities(one, *tokens)
+    np.testing.assert_allclose(found, np.hstack([sigmoid(-one.numpy()), sigmoid(one.numpy())]), rtol=1e-6)
+    np.testing.assert_allclose(probabilities(LOGITS, *tokens), each / each.sum(axis=1, keepdims=True), rtol=1e-5)
+    # Where every sigmoid underflows, their shares are still known.
+    far = probabilities(LOGITS - 200, *tokens)
+    np.testing.assert_allclose(far, softmax(LOGITS.numpy()), rtol=1e-4)
+
+
+def test_labels_are_those_of_the_largest_probability() -> None:
+    assert outputs.labels(LOGITS).tolist() == [2, 0]
+    assert outputs.labels(LOGITS[:, :1]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "two", "three"),
+    [
+        ((), 2, 3),
+        (("--training.loss.kind=bce_with_logits",), 1, 3),
+        (("--training.loss.kind=mse", "--model.output=sigmoid"), 1, 3),
+        (("--training.loss.kind=mse", "--model.output=softmax"), 2, 3),
+    ],
+)
+def test_units(tokens: tuple[str, ...], two: int, three: int) -> None:
+    experiment = given(*tokens)
+    found = [units(experiment.model, experiment.training.loss, classes) for classes in (2, 3)]
+    assert found == [two, three]
