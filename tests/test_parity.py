@@ -7,12 +7,13 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
+from flows import options
 from tasks.ml import models, onnx_export, parity
 from tasks.ml.config import Experiment
 from tasks.ml.digests import file_digest
 from tasks.ml.errors import DamagedError, ParityError
 from tasks.ml.records import Artifact, Dataset, Fit
-from tests.conftest import load
+from tests.conftest import fit, load, prepare
 
 Change = Callable[[onnx.ModelProto], None]
 
@@ -144,3 +145,35 @@ def test_a_file_changed_since_it_was_written_is_not_even_opened(
     artifact.path.write_bytes(artifact.path.read_bytes() + b"!")
     with pytest.raises(DamagedError, match=r"iris\.onnx"):
         parity.verify(artifact, classifier, iris[1])
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ("--model.output=sigmoid",),
+        ("--model.output=softmax",),
+        ("--model.output=log_softmax", "--training.loss.kind=nll"),
+        ("--model.output=softmax", "--training.loss.kind=mse"),
+        ("--model.output=sigmoid", "--training.loss.kind=bce"),
+        # So confident that most of the ten sigmoids are far below what onnxruntime's own can tell from 0.
+        ("--training.loss.kind=bce_with_logits", "--model.kind=linear", "--training.lr=0.5"),
+        ("--model.kind=cnn", "--model.channels=4,8", "--model.hidden=16"),
+    ],
+)
+def test_every_loss_and_output_is_served_as_it_was_trained(tokens: tuple[str, ...], tmp_path: Path) -> None:
+    experiment = options.experiment("digits", [*tokens, "--training.epochs=3"])
+    dataset = prepare(experiment.data, tmp_path)
+    classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
+    artifact = onnx_export.export(classifier, dataset, experiment.export, tmp_path / "digits.onnx")
+    assert parity.verify(artifact, classifier, dataset).rows == 360
+
+
+def test_one_unit_is_served_as_two_classes(tmp_path: Path) -> None:
+    experiment = options.experiment("threshold", ["--training.epochs=5"])
+    dataset = prepare(experiment.data, tmp_path)
+    classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
+    artifact = onnx_export.export(classifier, dataset, experiment.export, tmp_path / "threshold.onnx")
+    assert parity.verify(artifact, classifier, dataset).rows == 39
+    x = np.array([[-2.0], [1.9]], dtype=np.float32)
+    label, probabilities = parity.open_session(str(artifact.path)).run(None, {"x": x})
+    assert (label.tolist(), probabilities.shape) == ([0, 1], (2, 2))

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tasks.ml.config import Loss, Model
 
@@ -37,4 +36,5 @@ def probabilities(logits: Tensor, model: Model, loss: Loss) -> Tensor:
         return logits.softmax(1)
     if logits.shape[1] == 1:
         return torch.cat([-logits, logits], dim=1).sigmoid()
-    return functional.logsigmoid(logits).softmax(1)
+    # The logarithm of a sigmoid, written out: onnxruntime's own sigmoid is cut off at -18, which a share would show.
+    return (logits.clamp(max=0) - (-logits.abs()).exp().log1p()).softmax(1)

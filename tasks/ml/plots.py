@@ -142,7 +142,7 @@ def scatter(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[str, 
         axes.set(xlabel=columns[0], ylabel=columns[1], title="Training rows")
         _legend(axes, "class")
 
-    return _save(path, draw)
+    return _save(path, draw, size=(6.6, 4.6))
 
 
 def points(x: Floats, y: Labels, column: str, classes: tuple[str, ...], path: Path) -> Path:
@@ -216,7 +216,7 @@ def decision_regions(
         _legend(axes, "true class")
         axes.grid(visible=False)
 
-    return _save(path, draw)
+    return _save(path, draw, size=(6.6, 4.6))
 
 
 def fitted_curve(
@@ -228,7 +228,7 @@ def fitted_curve(
     classes: tuple[str, ...],
     path: Path,
 ) -> Path:
-    """Draw what a model of one feature says along it, and the test rows at 0 or 1.
+    """Draw what a model of one feature says along it, and the test rows where it should say so.
 
     Args:
         probabilities: `(N, 1) float32` to `(N, C)`.
@@ -249,16 +249,22 @@ def fitted_curve(
         for index in curves:
             label = f"P(class {classes[index]})"
             axes.plot(along[:, 0], said[:, index], color=_colour(index), label=label)
-            axes.scatter(x[:, 0], y == index, color=_colour(index), marker=_marker(index), s=22, label="test rows")
+        for index, name in enumerate(classes):
+            rows = x[y == index, 0]
+            height = np.full(len(rows), float(index in curves))
+            label = f"test rows of class {name}"
+            axes.scatter(rows, height, color=_colour(index), marker=_marker(index), s=16, alpha=0.6, label=label)
         if asked:
             axes.axvspan(x.min(), x.max(), color="grey", alpha=0.1, label="range of the rows")
             answers = probabilities(np.array(asked, dtype=np.float32)[:, None])
-            for index in curves:
-                axes.scatter(asked, answers[:, index], color="black", marker="*", s=90, zorder=3, label="asked")
+            answered = answers[:, list(curves)]
+            axes.scatter(
+                np.repeat(asked, len(curves)), answered, color="black", marker="*", s=90, zorder=3, label="asked"
+            )
         axes.set(xlabel=column, ylabel="probability", ylim=(-0.05, 1.05), title="What the model says along x")
         _legend(axes)
 
-    return _save(path, draw)
+    return _save(path, draw, size=(6.6, 4.6))
 
 
 def mistakes(x: NDArray[np.uint8], y: Labels, probabilities: Floats, classes: tuple[str, ...], path: Path) -> Path:
