@@ -107,6 +107,8 @@ def _explain(error: ValidationError, tree: Tree, source: str, overrides: dict[st
         if path in fields():
             return f"{where}: kind '{_kind(path, tree)}' has no such option"
         return f"{where}: there is no such option: {_nearest(path)}"
+    if problems[0]["type"] == "union_tag_not_found":
+        return f"{where}: kind is missing: expected one of{_choices(fields()[f'{path}.kind'])}"
     expected = [_sentence(problem["msg"]) for problem in problems if _path(problem["loc"], tree) == path]
     found = problems[0]["input"]
     return f"{where}: {' or '.join(expected)}" + ("" if isinstance(found, dict | BaseModel) else f", found {found!r}")

@@ -14,6 +14,8 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run) -> Fit:
     """Train, logging every epoch as it ends; see `tasks.ml.training.fit`."""
     device = devices.choose(experiment.training.device).type
     inputs = [experiment.digest, dataset.digest, device, training.VERSION]
+    if experiment.training.initial_weights == "unseeded":
+        inputs.append(run.id)  # no two runs are the same
     folder = settings.read().home / "fits" / digest_of(inputs)[:SHOWN]
     with progress.epochs(experiment.training.epochs) as show, tracking.metric_log(run) as log:
 

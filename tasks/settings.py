@@ -1,6 +1,5 @@
 """Settings of this machine, from the environment: where things are, never what is computed."""
 
-import re
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -39,11 +38,6 @@ class Settings(BaseSettings):
 def database(uri: str) -> Path | None:
     """The file behind a SQLite address, if it is one."""
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
-
-
-def without_secrets(text: str) -> str:
-    """Take user and password out of addresses."""
-    return re.sub(r"//[^/\s@]*@", "//", text)
 
 
 def read() -> Settings:

@@ -37,7 +37,7 @@ from tasks import provenance, settings
 from tasks.ml import toml
 from tasks.ml.config import NAME, Experiment
 from tasks.ml.digests import check
-from tasks.ml.errors import InputError
+from tasks.ml.errors import InputError, without_secrets
 from tasks.ml.history import Log
 from tasks.ml.records import Artifact, Dataset, Evaluation, Finding, Fit, ModelVersion, Proof, RecentRun, Run
 from tasks.signals import held, interrupted
@@ -89,9 +89,9 @@ def _connect(uri: str) -> MlflowClient:
                 return client
         return MlflowClient(uri)
     except (OSError, ValueError, ImportError, HTTPException, MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        shown = settings.without_secrets(uri).removesuffix(_PATIENCE)
+        shown = without_secrets(uri).removesuffix(_PATIENCE)
         raise InputError(
-            f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({settings.without_secrets(_one_line(error))[:160]}): "
+            f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({without_secrets(_one_line(error))[:160]}): "
             "start the server, correct the address, or unset it to use the project's own store"
         ) from error
 
@@ -174,12 +174,13 @@ def log_fit(run: Run, fit: Fit) -> None:
 
 @held()
 def log_evaluation(run: Run, evaluation: Evaluation, fit: Fit) -> None:
-    """Log test metrics, at the epoch whose weights were kept, with the report and the pictures."""
+    """Log test metrics, at the last epoch, with the report and the pictures."""
     client = connect()
     now = int(time.time() * 1000)
-    # Where the test split was watched in training, the last epoch's point is there already.
-    new = {name: value for name, value in evaluation.metrics.items() if name not in fit.metrics}
-    client.log_batch(run.id, [Metric(name, value, now, fit.best_epoch) for name, value in new.items()])
+    # Where the test split was watched in training and the last weights were kept, their point is there already.
+    there = fit.metrics if fit.best_epoch == fit.epochs else {}
+    new = {name: value for name, value in evaluation.metrics.items() if name not in there}
+    client.log_batch(run.id, [Metric(name, value, now, fit.epochs) for name, value in new.items()])
     for file in evaluation.files:
         client.log_artifact(run.id, str(file), "pictures" if file.suffix == ".png" else None)
 
@@ -309,9 +310,7 @@ def _create(client: MlflowClient, experiment: Experiment, dataset: Dataset, name
     machine = settings.read()
     # A local store has no address; its runs are seen where `hallmark ui` serves them.
     local = f"http://127.0.0.1:{machine.ui_port}"
-    server = (
-        settings.without_secrets(machine.tracking_uri).rstrip("/") if machine.tracking_uri.startswith("http") else local
-    )
+    server = without_secrets(machine.tracking_uri).rstrip("/") if machine.tracking_uri.startswith("http") else local
     return Run(id=info.run_id, name=name, url=f"{server}/#/experiments/{experiment_id}/runs/{info.run_id}")
 
 

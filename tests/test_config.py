@@ -1,9 +1,11 @@
+from typing import get_args
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from flows import presets
 from tasks.ml.config import MLP, Experiment, Linear, Training
-from tasks.ml.config_data import Digits, Iris, Split
+from tasks.ml.config_data import MNIST, Digits, Iris, Points, Split, Threshold
 from tasks.ml.config_part import Part
 from tasks.ml.digests import digest_of
 
@@ -61,6 +63,16 @@ def test_an_experiment_is_immutable() -> None:
     [
         (Training, {"momentum": 0.9, "optimizer": "adam"}, ("momentum", "optimizer")),
         (Split, {"validation": 0.6, "test": 0.4}, ("validation", "test")),
+        (Split, {"method": "given"}, ("method", "test")),
+        (Split, {"method": "stratified", "test": 0}, ("method", "test")),
+        (Split, {"method": "resubstitution", "test": 0}, ("method", "validation")),
+        (Iris, {"kind": "iris", "split": {"method": "given", "test": 0}}, ("split.method", "kind")),
+        (Points, {"kind": "points", "x": (1, 2)}, ("x", "y")),
+        (Training, {"nesterov": True, "optimizer": "sgd"}, ("nesterov", "momentum")),
+        (Training, {"l2": 1, "optimizer": "adam"}, ("l2", "optimizer")),
+        (Training, {"optimizer": "lbfgs", "batch_size": 3}, ("optimizer", "batch_size")),
+        (Training, {"optimizer": "lbfgs", "weight_decay": 1}, ("optimizer", "weight_decay")),
+        (Training, {"optimizer": "lbfgs", "schedule": {"kind": "cosine"}}, ("optimizer", "schedule")),
         (Iris, {"kind": "iris", "scaling": "range"}, ("scaling", "kind")),
         (Iris, {"kind": "iris", "scaling": "none", "scaling_fitted_on": "all"}, ("scaling", "scaling_fitted_on")),
     ],
@@ -94,11 +106,41 @@ def test_training_refuses(values: dict[str, object]) -> None:
         Training(**values)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("source", "kind"), [(MNIST, "mnist"), (Threshold, "threshold")])
+def test_a_split_given_in_part_is_laid_over_the_sources_own(source: type[Part], kind: str) -> None:
+    given = source.model_validate({"kind": kind, "split": {"seed": 7}})
+    assert given.split == source.model_fields["split"].default.model_copy(update={"seed": 7})  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("tree", "named"),
+    [
+        ({"loss": {"kind": "bce"}}, ("training.loss.kind", "model.output")),
+        ({"patience": 3, "monitor": "train"}, ("training.patience", "training.monitor")),
+    ],
+)
+def test_a_contradiction_across_parts_names_both_fields(tree: dict[str, object], named: tuple[str, str]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Experiment.model_validate(iris().model_dump() | {"training": tree})
+    for field in named:
+        assert field in str(refused.value)
+
+
+def test_parts_with_a_default_kind_need_not_name_it() -> None:
+    training = Training.model_validate({"loss": {"reduction": "sum"}, "schedule": {}})
+    assert (training.loss.kind, training.loss.reduction, training.schedule.kind) == ("cross_entropy", "sum", "constant")
+
+
 def test_every_field_says_what_it_means() -> None:
     def undescribed(model: type[BaseModel], prefix: str = "") -> list[str]:
         return [f"{prefix}{name}" for name, field in model.model_fields.items() if not field.description]
 
-    parts = (Experiment, Iris, Digits, Split, Linear, MLP, Training)
+    parts = [Experiment]
+    for part in parts:  # grows as it goes
+        for field in part.model_fields.values():
+            kinds = get_args(field.annotation) or (field.annotation,)
+            parts += [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    assert len(parts) > 20
     assert [name for part in parts for name in undescribed(part, f"{part.__name__}.")] == []
 
 

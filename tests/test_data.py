@@ -119,6 +119,15 @@ def test_factors_that_do_not_fit_the_classes_are_refused(tokens: tuple[str, ...]
         refuse(experiment.data, experiment.training, experiment.model)
 
 
+def test_a_cycle_without_a_rise_is_refused() -> None:
+    tokens = ["--training.schedule.kind=one_cycle", "--training.schedule.warmup=0.1", "--training.epochs"]
+    experiment = options.experiment("iris", [*tokens, "9"])
+    with pytest.raises(InputError, match=r"training\.schedule\.warmup: 0\.1 of 9 updates"):
+        refuse(experiment.data, experiment.training)
+    experiment = options.experiment("iris", [*tokens, "10"])
+    refuse(experiment.data, experiment.training)
+
+
 def test_images_too_small_for_the_poolings_are_refused() -> None:
     experiment = options.experiment("digits", ["--model.kind=cnn", "--model.channels=4,4,4"])
     refuse(experiment.data, experiment.training, experiment.model)

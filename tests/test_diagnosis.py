@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flows import options, presets
-from tasks.ml import diagnosis, evaluation
+from tasks.ml import data, diagnosis, evaluation, sources
 from tasks.ml.config import Experiment
 from tasks.ml.records import Finding
 from tests.conftest import fit, prepare
@@ -70,6 +70,18 @@ GREEDY = {
 
 def changed(preset: str, changes: dict[str, Any]) -> Experiment:
     return options.experiment(preset, [f"--{path}={value}" for path, value in changes.items()])
+
+
+@pytest.mark.parametrize("name", [name for name in presets.PRESETS if not name.startswith("mnist")])
+def test_every_remedy_that_is_an_option_works_on_the_preset_that_prints_it(name: str, tmp_path: Path) -> None:
+    preset = presets.get(name)
+    known = diagnosis.beforehand(preset)
+    for found in (*known, *findings(preset, tmp_path).values()):
+        if found.remedy.startswith("--"):
+            cured = options.experiment(name, found.remedy.split())
+            table = sources.read(cured.data, tmp_path)
+            data.refuse_impossible(table, cured.data.split, cured.model, cured.training)
+            assert found.code not in {other.code for other in diagnosis.beforehand(cured)}
 
 
 def findings(experiment: Experiment, folder: Path) -> dict[str, Finding]:
@@ -162,5 +174,23 @@ def test_xor_has_no_linear_relation_and_its_columns_have_one_with_themselves() -
     x = rng.choice([-1.0, 1.0], size=(400, 2)).astype(np.float32)
     xor = diagnosis.Rows(x, (x[:, 0] * x[:, 1] > 0).astype(np.int64))
     first = diagnosis.Rows(x, (x[:, 0] > 0).astype(np.int64))
-    assert diagnosis.linear_share(xor) < diagnosis.RELATED * 2
-    assert diagnosis.linear_share(first) == pytest.approx(1)
+    assert not diagnosis.has_linear_relation(xor)
+    assert diagnosis.has_linear_relation(first)
+
+
+def test_a_rare_kind_of_row_is_no_worse_than_the_prior_and_an_overconfident_model_is_not_either(tmp_path: Path) -> None:
+    confident = changed("blobs", GREEDY | {"data.std": 3, "model.hidden": "256,256", "training.patience": 0})
+    found = findings(confident, tmp_path)
+    assert "overfits" in found
+    assert "no_better_than_prior" not in found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_honest_split_is_not_outside_the_training_range(seed: int, tmp_path: Path) -> None:
+    for preset, more in (("iris", {}), ("blobs", {"data.features": 100})):
+        experiment = changed(preset, more | {"data.split.seed": seed, "training.epochs": 2, "training.patience": 0})
+        assert "outside_training_range" not in findings(experiment, tmp_path)
+
+
+def test_a_loss_that_was_rough_and_settled_does_not_oscillate(tmp_path: Path) -> None:
+    assert "loss_oscillates" not in findings(changed("iris", {"training.lr": 1}), tmp_path)

@@ -134,7 +134,9 @@ def test_an_archive_that_stays_damaged_is_fetched_twice_and_both_digests_named(s
 
 def test_an_archive_that_is_not_there_is_one_line_that_says_what_to_set(server: Server, tmp_path: Path) -> None:
     (server.folder / "Small" / LABELS).unlink()
-    with pytest.raises(InputError, match=rf"{server.address}/Small/{LABELS}.*404.*HALLMARK_MIRROR") as refused:
+    with pytest.raises(
+        InputError, match=rf"{server.address}/Small/{LABELS}.*404.*HALLMARK_MIRROR.*holds Small/{LABELS}"
+    ) as refused:
         downloads.fetch(Small, tmp_path, server.address)
     assert "\n" not in str(refused.value)
 
@@ -145,6 +147,12 @@ def test_no_server_is_one_line_that_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Connection refused.*HALLMARK_MIRROR"):
         downloads.fetch(Small, tmp_path, f"http://127.0.0.1:{port}")
     assert not list((tmp_path / "downloads").rglob("*.gz"))
+
+
+def test_without_a_mirror_the_network_is_named_and_secrets_are_not(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^http://localhost:1/") as refused:
+        downloads.fetch(Small, tmp_path, "http://user:hunter2@localhost:1")
+    assert "hunter2" not in str(refused.value)
 
 
 def test_https_never_becomes_plain_http(server: Server, tmp_path: Path) -> None:

@@ -3,12 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from flows import options
 from tasks.ml import evaluation, plots
 from tasks.ml.config import Experiment
+from tasks.ml.data import open_split
 from tasks.ml.metrics import Curve
 from tasks.ml.records import Dataset, Fit
+from tests.conftest import fit, load, prepare
 
 
 def colours(path: Path) -> int:
@@ -36,6 +40,62 @@ def test_the_report_says_what_the_metrics_say(iris: tuple[Experiment, Dataset], 
     ]
     for picture in result.files[1:]:
         assert colours(picture) > 50
+
+
+@pytest.mark.parametrize(
+    ("preset", "picture"),
+    [("blobs", "decision_regions"), ("points4_as_published", "fitted_curve"), ("digits", "mistakes")],
+)
+def test_the_pictures_suit_the_data_and_show_the_model(preset: str, picture: str, tmp_path: Path) -> None:
+    def draw(folder: Path, *tokens: str) -> bytes:
+        experiment = options.experiment(preset, list(tokens))
+        dataset = prepare(experiment.data, tmp_path)
+        fitted = fit(experiment, dataset, folder)
+        model, loss = experiment.model, experiment.training.loss
+        files = evaluation.evaluate(dataset, fitted, experiment.data, model, loss, folder).files
+        drawn = [file.stem for file in files if file.suffix == ".png"]
+        assert drawn == ["learning_curves", "confusion_matrix", "roc", "reliability", picture]
+        return (folder / f"{picture}.png").read_bytes()
+
+    first = draw(tmp_path / "one", "--training.epochs=3")
+    assert first == draw(tmp_path / "two", "--training.epochs=3")
+    assert first != draw(tmp_path / "three", "--training.epochs=9")
+
+
+def test_a_place_that_is_asked_has_a_name_that_mlflow_takes(tmp_path: Path) -> None:
+    experiment = options.experiment("points3_as_published", ["--data.asked=1e20,4.0000005,4.000001,-3"])
+    dataset = prepare(experiment.data, tmp_path)
+    fitted = fit(experiment, dataset, tmp_path)
+    model, loss = experiment.model, experiment.training.loss
+    names = evaluation.evaluate(dataset, fitted, experiment.data, model, loss, tmp_path).metrics.keys()
+    asked = [name for name in names if name.startswith("model/p_at")]
+    assert asked == ["model/p_at_1e20", "model/p_at_4.0000005", "model/p_at_4.000001", "model/p_at_-3"]
+
+
+def test_weight_and_bias_are_those_of_the_column_as_it_stands(tmp_path: Path) -> None:
+    experiment = options.experiment("threshold", ["--data.scaling=standard"])
+    dataset = prepare(experiment.data, tmp_path)
+    fitted = fit(experiment, dataset, tmp_path)
+    model, loss = experiment.model, experiment.training.loss
+    found = evaluation.evaluate(dataset, fitted, experiment.data, model, loss, tmp_path).metrics
+    x = open_split(dataset, "test").x
+    expected = load(fitted, dataset, experiment).logits(torch.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(found["model/weight"] * x + found["model/bias"], expected, atol=1e-4)
+
+
+def test_a_gallery_without_mistakes_says_so(tmp_path: Path) -> None:
+    images, y = np.zeros((2, 4, 4), dtype=np.uint8), np.array([0, 1])
+    right, wrong = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.1, 0.9], [0.2, 0.8]])
+    none = plots.mistakes(images, y, right, ("a", "b"), tmp_path / "none.png").read_bytes()
+    one = plots.mistakes(images, y, wrong, ("a", "b"), tmp_path / "one.png").read_bytes()
+    assert none != one
+
+
+def test_sixty_classes_leave_room_for_the_picture(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(600, 2)), np.repeat(np.arange(60), 10)
+    names = tuple(map(str, range(60)))
+    assert colours(plots.scatter(x, y, ("x1", "x2"), names, tmp_path / "scatter.png")) > 50
 
 
 def test_the_same_numbers_give_the_same_picture(tmp_path: Path) -> None:

@@ -158,11 +158,16 @@ def test_the_smoothed_weighted_mean_divides_by_the_weights_of_the_targets() -> N
     assert value == pytest.approx(cross_entropy(LOGITS, TARGETS, loss).sum() / (2.0 + 3.0 + 3.0), rel=1e-6)
 
 
-def test_the_well_known_logits_give_the_well_known_number() -> None:
-    """-log softmax of the three targets by hand: 0.823.., 1.547.., 0.947.."""
-    rows = [-np.log(np.exp(z[t]) / np.exp(z).sum()) for z, t in zip(LOGITS, TARGETS, strict=True)]
-    value = losses.build(CrossEntropy(kind="cross_entropy"))(torch.tensor(LOGITS), torch.tensor(TARGETS)).item()
-    assert value == pytest.approx(np.mean(rows), rel=1e-6)
+def test_the_well_known_logits_give_the_well_known_numbers() -> None:
+    loss = losses.build(CrossEntropy(kind="cross_entropy", reduction="none"))
+    rows = loss(torch.tensor(LOGITS), torch.tensor(TARGETS))
+    assert rows.tolist() == pytest.approx([0.8334, 1.4536, 1.1207], abs=5e-5)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "nll", "bce"])
+def test_weights_that_are_all_0_are_refused(kind: str) -> None:
+    with pytest.raises(ValidationError, match="every factor is 0"):
+        read({"kind": kind, "weight": (0.0, 0.0)})
 
 
 @pytest.mark.parametrize(

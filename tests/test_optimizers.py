@@ -1,6 +1,7 @@
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from flows import options
 from tasks.ml import optimizers, outputs, training
 from tasks.ml.config import Training
 from tasks.ml.data import open_split
+from tasks.ml.errors import DivergedError
 from tasks.ml.history import curves
 from tasks.ml.models import logits
 from tests.conftest import fit, load, prepare
@@ -118,17 +120,37 @@ def test_lbfgs_finds_what_scikit_learn_finds(preset: str, c: float, tmp_path: Pa
         np.testing.assert_allclose(load_file(done.weights)["network.0.weight"], reference.coef_, atol=2e-3)
 
 
-def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
-    experiment = options.experiment("blobs", ["--training.lr=2", "--training.patience=7"])
+@pytest.mark.parametrize(("monitor", "metric"), [("validation", "val/loss"), ("test", "test/loss")])
+def test_early_stopping_keeps_the_best_weights(
+    monitor: Literal["validation", "test"], metric: str, tmp_path: Path
+) -> None:
+    experiment = options.experiment(
+        "blobs", ["--training.lr=2", "--training.patience=7", f"--training.monitor={monitor}"]
+    )
     dataset = prepare(experiment.data, tmp_path)
     done = fit(experiment, dataset, tmp_path)
-    validation = curves(done.history)["val/loss"][1]
-    best = int(np.argmin(validation)) + 1
+    watched = curves(done.history)[metric][1]
+    best = int(np.argmin(watched)) + 1
     assert (done.best_epoch, done.epochs) == (best, best + 7)
-    assert done.stopped == "no lower validation loss in 7 epochs"
-    rows = open_split(dataset, "validation")
+    assert done.stopped == f"no lower {monitor} loss in 7 epochs"
+    rows = open_split(dataset, monitor)
     kept = logits(load(done, dataset, experiment), rows.x)
-    assert nn.functional.cross_entropy(kept, torch.tensor(rows.y)).item() == pytest.approx(min(validation), rel=1e-6)
+    assert nn.functional.cross_entropy(kept, torch.tensor(rows.y)).item() == pytest.approx(min(watched), rel=1e-5)
+    assert min(watched) < watched[-1]
+
+
+@pytest.mark.parametrize("patience", [0, 5])
+def test_a_validation_loss_that_is_no_number_is_found(patience: int, tmp_path: Path) -> None:
+    tokens = ["--training.optimizer=sgd", "--training.lr=1e15", "--training.epochs=1"]
+    experiment = options.experiment("iris", [*tokens, f"--training.patience={patience}"])
+    with pytest.raises(DivergedError, match="the val/loss is (nan|inf)"):
+        fit(experiment, prepare(experiment.data, tmp_path), tmp_path / "fit")
+
+
+def test_a_batch_that_counts_nothing_is_said_to_be_one(tmp_path: Path) -> None:
+    experiment = options.experiment("iris", ["--training.loss.ignore_index=0", "--training.batch_size=1"])
+    with pytest.raises(DivergedError, match="try a larger --training.batch_size"):
+        fit(experiment, prepare(experiment.data, tmp_path), tmp_path / "fit")
 
 
 def test_unseeded_weights_are_drawn_anew_and_their_seed_is_recorded(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def test_refused_in_one_line(tokens: list[str], message: str) -> None:
     ("text", "message"),
     [
         ('name = "x"\n[data\n', r"is not TOML: .*line 2"),
+        ("[data]\nseed = 3\n", r"data: kind is missing: expected one of \[iris, threshold"),
         (TOML + "[training]\nepoch = 3\n", r"training.epoch: there is no such option: did you mean 'training.epochs'"),
         ("training = 3\n" + TOML, r"training: input should be a valid dictionary"),
         ('[data]\nkind = "iris"\n', r"model: field required"),

@@ -110,6 +110,17 @@ def test_a_split_that_leaves_a_class_empty_is_refused(split: Split) -> None:
         splits.divide(table(IRIS), split)
 
 
+def test_a_class_that_has_no_row_at_all_is_refused() -> None:
+    source = Blobs(kind="blobs", rows=10, centers=20, split=Split(method="resubstitution", validation=0, test=0))
+    with pytest.raises(InputError, match="hold none of class 10"):
+        splits.divide(table(source), source.split)
+
+
+def test_zero_is_zero_whatever_its_sign() -> None:
+    digests = splits.row_digests(np.array([[0.0], [-0.0]], dtype=np.float32))
+    assert bytes(digests[0]) == bytes(digests[1])
+
+
 def test_rows_with_the_same_input_share_a_digest() -> None:
     x = np.array([[1, 2], [3, 4], [1, 2]], dtype=np.float32)
     digests = splits.row_digests(x)

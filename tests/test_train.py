@@ -134,6 +134,14 @@ def test_published_and_corrected_stand_side_by_side(prefect_server: str) -> None
     assert (published.data.metrics["test/accuracy"], len(points)) == (1.0, 1000)
 
 
+def test_the_last_test_point_is_that_of_the_weights_that_were_kept() -> None:
+    outcome = train(renamed("iris", epochs=400, lr=0.05, monitor="test", patience=10))
+    assert outcome.fit.best_epoch < outcome.fit.epochs
+    stored_metrics = stored(outcome).data.metrics
+    for name, value in outcome.evaluation.metrics.items():
+        assert stored_metrics[name] == pytest.approx(value)
+
+
 def test_metrics_that_training_logged_already_are_not_logged_twice() -> None:
     outcome = train(renamed("iris", epochs=3, monitor="test"))
     points = tracking.connect().get_metric_history(outcome.run.id, "test/accuracy")

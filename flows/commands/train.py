@@ -172,6 +172,7 @@ def _print_table(outcome: "Outcome") -> None:
     rows = {
         "accuracy": f"{metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
         "loss": f"{metrics['test/loss']:.4f}",
+        "unit": ", ".join(f"{name[6:]} {value:.4f}" for name, value in metrics.items() if name.startswith("model/")),
         "parity": f"passed: largest difference {outcome.proof.max_abs_diff:.1e}, every label equal",
         "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
         "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
@@ -182,7 +183,8 @@ def _print_table(outcome: "Outcome") -> None:
     # Not wrapped: a path or an address that is cut in two can be neither clicked nor copied.
     console = Console(soft_wrap=True, highlight=False)
     for name, value in rows.items():
-        console.print(Text.assemble((f"{name:<9}", "bold"), value))
+        if value:
+            console.print(Text.assemble((f"{name:<9}", "bold"), value))
 
 
 def _short(path: Path) -> str:

@@ -7,7 +7,7 @@ This module imports neither torch nor anything slow: bad input is refused at onc
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tasks.ml.config_data import Columns, Data
 from tasks.ml.config_part import FLOAT32, Factors, Part, Widths
@@ -77,11 +77,20 @@ class AnyLoss(Part):
         return given
 
 
+def _some_above_0(factors: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    if factors and not any(factors):
+        raise ValueError("every factor is 0, which leaves nothing to learn from")
+    return factors
+
+
+ClassFactors = Annotated[Factors | None, AfterValidator(_some_above_0)]
+
+
 class CrossEntropy(AnyLoss):
     """Cross-entropy of softmax over the network's output."""
 
     kind: Literal["cross_entropy"] = Field(description="the loss")
-    weight: Factors | None = Field(default=None, description="factor of each class")
+    weight: ClassFactors = Field(default=None, description="factor of each class")
     ignore_index: int | None = Field(default=None, ge=0, description="class whose rows count nothing")
     label_smoothing: float = Field(default=0.0, ge=0, le=1, description="share of the target spread over all classes")
 
@@ -90,7 +99,7 @@ class NLL(AnyLoss):
     """Negative log-likelihood of log-probabilities."""
 
     kind: Literal["nll"] = Field(description="the loss")
-    weight: Factors | None = Field(default=None, description="factor of each class")
+    weight: ClassFactors = Field(default=None, description="factor of each class")
     ignore_index: int | None = Field(default=None, ge=0, description="class whose rows count nothing")
 
 
@@ -98,15 +107,15 @@ class BCE(AnyLoss):
     """Binary cross-entropy of probabilities: one unit for two classes, else a unit a class against the rest."""
 
     kind: Literal["bce"] = Field(description="the loss")
-    weight: Factors | None = Field(default=None, description="factor of each output unit")
+    weight: ClassFactors = Field(default=None, description="factor of each output unit")
 
 
 class BCEWithLogits(AnyLoss):
     """Binary cross-entropy of sigmoid over the network's output: one unit for two classes, else a unit a class."""
 
     kind: Literal["bce_with_logits"] = Field(description="the loss")
-    weight: Factors | None = Field(default=None, description="factor of each output unit")
-    pos_weight: Factors | None = Field(default=None, description="factor of each output unit's positive rows")
+    weight: ClassFactors = Field(default=None, description="factor of each output unit")
+    pos_weight: ClassFactors = Field(default=None, description="factor of each output unit's positive rows")
 
 
 class MSE(AnyLoss):
@@ -196,6 +205,15 @@ class Training(Part):
         description="where to train; auto takes cuda, else mps, else cpu. Not part of the digest",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _kinds_have_defaults(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was given
+        if isinstance(given, dict):
+            for name, kind in (("loss", "cross_entropy"), ("schedule", "constant")):
+                if isinstance(part := given.get(name), dict) and "kind" not in part:
+                    given = given | {name: {"kind": kind} | part}
+        return given
+
     @model_validator(mode="after")
     def _options_suit_the_optimizer(self) -> "Training":
         for name, suits in (("momentum", "sgd"), ("nesterov", "sgd"), ("l2", "lbfgs")):
@@ -277,6 +295,11 @@ class Experiment(Part):
 
     @model_validator(mode="after")
     def _patience_has_a_split_to_watch(self) -> "Experiment":
+        if self.training.patience and self.training.monitor == "train":
+            raise ValueError(
+                f"training.patience {self.training.patience} and training.monitor 'train' contradict each other: "
+                "the training loss is taken before each update, and tells no weights apart"
+            )
         if self.training.patience and self.training.monitor == "validation" and not self.data.split.validation:
             raise ValueError(
                 f"training.patience {self.training.patience} and data.split.validation 0 contradict each other: "

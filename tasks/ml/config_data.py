@@ -1,6 +1,6 @@
 """The data part of an experiment: which rows, how they are divided, and how they are scaled."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -63,6 +63,15 @@ class Source(Part):
 
     brings_test: ClassVar[bool] = False
     """Whether the source has a test split of its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keeps_its_own_split(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was given
+        """A split that is given in part is laid over this source's own, not over the general one."""
+        if isinstance(given, dict) and isinstance(part := given.get("split"), dict) and "method" not in part:
+            own = cls.model_fields["split"].default.model_dump()
+            return given | {"split": own | part}
+        return given
 
     @model_validator(mode="after")
     def _gives_what_it_brings(self) -> "Source":

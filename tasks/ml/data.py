@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from tasks.ml.config import CNN, Loss, Model, Training, units
+from tasks.ml.config import CNN, Loss, Model, OneCycle, Training, units
 from tasks.ml.config_data import Data, Split
 from tasks.ml.digests import SHOWN, check, digest_of, file_digest
 from tasks.ml.errors import DamagedError, InputError
@@ -35,14 +36,20 @@ def refuse_impossible(table: Table, split: Split, model: Model, training: Traini
     """Refuse what can be known to fail from the rows alone, before anything is written.
 
     Raises:
-        InputError: a split would leave a class empty, a batch is larger than the training split, images are too
-            small for the network, or the loss has not as many factors as it needs.
+        InputError: a split would leave a class empty, a batch is larger than the training split, a schedule has
+            too few updates, images are too small for the network, or the loss has not as many factors as it needs.
     """
     train = len(divide(table, split)["train"])
     if training.batch_size != "full" and training.batch_size > train:
         raise InputError(
             f"training.batch_size: {training.batch_size} is more than the {train} rows of the training split: "
             f"choose at most {train}, or 'full'"
+        )
+    updates = training.epochs * (1 if training.batch_size == "full" else math.ceil(train / training.batch_size))
+    if isinstance(training.schedule, OneCycle) and training.schedule.warmup * (updates + 1) <= 1:
+        raise InputError(
+            f"training.schedule.warmup: {training.schedule.warmup} of {updates} updates leaves none in which the "
+            "learning rate rises: give a larger share, or more epochs"
         )
     if isinstance(model, CNN) and min(table.x.shape[1:]) >> len(model.channels) == 0:
         height, width = table.x.shape[1:]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.ml.config import Experiment, Linear
-from tasks.ml.config_data import Points
+from tasks.ml.config_data import Data, Points
 from tasks.ml.data import Rows, open_split
 from tasks.ml.history import curves
 from tasks.ml.records import Dataset, Evaluation, Finding, Fit
@@ -18,18 +18,22 @@ TAIL = 0.1
 STILL_FALLING = 0.01
 """A training has not converged if its end brought more than this share of all that the loss fell."""
 OSCILLATING_TURNS = 0.4
-"""A loss oscillates if it turns at more than this share of the epochs of its second half ..."""
+"""A loss oscillates if it turns at more than this share of the epochs of its last quarter ..."""
 OSCILLATING_SWING = 0.02
 """... by more on average than this share of the log-loss of a model that knows nothing."""
 OVERFITTED = 0.05
 """A validation loss has risen if it ends this share above its lowest value ..."""
 OVERFITTED_AT_LEAST = 0.01
 """... and by this share of the log-loss of a model that knows nothing: less is no matter."""
-OUTSIDE = 0.1
-"""A row lies outside the training range if it leaves it by more than this share of its width: a few of any honest
-sample's rows leave it by a little."""
+OUTSIDE = 3.0
+"""Test rows lie outside the training range if so many times more do than chance lets: a row of an honest sample leaves
+the range of n others in one column with probability 2 / (n + 1)."""
 RELATED = 0.01
-"""A column says nothing about a class linearly if it explains less than this share of its variance."""
+"""A column says nothing about a class linearly if it explains less than this share of its variance ..."""
+CHANCE = 4.0
+"""... or less than this over the number of rows, since a squared correlation is about 1 / N by chance ..."""
+RELATED_AT_MOST = 0.05
+"""... but of a handful of rows, any that shows counts."""
 DISCORDANT = 6
 """So many rows must be right under one model and wrong under the other, and none the other way round, before the exact
 two-sided McNemar test is below 0.05: 2 * 0.5**6 = 0.031."""
@@ -105,7 +109,7 @@ def _mistakes(experiment: Experiment) -> Iterator[tuple[bool, Finding]]:
         Finding(
             "accuracy_on_training_rows",
             "the model is tested on the rows it was trained on: the accuracy says how well it remembers",
-            "--data.split.method stratified --data.split.test 0.2",
+            _test_rows(data),
         ),
     )
     yield (
@@ -113,7 +117,7 @@ def _mistakes(experiment: Experiment) -> Iterator[tuple[bool, Finding]]:
         Finding(
             "test_split_watched",
             "the test split is looked at after every epoch: whoever chooses by it, chooses what suits it",
-            "--training.monitor validation --data.split.validation 0.1",
+            _watch_validation(data),
         ),
     )
     yield (
@@ -121,7 +125,7 @@ def _mistakes(experiment: Experiment) -> Iterator[tuple[bool, Finding]]:
         Finding(
             "training_loss_as_validation",
             "what is watched as validation is the training loss, which cannot show overfitting",
-            "--training.monitor validation --data.split.validation 0.2",
+            _watch_validation(data),
         ),
     )
     yield (
@@ -134,11 +138,23 @@ def _mistakes(experiment: Experiment) -> Iterator[tuple[bool, Finding]]:
     )
 
 
+def _test_rows(data: Data) -> str:
+    """How to come by test rows that were not trained on."""
+    if isinstance(data, Points):
+        return "write out more points, and use --data.split.method stratified"
+    return "--data.split.method given" if data.brings_test else "--data.split.method stratified --data.split.test 0.2"
+
+
+def _watch_validation(data: Data) -> str:
+    has_one = data.split.validation or data.split.method == "resubstitution"
+    return "--training.monitor validation" + ("" if has_one else " --data.split.validation 0.1")
+
+
 def _no_better_than_prior(train: Rows, test: Rows, evaluation: Evaluation) -> Finding | None:
     shares = np.bincount(train.y) / len(train.y)
     accuracy, prior = evaluation.metrics["test/accuracy"], float((test.y == shares.argmax()).mean())
     log_loss, entropy = evaluation.metrics["test/log_loss"], float(-np.log(shares[test.y]).mean())
-    if accuracy > prior and log_loss < entropy:
+    if accuracy > prior or log_loss < entropy:
         return None
     return Finding(
         "no_better_than_prior",
@@ -150,24 +166,25 @@ def _no_better_than_prior(train: Rows, test: Rows, evaluation: Evaluation) -> Fi
 
 def _not_linear(experiment: Experiment, train: Rows) -> Finding | None:
     """Where no column is correlated with any class, zero weights are the best of a linear model: its loss is convex."""
-    if not isinstance(experiment.model, Linear) or linear_share(train) >= RELATED:
+    if not isinstance(experiment.model, Linear) or has_linear_relation(train):
         return None
     return Finding(
         "no_linear_relation",
         "no column is linearly related to any class, so that zero weights are the best a single layer can find: "
         "these rows cannot be fitted by it",
-        "--model.kind mlp",
+        f"--model.kind mlp --model.output {experiment.model.output}",
     )
 
 
-def linear_share(train: Rows) -> float:
-    """The largest share of a class's variance that one column explains: the squared correlation."""
+def has_linear_relation(train: Rows) -> bool:
+    """Whether some column explains more of some class's variance, by squared correlation, than chance would."""
     x = train.x.reshape(len(train.x), -1).astype(np.float64)
     truth = (train.y[:, None] == np.unique(train.y)).astype(np.float64)
     x, truth = x - x.mean(axis=0), truth - truth.mean(axis=0)
     spread = np.outer(np.square(x).sum(axis=0), np.square(truth).sum(axis=0))
     squared = np.divide(np.square(x.T @ truth), spread, out=np.zeros_like(spread), where=spread > 0)
-    return float(squared.max())
+    by_chance = min(CHANCE / len(train.y), RELATED_AT_MOST)
+    return float(squared.max()) > max(RELATED, by_chance)
 
 
 def _curves(experiment: Experiment, dataset: Dataset, fit: Fit) -> Finding | None:
@@ -188,20 +205,20 @@ def _curves(experiment: Experiment, dataset: Dataset, fit: Fit) -> Finding | Non
         return Finding(
             "overfits",
             f"the validation loss rises after epoch {best}, from {validation.min():.4f} to {validation[-1]:.4f}, "
-            "while the training loss falls",
-            "--training.patience 10 keeps the best weights",
+            "while the training loss falls: with patience, the best weights are kept",
+            "--training.patience 10",
         )
     if fit.stopped == "all epochs done" and experiment.training.schedule.kind == "constant" and _is_falling(train):
         return Finding(
             "not_converged",
-            f"the training loss is still falling after {fit.epochs} epochs: the model is not yet what it can be",
-            f"--training.epochs {fit.epochs * 4}, or a larger --training.lr",
+            f"the training loss is still falling after {fit.epochs} epochs: they are too few, or their steps too small",
+            f"--training.epochs {fit.epochs * 4}",
         )
     return None
 
 
 def _oscillates(loss: NDArray[np.float64], classes: int) -> bool:
-    steps = np.diff(loss[len(loss) // 2 :])
+    steps = np.diff(loss[-max(len(loss) // 4, ENOUGH_EPOCHS) :])
     turns = np.mean(np.sign(steps[1:]) * np.sign(steps[:-1]) < 0)
     return bool(turns > OSCILLATING_TURNS and np.abs(steps).mean() > OSCILLATING_SWING * np.log(classes))
 
@@ -224,20 +241,20 @@ def _is_falling(loss: NDArray[np.float64]) -> bool:
 def _outside(experiment: Experiment, dataset: Dataset, train: Rows, test: Rows) -> Finding | None:
     if not dataset.columns:
         return None  # a pixel that was never dark in training is nothing remarkable
-    asked = np.array(experiment.data.asked if isinstance(experiment.data, Points) else ())[:, None]
-    rows = np.concatenate([test.x, asked.reshape(-1, test.x.shape[1])]) if len(asked) else test.x
     low, high = train.x.min(axis=0), train.x.max(axis=0)
-    margin = OUTSIDE * (high - low)
-    beyond = (rows < low - margin) | (rows > high + margin)
-    if not beyond.any():
-        return None
-    row, column = np.argwhere(beyond)[0]
-    return Finding(
-        "outside_training_range",
-        f"{beyond.any(axis=1).sum()} of {len(rows)} rows predicted lie outside the training range: "
-        f"{dataset.columns[column]} {rows[row, column]:g}, trained on {low[column]:g} to {high[column]:g}",
-        "trust no answer there; train on rows from there",
-    )
+    asked = np.array(experiment.data.asked if isinstance(experiment.data, Points) else ()).reshape(-1, 1)
+    by_chance = len(test.x) * min(1.0, 2 * test.x.shape[1] / (len(train.x) + 1))
+    for rows, what, allowed in ((asked, "points asked", 0.0), (test.x, "test rows", OUTSIDE * by_chance)):
+        beyond = (rows < low) | (rows > high)
+        if beyond.any(axis=1).sum() > allowed:
+            row, column = np.argwhere(beyond)[0]
+            return Finding(
+                "outside_training_range",
+                f"{beyond.any(axis=1).sum()} of {len(rows)} {what} lie outside the training range: "
+                f"{dataset.columns[column]} {rows[row, column]:g}, trained on {low[column]:g} to {high[column]:g}",
+                "trust no answer there; train on rows from there",
+            )
+    return None
 
 
 def _too_small(test: Rows) -> Finding | None:

@@ -17,7 +17,7 @@ import torchvision
 from filelock import FileLock
 from torchvision.datasets.utils import calculate_md5, download_url, extract_archive
 
-from tasks.ml.errors import DamagedError, InputError
+from tasks.ml.errors import DamagedError, InputError, without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def fetch(kind: Kind, home: Path, mirror: str | None = None) -> Path:
         for name, md5 in kind.resources:
             archive = raw / name
             if not _is_intact(archive, md5):
-                _fetch(address(kind, mirror) + name, archive, md5)
+                _fetch(kind, mirror, archive, md5)
             if not _is_unpacked(archive):
                 extract_archive(str(archive), str(raw))
     return root
@@ -70,11 +70,17 @@ def address(kind: Kind, mirror: str | None) -> str:
     """The folder that the archives of `kind` are fetched from, with a slash at its end."""
     if mirror is None:
         return ADDRESSES[kind.__name__]
-    folder = "" if kind is torchvision.datasets.MNIST else f"{kind.__name__}/"
-    return f"{mirror.rstrip('/')}/{folder}"
+    return f"{mirror.rstrip('/')}/{_folder(kind)}"
 
 
-def _fetch(url: str, archive: Path, md5: str) -> None:
+def _folder(kind: Kind) -> str:
+    """Where in a mirror the archives of `kind` lie."""
+    return "" if kind is torchvision.datasets.MNIST else f"{kind.__name__}/"
+
+
+def _fetch(kind: Kind, mirror: str | None, archive: Path, md5: str) -> None:
+    url = address(kind, mirror) + archive.name
+    shown = without_secrets(url)
     for _ in range(FETCHES):
         with _polite(url):
             try:
@@ -83,19 +89,23 @@ def _fetch(url: str, archive: Path, md5: str) -> None:
                 archive.unlink(missing_ok=True)
                 if isinstance(error, HTTPError):
                     error.close()  # it holds the connection
-                raise InputError(
-                    f"{url} cannot be fetched ({_cause(error)}): connect this machine to the network, "
-                    f"or set HALLMARK_MIRROR to the address of a folder that holds {archive.name}"
-                ) from error
+                wanted = _folder(kind) + archive.name
+                remedy = (
+                    f"HALLMARK_MIRROR must be the address of a folder that holds {wanted}"
+                    if mirror
+                    else "connect this machine to the network, or set HALLMARK_MIRROR to the address of a folder that "
+                    f"holds {wanted}"
+                )
+                raise InputError(f"{shown} cannot be fetched ({_cause(error)}): {remedy}") from error
             except BaseException:
                 archive.unlink(missing_ok=True)  # interrupted: half a file is none
                 raise
         found = calculate_md5(archive)
         if found == md5:
             return
-        logger.warning("%s: expected md5 %s, found %s: removed", url, md5, found)
+        logger.warning("%s: expected md5 %s, found %s: removed", shown, md5, found)
         archive.unlink()
-    raise DamagedError(f"{url}: expected md5 {md5}, found {found} {FETCHES} times: the address serves another file")
+    raise DamagedError(f"{shown}: expected md5 {md5}, found {found} {FETCHES} times: the address serves another file")
 
 
 def _is_intact(archive: Path, md5: str) -> bool:
@@ -147,4 +157,4 @@ def _cause(error: BaseException) -> str:
     """What went wrong first: torchvision tries something else in between."""
     while error.__context__ is not None:
         error = error.__context__
-    return " ".join(str(error).split()) or type(error).__name__
+    return without_secrets(" ".join(str(error).split())) or type(error).__name__

@@ -9,6 +9,8 @@
 Each message is one line: where, what was expected, what was found, what to do next.
 """
 
+import re
+
 
 class HallmarkError(Exception):
     """A step failed; the message says which and why in one line."""
@@ -28,3 +30,8 @@ class DamagedError(HallmarkError):
 
 class InputError(HallmarkError):
     """The request cannot be carried out as given; nothing was begun or written."""
+
+
+def without_secrets(text: str) -> str:
+    """Take user and password out of the addresses in a message."""
+    return re.sub(r"//[^/\s@]*@", "//", text)

@@ -111,4 +111,6 @@ def _answers(classifier: Classifier, asked: tuple[float, ...]) -> dict[str, floa
     if not asked:
         return {}
     answers = _probabilities(classifier, np.array(asked, dtype=np.float32)[:, None])
-    return {f"model/p_at_{x:g}": float(row[1]) for x, row in zip(asked, answers, strict=True)}
+    # Nine digits tell any two float32 numbers apart, and MLflow takes no plus sign.
+    names = [f"model/p_at_{x:.9g}".replace("+", "") for x in asked]
+    return {name: float(row[1]) for name, row in zip(names, answers, strict=True)}

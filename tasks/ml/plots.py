@@ -31,6 +31,8 @@ HISTOGRAMS = 6
 IMAGES = 10
 """So many classes of images are drawn, and so many images of each."""
 MISTAKES = 24
+NAMED = 16
+"""So many classes a legend names; of more, the others are drawn all the same."""
 
 
 def learning_curves(curves: Curves, path: Path) -> Path:
@@ -94,7 +96,9 @@ def roc(curves: dict[str, Curve], path: Path) -> Path:
             aspect="equal",
             title="ROC on the test split",
         )
-        axes.legend(title="area under the curve", fontsize=9, loc="lower right")
+        handles, labels = axes.get_legend_handles_labels()
+        shown = [*handles[: NAMED - 1], handles[-1]], [*labels[: NAMED - 1], labels[-1]]  # the average comes last
+        axes.legend(*shown, title="area under the curve", fontsize=9, loc="lower right")
 
     return _save(path, draw)
 
@@ -295,7 +299,9 @@ def _points(axes: Axes, x: Floats, y: Labels, classes: tuple[str, ...]) -> None:
 
 def _legend(axes: Axes, title: str | None = None) -> None:
     # Beside the picture: where it would hide least among thousands of points, takes seconds to find.
-    axes.legend(title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    handles, labels = axes.get_legend_handles_labels()
+    corner = (1.0, 1.0)
+    axes.legend(handles[:NAMED], labels[:NAMED], title=title, loc="upper left", bbox_to_anchor=corner, frameon=False)
 
 
 def _colour(index: int) -> str:

@@ -65,6 +65,7 @@ class Finding:
     code: str
     sentence: str
     remedy: str
+    """Options to add to the command where it begins with `--`, else words."""
 
 
 @dataclass(frozen=True, slots=True)

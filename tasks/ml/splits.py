@@ -39,7 +39,7 @@ def divide(table: Table, split: Split) -> dict[SplitName, Indices]:
             divided = _by_seed(table.y, everything[:cut], everything[cut:], split)
         case "stratified" | "shuffled":
             divided = _by_seed(table.y, everything, None, split)
-    _refuse_empty_classes(table.y, divided, split)
+    _refuse_empty_classes(table, divided, split)
     return divided
 
 
@@ -49,6 +49,8 @@ def row_digests(x: Raw) -> NDArray[np.uint8]:
     Two rows with the same input share a digest even where their labels disagree, so that whoever asks
     "was this row trained on?" gets the cautious answer.
     """
+    if x.dtype == np.float32:
+        x = x + np.float32(0)  # -0.0 and 0.0 are one number
     digests = b"".join(hashlib.sha256(row.tobytes()).digest() for row in x)
     return np.frombuffer(digests, dtype=np.uint8).reshape(len(x), 32)
 
@@ -90,10 +92,10 @@ def _by_seed(y: NDArray[np.int64], rows: Indices, test: Indices | None, split: S
     return {"train": train, "validation": validation, "test": test}
 
 
-def _refuse_empty_classes(y: NDArray[np.int64], divided: dict[SplitName, Indices], split: Split) -> None:
-    classes = set(np.unique(y).tolist())
+def _refuse_empty_classes(table: Table, divided: dict[SplitName, Indices], split: Split) -> None:
+    classes = set(range(len(table.classes)))
     for name, rows in divided.items():
-        if missing := classes - set(y[rows].tolist()):
+        if missing := classes - set(table.y[rows].tolist()):
             if name == "validation" and not split.validation:
                 continue
             raise InputError(

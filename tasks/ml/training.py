@@ -182,7 +182,8 @@ def _run_epochs(learner: Learner, splits: dict[SplitName, Batch], history: Histo
         metrics, converged = _train(learner, splits["train"], epoch, history)
         metrics["time/epoch_seconds"] = time.perf_counter() - started
         metrics |= _measure(learner, splits)
-        _refuse_infinite("monitored loss", max(metrics.values()), epoch, history.updates, training)
+        for name, value in metrics.items():
+            _refuse_infinite(name, value, epoch, history.updates, training)
         history.epoch(epoch, metrics)
         if best and best.is_long_ago(epoch, metrics):
             stopped = f"no lower {training.monitor} loss in {training.patience} epochs"
@@ -313,7 +314,11 @@ def _load(
 
 def _refuse_infinite(what: str, value: float, epoch: int, update: int, training: Training) -> None:
     if not math.isfinite(value):
+        remedy = "try a smaller --training.lr"
+        weights = getattr(training.loss, "weight", None) or ()
+        if getattr(training.loss, "ignore_index", None) is not None or 0 in weights:
+            remedy = "if all rows of a batch count nothing, its mean is none: try a larger --training.batch_size"
         raise DivergedError(
             f"training diverged: the {what} is {value} at epoch {epoch}, step {update}, "
-            f"learning rate {training.lr:g}: try a smaller --training.lr"
+            f"learning rate {training.lr:g}: {remedy}"
         )
