@@ -143,13 +143,13 @@ def test_early_stopping_keeps_the_best_weights(
 def test_a_validation_loss_that_is_no_number_is_found(patience: int, tmp_path: Path) -> None:
     tokens = ["--training.optimizer=sgd", "--training.lr=1e15", "--training.epochs=1"]
     experiment = options.experiment("iris", [*tokens, f"--training.patience={patience}"])
-    with pytest.raises(DivergedError, match="the val/loss is (nan|inf)"):
+    with pytest.raises(DivergedError, match=r"the val/loss is (nan|inf)"):
         fit(experiment, prepare(experiment.data, tmp_path), tmp_path / "fit")
 
 
 def test_a_batch_that_counts_nothing_is_said_to_be_one(tmp_path: Path) -> None:
     experiment = options.experiment("iris", ["--training.loss.ignore_index=0", "--training.batch_size=1"])
-    with pytest.raises(DivergedError, match="try a larger --training.batch_size"):
+    with pytest.raises(DivergedError, match=r"try a larger --training\.batch_size"):
         fit(experiment, prepare(experiment.data, tmp_path), tmp_path / "fit")
 
 
