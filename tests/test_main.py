@@ -139,7 +139,7 @@ def test_data_that_cannot_be_fetched_is_refused_and_leaves_no_run(monkeypatch: p
     name = f"t{uuid.uuid4().hex[:12]}"
     done = subprocess.run([HALLMARK, "train", "mnist", "--name", name], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "set HALLMARK_MIRROR" in done.stderr
+    assert "HALLMARK_MIRROR must be the address of a folder" in done.stderr
     assert "Traceback" not in done.stderr
     assert tracking.recent_runs(name, 1) == []
 
@@ -176,6 +176,9 @@ def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
     assert result["parity"]["passed"] is True
     assert result["parity"]["rows"] == 30
     assert {"train/loss", "val/accuracy", "test/accuracy", "test/brier"} <= set(result["metrics"])
+    (finding,) = result["diagnosis"]
+    assert set(finding) == {"code", "sentence", "remedy"}
+    assert finding["code"] == "test_split_too_small"
     (recent,) = tracking.recent_runs(name, 10)
     assert (recent.id, recent.status) == (result["run_id"], "FINISHED")
 
