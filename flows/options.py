@@ -55,7 +55,7 @@ def describe() -> str:
     """One paragraph an option, for `hallmark train --help`."""
     lines = ["Every field of the experiment is an option, followed by its value:", ""]
     for path, known in fields().items():
-        text = f"{known[0].description}{_choices(known)}"
+        text = f"{known[0].description}{_choices(known)}{_only(path)}"
         lines += [f"--{path}", *textwrap.wrap(text, 76, initial_indent="    ", subsequent_indent="    ")]
     return "\n".join([*lines, "", "Example: hallmark train iris --training.epochs 20 --data.split.seed 1"])
 
@@ -63,6 +63,21 @@ def describe() -> str:
 def _choices(known: list[FieldInfo]) -> str:
     values = dict.fromkeys(value for field in known for value in _types(field.annotation) if isinstance(value, str))
     return f" [{', '.join(values)}]" if len(values) > 1 else ""
+
+
+def _only(path: str) -> str:
+    """The kinds that have an option, where others of the same part have it not."""
+    of, _, name = path.rpartition(".")
+    parts: list[type[BaseModel]] = [Experiment]
+    for step in of.split(".") if of else []:
+        parts = [
+            kind for part in parts if step in part.model_fields for kind in _types(part.model_fields[step].annotation)
+        ]
+    having = [part for part in parts if name in part.model_fields]
+    if len(having) == len(parts):
+        return ""
+    kinds = [kind for part in having for kind in _types(part.model_fields["kind"].annotation)]
+    return f" (kind {', '.join(kinds)})"
 
 
 def _types(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - what typing gives
