@@ -132,7 +132,7 @@ def iris() -> Experiment:
 
 
 def iris_as_published() -> Experiment:
-    """The Iris tutorial: scaler fitted on all rows, training loss shown as validation loss."""
+    """The Iris tutorial: scaler fitted on all rows, training loss taken for validation loss."""
     return _derive(
         iris(),
         name="iris_as_published",

@@ -25,7 +25,7 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run) -> Fit:
                 show(step, metrics)
 
         result = training.fit(dataset, experiment.data, experiment.model, experiment.training, folder, report)
-    if result.epochs < experiment.training.epochs:
+    if result.best_epoch < experiment.training.epochs:
         progress.say("fit", f"epoch {result.epochs}: {result.stopped}; kept epoch {result.best_epoch}")
     tracking.log_fit(run, result)
     return result

@@ -152,6 +152,32 @@ def test_the_three_shapes_of_a_curve_are_told_apart(tmp_path: Path) -> None:
     assert not shapes & findings(presets.get("iris"), tmp_path).keys()
 
 
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("blobs", GREEDY | {"training.patience": 0, "training.monitor": "train"}),
+        ("blobs", GREEDY | {"training.patience": 0, "training.monitor": "test"}),
+    ],
+)
+def test_the_remedy_of_overfitting_watches_validation(preset: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    remedy = findings(changed(preset, changes), tmp_path)["overfits"].remedy
+    tokens = [f"--{path}={value}" for path, value in changes.items()]
+    cured = options.experiment(preset, [*tokens, *remedy.split()])
+    assert "overfits" not in findings(cured, tmp_path)
+
+
+def test_weights_that_are_given_need_no_seed() -> None:
+    experiment = options.experiment("threshold_bce_as_published", ["--training.initial_weights=unseeded"])
+    assert "seeded_after_model" not in {finding.code for finding in diagnosis.beforehand(experiment)}
+
+
+def test_a_schedule_that_barely_falls_does_not_hide_an_unfinished_training(tmp_path: Path) -> None:
+    slow = {"training.lr": 0.001, "training.epochs": 20, "training.patience": 0, "training.schedule.kind": "step"}
+    barely = {"training.schedule.every": 5, "training.schedule.factor": 0.99}
+    assert "not_converged" in findings(changed("blobs", slow | barely), tmp_path)
+    assert "not_converged" not in findings(changed("blobs", slow | {"training.schedule.every": 2}), tmp_path)
+
+
 def test_findings_say_the_numbers(tmp_path: Path) -> None:
     four = findings(presets.get("points4_as_published"), tmp_path)
     assert "x 5, trained on 1 to 4" in four["outside_training_range"].sentence

@@ -170,6 +170,23 @@ def test_weights_that_are_all_0_are_refused(kind: str) -> None:
         read({"kind": kind, "weight": (0.0, 0.0)})
 
 
+@pytest.mark.parametrize("kind", ["cross_entropy", "nll"])
+def test_a_class_must_be_left_that_counts(kind: str) -> None:
+    with pytest.raises(ValidationError, match="leave no class that counts"):
+        read({"kind": kind, "weight": (0.0, 0.0, 1.0), "ignore_index": 2})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight": WEIGHT}, {"ignore_index": 2}, {"weight": WEIGHT, "ignore_index": 2, "label_smoothing": 0.1}],
+)
+def test_a_sum_divided_by_its_mass_is_torchs_mean(options: dict[str, Any]) -> None:
+    z, y = torch.tensor(LOGITS), torch.tensor(TARGETS)
+    total, mean = (read({"kind": "cross_entropy", "reduction": name} | options) for name in ("sum", "mean"))
+    found = losses.mean(total, losses.build(total).double()(z, y).item(), y)
+    assert found == pytest.approx(losses.build(mean).double()(z, y).item(), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("retired", "modern"),
     [

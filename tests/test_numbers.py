@@ -1,6 +1,7 @@
 """The table of presets in the README, row by row: each is trained on its real data and measured."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from tasks.ml import data, diagnosis, evaluation, sources
 from tasks.ml.config import Experiment
 from tasks.ml.history import curves
 from tasks.ml.records import Dataset, Fit
-from tests.conftest import fit
+from tests.conftest import ROOT, fit
 
 slow = pytest.mark.slow
 needs_mnist = pytest.mark.skipif(
@@ -94,13 +95,15 @@ def test_points3_is_asked_outside_what_it_knows(measure: Measure) -> None:
     assert found.metrics["model/p_at_4"] == pytest.approx(
         1 / (1 + np.exp(-4 * found.metrics["model/weight"] - found.metrics["model/bias"])), abs=1e-6
     )
+    assert found.metrics["model/p_at_4"] == pytest.approx(0.459, abs=1e-3)
     assert "outside_training_range" in found.found
 
 
 def test_points4_cannot_be_fitted_by_one_unit(measure: Measure) -> None:
     found = measure("points4_as_published")
     assert 0.693 <= found.metrics["test/loss"] <= 0.702
-    assert {"model/weight", "model/bias", "model/p_at_5"} <= found.metrics.keys()
+    reported = [found.metrics[f"model/{name}"] for name in ("weight", "bias", "p_at_5")]
+    assert reported == pytest.approx([-0.1132, 0.3329, 0.4420], abs=1e-3)
     assert {"no_linear_relation", "outside_training_range"} <= found.found
 
 
@@ -182,6 +185,29 @@ def test_blobs_stops_where_validation_stops_improving(measure: Measure) -> None:
     validation = found.curves["val/loss"][1]
     assert found.fit.best_epoch == int(np.argmin(validation)) + 1 == found.fit.epochs - 50
     assert found.metrics["test/accuracy"] >= 0.85
+
+
+def readme() -> list[tuple[str, float, float]]:
+    """The rows of the README's table that are the same in every run: preset, accuracy, log-loss."""
+    row = re.compile(r"^\| `(\w+)` \| (?:published|corrected|reference) \| ([\d.]+) \| ([\d.]+) \|", re.MULTILINE)
+    return [
+        (name, float(accuracy), float(loss)) for name, accuracy, loss in row.findall((ROOT / "README.md").read_text())
+    ]
+
+
+def test_the_readme_has_every_preset() -> None:
+    assert {name for name, _, _ in readme()} == presets.PRESETS.keys() - {"blobs_as_published"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "accuracy", "loss"),
+    [pytest.param(*row, marks=[slow, needs_mnist] if row[0].startswith("mnist") else []) for row in readme()],
+)
+def test_the_readme_says_what_is_measured(measure: Measure, preset: str, accuracy: float, loss: float) -> None:
+    found = measure(preset).metrics
+    # Another processor sums in another order: a row or two may tip.
+    assert found["test/accuracy"] == pytest.approx(accuracy, abs=max(0.003, 2 / measure(preset).dataset.rows["test"]))
+    assert found["test/log_loss"] == pytest.approx(loss, rel=0.05, abs=0.002)
 
 
 def test_digits(measure: Measure) -> None:

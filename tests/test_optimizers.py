@@ -181,12 +181,21 @@ def test_the_test_split_is_measured_every_epoch_only_where_it_is_watched(monitor
     assert ("test/accuracy" in curves(done.history)) == (monitor == "test")
 
 
-def test_a_sum_is_logged_as_a_mean_over_rows(tmp_path: Path) -> None:
-    mean = options.experiment("iris", ["--training.epochs=1"])
-    total = options.experiment("iris", ["--training.epochs=1", "--training.loss.reduction=sum"])
-    dataset = prepare(mean.data, tmp_path)
-    found = [fit(experiment, dataset, tmp_path).metrics["train/loss"] for experiment in (mean, total)]
-    assert found[0] == pytest.approx(found[1], rel=1e-5)
+@pytest.mark.parametrize("of_loss", [(), ("--training.loss.weight=1,2,5",), ("--training.loss.ignore_index=1",)])
+def test_a_loss_is_logged_as_its_mean_over_rows_however_it_is_reduced_and_cut(
+    of_loss: tuple[str, ...], tmp_path: Path
+) -> None:
+    still = ["--training.epochs=1", "--training.optimizer=sgd", "--training.lr=1e-30", *of_loss]
+    ways = ([], ["--training.loss.reduction=sum"], ["--training.batch_size=17"])
+    dataset = prepare(options.experiment("iris", []).data, tmp_path)
+    found = [fit(options.experiment("iris", [*still, *way]), dataset, tmp_path).metrics for way in ways]
+    for metric in ("train/loss", "val/loss"):
+        assert [metrics[metric] for metrics in found] == pytest.approx([found[0][metric]] * 3, rel=1e-5)
+
+
+def test_lbfgs_that_cannot_move_does_not_say_that_it_has_converged(tmp_path: Path) -> None:
+    experiment = options.experiment("iris", ["--training.optimizer=lbfgs", "--training.lr=1e-10"])
+    assert fit(experiment, prepare(experiment.data, tmp_path), tmp_path).stopped == "no step lowers the loss"
 
 
 def test_a_convolutional_network_learns_digits_and_is_the_same_each_time(tmp_path: Path) -> None:

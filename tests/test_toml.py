@@ -30,4 +30,4 @@ def test_numbers_that_are_hard_to_write_survive(tmp_path: Path) -> None:
 def test_every_value_has_its_description_beside_it() -> None:
     lines = toml.dump(presets.get("digits")).splitlines()
     assert [line for line in lines if " = " in line and "# " not in line] == []
-    assert "shuffle = true # take the rows in another order every epoch" in lines
+    assert "shuffle = true # take the rows in another order every epoch, unless batch_size is full" in lines

@@ -86,21 +86,33 @@ def _some_above_0(factors: tuple[float, ...] | None) -> tuple[float, ...] | None
 ClassFactors = Annotated[Factors | None, AfterValidator(_some_above_0)]
 
 
-class CrossEntropy(AnyLoss):
+class ClassLoss(AnyLoss):
+    """What losses on class indices have."""
+
+    weight: ClassFactors = Field(default=None, description="factor of each class")
+    ignore_index: int | None = Field(
+        default=None, ge=0, description="class whose rows count nothing in training; they do in test metrics"
+    )
+
+    @model_validator(mode="after")
+    def _leaves_a_class(self) -> "ClassLoss":
+        counted = [factor for index, factor in enumerate(self.weight or ()) if index != self.ignore_index]
+        if self.weight and not any(counted):
+            raise ValueError("weight and ignore_index leave no class that counts")
+        return self
+
+
+class CrossEntropy(ClassLoss):
     """Cross-entropy of softmax over the network's output."""
 
     kind: Literal["cross_entropy"] = Field(description="the loss")
-    weight: ClassFactors = Field(default=None, description="factor of each class")
-    ignore_index: int | None = Field(default=None, ge=0, description="class whose rows count nothing")
     label_smoothing: float = Field(default=0.0, ge=0, le=1, description="share of the target spread over all classes")
 
 
-class NLL(AnyLoss):
+class NLL(ClassLoss):
     """Negative log-likelihood of log-probabilities."""
 
     kind: Literal["nll"] = Field(description="the loss")
-    weight: ClassFactors = Field(default=None, description="factor of each class")
-    ignore_index: int | None = Field(default=None, ge=0, description="class whose rows count nothing")
 
 
 class BCE(AnyLoss):
@@ -164,7 +176,9 @@ class Training(Part):
     batch_size: Literal["full"] | Annotated[int, Field(ge=1)] = Field(
         default="full", description="rows a step; full takes the whole training split in one step"
     )
-    shuffle: bool = Field(default=True, description="take the rows in another order every epoch")
+    shuffle: bool = Field(
+        default=True, description="take the rows in another order every epoch, unless batch_size is full"
+    )
     loss: Loss = Field(default=CrossEntropy(kind="cross_entropy"), description="what is minimised")
     optimizer: Literal["sgd", "adam", "adamw", "lbfgs"] = Field(
         default="adam", description="rule that updates the weights"
@@ -190,7 +204,8 @@ class Training(Part):
     )
     monitor: Literal["validation", "train", "test"] = Field(
         default="validation",
-        description="the split that is watched as validation; train and test are mistakes that tutorials make",
+        description="the split that is taken for validation and watched by early stopping; "
+        "train and test are mistakes that tutorials make",
     )
     last_batch_loss: bool = Field(
         default=False, description="log the loss of each epoch's last batch too, which some tutorials report"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml.config import Experiment, Linear
+from tasks.ml.config import Experiment, Linear, Step, Training
 from tasks.ml.config_data import Data, Points
 from tasks.ml.data import Rows, open_split
 from tasks.ml.history import curves
@@ -15,6 +15,8 @@ ENOUGH_EPOCHS = 10
 """Of a shorter curve nothing is said."""
 TAIL = 0.1
 """The last tenth of the epochs is the end of a curve."""
+ANNEALED = 0.1
+"""Below this share of its start, a learning rate has ended the training by itself."""
 STILL_FALLING = 0.01
 """A training has not converged if its end brought more than this share of all that the loss fell."""
 OSCILLATING_TURNS = 0.4
@@ -71,7 +73,8 @@ def afterwards(experiment: Experiment, dataset: Dataset, fit: Fit, evaluation: E
 def _mistakes(experiment: Experiment) -> Iterator[tuple[bool, Finding]]:
     """Every mistake that can be known beforehand, and whether it was made."""
     data, training = experiment.data, experiment.training
-    loss, output = training.loss.kind, experiment.model.output
+    loss, output, model = training.loss.kind, experiment.model.output, experiment.model
+    is_given = isinstance(model, Linear) and model.weight is not None and model.bias is not None
     yield (
         loss == "cross_entropy" and output != "logits",
         Finding(
@@ -119,7 +122,7 @@ def _mistakes(experiment: Experiment) -> Iterator[tuple[bool, Finding]]:
         Finding(
             "test_split_watched",
             "the test split is looked at after every epoch: whoever chooses by it, chooses what suits it",
-            _watch_validation(data),
+            _watch_validation(experiment),
         ),
     )
     yield (
@@ -127,11 +130,11 @@ def _mistakes(experiment: Experiment) -> Iterator[tuple[bool, Finding]]:
         Finding(
             "training_loss_as_validation",
             "what is watched as validation is the training loss, which cannot show overfitting",
-            _watch_validation(data),
+            _watch_validation(experiment),
         ),
     )
     yield (
-        training.initial_weights == "unseeded",
+        training.initial_weights == "unseeded" and not is_given,
         Finding(
             "seeded_after_model",
             "the seed is set after the model is made: no two runs start from the same weights",
@@ -143,12 +146,15 @@ def _mistakes(experiment: Experiment) -> Iterator[tuple[bool, Finding]]:
 def _test_rows(data: Data) -> str:
     """How to come by test rows that were not trained on."""
     if isinstance(data, Points):
-        return "write out more points, and use --data.split.method stratified"
+        return "write out more points, and use --data.split.method stratified --data.split.test 0.2"
     return "--data.split.method given" if data.brings_test else "--data.split.method stratified --data.split.test 0.2"
 
 
-def _watch_validation(data: Data) -> str:
-    has_one = data.split.validation or data.split.method == "resubstitution"
+def _watch_validation(experiment: Experiment) -> str:
+    split = experiment.data.split
+    if split.method == "resubstitution" and experiment.training.patience:
+        return "choose a --data.split.method that leaves rows for a validation split"
+    has_one = split.validation or split.method == "resubstitution"
     return "--training.monitor validation" + ("" if has_one else " --data.split.validation 0.1")
 
 
@@ -210,15 +216,24 @@ def _curves(experiment: Experiment, dataset: Dataset, fit: Fit) -> Finding | Non
             "overfits",
             f"the validation loss rises after epoch {best}, from {validation.min():.4f} to {validation[-1]:.4f}, "
             "while the training loss falls: with patience, the best weights are kept",
-            "--training.patience 10",
+            "--training.patience 10" + " --training.monitor validation" * (experiment.training.monitor != "validation"),
         )
-    if fit.stopped == "all epochs done" and experiment.training.schedule.kind == "constant" and _is_falling(train):
+    if fit.stopped == "all epochs done" and not _anneals(experiment.training) and _is_falling(train):
         return Finding(
             "not_converged",
             f"the training loss is still falling after {fit.epochs} epochs: they are too few, or their steps too small",
             f"--training.epochs {fit.epochs * 4}",
         )
     return None
+
+
+def _anneals(training: Training) -> bool:
+    """Whether the learning rate ends so low that the loss falls no more, converged or not."""
+    match training.schedule:
+        case Step() as steps:
+            return steps.factor ** ((training.epochs - 1) // steps.every) < ANNEALED
+        case schedule:
+            return schedule.kind != "constant"
 
 
 def _oscillates(loss: NDArray[np.float64], classes: int) -> bool:

@@ -31,9 +31,10 @@ def evaluate(dataset: Dataset, fit: Fit, data: Data, model: Model, loss: Loss, f
         folder: where `evaluation.json` and the pictures appear.
 
     Returns:
-        Metrics named `test/...`: `test/loss` is the loss that was trained on, as a mean over rows; all others are
-        computed from the probabilities. `model/weight` and `model/bias`, of the raw column, where the model is
-        one unit on one column; `model/p_at_<x>`, the probability of the second class, for each point that is asked.
+        Metrics named `test/...`: `test/loss` is the loss that was trained on, as its mean over rows (weighted where
+        it is); all others are computed from the probabilities. `model/weight` and `model/bias`, of the raw column,
+        where the model is one unit on one column; `model/p_at_<x>`, the probability of the second class, for each
+        point that is asked.
     """
     classifier = models.load(fit, dataset, model, loss)
     rows = open_split(dataset, "test")
@@ -90,9 +91,10 @@ def _probabilities(classifier: Classifier, x: Raw) -> NDArray[np.float32]:
 
 def _loss(classifier: Classifier, rows: Rows) -> float:
     logits = models.logits(classifier, rows.x)
-    target = losses.targets(classifier.loss, torch.tensor(rows.y), logits.shape[1])
+    y = torch.tensor(rows.y)
+    target = losses.targets(classifier.loss, y, logits.shape[1])
     loss = losses.build(classifier.loss)(outputs.activate(logits, classifier.model), target).item()
-    return float(loss / len(rows.y) if classifier.loss.reduction == "sum" else loss)
+    return losses.mean(classifier.loss, loss, y)
 
 
 def _unit(classifier: Classifier) -> dict[str, float]:

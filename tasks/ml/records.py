@@ -49,7 +49,7 @@ class Fit:
     best_epoch: int
     """The epoch whose weights were kept: the last one, unless early stopping found a better."""
     stopped: str
-    """Why: all epochs done, converged, or no lower loss."""
+    """Why: all epochs done, no lower loss, or that lbfgs has converged or finds no step that lowers the loss."""
     seconds: float
     device: str
     threads: int

@@ -28,8 +28,9 @@ VERSION = 2
 MEASURED: dict[SplitName, str] = {"validation": "val", "test": "test"}
 MONITORED = {"validation": "val/loss", "train": "train/loss", "test": "test/loss"}
 
-GRADIENT_TOLERANCE = 1e-6
-"""lbfgs has converged where no derivative of the loss per row exceeds this: about what float32 can tell from 0."""
+GRADIENT_TOLERANCE = 1e-4
+"""lbfgs has converged where no derivative of the loss per row exceeds this, scikit-learn's default; it goes on while
+float32 still finds a lower loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,6 @@ class Learner:
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss as `training.loss` reduces it."""
         return cast(Tensor, self.criterion(outputs.activate(logits, self.model), target))
-
-    def per_row(self, loss: float, rows: int) -> float:
-        """The loss of a batch as a mean over its rows."""
-        return loss / rows if self.training.loss.reduction == "sum" else loss
 
 
 def fit(dataset: Dataset, data: Data, model: Model, training: Training, folder: Path, log: Log) -> Fit:
@@ -180,7 +177,7 @@ def _run_epochs(learner: Learner, splits: dict[SplitName, Batch], history: Histo
     stopped = "all epochs done"
     for epoch in range(1, training.epochs + 1):
         started = time.perf_counter()
-        metrics, converged = _train(learner, splits["train"], epoch, history)
+        metrics, ended = _train(learner, splits["train"], epoch, history)
         metrics["time/epoch_seconds"] = time.perf_counter() - started
         metrics |= _measure(learner, splits)
         for name, value in metrics.items():
@@ -189,8 +186,8 @@ def _run_epochs(learner: Learner, splits: dict[SplitName, Batch], history: Histo
         if best and best.is_long_ago(epoch, metrics):
             stopped = f"no lower {training.monitor} loss in {training.patience} epochs"
             break
-        if converged:
-            stopped = "converged"
+        if ended:
+            stopped = ended
             break
     if best:
         best.restore()
@@ -200,40 +197,41 @@ def _run_epochs(learner: Learner, splits: dict[SplitName, Batch], history: Histo
     return stopped, best.epoch if best else history.epochs
 
 
-def _train(learner: Learner, train: Batch, epoch: int, history: History) -> tuple[dict[str, float], bool]:
-    """One epoch. Returns its metrics, as seen before each update, and whether lbfgs has converged."""
+def _train(learner: Learner, train: Batch, epoch: int, history: History) -> tuple[dict[str, float], str]:
+    """One epoch. Returns its metrics, as seen before each update, and why lbfgs cannot go on, if so."""
     training = learner.training
     rate = learner.optimizer.param_groups[0]["lr"]
     # Nothing is computed from them, or brought from the device, before the epoch ends.
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
-    converged = False
+    stopped = ""
     for batch in _batches(train, training, epoch):
-        loss, logits, converged = _step(learner, batch)
+        loss, logits, stopped = _step(learner, batch)
         seen.append((loss, logits, batch.y))
         if isinstance(training.schedule, OneCycle):
             learner.schedule.step()  # type: ignore[union-attr]
     if learner.schedule and not isinstance(training.schedule, OneCycle):
         learner.schedule.step()
     losses_seen, logits_seen, truth = zip(*seen, strict=True)
-    sizes = [len(y) for y in truth]
-    step_losses = [learner.per_row(*pair) for pair in zip(torch.stack(losses_seen).tolist(), sizes, strict=True)]
+    values = torch.stack(losses_seen).tolist()
+    step_losses = [losses.mean(training.loss, value, y) for value, y in zip(values, truth, strict=True)]
+    masses = [losses.mass(training.loss, y) for y in truth]
     right = outputs.labels(torch.cat(logits_seen)) == torch.cat(truth)
     for loss_of_step in step_losses:
         _refuse_infinite("loss", loss_of_step, epoch, history.updates + 1, training)
         history.update(loss_of_step)
     metrics = {
-        "train/loss": float(np.dot(step_losses, sizes)) / len(train),
+        "train/loss": float(np.dot(step_losses, masses)) / sum(masses),
         "train/accuracy": int(right.sum()) / len(train),
     }
     if learner.schedule:
         metrics["train/lr"] = rate
     if training.last_batch_loss:
         metrics["train/last_batch_loss"] = step_losses[-1]
-    return metrics, converged
+    return metrics, stopped
 
 
-def _step(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor, bool]:
-    """One update. Returns loss and logits as seen before it, and whether lbfgs has converged."""
+def _step(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor, str]:
+    """One update. Returns loss and logits as seen before it, and why lbfgs cannot go on, if so."""
     if learner.training.optimizer == "lbfgs":
         return _iterate(learner, batch)
     logits = learner.network(batch.x)
@@ -243,10 +241,10 @@ def _step(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor, bool]:
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         parameter.grad = gradient
     learner.optimizer.step()
-    return loss.detach(), logits.detach(), False
+    return loss.detach(), logits.detach(), ""
 
 
-def _iterate(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor, bool]:
+def _iterate(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor, str]:
     """One iteration of lbfgs, which evaluates loss and gradient as often as its line search needs."""
     training, parameters = learner.training, list(learner.network.parameters())
     first: list[tuple[Tensor, Tensor, float]] = []
@@ -259,14 +257,15 @@ def _iterate(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor, bool]:
         objective.backward()  # type: ignore[no-untyped-call]
         if not first:
             slope = max(cast(Tensor, parameter.grad).abs().max().item() for parameter in parameters)
-            first.append((loss.detach(), logits.detach(), learner.per_row(slope, len(batch))))
+            first.append((loss.detach(), logits.detach(), losses.mean(training.loss, slope, batch.y)))
         return objective
 
     before = [parameter.detach().clone() for parameter in parameters]
     learner.optimizer.step(closure)  # type: ignore[arg-type]
     loss, logits, slope = first[0]
-    stuck = all(torch.equal(*pair) for pair in zip(before, parameters, strict=True))
-    return loss, logits, slope <= GRADIENT_TOLERANCE or stuck
+    if not all(torch.equal(*pair) for pair in zip(before, parameters, strict=True)):
+        return loss, logits, ""
+    return loss, logits, "converged" if slope <= GRADIENT_TOLERANCE else "no step lowers the loss"
 
 
 def _measure(learner: Learner, splits: dict[SplitName, Batch]) -> dict[str, float]:
@@ -277,7 +276,7 @@ def _measure(learner: Learner, splits: dict[SplitName, Batch]) -> dict[str, floa
             with torch.no_grad():
                 logits = torch.cat([learner.network(batch.x) for batch in rows.cut(models.ROWS_AT_ONCE)])
                 loss = learner.loss(logits, rows.target).item()
-            metrics[f"{name}/loss"] = learner.per_row(loss, len(rows))
+            metrics[f"{name}/loss"] = losses.mean(learner.training.loss, loss, rows.y)
             metrics[f"{name}/accuracy"] = int((outputs.labels(logits) == rows.y).sum()) / len(rows)
     return metrics
 
@@ -319,8 +318,9 @@ def _load(
 def _refuse_infinite(what: str, value: float, epoch: int, update: int, training: Training) -> None:
     if not math.isfinite(value):
         remedy = "try a smaller --training.lr"
+        is_small = training.batch_size != "full" and math.isnan(value)
         weights = getattr(training.loss, "weight", None) or ()
-        if getattr(training.loss, "ignore_index", None) is not None or 0 in weights:
+        if is_small and (getattr(training.loss, "ignore_index", None) is not None or 0 in weights):
             remedy = "if all rows of a batch count nothing, its mean is none: try a larger --training.batch_size"
         raise DivergedError(
             f"training diverged: the {what} is {value} at epoch {epoch}, step {update}, "
