@@ -181,7 +181,15 @@ def test_the_test_split_is_measured_every_epoch_only_where_it_is_watched(monitor
     assert ("test/accuracy" in curves(done.history)) == (monitor == "test")
 
 
-@pytest.mark.parametrize("of_loss", [(), ("--training.loss.weight=1,2,5",), ("--training.loss.ignore_index=1",)])
+@pytest.mark.parametrize(
+    "of_loss",
+    [
+        (),
+        ("--training.loss.weight=1,2,5",),
+        ("--training.loss.ignore_index=1",),
+        ("--training.loss.kind=bce_with_logits",),
+    ],
+)
 def test_a_loss_is_logged_as_its_mean_over_rows_however_it_is_reduced_and_cut(
     of_loss: tuple[str, ...], tmp_path: Path
 ) -> None:

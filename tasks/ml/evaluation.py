@@ -91,10 +91,9 @@ def _probabilities(classifier: Classifier, x: Raw) -> NDArray[np.float32]:
 
 def _loss(classifier: Classifier, rows: Rows) -> float:
     logits = models.logits(classifier, rows.x)
-    y = torch.tensor(rows.y)
-    target = losses.targets(classifier.loss, y, logits.shape[1])
+    target = losses.targets(classifier.loss, torch.tensor(rows.y), logits.shape[1])
     loss = losses.build(classifier.loss)(outputs.activate(logits, classifier.model), target).item()
-    return losses.mean(classifier.loss, loss, y)
+    return losses.mean(classifier.loss, loss, target)
 
 
 def _unit(classifier: Classifier) -> dict[str, float]:

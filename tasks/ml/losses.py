@@ -52,17 +52,17 @@ def targets(loss: Loss, y: Tensor, units: int) -> Tensor:
     return y[:, None].float() if units == 1 else functional.one_hot(y, units).float()
 
 
-def mass(loss: Loss, y: Tensor) -> float:
-    """What torch's mean over rows of classes `y` divides by: the factors of the rows that count, or their number."""
+def mass(loss: Loss, target: Tensor) -> float:
+    """What torch's mean over the rows of `targets` divides by: the factors of the rows that count, or all elements."""
     if not isinstance(loss, CrossEntropy | NLL) or (loss.weight is None and loss.ignore_index is None):
-        return float(len(y))
-    counted = y[y != _ignored(loss)]
+        return float(target.numel())
+    counted = target[target != _ignored(loss)]
     return float(len(counted)) if loss.weight is None else torch.tensor(loss.weight)[counted.cpu()].sum().item()
 
 
-def mean(loss: Loss, value: float, y: Tensor) -> float:
-    """A batch's loss, as `loss.reduction` has it, as a mean over its rows of classes `y`."""
-    return value / mass(loss, y) if loss.reduction == "sum" else value
+def mean(loss: Loss, value: float, target: Tensor) -> float:
+    """A batch's loss, as `loss.reduction` has it, as torch's mean over its rows."""
+    return value / mass(loss, target) if loss.reduction == "sum" else value
 
 
 def _factors(factors: tuple[float, ...] | None) -> Tensor | None:

@@ -202,19 +202,19 @@ def _train(learner: Learner, train: Batch, epoch: int, history: History) -> tupl
     training = learner.training
     rate = learner.optimizer.param_groups[0]["lr"]
     # Nothing is computed from them, or brought from the device, before the epoch ends.
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    seen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     stopped = ""
     for batch in _batches(train, training, epoch):
         loss, logits, stopped = _step(learner, batch)
-        seen.append((loss, logits, batch.y))
+        seen.append((loss, logits, batch.y, batch.target))
         if isinstance(training.schedule, OneCycle):
             learner.schedule.step()  # type: ignore[union-attr]
     if learner.schedule and not isinstance(training.schedule, OneCycle):
         learner.schedule.step()
-    losses_seen, logits_seen, truth = zip(*seen, strict=True)
+    losses_seen, logits_seen, truth, targets = zip(*seen, strict=True)
     values = torch.stack(losses_seen).tolist()
-    step_losses = [losses.mean(training.loss, value, y) for value, y in zip(values, truth, strict=True)]
-    masses = [losses.mass(training.loss, y) for y in truth]
+    step_losses = [losses.mean(training.loss, *pair) for pair in zip(values, targets, strict=True)]
+    masses = [losses.mass(training.loss, target) for target in targets]
     right = outputs.labels(torch.cat(logits_seen)) == torch.cat(truth)
     for loss_of_step in step_losses:
         _refuse_infinite("loss", loss_of_step, epoch, history.updates + 1, training)
@@ -257,7 +257,7 @@ def _iterate(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor, str]:
         objective.backward()  # type: ignore[no-untyped-call]
         if not first:
             slope = max(cast(Tensor, parameter.grad).abs().max().item() for parameter in parameters)
-            first.append((loss.detach(), logits.detach(), losses.mean(training.loss, slope, batch.y)))
+            first.append((loss.detach(), logits.detach(), losses.mean(training.loss, slope, batch.target)))
         return objective
 
     before = [parameter.detach().clone() for parameter in parameters]
@@ -276,7 +276,7 @@ def _measure(learner: Learner, splits: dict[SplitName, Batch]) -> dict[str, floa
             with torch.no_grad():
                 logits = torch.cat([learner.network(batch.x) for batch in rows.cut(models.ROWS_AT_ONCE)])
                 loss = learner.loss(logits, rows.target).item()
-            metrics[f"{name}/loss"] = losses.mean(learner.training.loss, loss, rows.y)
+            metrics[f"{name}/loss"] = losses.mean(learner.training.loss, loss, rows.target)
             metrics[f"{name}/accuracy"] = int((outputs.labels(logits) == rows.y).sum()) / len(rows)
     return metrics
 
