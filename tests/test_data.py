@@ -25,6 +25,11 @@ def refuse(source: Data, training: Training, model: Model = MLP(kind="mlp")) -> 
     data.refuse_impossible(table, source.split, model, training)
 
 
+def test_a_split_that_leaves_a_class_empty_is_refused_before_anything_is_written() -> None:
+    with pytest.raises(InputError, match=r"data\.split: .*class"):
+        refuse(Iris(kind="iris", split=Split(test=0.01)), Training())
+
+
 def test_a_batch_larger_than_the_training_split_is_refused() -> None:
     refuse(IRIS, Training(batch_size=90))
     with pytest.raises(InputError, match=r"training\.batch_size: 91 is more than the 90 rows"):

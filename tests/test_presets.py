@@ -13,6 +13,13 @@ def test_each_preset_says_its_kind() -> None:
     for name, (kind, build) in presets.PRESETS.items():
         assert presets.kind_of(build()) == kind
         assert name.endswith("_as_published") == (kind == "published")
+    assert {name: presets.PRESETS[name][0] for name in ("iris", "iris_as_published", "digits")} == {
+        "iris": "corrected",
+        "iris_as_published": "published",
+        "digits": "corrected",
+    }
+    of_reference = {name for name, (kind, _) in presets.PRESETS.items() if kind == "reference"}
+    assert of_reference == {"iris_softmax", "iris_softmax_l2", "iris_softmax_sigmoid"}
 
 
 def test_no_two_presets_are_the_same_experiment() -> None:

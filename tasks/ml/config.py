@@ -7,7 +7,7 @@ This module imports neither torch nor anything slow: bad input is refused at onc
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from tasks.ml.config_data import Columns, Data
 from tasks.ml.config_part import FLOAT32, Factors, Part, Widths
@@ -77,19 +77,10 @@ class AnyLoss(Part):
         return given
 
 
-def _some_above_0(factors: tuple[float, ...] | None) -> tuple[float, ...] | None:
-    if factors and not any(factors):
-        raise ValueError("every factor is 0, which leaves nothing to learn from")
-    return factors
-
-
-ClassFactors = Annotated[Factors | None, AfterValidator(_some_above_0)]
-
-
 class ClassLoss(AnyLoss):
     """What losses on class indices have."""
 
-    weight: ClassFactors = Field(default=None, description="factor of each class")
+    weight: Factors | None = Field(default=None, description="factor of each class")
     ignore_index: int | None = Field(
         default=None, ge=0, description="class whose rows count nothing in training; they do in test metrics"
     )
@@ -119,15 +110,15 @@ class BCE(AnyLoss):
     """Binary cross-entropy of probabilities: one unit for two classes, else a unit a class against the rest."""
 
     kind: Literal["bce"] = Field(description="the loss")
-    weight: ClassFactors = Field(default=None, description="factor of each output unit")
+    weight: Factors | None = Field(default=None, description="factor of each output unit")
 
 
 class BCEWithLogits(AnyLoss):
     """Binary cross-entropy of sigmoid over the network's output: one unit for two classes, else a unit a class."""
 
     kind: Literal["bce_with_logits"] = Field(description="the loss")
-    weight: ClassFactors = Field(default=None, description="factor of each output unit")
-    pos_weight: ClassFactors = Field(default=None, description="factor of each output unit's positive rows")
+    weight: Factors | None = Field(default=None, description="factor of each output unit")
+    pos_weight: Factors | None = Field(default=None, description="factor of each output unit's positive rows")
 
 
 class MSE(AnyLoss):

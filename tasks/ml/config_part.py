@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 FLOAT32 = 3e38
 """Numbers that meet float32 weights must fit into it."""
@@ -19,6 +19,12 @@ def _comma_separated(value: object) -> object:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _some_above_0(factors: tuple[float, ...]) -> tuple[float, ...]:
+    if not any(factors):
+        raise ValueError("every factor is 0, which leaves nothing to learn from")
+    return factors
+
+
 Numbers = Annotated[
     tuple[Annotated[float, Field(ge=-FLOAT32, le=FLOAT32)], ...],
     BeforeValidator(_comma_separated),
@@ -31,6 +37,7 @@ Factors = Annotated[
     tuple[Annotated[float, Field(ge=0, le=FLOAT32)], ...],
     BeforeValidator(_comma_separated),
     Field(min_length=1),
+    AfterValidator(_some_above_0),
 ]
 Widths = Annotated[
     tuple[Annotated[int, Field(ge=1, le=65536)], ...],
