@@ -1,5 +1,6 @@
 """From what was typed to an experiment: a preset or a TOML file, with dotted options laid over it."""
 
+import copy
 import difflib
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -27,8 +28,25 @@ def experiment(source: str, tokens: Sequence[str]) -> Experiment:
     Raises:
         InputError: anything that does not fit, in one line.
     """
-    tree = toml.load(Path(source)) if source.endswith(".toml") else presets.get(source).model_dump(mode="json")
-    overrides = dict(_pairs(tokens))
+    return build(read(source), dict(pairs(tokens)), source)
+
+
+def read(source: str) -> Tree:
+    """The fields of the preset or the TOML file that `source` names, without any option.
+
+    Raises:
+        InputError: there is no such preset, or the file cannot be read.
+    """
+    return toml.load(Path(source)) if source.endswith(".toml") else presets.get(source).model_dump(mode="json")
+
+
+def build(base: Tree, overrides: dict[str, str], source: str) -> Experiment:
+    """Lay options, by path as typed, over `base`, what `source` reads, and validate the whole once.
+
+    Raises:
+        InputError: anything that does not fit, in one line.
+    """
+    tree = copy.deepcopy(base)
     # Kinds first: a new kind clears its part, and must not clear what was given beside it.
     for path in sorted(overrides, key=lambda path: not path.endswith(".kind")):
         _set(tree, path.split("."), overrides[path])
@@ -36,6 +54,28 @@ def experiment(source: str, tokens: Sequence[str]) -> Experiment:
         return Experiment.model_validate(tree)
     except ValidationError as error:
         raise InputError(_explain(error, tree, source, overrides)) from error
+
+
+def pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Take `--training.epochs 20` and `--training.epochs=20` apart into path and value.
+
+    Raises:
+        InputError: there is no such option, or a value is missing.
+    """
+    rest = iter(tokens)
+    for token in rest:
+        if not token.startswith("--"):
+            raise InputError(f"'{token}': expected an option such as --training.epochs 20")
+        path, equals, value = token.removeprefix("--").partition("=")
+        # A retired option is refused by its part, with today's spelling.
+        if path not in fields() and path.rpartition(".")[2] not in RETIRED:
+            raise InputError(f"--{path}: there is no such option: {_nearest(path)}")
+        if not equals:
+            following = next(rest, None)
+            if following is None or following.startswith("--"):
+                raise InputError(f"--{path}: expected a value after it")
+            value = following
+        yield path, value
 
 
 def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, list[FieldInfo]]:
@@ -82,23 +122,6 @@ def _only(path: str) -> str:
 
 def _types(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - what typing gives
     return get_args(annotation) or (annotation,)
-
-
-def _pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
-    rest = iter(tokens)
-    for token in rest:
-        if not token.startswith("--"):
-            raise InputError(f"'{token}': expected an option such as --training.epochs 20")
-        path, equals, value = token.removeprefix("--").partition("=")
-        # A retired option is refused by its part, with today's spelling.
-        if path not in fields() and path.rpartition(".")[2] not in RETIRED:
-            raise InputError(f"--{path}: there is no such option: {_nearest(path)}")
-        if not equals:
-            following = next(rest, None)
-            if following is None or following.startswith("--"):
-                raise InputError(f"--{path}: expected a value after it")
-            value = following
-        yield path, value
 
 
 def _set(tree: Tree, path: list[str], value: str) -> None:

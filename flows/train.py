@@ -5,7 +5,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows import presets
-from tasks import tracking
+from tasks import attempts, tracking
 from tasks.diagnose import diagnose
 from tasks.evaluate import evaluate
 from tasks.examine import examine
@@ -24,18 +24,22 @@ def _run_name() -> str:
 
 
 @flow(name="train", flow_run_name=_run_name)
-def train(experiment: Experiment) -> Outcome:
+def train(experiment: Experiment, fresh: bool = False) -> Outcome:  # noqa: FBT001, FBT002 - Prefect calls by name
     """Train a classifier, track it in MLflow, export it to ONNX, prove the file and register it.
 
     Args:
         experiment: data, model, training and export.
+        fresh: begin anew, where an interrupted attempt at the same experiment could be resumed.
     """
     dataset = prepare(experiment)
     tags = {
         "hallmark.preset_kind": presets.kind_of(experiment),
         "hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id),
     }
-    with tracking.open_run(experiment, dataset, presets.run_name(experiment), tags) as run:
+    with (
+        attempts.claim(experiment, dataset, fresh=fresh) as attempt,
+        tracking.open_run(experiment, dataset, attempt, presets.run_name(experiment), tags) as run,
+    ):
         known = examine(experiment, dataset, run)
         fitted = fit(experiment, dataset, run)
         evaluation = evaluate(experiment, dataset, fitted, run)

@@ -5,6 +5,7 @@ from prefect import task
 from tasks import progress, tracking
 from tasks.ml import evaluation
 from tasks.ml.config import Experiment
+from tasks.ml.history import Journal
 from tasks.ml.records import Dataset, Evaluation, Fit, Run
 
 
@@ -13,6 +14,7 @@ def evaluate(experiment: Experiment, dataset: Dataset, fit: Fit, run: Run) -> Ev
     """Score and draw; see `tasks.ml.evaluation.evaluate`."""
     model, loss = experiment.model, experiment.training.loss
     result = evaluation.evaluate(dataset, fit, experiment.data, model, loss, fit.weights.parent)
-    tracking.log_evaluation(run, result, fit)
+    clock, _ = Journal(run.attempt.folder / "journal").stamp("evaluation", fit.epochs, result.metrics)
+    tracking.log_evaluation(run, result, fit, clock)
     progress.say("evaluate", f"test accuracy {result.metrics['test/accuracy']:.3f}")
     return result

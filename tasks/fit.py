@@ -5,8 +5,10 @@ from prefect import task
 from tasks import progress, settings, tracking
 from tasks.ml import devices, training
 from tasks.ml.config import Experiment
+from tasks.ml.course import Survival
 from tasks.ml.digests import SHOWN, digest_of
 from tasks.ml.records import Dataset, Fit, Run
+from tasks.signals import held
 
 
 @task(task_run_name="fit {experiment.name}")
@@ -17,14 +19,16 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run) -> Fit:
     if experiment.training.initial_weights == "unseeded":
         inputs.append(run.id)  # no two runs are the same
     folder = settings.read().home / "fits" / digest_of(inputs)[:SHOWN]
-    with progress.epochs(experiment.training.epochs) as show, tracking.metric_log(run) as log:
+    parts = experiment.data, experiment.model, experiment.training
+    with progress.epochs(experiment.training.epochs) as show, tracking.metric_log(run) as log, held() as arrived:
 
-        def report(step: int, metrics: dict[str, float]) -> None:
-            log(step, metrics)
+        def report(step: int, metrics: dict[str, float], clock: int) -> None:
+            log(step, metrics, clock)
             if "train/loss" in metrics:
                 show(step, metrics)
 
-        result = training.fit(dataset, experiment.data, experiment.model, experiment.training, folder, report)
+        survival = Survival(run.attempt.folder, lambda: bool(arrived), progress.resumed)
+        result = training.fit(dataset, *parts, folder, report, survival)
     if result.best_epoch < experiment.training.epochs:
         progress.say("fit", f"epoch {result.epochs}: {result.stopped}; kept epoch {result.best_epoch}")
     tracking.log_fit(run, result)

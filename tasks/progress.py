@@ -18,6 +18,11 @@ def say(step: str, text: str) -> None:
     _console().print(f"{step:<9}{text}", markup=False, highlight=False)
 
 
+def resumed(epoch: int, step: int) -> None:
+    """Say where an interrupted training goes on."""
+    say("resumed", f"after epoch {epoch}" + f" and {step} steps of the next" * (step > 0) + ", from its checkpoint")
+
+
 def warn(findings: Sequence[Finding]) -> None:
     """Say what is wrong with an experiment, and what to do about it."""
     for finding in findings:

@@ -37,18 +37,21 @@ def interrupted(error: BaseException) -> bool:
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def held() -> Iterator[list[int]]:
     """Let ending signals that arrive inside the block act after it.
+
+    Yields:
+        The signals that have arrived so far.
 
     Outside the main thread nothing is held: Python runs signal handlers in the main thread alone.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
     try:
         with _handlers(lambda number, _: arrived.append(number)):
-            yield
+            yield arrived
     finally:
         for number in arrived:
             signal.raise_signal(number)

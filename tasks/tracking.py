@@ -27,6 +27,7 @@ import onnx
 from filelock import FileLock
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
@@ -39,7 +40,7 @@ from tasks.ml.config import NAME, Experiment
 from tasks.ml.digests import check
 from tasks.ml.errors import InputError, without_secrets
 from tasks.ml.history import Log
-from tasks.ml.records import Artifact, Dataset, Evaluation, Finding, Fit, ModelVersion, Proof, RecentRun, Run
+from tasks.ml.records import Artifact, Attempt, Dataset, Evaluation, Finding, Fit, ModelVersion, Proof, RecentRun, Run
 from tasks.signals import held, interrupted
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
+_ATTEMPT = "hallmark.attempt"
 SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime")
 _BATCH = 1000
 """MLflow takes at most so many metrics in one request."""
@@ -97,14 +99,17 @@ def _connect(uri: str) -> MlflowClient:
 
 
 @contextmanager
-def open_run(experiment: Experiment, dataset: Dataset, name: str, tags: dict[str, str]) -> Iterator[Run]:
-    """Open the one MLflow run of an execution and close it in its true state, whatever happens between.
+def open_run(
+    experiment: Experiment, dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]
+) -> Iterator[Run]:
+    """Open the one MLflow run of an attempt, anew or again, and close it in its true state, whatever happens between.
 
     It ends FINISHED, FAILED by an error, or KILLED by a signal or an interrupt.
 
     Args:
         experiment: its fields become parameters.
         dataset: its name is that of the MLflow experiment.
+        attempt: whose run it is; one that was interrupted has it already.
         name: name of the run.
         tags: further tags, beside digests and provenance.
     """
@@ -112,7 +117,7 @@ def open_run(experiment: Experiment, dataset: Dataset, name: str, tags: dict[str
     run: Run | None = None
     try:
         with held():
-            run = _create(client, experiment, dataset, name, tags)
+            run = _create(client, experiment, dataset, attempt, name, tags)
             _log_inputs(client, run, experiment, dataset)
         yield run
         with held():
@@ -125,9 +130,23 @@ def open_run(experiment: Experiment, dataset: Dataset, name: str, tags: dict[str
         raise
 
 
+def is_finished(attempt: Attempt) -> bool:
+    """Whether the attempt's run has come to its end, and only the attempt's own remains have not been removed."""
+    run = _run_of(connect(), attempt)
+    return bool(run) and run.info.status == "FINISHED"
+
+
+@held()
+def give_up(attempt: Attempt) -> None:
+    """Close the run of an attempt that nobody goes on with, if it has one."""
+    client = connect()
+    if (run := _run_of(client, attempt)) and run.info.status == "RUNNING":
+        client.set_terminated(run.info.run_id, "KILLED")
+
+
 @contextmanager
 def metric_log(run: Run) -> Iterator[Log]:
-    """Yield a `log(step, metrics)` that sends points in batches, at least every two seconds."""
+    """Yield a `log(step, metrics, clock)` that sends points in batches, at least every two seconds."""
     client = connect()
     points: list[Metric] = []
     flushed = time.monotonic()
@@ -140,9 +159,8 @@ def metric_log(run: Run) -> Iterator[Log]:
         points.clear()
         flushed = time.monotonic()
 
-    def log(step: int, metrics: dict[str, float]) -> None:
-        now = int(time.time() * 1000)
-        points.extend(Metric(name, value, now, step) for name, value in metrics.items())
+    def log(step: int, metrics: dict[str, float], clock: int) -> None:
+        points.extend(Metric(name, value, clock, step) for name, value in metrics.items())
         if len(points) >= _BATCH or time.monotonic() - flushed > _FLUSH_SECONDS:
             flush()
 
@@ -168,19 +186,19 @@ def log_fit(run: Run, fit: Fit) -> None:
         "threads": fit.threads,
         "initial_seed": fit.initial_seed,
         "fit_seconds": f"{fit.seconds:.3f}",
+        "fingerprint": json.dumps(fit.fingerprint),
     }
     client.log_batch(run.id, tags=[RunTag(f"hallmark.{key}", str(value)) for key, value in tags.items()])
 
 
 @held()
-def log_evaluation(run: Run, evaluation: Evaluation, fit: Fit) -> None:
-    """Log test metrics, at the last epoch, with the report and the pictures."""
+def log_evaluation(run: Run, evaluation: Evaluation, fit: Fit, clock: int) -> None:
+    """Log test metrics, at the last epoch and with this clock, with the report and the pictures."""
     client = connect()
-    now = int(time.time() * 1000)
     # Where the test split was watched in training and the last weights were kept, their point is there already.
     there = fit.metrics if fit.best_epoch == fit.epochs else {}
     new = {name: value for name, value in evaluation.metrics.items() if name not in there}
-    client.log_batch(run.id, [Metric(name, value, now, fit.epochs) for name, value in new.items()])
+    client.log_batch(run.id, [Metric(name, value, clock, fit.epochs) for name, value in new.items()])
     for file in evaluation.files:
         client.log_artifact(run.id, str(file), "pictures" if file.suffix == ".png" else None)
 
@@ -296,22 +314,42 @@ def _patient(uri: str) -> str:
     return uri + _PATIENCE if settings.database(uri) and "?" not in uri else uri
 
 
-def _create(client: MlflowClient, experiment: Experiment, dataset: Dataset, name: str, tags: dict[str, str]) -> Run:
-    experiment_id = _experiment_id(client, dataset.name)
-    digests = {
-        "hallmark.name": experiment.name,
-        "hallmark.experiment_digest": experiment.digest,
-        "hallmark.dataset_digest": dataset.digest,
-        "mlflow.user": provenance.user(),
-        "mlflow.source.name": f"hallmark train {experiment.name}",
-        "mlflow.source.type": "LOCAL",
-    }
-    info = client.create_run(experiment_id, run_name=name, tags=digests | provenance.tags() | tags).info
+def _create(
+    client: MlflowClient, experiment: Experiment, dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]
+) -> Run:
+    """Make the run of an attempt, or set it running again."""
+    tags = (
+        tags
+        | provenance.tags()
+        | {
+            "hallmark.name": experiment.name,
+            "hallmark.experiment_digest": experiment.digest,
+            "hallmark.dataset_digest": dataset.digest,
+            _ATTEMPT: str(attempt.id),
+            "mlflow.user": provenance.user(),
+            "mlflow.source.name": f"hallmark train {experiment.name}",
+            "mlflow.source.type": "LOCAL",
+        }
+    )
+    if known := _run_of(client, attempt):
+        info = known.info
+        client.update_run(info.run_id, status="RUNNING")
+        client.log_batch(info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    else:
+        info = client.create_run(_experiment_id(client, dataset.name), run_name=name, tags=tags).info
     machine = settings.read()
     # A local store has no address; its runs are seen where `hallmark ui` serves them.
     local = f"http://127.0.0.1:{machine.ui_port}"
     server = without_secrets(machine.tracking_uri).rstrip("/") if machine.tracking_uri.startswith("http") else local
-    return Run(id=info.run_id, name=name, url=f"{server}/#/experiments/{experiment_id}/runs/{info.run_id}")
+    url = f"{server}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
+    return Run(id=info.run_id, name=name, url=url, attempt=attempt)
+
+
+def _run_of(client: MlflowClient, attempt: Attempt) -> MlflowRun | None:
+    """The run of an attempt that another process began, if it came so far and nobody has deleted it."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`{_ATTEMPT}` = '{attempt.id}'") if attempt.id else []
+    return runs[0] if runs else None
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:

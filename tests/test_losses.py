@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.ml import losses
-from tasks.ml.config import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss
+from tasks.ml import losses, outputs
+from tasks.ml.config import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Linear, Loss
 
 Floats = NDArray[np.float64]
 
@@ -183,8 +183,46 @@ def test_a_class_must_be_left_that_counts(kind: str) -> None:
 def test_a_sum_divided_by_its_mass_is_torchs_mean(options: dict[str, Any]) -> None:
     z, y = torch.tensor(LOGITS), torch.tensor(TARGETS)
     total, mean = (read({"kind": "cross_entropy", "reduction": name} | options) for name in ("sum", "mean"))
-    found = losses.mean(total, losses.build(total).double()(z, y).item(), y)
-    assert found == pytest.approx(losses.build(mean).double()(z, y).item(), rel=1e-6)
+    linear = Linear(kind="linear")
+    expected = losses.build(mean).double()(z, y).item()
+    assert losses.mean(total, linear, z.float(), y) == pytest.approx(expected, rel=1e-6)
+    by_mass = losses.build(total).double()(z, y).item() / losses.masses(total, y).sum().item()
+    assert by_mass == pytest.approx(expected, rel=1e-6)
+
+
+SLOPES: list[tuple[dict[str, Any], str]] = [
+    ({"kind": "cross_entropy"}, "logits"),
+    ({"kind": "cross_entropy", "reduction": "sum"}, "logits"),
+    ({"kind": "cross_entropy"}, "sigmoid"),
+    ({"kind": "cross_entropy", "weight": WEIGHT, "label_smoothing": 0.1}, "logits"),
+    ({"kind": "cross_entropy", "ignore_index": 1}, "logits"),
+    ({"kind": "nll", "weight": WEIGHT}, "log_softmax"),
+    ({"kind": "bce", "reduction": "sum"}, "sigmoid"),
+    ({"kind": "bce_with_logits", "pos_weight": WEIGHT}, "logits"),
+    ({"kind": "mse"}, "softmax"),
+]
+
+
+@pytest.mark.parametrize(("given", "output"), SLOPES)
+def test_the_slope_is_what_backward_gives_bit_for_bit(given: dict[str, Any], output: str) -> None:
+    loss, model = read(given), Linear.model_validate({"kind": "linear", "output": output})
+    z = torch.tensor(LOGITS, dtype=torch.float32).requires_grad_()
+    target = losses.targets(loss, torch.tensor(TARGETS), z.shape[1])
+    losses.build(loss)(outputs.activate(z, model), target).backward()
+    assert z.grad is not None
+    assert losses.slope(loss, model, z.detach(), target).tolist() == z.grad.tolist()
+
+
+@pytest.mark.parametrize(("given", "output"), SLOPES)
+def test_the_slopes_of_several_networks_are_those_of_each(given: dict[str, Any], output: str) -> None:
+    loss, model = read(given), Linear.model_validate({"kind": "linear", "output": output})
+    z = torch.tensor(LOGITS, dtype=torch.float32)
+    several, y = torch.stack([z, 2 * z, -z]), torch.tensor(TARGETS)
+    orders = [y, y.flip(0), y.roll(1)]
+    targets = [losses.targets(loss, own, z.shape[1]) for own in orders]
+    found = losses.slope(loss, model, several, torch.cat(targets))
+    expected = [losses.slope(loss, model, *pair) for pair in zip(several, targets, strict=True)]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(

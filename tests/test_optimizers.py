@@ -1,7 +1,8 @@
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from torch import nn
+from torch.optim import lr_scheduler
 
 from flows import options
-from tasks.ml import optimizers, outputs, training
+from tasks.ml import learners, optimizers, outputs, schedules, training
 from tasks.ml.config import Training
 from tasks.ml.data import open_split
 from tasks.ml.errors import DivergedError
@@ -25,16 +27,8 @@ UPDATES = 5
 def rates(tokens: list[str], epochs: int) -> list[float]:
     """The learning rate at the start of every epoch."""
     training = options.experiment("iris", tokens).training
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], training.lr)
-    schedule = optimizers.schedule(optimizer, training, UPDATES)
-    assert schedule is not None
-    found = []
-    for _ in range(epochs):
-        found.append(optimizer.param_groups[0]["lr"])
-        for _ in range(UPDATES if training.schedule.kind == "one_cycle" else 1):
-            optimizer.step()
-            schedule.step()
-    return found
+    course = training.schedule, training.epochs, UPDATES
+    return [training.lr * schedules.factor(*course, epoch, 0) for epoch in range(1, epochs + 1)]
 
 
 def tokens(kind: str, epochs: int, *more: str) -> list[str]:
@@ -60,9 +54,35 @@ def test_one_cycle_rises_to_lr_and_falls_to_nearly_nothing() -> None:
     assert all(later < earlier for earlier, later in pairwise(found[3:]))
 
 
-def test_constant_needs_no_schedule() -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
-    assert optimizers.schedule(optimizer, Training(), UPDATES) is None
+def test_constant_stays() -> None:
+    assert {schedules.factor(Training().schedule, 3, UPDATES, epoch, 2) for epoch in (1, 2, 3)} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (tokens("cosine", 7), lambda steps: lr_scheduler.CosineAnnealingLR(steps, T_max=7)),
+        (tokens("step", 7, "--training.schedule.every=2"), lambda steps: lr_scheduler.StepLR(steps, 2, 0.1)),
+        (
+            tokens("one_cycle", 7, "--training.schedule.warmup=0.2"),
+            lambda steps: lr_scheduler.OneCycleLR(steps, 1, total_steps=7 * UPDATES + 1, pct_start=0.2),
+        ),
+    ],
+)
+def test_schedules_are_torchs(given: list[str], expected: Callable[..., lr_scheduler.LRScheduler]) -> None:
+    training = options.experiment("iris", given).training
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], training.lr, momentum=0.5)
+    torchs = expected(optimizer)
+    for epoch in range(1, 8):
+        for update in range(UPDATES):
+            found = training.lr * schedules.factor(training.schedule, 7, UPDATES, epoch, update)
+            assert found == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+            if training.schedule.kind == "one_cycle":
+                optimizer.step()
+                torchs.step()
+        if training.schedule.kind != "one_cycle":
+            optimizer.step()
+            torchs.step()
 
 
 @pytest.mark.parametrize("kind", ["cosine", "step", "one_cycle"])
@@ -73,35 +93,74 @@ def test_a_schedule_is_followed_in_training_and_its_rates_are_logged(kind: str, 
     assert logged == pytest.approx(rates([*tokens(kind, 12)], 12))
 
 
-@pytest.mark.parametrize(
-    ("options_of", "expected"),
-    [
-        (["--training.optimizer=sgd"], torch.optim.SGD),
-        (["--training.optimizer=adam"], torch.optim.Adam),
-        (["--training.optimizer=adamw", "--training.weight_decay=0.3"], torch.optim.AdamW),
-        (["--training.optimizer=sgd", "--training.momentum=0.9", "--training.nesterov=true"], torch.optim.SGD),
-    ],
-)
-def test_optimizers_are_torchs_with_the_options_given(
-    options_of: list[str], expected: type[torch.optim.Optimizer]
+RULES: list[tuple[dict[str, Any], type[torch.optim.Optimizer]]] = [
+    ({"optimizer": "sgd"}, torch.optim.SGD),
+    ({"optimizer": "sgd", "weight_decay": 0.1}, torch.optim.SGD),
+    ({"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1}, torch.optim.SGD),
+    ({"optimizer": "sgd", "momentum": 0.9, "nesterov": True}, torch.optim.SGD),
+    ({"optimizer": "adam"}, torch.optim.Adam),
+    ({"optimizer": "adam", "weight_decay": 0.1}, torch.optim.Adam),
+    ({"optimizer": "adamw", "weight_decay": 0.3}, torch.optim.AdamW),
+]
+
+
+def steps_of(training: Training, rule: optimizers.Optimizer, gradients: list[list[torch.Tensor]]) -> None:
+    for update, step in enumerate(gradients):
+        for own, gradient in zip(rule.gradients, step, strict=True):
+            own.copy_(gradient)
+        rule.step(optimizers.numbers(training, 0.5 if update > 3 else 1.0, update))
+
+
+@pytest.mark.parametrize(("given", "torchs"), RULES)
+def test_optimizers_are_torchs_bit_for_bit(given: dict[str, Any], torchs: type[torch.optim.Optimizer]) -> None:
+    training = Training(lr=0.05, **given)
+    weights = torch.randn((1, 40), generator=torch.Generator().manual_seed(0))
+    gradients = [[torch.randn((1, 40), generator=torch.Generator().manual_seed(seed))] for seed in range(1, 9)]
+    own = [weights.clone()]
+    rule = optimizers.build(
+        training, training.lr, training.momentum, training.weight_decay, own, [torch.zeros_like(weights)]
+    )
+    steps_of(training, rule, gradients)
+    parameter = nn.Parameter(weights.clone())
+    extra = {"momentum": training.momentum, "nesterov": training.nesterov} if torchs is torch.optim.SGD else {}
+    reference = torchs([parameter], lr=training.lr, weight_decay=training.weight_decay, **extra)  # type: ignore[call-arg]
+    for update, (gradient,) in enumerate(gradients):
+        reference.param_groups[0]["lr"] = training.lr * (0.5 if update > 3 else 1.0)
+        parameter.grad = gradient.clone()
+        reference.step()
+    assert own[0].tolist() == parameter.tolist()
+
+
+@pytest.mark.parametrize(("given", "torchs"), RULES)
+def test_several_networks_with_numbers_of_their_own_go_where_each_would(
+    given: dict[str, Any], torchs: type[torch.optim.Optimizer]
 ) -> None:
-    training = options.experiment("iris", options_of).training
-    optimizer = optimizers.build(nn.Linear(2, 1), training)
-    assert type(optimizer) is expected
-    group = optimizer.param_groups[0]
-    for name in ("lr", "weight_decay", "momentum", "nesterov"):
-        if name in group:
-            assert group[name] == getattr(training, name)
+    decay = given.get("weight_decay", 0)
+    trainings = [Training(**given | {"weight_decay": decay * scale}, lr=scale / 50) for scale in (1, 2, 3)]
+    first = trainings[0]
+    weights = torch.randn((3, 40), generator=torch.Generator().manual_seed(0))
+    gradients = [[torch.randn((3, 40), generator=torch.Generator().manual_seed(seed))] for seed in range(1, 9)]
+    lr, decays = (torch.tensor([getattr(one, name) for one in trainings])[:, None] for name in ("lr", "weight_decay"))
+    together = [weights.clone()]
+    rule = optimizers.build(first, lr, first.momentum, decays, together, [torch.zeros_like(weights)])
+    steps_of(first, rule, gradients)
+    for index, one in enumerate(trainings):
+        alone = [weights[index : index + 1].clone()]
+        numbers = one.lr, one.momentum, one.weight_decay
+        rule = optimizers.build(one, *numbers, alone, [torch.zeros_like(alone[0])])
+        steps_of(one, rule, [[step[0][index : index + 1]] for step in gradients])
+        torch.testing.assert_close(together[0][index], alone[0][0], rtol=1e-5, atol=1e-6)
+    assert torchs
 
 
 def test_the_penalty_is_half_the_squared_weights_without_biases() -> None:
     network = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
     for parameter in network.parameters():
         nn.init.constant_(parameter, 3.0)
-    penalty = optimizers.penalty(network, 0.5)
+    penalty = learners.penalty(network, 0.5)
     assert isinstance(penalty, torch.Tensor)
     assert penalty.item() == pytest.approx(0.25 * (9 + 9 + 9))
-    assert optimizers.penalty(network, 0.0) == 0.0
+    assert learners.penalty(network, 0.0) == 0.0
 
 
 @pytest.mark.parametrize(("preset", "c"), [("iris_softmax", 1e10), ("iris_softmax_l2", 1.0)])
@@ -214,11 +273,14 @@ def test_a_convolutional_network_learns_digits_and_is_the_same_each_time(tmp_pat
     first, second = (fit(experiment, dataset, tmp_path / name) for name in ("one", "two"))
     assert first.metrics["val/accuracy"] > 0.9
     assert first.weights_sha256 == second.weights_sha256
-    assert first.threads == torch.get_num_threads()
+    size = experiment.model, dataset, experiment.training
+    assert first.threads == training.threads(1, *size)
 
 
-def test_linear_models_use_one_thread() -> None:
+def test_small_models_use_one_thread_and_what_takes_longer_all(tmp_path: Path) -> None:
     torch.set_num_threads(2)
-    with training.threads(options.experiment("iris", []).model) as count:
-        assert count == torch.get_num_threads() == 1
-    assert torch.get_num_threads() == 2
+    small, large = (options.experiment("iris", [f"--model.hidden={width}"]) for width in (50, 5000))
+    dataset = prepare(small.data, tmp_path)
+    assert training.threads(1, small.model, dataset, small.training) == 1
+    assert training.threads(1, large.model, dataset, large.training) == 2
+    assert training.threads(100, small.model, dataset, small.training) == 2

@@ -42,9 +42,12 @@ def train(
     /,
     *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
     strict: Annotated[bool, Parameter(negative="")] = False,
+    fresh: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Train, evaluate, export, verify and register an experiment, as a Prefect flow tracked in MLflow.
+
+    What was interrupted, even by kill -9, goes on where it stopped when the same command is given again.
 
     Parameters
     ----------
@@ -52,6 +55,8 @@ def train(
         Name of a preset, or a file that ends in .toml.
     strict
         Refuse an experiment with mistakes that are known before training.
+    fresh
+        Begin anew instead of resuming what was interrupted.
     json
         End with one line of JSON on stdout instead of a table.
     """
@@ -60,7 +65,7 @@ def train(
         if strict:
             _refuse_mistakes(experiment)
         with signals.as_interrupt():
-            outcome = _run(experiment)
+            outcome = _run(experiment, fresh=fresh)
     except (HallmarkError, KeyboardInterrupt) as error:
         if json:
             _print_json(_failure(error))
@@ -79,7 +84,7 @@ def _refuse_mistakes(experiment: Experiment) -> None:
         raise InputError(f"{experiment.name}: refused by --strict: {said}")
 
 
-def _run(experiment: Experiment) -> "Outcome":
+def _run(experiment: Experiment, *, fresh: bool) -> "Outcome":
     """Refuse what cannot be done, cheapest checks first, and run the flow."""
     home = settings.read().home
     if not files.is_writable(home):
@@ -102,7 +107,7 @@ def _run(experiment: Experiment) -> "Outcome":
         importlib.import_module(module)
     wait()
     with _logged(log):
-        return flow(experiment)
+        return flow(experiment, fresh=fresh)
 
 
 @contextmanager
@@ -149,8 +154,16 @@ def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:
         "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
         "diagnosis": [asdict(finding) for finding in outcome.findings],
         "model_version": version.version,
-        "resumed_from": None,
+        "resumed_from": _resumed_from(outcome),
     }
+
+
+def _resumed_from(outcome: "Outcome") -> dict[str, int] | None:
+    """Epochs that were complete, and updates of the next; None if no earlier process began this run."""
+    if not (outcome.run.attempt.is_continued or outcome.fit.resumed_from):
+        return None
+    epoch, step = outcome.fit.resumed_from or (0, 0)
+    return {"epoch": epoch, "step": step}
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

@@ -202,6 +202,9 @@ class Training(Part):
         default=False, description="log the loss of each epoch's last batch too, which some tutorials report"
     )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of initial weights and batch order")
+    shuffle_seed: int | None = Field(
+        default=None, ge=0, le=2**32 - 1, description="seed of the batch order; training.seed if not given"
+    )
     initial_weights: Literal["seeded", "unseeded"] = Field(
         default="seeded",
         description="seeded: drawn from the seed; unseeded: drawn before the seed is set, anew in every run",
@@ -210,6 +213,14 @@ class Training(Part):
         default="auto",
         description="where to train; auto takes cuda, else mps, else cpu. Not part of the digest",
     )
+    tf32: bool = Field(
+        default=False, description="let cuda round the factors of matrix products to 10 bits: faster, less exact"
+    )
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of the batch order."""
+        return self.seed if self.shuffle_seed is None else self.shuffle_seed
 
     @model_validator(mode="before")
     @classmethod

@@ -92,8 +92,7 @@ def _probabilities(classifier: Classifier, x: Raw) -> NDArray[np.float32]:
 def _loss(classifier: Classifier, rows: Rows) -> float:
     logits = models.logits(classifier, rows.x)
     target = losses.targets(classifier.loss, torch.tensor(rows.y), logits.shape[1])
-    loss = losses.build(classifier.loss)(outputs.activate(logits, classifier.model), target).item()
-    return losses.mean(classifier.loss, loss, target)
+    return losses.mean(classifier.loss, classifier.model, logits, target)
 
 
 def _unit(classifier: Classifier) -> dict[str, float]:

@@ -89,6 +89,19 @@ def build(model: Model, shape: tuple[int, ...], logits: int, seed: int) -> nn.Se
                 return nn.Sequential(*layers, nn.Flatten(), *_perceptron((left, *model.hidden, logits)))
 
 
+def products(model: Model, shape: tuple[int, ...], logits: int) -> int:
+    """Multiplications that take one row through the network: what its cost is measured by."""
+    size, found = math.prod(shape), 0
+    if isinstance(model, CNN):
+        sides, channels = shape, (1, *model.channels)
+        for before, after in pairwise(channels):
+            found += math.prod(sides) * 9 * before * after
+            sides = tuple(side // 2 for side in sides)
+        size = math.prod(sides) * channels[-1]
+    hidden = () if isinstance(model, Linear) else model.hidden
+    return found + sum(before * after for before, after in pairwise((size, *hidden, logits)))
+
+
 def _perceptron(widths: tuple[int, ...]) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for width, following in pairwise(widths):

@@ -1,67 +1,109 @@
-"""Rules that update the weights, and the course of the learning rate: torch's own."""
+"""Rules that update the weights, written out for one network or several, each with numbers of its own.
+
+Torch's own optimizers take one learning rate for all rows of a tensor; several networks in one tensor need one each.
+For one network these are torch's formulas in torch's order, bit for bit (lbfgs is torch's own, in `training`).
+"""
+
+import math
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
-from torch.optim import lr_scheduler
+from torch import Tensor
 
-from tasks.ml.config import Constant, Cosine, OneCycle, Step, Training
+from tasks.ml.config import Training
 
-_HISTORY = 100
-"""Updates that lbfgs remembers: scikit-learn's models this small are fitted in fewer."""
+Number = float | Tensor
+"""One for all networks, or `(M, 1)`: one each."""
 
-
-def build(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """Build the optimizer. One step of lbfgs is one of its iterations, with a strong Wolfe line search."""
-    # The first step would import this, in two seconds that are no training.
-    import torch._dynamo
-
-    weights, lr, decay = network.parameters(), training.lr, training.weight_decay
-    match training.optimizer:
-        case "sgd":
-            return torch.optim.SGD(
-                weights, lr, momentum=training.momentum, nesterov=training.nesterov, weight_decay=decay
-            )
-        case "adam":
-            return torch.optim.Adam(weights, lr, weight_decay=decay)
-        case "adamw":
-            return torch.optim.AdamW(weights, lr, weight_decay=decay)
-        case "lbfgs":
-            return torch.optim.LBFGS(
-                weights,
-                lr,
-                max_iter=1,
-                tolerance_grad=0,
-                tolerance_change=0,
-                history_size=_HISTORY,
-                line_search_fn="strong_wolfe",
-            )
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+"""Of adam and adamw: torch's defaults (Kingma and Ba, 2015)."""
 
 
-def schedule(
-    optimizer: torch.optim.Optimizer, training: Training, updates_an_epoch: int
-) -> lr_scheduler.LRScheduler | None:
-    """Build what sets the learning rate: one_cycle steps after every update, the others after every epoch."""
-    match training.schedule:
-        case Constant():
-            return None
-        case Cosine():
-            return lr_scheduler.CosineAnnealingLR(optimizer, T_max=training.epochs)
-        case Step() as steps:
-            return lr_scheduler.StepLR(optimizer, step_size=steps.every, gamma=steps.factor)
-        case OneCycle() as cycle:
-            return lr_scheduler.OneCycleLR(
-                optimizer,
-                max_lr=training.lr,
-                # One more than is taken: torch refuses to look past the end.
-                total_steps=training.epochs * updates_an_epoch + 1,
-                pct_start=cycle.warmup,
-                cycle_momentum=False,
-            )
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """What turns gradients into updates."""
+
+    training: Training
+    """Names the rule; its numbers are those below."""
+    lr: Number
+    momentum: Number
+    decay: Number
+    weights: list[Tensor]
+    """Each `(M, n)`: the weights of M networks. Updated in place."""
+    gradients: list[Tensor]
+    """As `weights`. Overwritten."""
+    state: dict[str, list[Tensor]] = field(default_factory=dict)
+    """What the rule remembers, each as `weights`."""
+
+    def step(self, numbers: tuple[Number, ...]) -> None:
+        """Update the weights once, by the `numbers` of this update."""
+        match self.training.optimizer:
+            case "sgd":
+                self._sgd(*numbers)
+            case "adam" | "adamw":
+                self._adam(*numbers)
+
+    def _sgd(self, factor: Number) -> None:
+        rate = self.lr * factor
+        for index, (weight, gradient) in enumerate(zip(self.weights, self.gradients, strict=True)):
+            if _is_on(self.decay):
+                _add(gradient, weight, self.decay)
+            if _is_on(self.momentum):
+                velocity = self.state["velocity"][index]
+                velocity.mul_(self.momentum).add_(gradient)
+                if self.training.nesterov:
+                    _add(gradient, velocity, self.momentum)
+                else:
+                    gradient = velocity
+            _add(weight, gradient, -rate)
+
+    def _adam(self, factor: Number, correction1: Number, correction2: Number) -> None:
+        rate = self.lr * factor
+        moments = zip(self.state["mean"], self.state["square"], strict=True)
+        for weight, gradient, (mean, square) in zip(self.weights, self.gradients, moments, strict=True):
+            if _is_on(self.decay):
+                if self.training.optimizer == "adamw":
+                    weight.mul_(1 - rate * self.decay)
+                else:
+                    _add(gradient, weight, self.decay)
+            mean.lerp_(gradient, 1 - BETA1)
+            square.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+            spread = (square.sqrt() / correction2).add_(EPSILON)
+            if isinstance(size := rate / correction1, float):
+                weight.addcdiv_(mean, spread, value=-size)
+            else:
+                weight.sub_(mean.div(spread).mul_(size))
 
 
-def penalty(network: nn.Module, l2: float) -> Tensor | float:
-    """`l2 / 2 * (sum of squared weights)`, biases apart, as scikit-learn's LogisticRegression has it."""
-    if not l2:
-        return 0.0
-    squares = [parameter.square().sum() for name, parameter in network.named_parameters() if name.endswith("weight")]
-    return torch.stack(squares).sum() * (l2 / 2)
+def build(
+    training: Training, lr: Number, momentum: Number, decay: Number, weights: list[Tensor], gradients: list[Tensor]
+) -> Optimizer:
+    """Start the rule that `training` names, with nothing remembered."""
+    kept = {"sgd": ("velocity",) if _is_on(momentum) else (), "lbfgs": ()}.get(training.optimizer, ("mean", "square"))
+    state = {name: [torch.zeros_like(weight) for weight in weights] for name in kept}
+    return Optimizer(training, lr, momentum, decay, weights, gradients, state)
+
+
+def numbers(training: Training, factor: float, updates: int) -> tuple[float, ...]:
+    """What `Optimizer.step` needs for an update.
+
+    Args:
+        training: names the rule.
+        factor: of the learning rate; see `schedules.factor`.
+        updates: how many were made before this one.
+    """
+    if training.optimizer in ("adam", "adamw"):
+        return factor, 1 - BETA1 ** (updates + 1), math.sqrt(1 - BETA2 ** (updates + 1))
+    return (factor,)
+
+
+def _is_on(number: Number) -> bool:
+    return isinstance(number, Tensor) or number != 0
+
+
+def _add(to: Tensor, what: Tensor, by: Number) -> None:
+    """`to += by * what`."""
+    if isinstance(by, Tensor):
+        to.addcmul_(what, by)
+    else:
+        to.add_(what, alpha=by)

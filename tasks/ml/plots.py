@@ -50,7 +50,7 @@ def learning_curves(curves: Curves, path: Path) -> Path:
             axes.legend(loc="upper right" if metric == "loss" else "lower right")
         accuracy.set_ylim(top=1.01)
 
-    return _save(path, draw, columns=2)
+    return write(drawn(draw, columns=2), path)
 
 
 def confusion_matrix(confusion: Labels, classes: tuple[str, ...], path: Path) -> Path:
@@ -71,7 +71,7 @@ def confusion_matrix(confusion: Labels, classes: tuple[str, ...], path: Path) ->
         axes.set(xlabel="predicted", ylabel="true", title="Rows of the test split")
         axes.grid(visible=False)
 
-    return _save(path, draw)
+    return write(drawn(draw), path)
 
 
 def roc(curves: dict[str, Curve], path: Path) -> Path:
@@ -100,7 +100,7 @@ def roc(curves: dict[str, Curve], path: Path) -> Path:
         shown = [*handles[: NAMED - 1], handles[-1]], [*labels[: NAMED - 1], labels[-1]]  # the average comes last
         axes.legend(*shown, title="area under the curve", fontsize=9, loc="lower right")
 
-    return _save(path, draw)
+    return write(drawn(draw), path)
 
 
 def reliability(bins: Bins, path: Path) -> Path:
@@ -116,7 +116,7 @@ def reliability(bins: Bins, path: Path) -> Path:
         below.bar((np.arange(len(bins.rows)) + 0.5) * width, bins.rows, width=width * 0.9, color=COLOURS[5])
         below.set(xlabel="confidence (largest probability)", ylabel="rows", xlim=(0, 1))
 
-    return _save(path, draw, rows=2, heights=(3, 1))
+    return write(drawn(draw, rows=2, heights=(3, 1)), path)
 
 
 def sample_images(x: NDArray[np.uint8], y: Labels, classes: tuple[str, ...], path: Path) -> Path:
@@ -135,7 +135,7 @@ def sample_images(x: NDArray[np.uint8], y: Labels, classes: tuple[str, ...], pat
         axes.grid(visible=False)
         axes.set_title("Training rows of each class")
 
-    return _save(path, draw)
+    return write(drawn(draw), path)
 
 
 def scatter(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[str, ...], path: Path) -> Path:
@@ -146,7 +146,7 @@ def scatter(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[str, 
         axes.set(xlabel=columns[0], ylabel=columns[1], title="Training rows")
         _legend(axes, "class")
 
-    return _save(path, draw, size=(6.6, 4.6))
+    return write(drawn(draw, size=(6.6, 4.6)), path)
 
 
 def points(x: Floats, y: Labels, column: str, classes: tuple[str, ...], path: Path) -> Path:
@@ -158,7 +158,7 @@ def points(x: Floats, y: Labels, column: str, classes: tuple[str, ...], path: Pa
         axes.set_yticks(range(len(classes)), classes)
         axes.set(xlabel=column, ylabel="class", title="Training rows", ylim=(-0.5, len(classes) - 0.5))
 
-    return _save(path, draw)
+    return write(drawn(draw), path)
 
 
 def histograms(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[str, ...], path: Path) -> Path:
@@ -185,7 +185,7 @@ def histograms(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[st
             panel.set_visible(False)
         axes[0].legend(fontsize=9, loc="upper right")
 
-    return _save(path, draw, rows=(len(shown) + 1) // 2, columns=2, size=(4.4, 2.6))
+    return write(drawn(draw, rows=(len(shown) + 1) // 2, columns=2, size=(4.4, 2.6)), path)
 
 
 def decision_regions(
@@ -220,7 +220,7 @@ def decision_regions(
         _legend(axes, "true class")
         axes.grid(visible=False)
 
-    return _save(path, draw, size=(6.6, 4.6))
+    return write(drawn(draw, size=(6.6, 4.6)), path)
 
 
 def fitted_curve(
@@ -268,7 +268,7 @@ def fitted_curve(
         axes.set(xlabel=column, ylabel="probability", ylim=(-0.05, 1.05), title="What the model says along x")
         _legend(axes)
 
-    return _save(path, draw, size=(6.6, 4.6))
+    return write(drawn(draw, size=(6.6, 4.6)), path)
 
 
 def mistakes(x: NDArray[np.uint8], y: Labels, probabilities: Floats, classes: tuple[str, ...], path: Path) -> Path:
@@ -288,7 +288,7 @@ def mistakes(x: NDArray[np.uint8], y: Labels, probabilities: Floats, classes: tu
             axes[0].text(0, 0.5, f"none: all {len(y)} test rows are right", fontsize=11)
 
     title = "Most confident mistakes on the test split"
-    return _save(path, draw, rows=4, columns=MISTAKES // 4, size=(1.3, 1.55), title=title)
+    return write(drawn(draw, rows=4, columns=MISTAKES // 4, size=(1.3, 1.55), title=title), path)
 
 
 def _points(axes: Axes, x: Floats, y: Labels, classes: tuple[str, ...]) -> None:
@@ -313,19 +313,17 @@ def _marker(index: int) -> str:
     return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
 
 
-def _save(
-    path: Path,
+def drawn(
     draw: Callable[..., None],
     rows: int = 1,
     columns: int = 1,
     size: tuple[float, float] | None = None,
     heights: tuple[float, ...] | None = None,
     title: str | None = None,
-) -> Path:
-    """Draw on fresh axes and write a PNG, without pyplot's global state.
+) -> Figure:
+    """Draw on fresh axes, without pyplot's global state.
 
     Args:
-        path: where the picture appears, whole or not at all.
         draw: given `rows * columns` axes.
         rows: of axes.
         columns: of axes.
@@ -341,6 +339,11 @@ def _save(
         each.spines[["top", "right"]].set_visible(False)
     draw(*axes)
     figure.suptitle(title or "")
+    return figure
+
+
+def write(figure: Figure, path: Path) -> Path:
+    """Write a PNG, whole or not at all."""
     with whole_file(path) as temporary:
         # No software version and no date in the file: the same picture has the same bytes.
         figure.savefig(temporary, metadata={"Software": None})

@@ -56,6 +56,10 @@ class Fit:
     """CPU threads that torch used: what a sum is rounded to depends on them."""
     initial_seed: int
     """Seed from which the initial weights were drawn."""
+    fingerprint: dict[str, str]
+    """What the bits of the result depend on beside experiment and data; see `tasks.ml.fingerprint`."""
+    resumed_from: tuple[int, int] | None
+    """Epochs that were complete, and updates of the next, where an interrupted training went on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,22 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One execution of an experiment, however many processes it takes."""
+
+    id: str | None
+    """Tells its MLflow run from all others; None if that has failed and the next process opens its own."""
+    name: str
+    """Of the experiment."""
+    marks: dict[str, str]
+    """What must stay the same for another process to go on with it."""
+    folder: Path
+    """Where its checkpoints and its journal lie."""
+    is_continued: bool = False
+    """Whether another process began it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """The MLflow run of one experiment execution."""
 
@@ -112,6 +132,7 @@ class Run:
     name: str
     url: str
     """Where the MLflow UI shows it."""
+    attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,85 +1,45 @@
-"""The training loop: from rows in memory to weights."""
+"""The training loop: from rows in memory to weights, of one network or of several in one."""
 
-import math
 import secrets
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch import nn
 
-from tasks.ml import devices, losses, models, optimizers, outputs
-from tasks.ml.config import CNN, Model, OneCycle, Training, units
+from tasks.ml import batches, devices, gradients, learners, models, optimizers
+from tasks.ml.checkpoints import Checkpoints
+from tasks.ml.config import Model, Training, units
 from tasks.ml.config_data import Data
-from tasks.ml.data import open_split
+from tasks.ml.course import Course, Survival
+from tasks.ml.digests import digest_of
 from tasks.ml.errors import DivergedError
-from tasks.ml.history import History, Log
+from tasks.ml.fingerprint import fingerprint
+from tasks.ml.history import Log
 from tasks.ml.records import Dataset, Fit, SplitName
 
-VERSION = 2
+VERSION = 3
 """Raised by whoever changes what training computes: part of the name under which fits are stored."""
 
-MEASURED: dict[SplitName, str] = {"validation": "val", "test": "test"}
-MONITORED = {"validation": "val/loss", "train": "train/loss", "test": "test/loss"}
-
-GRADIENT_TOLERANCE = 1e-4
-"""lbfgs has converged where no derivative of the loss per row exceeds this, scikit-learn's default; it goes on while
-float32 still finds a lower loss."""
+THREADING = 4_000_000
+"""Multiplications in a step from which more than one CPU thread pays: handing work over costs some microseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows ready for the network, on the training device."""
-
-    x: Tensor
-    """`(N, F) float32`, scaled."""
-    y: Tensor
-    """`(N,) int64` class index."""
-    target: Tensor
-    """What the loss compares with: see `losses.targets`."""
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self.y)
-
-    def cut(self, size: int, order: Tensor | None = None) -> Iterator["Batch"]:
-        """Batches of `size` rows, in `order` if given; the last one is smaller where the rows do not divide."""
-        if order is None:
-            parts = zip(*(torch.split(tensor, size) for tensor in (self.x, self.y, self.target)), strict=True)
-            return (Batch(*part) for part in parts)
-        # The small columns are brought into order at once, the wide one batch by batch, which needs no second copy.
-        small = (torch.split(tensor.index_select(0, order), size) for tensor in (self.y, self.target))
-        parts = zip(torch.split(order, size), *small, strict=True)
-        return (Batch(self.x.index_select(0, rows), y, target) for rows, y, target in parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Learner:
-    """The network and all that changes it."""
-
-    network: nn.Module
-    model: Model
-    training: Training
-    criterion: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: LRScheduler | None
-
-    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss as `training.loss` reduces it."""
-        return cast(Tensor, self.criterion(outputs.activate(logits, self.model), target))
-
-
-def fit(dataset: Dataset, data: Data, model: Model, training: Training, folder: Path, log: Log) -> Fit:
+def fit(
+    dataset: Dataset,
+    data: Data,
+    model: Model,
+    training: Training,
+    folder: Path,
+    log: Log,
+    survival: Survival | None = None,
+) -> Fit:
     """Train a classifier and write its weights and history into `folder`.
 
-    The weights are a function of the arguments, the kind of device and the number of threads alone, with no use of
-    a global random generator; but for `training.initial_weights` 'unseeded', which draws a seed and records it.
+    The weights are a function of the arguments and of the fingerprint alone, with no use of a global random generator,
+    and however often the training was interrupted; but for `training.initial_weights` 'unseeded', which draws a seed
+    and records it.
 
     Args:
         dataset: the prepared splits; `test` is not touched unless `training.monitor` says so.
@@ -87,242 +47,142 @@ def fit(dataset: Dataset, data: Data, model: Model, training: Training, folder: 
         model: the architecture.
         training: loss, epochs, batch size, optimizer, seed and device.
         folder: where `weights.safetensors` and `history.parquet` appear, whole or not at all.
-        log: called as the training goes on with an epoch and its metrics, or an update and its loss.
+        log: called as the training goes on with an epoch or an update, its metrics, and a clock.
+        survival: how it outlives its process; it does not if not given.
 
     Raises:
-        DivergedError: the loss or a weight is not finite; nothing is written.
-        InputError: the device does not exist.
+        DivergedError: the loss or a weight is not finite; no weights are written.
+        InputError: the device does not exist, or a checkpoint is of another experiment.
+        KeyboardInterrupt: `survival.stop` said so.
     """
-    device = devices.choose(training.device)
-    seed = training.seed if training.initial_weights == "seeded" else secrets.randbits(32)
+    fitted = fit_together(dataset, data, model, [training], [folder], [log], survival)[0]
+    if isinstance(fitted, DivergedError):
+        raise fitted
+    return fitted
+
+
+def fit_together(
+    dataset: Dataset,
+    data: Data,
+    model: Model,
+    trainings: Sequence[Training],
+    folders: Sequence[Path],
+    logs: Sequence[Log],
+    survival: Survival | None = None,
+) -> list[Fit | DivergedError]:
+    """Train several classifiers of one shape at once, each as `fit` would: see there.
+
+    Args:
+        dataset: the prepared splits.
+        data: how rows are scaled.
+        model: the architecture of all; not a CNN, unless there is only one.
+        trainings: equal but for lr, momentum, weight_decay and the seeds; not lbfgs, unless there is only one.
+        folders: one for each.
+        logs: one for each.
+        survival: of all together.
+
+    Returns:
+        For each its fit, or why there is none.
+    """
+    first = trainings[0]
+    device = devices.choose(first.device)
     scaling = models.fit_scaling(dataset, data)
-    logits = units(model, training.loss, len(dataset.classes))
-    network = models.build(model, dataset.shape, logits, seed)
-    # Convolutions on a CPU take 0.6 of the time in this layout.
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    splits = {split: _load(dataset, split, scaling, training, logits, device) for split in _read(training)}
-    updates = math.ceil(len(splits["train"]) / _rows_a_step(splits["train"], training))
-    optimizer = optimizers.build(network, training)
-    criterion = losses.build(training.loss).to(device)
-    schedule = optimizers.schedule(optimizer, training, updates)
-    learner = Learner(network, model, training, criterion, optimizer, schedule)
-    history = History(training.epochs * updates, log)
-    started = time.perf_counter()
-    with threads(model) as count:
-        stopped, best = _run_epochs(learner, splits, history)
-    seconds = time.perf_counter() - started
-    weights = folder / "weights.safetensors"
-    network = network.cpu().to(memory_format=torch.contiguous_format)
-    classifier = models.Classifier(scaling, network, model, training.loss)
-    return Fit(
-        weights=weights,
-        weights_sha256=models.save(classifier, weights),
-        history=history.save(folder / "history.parquet"),
-        metrics=history.last,
-        epochs=history.epochs,
-        best_epoch=best,
-        stopped=stopped,
-        seconds=seconds,
-        device=str(device),
-        threads=count,
-        initial_seed=seed,
-    )
+    logits = units(model, first.loss, len(dataset.classes))
+    seeds = [training.seed if first.initial_weights == "seeded" else secrets.randbits(32) for training in trainings]
+    networks = [_network(model, dataset, logits, seed, device) for seed in seeds]
+    rows = {split: batches.load(dataset, split, scaling, first.loss, logits, device) for split in _read(first)}
+    with torch.no_grad(), _threads(len(trainings), model, dataset, first) as count, _exact(first):
+        found = fingerprint(device, count)
+        learner = _learner(networks, model, trainings)
+        course = Course(learner, rows, model, trainings, seeds, logs)
+        if survival:
+            course.survive(survival, identity(dataset, data, model, trainings) | found)
+        course.run()
+        classifiers = [models.Classifier(scaling, network, model, first.loss) for network in networks]
+        return [course.result(*pair, found) for pair in zip(range(len(networks)), classifiers, folders, strict=True)]
 
 
-def order(seed: int, epoch: int, rows: int) -> Tensor:
-    """The order of the rows in an epoch, `(rows,) int64`: a pure function of seed and epoch."""
-    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(rows))
+def marks(dataset: Dataset, model: Model, training: Training) -> dict[str, str]:
+    """What the bits of a fit depend on beside its arguments: see `tasks.ml.fingerprint`."""
+    return fingerprint(devices.choose(training.device), threads(1, model, dataset, training))
+
+
+def refuse_stranger(dataset: Dataset, data: Data, model: Model, training: Training, folder: Path) -> None:
+    """Refuse a folder of checkpoints that are not of this training.
+
+    Raises:
+        InputError: they are of another; the message says what differs.
+    """
+    Checkpoints(folder, identity(dataset, data, model, [training])).load()
+
+
+def identity(dataset: Dataset, data: Data, model: Model, trainings: Sequence[Training]) -> dict[str, str]:
+    """What a checkpoint is of."""
+    parts = [part.model_dump(mode="json", exclude={"device"}) for part in (data, model, *trainings)]
+    return {"experiment": digest_of(parts), "dataset": dataset.digest, "version": str(VERSION)}
 
 
 @contextmanager
-def threads(model: Model) -> Iterator[int]:
-    """Let torch use as many CPU threads as suit the model: all for convolutions, else one.
-
-    Linear layers this small run fastest on one: handing work over costs more than it saves.
-    """
+def _threads(networks: int, model: Model, dataset: Dataset, training: Training) -> Iterator[int]:
     before = torch.get_num_threads()
-    torch.set_num_threads(before if isinstance(model, CNN) else 1)
+    torch.set_num_threads(threads(networks, model, dataset, training))
     try:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
 
 
-class _Best:
-    """The lowest monitored loss so far, and the weights that gave it."""
+def threads(networks: int, model: Model, dataset: Dataset, training: Training) -> int:
+    """CPU threads that suit the shapes: all that torch has if a step takes `THREADING` multiplications, else one.
 
-    def __init__(self, learner: Learner) -> None:
-        self._learner = learner
-        self._loss = math.inf
-        self.epoch = 0
-        self._weights: dict[str, Tensor] = {}
-
-    def is_long_ago(self, epoch: int, metrics: dict[str, float]) -> bool:
-        """Take note of an epoch, and tell whether `patience` epochs have passed since the best one."""
-        training = self._learner.training
-        if (loss := metrics[MONITORED[training.monitor]]) < self._loss:
-            self._loss, self.epoch = loss, epoch
-            self._weights = {name: weight.clone() for name, weight in self._learner.network.state_dict().items()}
-        return epoch - self.epoch >= training.patience
-
-    def restore(self) -> None:
-        """Put the best weights back."""
-        self._learner.network.load_state_dict(self._weights)
+    A step is, for every network, one product forward and two backward for each row of a batch.
+    """
+    rows = dataset.rows["train"] if training.batch_size == "full" else training.batch_size
+    logits = units(model, training.loss, len(dataset.classes))
+    work = 3 * networks * rows * models.products(model, dataset.shape, logits)
+    return torch.get_num_threads() if work >= THREADING else 1
 
 
-def _run_epochs(learner: Learner, splits: dict[SplitName, Batch], history: History) -> tuple[str, int]:
-    """Train. Returns why it stopped, and the epoch whose weights were kept."""
-    training = learner.training
-    best = _Best(learner) if training.patience else None
-    stopped = "all epochs done"
-    for epoch in range(1, training.epochs + 1):
-        started = time.perf_counter()
-        metrics, ended = _train(learner, splits["train"], epoch, history)
-        metrics["time/epoch_seconds"] = time.perf_counter() - started
-        metrics |= _measure(learner, splits)
-        for name, value in metrics.items():
-            _refuse_infinite(name, value, epoch, history.updates, training)
-        history.epoch(epoch, metrics)
-        if best and best.is_long_ago(epoch, metrics):
-            stopped = f"no lower {training.monitor} loss in {training.patience} epochs"
-            break
-        if ended:
-            stopped = ended
-            break
-    if best:
-        best.restore()
-    # The last loss was taken before the last update, so the weights themselves are looked at.
-    largest = torch.stack([weight.detach().abs().max() for weight in learner.network.parameters()]).max().item()
-    _refuse_infinite("largest weight", largest, history.epochs, history.updates, training)
-    return stopped, best.epoch if best else history.epochs
+@contextmanager
+def _exact(training: Training) -> Iterator[None]:
+    """Let a GPU round as float32 does, unless asked otherwise, and the same way every time."""
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32
+    products.allow_tf32 = training.tf32
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=training.tf32):
+            yield
+    finally:
+        products.allow_tf32 = before
 
 
-def _train(learner: Learner, train: Batch, epoch: int, history: History) -> tuple[dict[str, float], str]:
-    """One epoch. Returns its metrics, as seen before each update, and why lbfgs cannot go on, if so."""
-    training = learner.training
-    rate = learner.optimizer.param_groups[0]["lr"]
-    # Nothing is computed from them, or brought from the device, before the epoch ends.
-    seen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    stopped = ""
-    for batch in _batches(train, training, epoch):
-        loss, logits, stopped = _step(learner, batch)
-        seen.append((loss, logits, batch.y, batch.target))
-        if isinstance(training.schedule, OneCycle):
-            learner.schedule.step()  # type: ignore[union-attr]
-    if learner.schedule and not isinstance(training.schedule, OneCycle):
-        learner.schedule.step()
-    losses_seen, logits_seen, truth, targets = zip(*seen, strict=True)
-    values = torch.stack(losses_seen).tolist()
-    step_losses = [losses.mean(training.loss, *pair) for pair in zip(values, targets, strict=True)]
-    masses = [losses.mass(training.loss, target) for target in targets]
-    right = outputs.labels(torch.cat(logits_seen)) == torch.cat(truth)
-    for loss_of_step in step_losses:
-        _refuse_infinite("loss", loss_of_step, epoch, history.updates + 1, training)
-        history.update(loss_of_step)
-    metrics = {
-        "train/loss": float(np.dot(step_losses, masses)) / sum(masses),
-        "train/accuracy": int(right.sum()) / len(train),
-    }
-    if learner.schedule:
-        metrics["train/lr"] = rate
-    if training.last_batch_loss:
-        metrics["train/last_batch_loss"] = step_losses[-1]
-    return metrics, stopped
+def _network(model: Model, dataset: Dataset, logits: int, seed: int, device: torch.device) -> nn.Sequential:
+    network = models.build(model, dataset.shape, logits, seed)
+    # Convolutions on a CPU take 0.6 of the time in this layout.
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _step(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor, str]:
-    """One update. Returns loss and logits as seen before it, and why lbfgs cannot go on, if so."""
-    if learner.training.optimizer == "lbfgs":
-        return _iterate(learner, batch)
-    logits = learner.network(batch.x)
-    loss = learner.loss(logits, batch.target)
-    parameters = learner.optimizer.param_groups[0]["params"]
-    # Gradients that are not added to old ones need no zeros before them: a tenth of a small step.
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    learner.optimizer.step()
-    return loss.detach(), logits.detach(), ""
-
-
-def _iterate(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor, str]:
-    """One iteration of lbfgs, which evaluates loss and gradient as often as its line search needs."""
-    training, parameters = learner.training, list(learner.network.parameters())
-    first: list[tuple[Tensor, Tensor, float]] = []
-
-    def closure() -> Tensor:
-        logits = learner.network(batch.x)
-        loss = learner.loss(logits, batch.target)
-        objective = loss + optimizers.penalty(learner.network, training.l2)
-        learner.optimizer.zero_grad()
-        objective.backward()  # type: ignore[no-untyped-call]
-        if not first:
-            slope = max(cast(Tensor, parameter.grad).abs().max().item() for parameter in parameters)
-            first.append((loss.detach(), logits.detach(), losses.mean(training.loss, slope, batch.target)))
-        return objective
-
-    before = [parameter.detach().clone() for parameter in parameters]
-    learner.optimizer.step(closure)  # type: ignore[arg-type]
-    loss, logits, slope = first[0]
-    if not all(torch.equal(*pair) for pair in zip(before, parameters, strict=True)):
-        return loss, logits, ""
-    return loss, logits, "converged" if slope <= GRADIENT_TOLERANCE else "no step lowers the loss"
-
-
-def _measure(learner: Learner, splits: dict[SplitName, Batch]) -> dict[str, float]:
-    """Loss and accuracy of every split that is not trained on, at the end of an epoch."""
-    metrics = {}
-    for split, name in MEASURED.items():
-        if split in splits and len(rows := splits[split]):
-            with torch.no_grad():
-                logits = torch.cat([learner.network(batch.x) for batch in rows.cut(models.ROWS_AT_ONCE)])
-                loss = learner.loss(logits, rows.target).item()
-            metrics[f"{name}/loss"] = losses.mean(learner.training.loss, loss, rows.target)
-            metrics[f"{name}/accuracy"] = int((outputs.labels(logits) == rows.y).sum()) / len(rows)
-    return metrics
-
-
-def _batches(train: Batch, training: Training, epoch: int) -> Iterator[Batch]:
-    """The batches of an epoch; the last one is smaller where the rows do not divide."""
-    if training.batch_size == "full":
-        yield train
-    elif not training.shuffle:
-        yield from train.cut(training.batch_size)
+def _learner(networks: Sequence[nn.Sequential], model: Model, trainings: Sequence[Training]) -> learners.Learner:
+    first = trainings[0]
+    if first.optimizer == "lbfgs":
+        return learners.ByLineSearch(networks[0], model, first)
+    if len(networks) == 1:
+        gradient: gradients.Gradient = gradients.of(networks[0])
     else:
-        yield from train.cut(training.batch_size, order(training.seed, epoch, len(train)).to(train.y.device))
+        gradient = gradients.Perceptrons(networks)
+    lr, momentum, decay = (_column(trainings, name, gradient) for name in ("lr", "momentum", "weight_decay"))
+    rule = optimizers.build(first, lr, momentum, decay, gradient.weights, gradient.gradients)
+    return learners.ByGradient(gradient, rule, model)
 
 
-def _rows_a_step(train: Batch, training: Training) -> int:
-    return len(train) if training.batch_size == "full" else training.batch_size
+def _column(trainings: Sequence[Training], name: str, gradient: gradients.Gradient) -> optimizers.Number:
+    """One number where all networks share it, else one each."""
+    values = [float(getattr(training, name)) for training in trainings]
+    if len(set(values)) == 1:
+        return values[0]
+    return torch.tensor(values, device=gradient.weights[0].device)[:, None]
 
 
 def _read(training: Training) -> tuple[SplitName, ...]:
     """The splits that the training may see."""
     return ("train", "validation", "test") if training.monitor == "test" else ("train", "validation")
-
-
-def _load(
-    dataset: Dataset,
-    split: SplitName,
-    scaling: models.Scaling,
-    training: Training,
-    logits: int,
-    device: torch.device,
-) -> Batch:
-    rows = open_split(dataset, split)
-    # Copied: torch tensors must be writable, and the file is not.
-    y = torch.tensor(rows.y)
-    target = losses.targets(training.loss, y, logits)
-    return Batch(scaling(torch.tensor(rows.x)).to(device), y.to(device), target.to(device))
-
-
-def _refuse_infinite(what: str, value: float, epoch: int, update: int, training: Training) -> None:
-    if not math.isfinite(value):
-        remedy = "try a smaller --training.lr"
-        is_small = training.batch_size != "full" and math.isnan(value)
-        weights = getattr(training.loss, "weight", None) or ()
-        if is_small and (getattr(training.loss, "ignore_index", None) is not None or 0 in weights):
-            remedy = "if all rows of a batch count nothing, its mean is none: try a larger --training.batch_size"
-        raise DivergedError(
-            f"training diverged: the {what} is {value} at epoch {epoch}, step {update}, "
-            f"learning rate {training.lr:g}: {remedy}"
-        )

@@ -1,0 +1,113 @@
+"""One attempt at an experiment at a time, and what lets the same command go on where an interrupted one stopped."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tasks import progress, provenance, settings, tracking
+from tasks.ml import training
+from tasks.ml.config import Experiment
+from tasks.ml.digests import SHOWN, digest_of
+from tasks.ml.errors import DamagedError
+from tasks.ml.files import whole_file
+from tasks.ml.records import Attempt, Dataset
+from tasks.signals import interrupted
+
+_FILE = "attempt.json"
+
+
+@contextmanager
+def claim(experiment: Experiment, dataset: Dataset, *, fresh: bool) -> Iterator[Attempt]:
+    """Be the only one that runs this experiment, and take up an attempt that was interrupted.
+
+    Who comes second waits, and says so. What an attempt leaves is removed when it succeeds. After an interruption, be
+    it kill -9, it stays for the same run to go on; after a failure, for a run of its own.
+
+    Args:
+        experiment: what is run.
+        dataset: on what.
+        fresh: drop what an earlier attempt left.
+
+    Raises:
+        DamagedError: what an earlier attempt left cannot be read.
+        InputError: a checkpoint there is of another experiment.
+    """
+    home = settings.read().home
+    key = digest_of([experiment.digest, dataset.digest, training.VERSION])[:SHOWN]
+    with _only_one(home / "locks" / f"experiment-{key}.lock", experiment.name):
+        attempt = _take_up(home / "unfinished" / key, experiment, dataset, fresh=fresh)
+        try:
+            yield attempt
+        except BaseException as error:
+            if interrupted(error):
+                progress.say("stopped", "the same command goes on from here; with --fresh it begins anew")
+            else:
+                _write(replace(attempt, id=None))
+            raise
+        shutil.rmtree(attempt.folder)
+
+
+@contextmanager
+def _only_one(path: Path, name: str) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)  # a kernel lock, which kill -9 releases
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress.say("waiting", f"another process runs {name}, or its twin by another name")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _take_up(folder: Path, experiment: Experiment, dataset: Dataset, *, fresh: bool) -> Attempt:
+    """Continue the attempt in `folder`, or begin one there."""
+    if fresh:
+        with suppress(DamagedError):  # what cannot be read goes too
+            _drop(_read(folder), folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    marks = training.marks(dataset, experiment.model, experiment.training)
+    marks["code"] = provenance.code_digest(settings.ROOT / "tasks" / "ml")
+    if known := _read(folder):
+        changed = next((mark for mark, value in marks.items() if known.marks.get(mark) != value), None)
+        if changed:
+            progress.say("anew", f"an attempt was interrupted that had another {changed}: nothing of it is used")
+        if changed or tracking.is_finished(known):
+            known = _drop(known, folder)
+    training.refuse_stranger(dataset, experiment.data, experiment.model, experiment.training, folder)
+    if known and known.id and known.name == experiment.name:
+        return replace(known, is_continued=True)
+    if known:
+        tracking.give_up(known)
+    return _write(Attempt(uuid.uuid4().hex, experiment.name, marks, folder))
+
+
+def _read(folder: Path) -> Attempt | None:
+    path = folder / _FILE
+    if not path.exists():
+        return None
+    try:
+        return Attempt(**json.loads(path.read_text()), folder=folder)
+    except (ValueError, TypeError) as error:
+        raise DamagedError(f"{path}: is damaged: add --fresh to begin anew") from error
+
+
+def _write(attempt: Attempt) -> Attempt:
+    with whole_file(attempt.folder / _FILE) as temporary:
+        content = {name: value for name, value in asdict(attempt).items() if name in ("id", "name", "marks")}
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    return attempt
+
+
+def _drop(attempt: Attempt | None, folder: Path) -> None:
+    if attempt:
+        tracking.give_up(attempt)
+        shutil.rmtree(folder)

@@ -1,0 +1,389 @@
+"""A training under way: epoch by epoch, segment by segment, batch by batch, and back from a checkpoint."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tasks.ml import losses, models, optimizers, outputs, schedules
+from tasks.ml.batches import Epoch, Rows, order
+from tasks.ml.checkpoints import Checkpoint, Checkpoints
+from tasks.ml.config import Constant, Model, Training
+from tasks.ml.cuda import Graphed
+from tasks.ml.errors import DivergedError
+from tasks.ml.history import History, Journal, Log
+from tasks.ml.learners import ByGradient, Learner
+from tasks.ml.records import Fit, SplitName
+
+MEASURED: dict[SplitName, str] = {"validation": "val", "test": "test"}
+MONITORED = {"validation": "val/loss", "train": "train/loss", "test": "test/loss"}
+
+_SEGMENT = 256
+"""Batches between two looks at the clock and at `Survival.stop`, of those that are quickest."""
+_SEGMENT_ROWS = 8192
+"""Rows between two such looks, at most: what is kept until then takes memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survival:
+    """How a training outlives its process."""
+
+    folder: Path
+    """Where its checkpoints and its journal lie; whoever has used the result removes it."""
+    stop: Callable[[], bool] = lambda: False
+    """Asked some times a second: whether to write a checkpoint and raise KeyboardInterrupt."""
+    resumed: Callable[[int, int], None] = lambda epoch, step: None  # noqa: ARG005 - nobody is told
+    """Told before training goes on from a checkpoint: epochs that are complete, and updates of the next."""
+
+
+@dataclass(slots=True)
+class _Member:
+    """One of the networks that are trained together."""
+
+    training: Training
+    seed: int
+    """Of the initial weights."""
+    history: History
+    ended: str = ""
+    """Why it is trained no further, if so."""
+    diverged: bool = False
+    best_loss: float = math.inf
+    best_epoch: int = 0
+
+
+class Course:
+    """All that changes while networks are trained. Its position is two integers: epochs done, and steps of the next."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        rows: dict[SplitName, Rows],
+        model: Model,
+        trainings: Sequence[Training],
+        seeds: Sequence[int],
+        logs: Sequence[Log],
+    ) -> None:
+        """Stand before the first epoch.
+
+        Args:
+            learner: the networks.
+            rows: of each split that may be seen.
+            model: their architecture.
+            trainings: of each network; equal but for lr, momentum, weight_decay and seeds.
+            seeds: of each network's initial weights.
+            logs: of each network.
+        """
+        self._learner, self._rows, self._model, self._logs = learner, rows, model, logs
+        self._training = trainings[0]
+        self._device = rows["train"].y.device
+        self._size = len(rows["train"]) if self._training.batch_size == "full" else self._training.batch_size
+        self._updates = math.ceil(len(rows["train"]) / self._size)
+        graphed = self._device.type == "cuda" and isinstance(learner, ByGradient)
+        self._update = Graphed(learner).step if graphed else learner.step
+        self._best = [weight.clone() for weight in learner.weights] if self._training.patience else []
+        pairs = zip(trainings, seeds, strict=True)
+        self._members = [_Member(training, seed, self._history(index)) for index, (training, seed) in enumerate(pairs)]
+        self._epoch, self._step = 0, 0
+        self._epoch_seconds = 0.0
+        self._began = time.perf_counter()
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._seen = _nothing(len(trainings))
+        self._started = time.perf_counter()
+        self._survival: Survival | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._resumed_from: tuple[int, int] | None = None
+
+    def survive(self, survival: Survival, identity: dict[str, str]) -> None:
+        """Keep checkpoints from here on, and go where the newest of them stands, if there is one.
+
+        Raises:
+            InputError: it is of something else than `identity` says.
+        """
+        self._survival = survival
+        self._checkpoints = Checkpoints(survival.folder, identity)
+        checkpoint = self._checkpoints.load()
+        journal = Journal(survival.folder / "journal")
+        for index, member in enumerate(self._members):
+            member.history = self._history(index, journal)
+        if checkpoint:
+            survival.resumed(checkpoint.facts["epoch"], checkpoint.facts["step"])
+            self._restore(checkpoint)
+        elif self._training.initial_weights == "unseeded":
+            self._checkpoints.save(self._state())  # or the seed that was drawn would be lost
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            DivergedError: loss or weights of the only network are not finite.
+            KeyboardInterrupt: `Survival.stop` said so.
+        """
+        while self._epoch < self._training.epochs and not all(member.ended for member in self._members):
+            self._train()
+            self._finish_epoch()
+        for index, member in enumerate(self._members):
+            if self._best and not member.diverged:
+                self._copy(index, self._best, self._learner.weights)
+            # The last loss was taken before the last update, so the weights themselves are looked at.
+            largest = max(weight[index].abs().max().item() for weight in self._learner.weights)
+            self._refuse_infinite(member, "largest weight", largest, member.history.updates)
+        if self._checkpoints:
+            self._checkpoints.save(self._state())
+
+    def result(
+        self, index: int, classifier: models.Classifier, folder: Path, marks: dict[str, str]
+    ) -> Fit | DivergedError:
+        """Write what became of a network: weights and history."""
+        member = self._members[index]
+        if member.diverged:
+            return DivergedError(member.ended)
+        weights = folder / "weights.safetensors"
+        classifier.network.cpu().to(memory_format=torch.contiguous_format)
+        return Fit(
+            weights=weights,
+            weights_sha256=models.save(classifier, weights),
+            history=member.history.save(folder / "history.parquet"),
+            metrics=member.history.last,
+            epochs=member.history.epochs,
+            best_epoch=member.best_epoch or member.history.epochs,
+            stopped=member.ended or "all epochs done",
+            seconds=time.perf_counter() - self._began,
+            device=str(self._device),
+            threads=int(marks["threads"]),
+            initial_seed=member.seed,
+            fingerprint=marks,
+            resumed_from=self._resumed_from,
+        )
+
+    def _history(self, index: int, journal: Journal | None = None) -> History:
+        updates = self._training.epochs * self._updates
+        return History(updates, self._logs[index], journal, kind=f"{index} ")
+
+    def _train(self) -> None:
+        """The rest of an epoch."""
+        epoch = Epoch(self._rows["train"], self._size, self._order())
+        segment = max(1, min(_SEGMENT, _SEGMENT_ROWS // self._size))
+        while self._step < self._updates:
+            started = time.perf_counter()
+            stop = min(self._step + segment, self._updates)
+            y, target = epoch.truth(self._step, stop)
+            feed = zip(epoch.batches(self._step, stop), self._targets(target), self._numbers(stop), strict=True)
+            logits = torch.cat([self._update(*batch) for batch in feed], dim=-2)
+            self._waiting.append(self._measure_batches(logits, y, target))
+            self._step = stop
+            self._epoch_seconds += time.perf_counter() - started
+            self._look_up()
+
+    def _look_up(self) -> None:
+        """Write a checkpoint if it is time for one, or if this is to be the last of it."""
+        if self._survival is None or self._checkpoints is None:
+            return
+        is_last = self._survival.stop()
+        if is_last or self._checkpoints.is_due():
+            self._collect()
+            self._checkpoints.save(self._state())
+        if is_last:
+            raise KeyboardInterrupt
+
+    def _order(self) -> Tensor | None:
+        """The order of the rows in this epoch: `(N,)` if all networks share it, else `(M, N)`."""
+        if self._training.batch_size == "full" or not self._training.shuffle:
+            return None
+        seeds = [member.training.order_seed for member in self._members]
+        orders = {seed: order(seed, self._epoch + 1, len(self._rows["train"])) for seed in seeds}
+        found = orders[seeds[0]] if len(orders) == 1 else torch.stack([orders[seed] for seed in seeds])
+        return found.to(self._rows["train"].x.device)
+
+    def _numbers(self, stop: int) -> Iterator[tuple[optimizers.Number, ...]]:
+        """What the optimizer needs for each update up to `stop`; on a GPU brought there in one go."""
+        done = self._epoch * self._updates
+        steps = range(self._step, stop)
+        numbers = (optimizers.numbers(self._training, self._factor(step), done + step) for step in steps)
+        if self._device.type == "cpu":
+            return numbers
+        return (row.unbind() for row in torch.tensor(list(numbers), device=self._device))
+
+    def _factor(self, step: int) -> float:
+        training = self._training
+        return schedules.factor(training.schedule, training.epochs, self._updates, self._epoch + 1, step)
+
+    def _targets(self, target: Tensor) -> Iterator[Tensor]:
+        """A segment's targets batch by batch, in each for all networks one after another."""
+        if len(self._members) == 1:
+            return iter(torch.split(target[0], self._size))
+        return (self._for_all(part) for part in torch.split(target, self._size, dim=1))
+
+    def _for_all(self, truth: Tensor) -> Tensor:
+        """`(1, R, ...)`, or `(M, R, ...)`, to `(M * R, ...)`."""
+        return truth.expand(len(self._members), *truth.shape[1:]).flatten(0, 1)
+
+    def _measure_batches(self, logits: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss and mass of each batch of a segment, `(M, n)`, and how many rows were right, `(M, 1)`."""
+        flat, target = logits.flatten(0, -2), self._for_all(target)
+        networks = len(self._members)
+        sums = self._by_batch(losses.rows(self._training.loss, self._model, flat, target).view(networks, -1))
+        masses = self._by_batch(losses.masses(self._training.loss, target).view(networks, -1))
+        right = (outputs.labels(flat) == self._for_all(y)).view(networks, -1).sum(1, keepdim=True)
+        return sums / masses, masses, right
+
+    def _by_batch(self, rows: Tensor) -> Tensor:
+        """Sums over the batches of a segment: `(M, R)` to `(M, n)`."""
+        whole = rows.shape[1] // self._size * self._size
+        sums = rows[:, :whole].view(len(rows), -1, self._size).sum(2)
+        return sums if whole == rows.shape[1] else torch.cat([sums, rows[:, whole:].sum(1, keepdim=True)], dim=1)
+
+    def _collect(self) -> None:
+        """Bring from the device what batches have given since last time, and record their losses."""
+        if not self._waiting:
+            return
+        found = [torch.cat(tensors, dim=1).cpu().numpy() for tensors in zip(*self._waiting, strict=True)]
+        self._waiting.clear()
+        self._seen = [np.concatenate(pair, axis=1) for pair in zip(self._seen, found, strict=True)]
+        for member, new in zip(self._members, found[0], strict=True):
+            if not member.ended:
+                self._record(member, new)
+
+    def _record(self, member: _Member, new: NDArray[np.float32]) -> None:
+        """Record the losses of the next updates, as far as they are finite."""
+        finite = np.isfinite(new)
+        first = len(new) if finite.all() else int(finite.argmin())
+        member.history.update(new[:first])
+        if first < len(new):
+            self._refuse_infinite(member, "loss", float(new[first]), member.history.updates + 1)
+
+    def _finish_epoch(self) -> None:
+        """Measure the epoch, and tell whose training ends with it."""
+        self._collect()
+        self._epoch += 1
+        measured = self._measure_splits()
+        for index, member in enumerate(self._members):
+            metrics = self._train_metrics(index) | {name: float(values[index]) for name, values in measured.items()}
+            for name, value in metrics.items():
+                self._refuse_infinite(member, name, value, member.history.updates)
+            if not member.ended:
+                member.history.epoch(self._epoch, metrics)
+                self._note_best(index, metrics)
+                member.ended = member.ended or self._learner.ended
+        self._seen, self._step, self._epoch_seconds = _nothing(len(self._members)), 0, 0.0
+
+    def _train_metrics(self, index: int) -> dict[str, float]:
+        """Of the epoch that has just ended, as seen before each update."""
+        training = self._members[index].training
+        step_losses, masses, right = (seen[index].astype(np.float64) for seen in self._seen)
+        metrics = {
+            "train/loss": float(step_losses @ masses / masses.sum()),
+            "train/accuracy": float(right.sum()) / len(self._rows["train"]),
+            "time/epoch_seconds": self._epoch_seconds,
+        }
+        if not isinstance(training.schedule, Constant):
+            steps = self._training.epochs, self._updates, self._epoch, 0
+            metrics["train/lr"] = training.lr * schedules.factor(training.schedule, *steps)
+        if training.last_batch_loss:
+            metrics["train/last_batch_loss"] = float(step_losses[-1])
+        return metrics
+
+    def _measure_splits(self) -> dict[str, list[float]]:
+        """Loss and accuracy of every split that is not trained on, at the end of an epoch: one for each network."""
+        metrics: dict[str, list[float]] = {}
+        for split, name in MEASURED.items():
+            if split in self._rows and len(rows := self._rows[split]):
+                logits = torch.cat([self._learner.predict(x) for x in rows.in_turn()], dim=-2)
+                each = logits.view(len(self._members), len(rows), -1)
+                metrics[f"{name}/loss"] = [self._mean(one, rows.target) for one in each]
+                metrics[f"{name}/accuracy"] = [int((outputs.labels(one) == rows.y).sum()) / len(rows) for one in each]
+        return metrics
+
+    def _mean(self, logits: Tensor, target: Tensor) -> float:
+        return losses.mean(self._training.loss, self._model, logits, target)
+
+    def _note_best(self, index: int, metrics: dict[str, float]) -> None:
+        """Keep the weights that gave the lowest monitored loss, and end the training where that is long ago."""
+        member, training = self._members[index], self._training
+        if not training.patience:
+            return
+        if (loss := metrics[MONITORED[training.monitor]]) < member.best_loss:
+            member.best_loss, member.best_epoch = loss, self._epoch
+            self._copy(index, self._learner.weights, self._best)
+        if self._epoch - member.best_epoch >= training.patience:
+            member.ended = f"no lower {training.monitor} loss in {training.patience} epochs"
+
+    def _copy(self, index: int, source: Sequence[Tensor], to: Sequence[Tensor]) -> None:
+        """Copy the weights of one network."""
+        for one, other in zip(source, to, strict=True):
+            other[index].copy_(one[index])
+
+    def _refuse_infinite(self, member: _Member, what: str, value: float, update: int) -> None:
+        """End the training of a network that gives no finite numbers."""
+        if math.isfinite(value) or member.diverged:
+            return
+        training = member.training
+        remedy = "try a smaller --training.lr"
+        is_small = training.batch_size != "full" and math.isnan(value)
+        weights = getattr(training.loss, "weight", None) or ()
+        if is_small and (getattr(training.loss, "ignore_index", None) is not None or 0 in weights):
+            remedy = "if all rows of a batch count nothing, its mean is none: try a larger --training.batch_size"
+        epoch = -(-update // self._updates)
+        member.diverged = True
+        member.ended = (
+            f"training diverged: the {what} is {value} at epoch {epoch}, step {update}, "
+            f"learning rate {training.lr:g}: {remedy}"
+        )
+        if len(self._members) == 1:
+            raise DivergedError(member.ended)
+
+    def _state(self) -> Checkpoint:
+        remembered, rest = self._learner.state()
+        named = {"weights": self._learner.weights, "best": self._best, "seen": map(torch.from_numpy, self._seen)}
+        tensors = {f"{name}.{index}": tensor for name, some in named.items() for index, tensor in enumerate(some)}
+        histories = [member.history.state() for member in self._members]
+        tensors |= {f"losses.{index}": torch.from_numpy(losses) for index, (losses, _) in enumerate(histories)}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in remembered.items()}
+        facts = {
+            "epoch": self._epoch,
+            "step": self._step,
+            "seconds": time.perf_counter() - self._began,
+            "epoch_seconds": self._epoch_seconds,
+            "optimizer": rest,
+            "members": [
+                {name: getattr(member, name) for name in _KEPT} | {"history": points}
+                for member, (_, points) in zip(self._members, histories, strict=True)
+            ],
+        }
+        return Checkpoint(tensors, facts)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        tensors, facts = checkpoint.tensors, checkpoint.facts
+        for name, own in (("weights", self._learner.weights), ("best", self._best)):
+            for index, tensor in enumerate(own):
+                tensor.copy_(tensors[f"{name}.{index}"])
+        prefix = "optimizer."
+        remembered = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        self._learner.restore(
+            {name: tensor.to(self._device) for name, tensor in remembered.items()}, facts["optimizer"]
+        )
+        self._seen = [tensors[f"seen.{index}"].numpy() for index in range(len(self._seen))]
+        for index, (member, known) in enumerate(zip(self._members, facts["members"], strict=True)):
+            member.history.restore(tensors[f"losses.{index}"].numpy(), known.pop("history"))
+            for name, value in known.items():
+                setattr(member, name, value)
+        self._epoch, self._step = facts["epoch"], facts["step"]
+        self._epoch_seconds = facts["epoch_seconds"]
+        self._began -= facts["seconds"]
+        self._resumed_from = self._epoch, self._step
+
+
+_KEPT = ("seed", "ended", "diverged", "best_loss", "best_epoch")
+"""Of each network, beside its weights and its history."""
+
+
+def _nothing(networks: int) -> list[NDArray[Any]]:
+    """Losses and masses of no batch, and no count of rows."""
+    empty = np.zeros((networks, 0), np.float32)
+    return [empty, empty, np.zeros((networks, 0), np.int64)]

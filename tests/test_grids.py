@@ -1,0 +1,252 @@
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows import grids, options
+from tasks.ml.config import MLP
+from tasks.ml.errors import InputError
+
+LR = "--training.lr"
+
+
+def labels(found: grids.Grid) -> list[str]:
+    return [grids.label(found.axes, member) for member in found.members]
+
+
+def test_a_grid_has_every_combination_and_its_last_axis_varies_fastest() -> None:
+    tokens = [LR, "0.001, 0.01,1e-1", "--training.epochs=7", "--training.seed", "0..4"]
+    found = grids.grid("iris", tokens)
+    assert found.axes == ("training.lr", "training.seed")
+    assert [(member.training.lr, member.training.seed) for member in found.members] == [
+        (lr, seed) for lr in (0.001, 0.01, 0.1) for seed in range(5)
+    ]
+    assert {member.training.epochs for member in found.members} == {7}
+
+
+def test_a_member_is_the_experiment_that_train_makes() -> None:
+    found = grids.grid("digits", ["--model.kind", "mlp,linear", "--training.batch_size", "64,full"])
+    typed = [["mlp", "64"], ["mlp", "full"], ["linear", "64"], ["linear", "full"]]
+    alone = [options.experiment("digits", ["--model.kind", a, "--training.batch_size", b]) for a, b in typed]
+    assert list(found.members) == alone
+    assert labels(found)[1] == "model.kind=mlp training.batch_size=full"
+
+
+def test_a_file_is_swept_as_a_preset_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[data]\nkind = "iris"\n[model]\nkind = "mlp"\n')
+    found = grids.grid(str(path), [LR, "0.1,0.2"])
+    assert [(member.name, member.training.lr) for member in found.members] == [("mine", 0.1), ("mine", 0.2)]
+
+
+def test_whole_lists_stand_between_slashes_and_one_list_is_one_network() -> None:
+    found = grids.grid("iris", ["--model.hidden", "32/64/64,32", "--training.shuffle", "true,false"])
+    assert [member.model for member in found.members[::2]] == [
+        MLP(kind="mlp", hidden=hidden) for hidden in ((32,), (64,), (64, 32))
+    ]
+    assert labels(found)[-1] == "model.hidden=64,32 training.shuffle=false"
+    assert grids.row(found.axes, found.members[-1]) == {"model.hidden": "64,32", "training.shuffle": False}
+    plain = grids.grid("iris", ["--model.hidden", "64,32", LR, "0.1,0.2"])
+    assert plain.axes == ("training.lr",)
+    assert {member.model for member in plain.members} == {MLP(kind="mlp", hidden=(64, 32))}
+
+
+def test_one_value_varies_nothing() -> None:
+    found = grids.grid("iris", [LR, "0.1,", "--training.epochs", "3..3", "--training.seed", "1..2", "--name", "a..b"])
+    assert found.axes == ("training.seed",)
+    first = found.members[0]
+    assert (first.training.lr, first.training.epochs, first.name) == (0.1, 3, "a..b")
+
+
+def test_a_label_is_short_and_exact_where_it_was_typed() -> None:
+    found = grids.grid("iris", [LR, "1,0.00012345", "--training.seed", "123456789,4294967295"])
+    assert labels(found) == [
+        f"training.lr={lr} training.seed={seed}" for lr in ("1", "0.00012345") for seed in (123456789, 4294967295)
+    ]
+
+
+def test_a_drawn_member_is_made_again_by_what_its_label_says() -> None:
+    tokens = [
+        LR,
+        "loguniform:1e-6:1",
+        "--training.weight_decay",
+        "uniform:0.1:1000000",
+        "--training.seed",
+        "uniform:0:4294967295",
+    ]
+    drawn = grids.random("iris", tokens, members=50, seed=0)
+    for member, label in zip(drawn.members, labels(drawn), strict=True):
+        assert options.experiment("iris", [f"--{option}" for option in label.split()]) == member
+    assert max(member.training.seed for member in drawn.members) > 10**9
+
+
+def test_draws_are_repeatable_and_neither_order_nor_number_changes_them() -> None:
+    tokens = [LR, "loguniform:1e-4:1", "--training.weight_decay", "uniform:0:0.1", "--training.seed", "0..9"]
+    few = grids.random("iris", tokens, members=8, seed=3)
+    assert grids.random("iris", tokens, members=8, seed=3) == few
+    assert grids.random("iris", tokens, members=16, seed=3).members[:8] == few.members
+    turned = grids.random("iris", [*tokens[2:], *tokens[:2]], members=8, seed=3)
+    assert (turned.members, turned.axes) == (few.members, (*few.axes[1:], few.axes[0]))
+    assert grids.random("iris", tokens, members=8, seed=4).members != few.members
+
+
+def test_draws_are_written_down() -> None:
+    """The same on every machine and in every Python: what was drawn once, in numbers."""
+    tokens = [LR, "loguniform:1e-4:1", "--training.epochs", "uniform:1:9", "--training.optimizer", "sgd,adam,adamw"]
+    found = grids.random("iris", tokens, members=2, seed=0)
+    assert labels(found) == [
+        "training.lr=0.294649 training.epochs=2 training.optimizer=sgd",
+        "training.lr=0.000194717 training.epochs=5 training.optimizer=adamw",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "share_below"),
+    [("uniform:0:0.1", lambda x: x / 0.1), ("loguniform:1e-4:1", lambda x: 1 + math.log10(x) / 4)],
+)
+def test_numbers_are_drawn_as_the_distribution_says(distribution: str, share_below: Callable[[float], float]) -> None:
+    found = grids.random("iris", [LR, distribution], members=1000, seed=0)
+    shares = sorted(share_below(member.training.lr) for member in found.members)
+    # Kolmogorov's distance to the true distribution; 1.95 / sqrt(n) is exceeded once in a thousand.
+    assert max(abs(share - (index + 0.5) / 1000) for index, share in enumerate(shares)) < 1.95 / math.sqrt(1000)
+    assert 0 <= shares[0] < shares[-1] <= 1
+
+
+@pytest.mark.parametrize("values", ["uniform:3:6", "3..6", "3,4,5,6"])
+def test_whole_numbers_are_drawn_alike_with_both_ends(values: str) -> None:
+    tokens = ["--training.epochs", values, "--training.seed", "0..4294967295"]
+    drawn = Counter(member.training.epochs for member in grids.random("iris", tokens, members=1000, seed=0).members)
+    assert sorted(drawn) == [3, 4, 5, 6]
+    assert sum((count - 250) ** 2 / 250 for count in drawn.values()) < 16.3  # chi-squared, 3 degrees, one in a thousand
+
+
+def test_whole_numbers_are_drawn_by_magnitude() -> None:
+    tokens = ["--training.batch_size", "loguniform:1:64", "--training.seed", "0..4294967295"]
+    found = grids.random("iris", tokens, members=1000, seed=0)
+    sizes = [member.training.batch_size for member in found.members]
+    assert (min(sizes), max(sizes)) == (1, 64)
+    # Half of log(0.5) to log(64.5) lies below 5.7, so below the 6 that it rounds to.
+    assert 0.45 < sum(size < 6 for size in sizes) / 1000 < 0.55
+
+
+def test_no_member_is_drawn_twice_and_a_small_grid_is_drawn_whole() -> None:
+    tokens = ["--training.seed", "0..4", "--training.optimizer", "sgd,adam"]
+    drawn = grids.random("iris", tokens, members=10, seed=0)
+    assert drawn.members != grids.grid("iris", tokens).members
+    assert set(drawn.members) == set(grids.grid("iris", tokens).members)
+
+
+def test_every_part_of_the_grammar_reads_as_it_is_documented() -> None:
+    options_of = {"0.001,0.01,0.1": LR, "0..4": "--training.seed", "32/64/64,32": "--model.hidden"}
+    options_of |= {"uniform:0:0.1": "--training.weight_decay", "loguniform:1e-4:1": LR}
+    documented = re.findall(r"^(\S+)\n {4}", grids.GRAMMAR, flags=re.MULTILINE)
+    assert documented == list(options_of)
+    for value, option in options_of.items():
+        assert len(grids.random("iris", [option, value], members=3, seed=0).members) == 3
+
+
+def test_the_loss_may_be_reduced_either_way_for_its_validation_loss_is_a_mean() -> None:
+    found = grids.grid("iris", ["--training.loss.reduction", "mean,sum"])
+    assert labels(found) == ["training.loss.reduction=mean", "training.loss.reduction=sum"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([], "nothing varies: give at least one option several values, as --training.seed 0..4$"),
+        ([LR, "0.1"], "nothing varies: give at least one option several values"),
+        (["--model.hidden", "32,64"], "nothing varies: .*; of --model.hidden lists between slashes, as 32/64/64,32$"),
+        ([LR, ","], "--training.lr: expected values between ',', found ','"),
+        ([LR, "4..0"], "--training.lr: the range runs backwards, found '4..0': write 0..4"),
+        ([LR, "0.1..0.5"], "--training.lr: expected whole numbers as 0..4 .* found '0.1..0.5'"),
+        ([LR, "0..2,8"], "--training.lr: expected whole numbers as 0..4 .* found '0..2,8'"),
+        ([LR, "0..9999999999999999"], "--training.lr: expected whole numbers .*15 digits at most.* found '0..9{16}'"),
+        ([LR, "a..b"], "--training.lr: expected whole numbers as 0..4 .* found 'a..b'"),
+        ([LR, "0.1,x"], "--training.lr: input should be a valid number, .*found 'x'"),
+        ([LR, "0.1,-1"], "--training.lr: input should be greater than 0, found '-1'$"),
+        ([LR, "0.1,0.1"], "--training.lr: 0.1 is in the list twice: leave one out"),
+        ([LR, "0.1,0.10"], "--training.lr: 0.1 and 0.10 make the same experiment: leave one out"),
+        ([LR, "0.1", LR, "0.2"], "--training.lr: given twice: give all its values in one list"),
+        ([LR, "uniform:0:1"], "--training.lr: a distribution needs --random: say --random 32, or list values"),
+        (["--training.device", "cpu,cuda"], "--training.device: cpu and cuda make the same experiment"),
+        (["--training.seed", "0..10000"], "iris: the grid has 10,001 members: expected at most 10,000: .*--random 32"),
+        (["--training.seed", "0..999", LR, "1..1000"], "iris: the grid has 1,000,000 members: "),
+        (["--model.hidden", "0..4"], "--model.hidden: it takes no numbers from a range, found '0..4': .*'/'"),
+        (["--training.optimizer", "uniform:0:1"], "--training.optimizer: it takes no numbers .*'uniform:0:1': .*','"),
+        (["--training.optimizer", "sgd,adm"], "--training.optimizer: input should be 'sgd', .*found 'adm'"),
+        (["--name", "a,b"], "--name: cannot vary within a sweep: the members share one name"),
+        (
+            ["--data.split.seed", "0..4"],
+            "--data.split.seed: cannot vary within a sweep: .* takes the same rows for all",
+        ),
+        (["--data.kind", "iris,digits"], "--data.kind: cannot vary within a sweep"),
+        (["--export.opset", "18,19"], "--export.opset: cannot vary within a sweep: .*the export changes none"),
+        (["--training.loss.kind", "mse,bce"], "--training.loss.kind: cannot vary .* others of the same loss only"),
+        (["--training.loss.weight", "1,1,2/1,1,3"], "--training.loss.weight: cannot vary within a sweep"),
+        (["--training.loss.reduce", "true,false"], "--training.loss.reduce: cannot vary within a sweep"),
+        (["--training.epoch", "1,2"], "--training.epoch: there is no such option: did you mean 'training.epochs'"),
+        (["--training.epochs"], "--training.epochs: expected a value after it"),
+        ([LR, "1,2", "--training.monitor", "test"], "--training.monitor: a sweep .* found 'test': give --training.mon"),
+        (["--training.monitor", "validation,train"], "--training.monitor: a sweep chooses .* found 'train'"),
+        ([LR, "1,2", "--data.split.validation", "0"], "--data.split.validation: a sweep chooses .* found '0'"),
+        (
+            ["--training.optimizer", "sgd,adam", "--training.momentum", "0,0.9"],
+            r"iris: training: momentum 0.9 and optimizer 'adam' contradict each other: only sgd has momentum "
+            r"\(member training.optimizer=adam training.momentum=0.9\)",
+        ),
+        (
+            ["--model.kind", "linear,mlp", "--model.hidden", "8/9"],
+            "--model.hidden: kind 'linear' has no such option",
+        ),
+    ],
+)
+def test_a_grid_is_refused_in_one_line(tokens: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}") as refused:
+        grids.grid("iris", tokens)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("members", "tokens", "message"),
+    [
+        (0, [LR, "uniform:0:1"], "--random: expected 1 to 10,000 members, found 0"),
+        (10_001, [LR, "uniform:0:1"], "--random: expected 1 to 10,000 members, found 10,001"),
+        (3, [LR, "0.1"], "nothing varies: "),
+        (6, ["--training.seed", "0..4"], "--random: expected 6 different members, found 5: ask for fewer"),
+        (3, [LR, "uniform:1:0"], "--training.lr: expected LOW below HIGH, found 'uniform:1:0': swap them"),
+        (3, [LR, "uniform:1:1"], "--training.lr: expected LOW below HIGH, found 'uniform:1:1'"),
+        (3, [LR, "loguniform:1:0.1"], "--training.lr: expected LOW below HIGH, found 'loguniform:1:0.1'"),
+        (3, [LR, "loguniform:0:1"], "--training.lr: expected LOW above 0, .*found 'loguniform:0:1'"),
+        (3, [LR, "loguniform:-1:1"], "--training.lr: expected LOW above 0, .*found 'loguniform:-1:1'"),
+        (3, [LR, "normal:0:1"], "--training.lr: expected uniform:LOW:HIGH or loguniform:LOW:HIGH, found 'normal:0:1'"),
+        (3, [LR, "uniform:1"], "--training.lr: expected uniform:LOW:HIGH or loguniform:LOW:HIGH, found 'uniform:1'"),
+        (3, [LR, "uniform:a:1"], "--training.lr: expected a number at each end, found 'a' in 'uniform:a:1'"),
+        (3, [LR, "uniform:0:inf"], "--training.lr: expected a number at each end, found 'inf' in 'uniform:0:inf'"),
+        (3, ["--training.epochs", "uniform:0.5:3"], "--training.epochs: expected a whole number .* found '0.5'"),
+        (3, ["--training.epochs", "loguniform:1:1e308"], "--training.epochs: expected a whole number .* found '1e308'"),
+        (3, ["--training.epochs", "uniform:-9:0"], "--training.epochs: .*greater than or equal to 1, found '-"),
+        (3, ["--training.shuffle", "uniform:0:1"], "--training.shuffle: it takes no numbers from a range"),
+        (3, ["--data.split.seed", "0..9"], "--data.split.seed: cannot vary within a sweep"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(members: int, tokens: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}") as refused:
+        grids.random("iris", tokens, members, seed=0)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("preset", ["threshold", "iris_softmax", "mnist_as_published", "blobs_as_published"])
+def test_without_a_validation_split_there_is_nothing_to_choose_by_and_the_remedy_helps(preset: str) -> None:
+    tokens = [LR, "0.1,0.2", "--training.monitor", "validation"]
+    with pytest.raises(InputError, match=f"^{preset}: data.split.validation: .* found '0': give --data") as refused:
+        grids.grid(preset, tokens)
+    remedy = str(refused.value).rpartition("give ")[2].split()
+    assert len(grids.grid(preset, tokens + remedy).members) == 2
+
+
+def test_nothing_slow_is_imported(python: Callable[..., str]) -> None:
+    code = "import sys, flows.grids; print(*{'torch', 'numpy', 'prefect', 'mlflow', 'matplotlib'} & set(sys.modules))"
+    assert python(code).strip() == ""
