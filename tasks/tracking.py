@@ -26,7 +26,7 @@ import numpy as np
 import onnx
 from filelock import FileLock
 from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, LoggedModel, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
@@ -397,17 +397,42 @@ def _log_model(
     dataset: Dataset,
     example: dict[str, np.ndarray],
 ) -> str:
-    import mlflow.onnx
-
     tags = {
         "hallmark.onnx_sha256": artifact.sha256,
         "hallmark.parity": "passed",
         "hallmark.parity_max_abs_diff": f"{proof.max_abs_diff:.3g}",
         "hallmark.parity_rows": str(proof.rows),
     }
+    model = _logged_model(client, run, artifact)
+    if model is None:
+        stored = client.get_run(run.id)
+        model = client.create_logged_model(stored.info.experiment_id, "model", run.id, tags, stored.data.params)
+    if model.status != LoggedModelStatus.READY:
+        _fill(model, run, artifact, dataset, example)
+    client.log_batch(run.id, tags=[RunTag(key, value) for key, value in tags.items()])
+    said = StringIO()
+    try:
+        with redirect_stderr(said):  # MLflow prints what it does; it belongs in the log
+            return str(mlflow.register_model(model.model_uri, name, tags=tags).version)
+    finally:
+        logger.info(said.getvalue().strip())
+
+
+def _logged_model(client: MlflowClient, run: Run, artifact: Artifact) -> LoggedModel | None:
+    """The run's model of this file, if another process came so far."""
+    experiment = client.get_run(run.id).info.experiment_id
+    models = client.search_logged_models([experiment], f"source_run_id = '{run.id}'")
+    return next((model for model in models if model.tags.get("hallmark.onnx_sha256") == artifact.sha256), None)
+
+
+def _fill(model: LoggedModel, run: Run, artifact: Artifact, dataset: Dataset, example: dict[str, np.ndarray]) -> None:
+    """Store the file as an MLflow model, and check that it is stored as it was proven."""
+    import mlflow.onnx
+
     info = Model.log(
         artifact_path=None,
-        name="model",
+        name=model.name,
+        model_id=model.model_id,
         flavor=mlflow.onnx,
         run_id=run.id,
         onnx_model=onnx.load(check(artifact.path, artifact.sha256), load_external_data=False),
@@ -417,18 +442,10 @@ def _log_model(
         # Given, or MLflow spends seconds guessing them.
         pip_requirements=[f"{library}=={version(library)}" for library in SERVED_WITH],
         onnx_execution_providers=["CPUExecutionProvider"],
-        tags=tags,
     )
     with TemporaryDirectory() as folder:
         stored = mlflow.artifacts.download_artifacts(f"{info.artifact_path}/model.onnx", dst_path=folder)
         check(Path(stored), artifact.sha256)
-    client.log_batch(run.id, tags=[RunTag(key, value) for key, value in tags.items()])
-    said = StringIO()
-    try:
-        with redirect_stderr(said):  # MLflow prints what it does; it belongs in the log
-            return str(mlflow.register_model(info.model_uri, name, tags=tags).version)
-    finally:
-        logger.info(said.getvalue().strip())
 
 
 def _one_line(error: BaseException) -> str:

@@ -28,11 +28,11 @@ def test_a_grid_has_every_combination_and_its_last_axis_varies_fastest() -> None
 
 
 def test_a_member_is_the_experiment_that_train_makes() -> None:
-    found = grids.grid("digits", ["--model.kind", "mlp,linear", "--training.batch_size", "64,full"])
-    typed = [["mlp", "64"], ["mlp", "full"], ["linear", "64"], ["linear", "full"]]
+    found = grids.grid("digits", ["--model.kind", "linear,mlp", "--training.batch_size", "64,full"])
+    typed = [["linear", "64"], ["linear", "full"], ["mlp", "64"], ["mlp", "full"]]
     alone = [options.experiment("digits", ["--model.kind", a, "--training.batch_size", b]) for a, b in typed]
     assert list(found.members) == alone
-    assert labels(found)[1] == "model.kind=mlp training.batch_size=full"
+    assert labels(found)[1] == "model.kind=linear training.batch_size=full"
 
 
 def test_a_file_is_swept_as_a_preset_is(tmp_path: Path) -> None:
@@ -123,6 +123,11 @@ def test_whole_numbers_are_drawn_alike_with_both_ends(values: str) -> None:
     assert sum((count - 250) ** 2 / 250 for count in drawn.values()) < 16.3  # chi-squared, 3 degrees, one in a thousand
 
 
+def test_six_digits_do_not_lead_out_of_the_distribution() -> None:
+    found = grids.random("iris", [LR, "uniform:0.1234567:0.1234568"], members=1, seed=0)
+    assert 0.1234567 <= found.members[0].training.lr <= 0.1234568
+
+
 def test_whole_numbers_are_drawn_by_magnitude() -> None:
     tokens = ["--training.batch_size", "loguniform:1:64", "--training.seed", "0..4294967295"]
     found = grids.random("iris", tokens, members=1000, seed=0)
@@ -146,6 +151,14 @@ def test_every_part_of_the_grammar_reads_as_it_is_documented() -> None:
     assert documented == list(options_of)
     for value, option in options_of.items():
         assert len(grids.random("iris", [option, value], members=3, seed=0).members) == 3
+
+
+def test_as_many_members_as_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grids, "MOST", 5)
+    assert len(grids.grid("iris", ["--training.seed", "0..4"]).members) == 5
+    assert len(grids.random("iris", ["--training.seed", "0..4"], members=5, seed=0).members) == 5
+    with pytest.raises(InputError, match="iris: the grid has 6 members: expected at most 5"):
+        grids.grid("iris", ["--training.seed", "0..5"])
 
 
 def test_the_loss_may_be_reduced_either_way_for_its_validation_loss_is_a_mean() -> None:

@@ -90,12 +90,23 @@ def test_words_and_seeds_are_points_that_no_line_joins() -> None:
     assert ticks(axes) == ["64", "64,32", "128"]
     np.testing.assert_equal(axes.lines[0].get_xydata(), [[0, 0.1], [1, 0.3], [2, 0.2]])
     seeds = panel(plots_sweep.figure([SEED], [{SEED: 0}, {SEED: 1}], [0.3, 0.2], chosen=1))
-    assert [each.lines[0].get_linestyle() for each in (axes, seeds)] == ["None", "None"]
+    answers = panel(plots_sweep.figure(["x"], [{"x": True}, {"x": False}], [0.3, 0.2], chosen=1))
+    assert ticks(answers) == ["false", "true"]
+    assert [each.lines[0].get_linestyle() for each in (axes, seeds, answers)] == ["None"] * 3
 
 
 def test_values_too_close_for_their_names_are_not_named() -> None:
     axes = panel(plots_sweep.figure([LR], [{LR: lr} for lr in (0.1, 0.11, 1.0)], [0.3, 0.2, 0.1], 2))
     assert "0.11" not in ticks(axes)
+
+
+def test_names_have_the_digits_that_tell_them_apart_and_are_turned_where_they_are_long() -> None:
+    axes = panel(plots_sweep.figure([LR], [{LR: lr} for lr in (0.12341, 0.12342)], [0.3, 0.2], 1))
+    assert ticks(axes) == ["0.12341", "0.12342"]
+    assert {label.get_rotation() for label in axes.get_xticklabels()} == {0}
+    rows = [{SEED: seed, HIDDEN: hidden} for seed in (0, 1) for hidden in ("8", "512,256,128,64")]
+    turned = panel(plots_sweep.figure([SEED, HIDDEN], rows, [0.1, 0.2, 0.3, 0.4], 0))
+    assert {label.get_rotation() for label in turned.get_xticklabels()} == {30}
 
 
 def test_a_complete_grid_of_two_axes_is_a_heat_map_with_its_losses_written_in() -> None:
@@ -107,7 +118,7 @@ def test_a_complete_grid_of_two_axes_is_a_heat_map_with_its_losses_written_in() 
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0.01", "0.1"]
     (image,) = axes.images
     np.testing.assert_allclose(np.ma.filled(image.get_array(), math.nan), [[1 / 3, 0.4, 0.3], [math.nan, 0.25, 0.5]])
-    assert image.get_clim() == (0.25, 0.5)
+    assert (image.get_clim(), image.origin) == ((0.25, 0.5), "lower")
     hatched, frame = (patch for patch in axes.patches if isinstance(patch, Rectangle))
     assert (hatched.get_hatch(), hatched.get_xy()) == ("////", (-0.5, 0.5))
     assert (frame.get_edgecolor(), frame.get_xy()) == (to_rgba(CHOSEN), (0.5, 0.5))
@@ -150,6 +161,7 @@ def test_members_that_are_no_grid_are_lines_over_parallel_axes() -> None:
     assert [len(found.get_segments()) for found in lines(figure)] == [3, 28 + 1, 1]
     diverged, kept, chosen = lines(figure)
     np.testing.assert_allclose(diverged.get_colors()[:, :3], [to_rgb(DIVERGED)])
+    assert [segment[-1][1] > 1 for segment in diverged.get_segments()] == [True] * 3
     # Low losses are drawn last, above the others, and darkest.
     ends = [segment[-1][1] for segment in kept.get_segments()]
     assert ends == sorted(ends, reverse=True)
@@ -180,6 +192,13 @@ def test_members_of_one_value_do_not_hide_each_other() -> None:
     # 8,8 comes first and holds the four lowest losses, of which the lowest is lowest.
     assert heights[:, 0].tolist() == sorted(heights[:4, 0], reverse=True) + sorted(heights[4:, 0], reverse=True)
     assert max(heights[4:, 0]) < 0.5 < min(heights[:4, 0])
+
+
+def test_a_scale_may_end_where_rounding_puts_its_last_tick() -> None:
+    """0.3 lies below matplotlib's tick 0.30000000000000004."""
+    rows = [{LR: 0.3, DECAY: 1.0}, {LR: 0.6, DECAY: 2.0}]
+    _, kept, _ = lines(plots_sweep.figure([LR, DECAY], rows, [0.1, 0.2], 0))
+    assert [segment[0][1] for segment in kept.get_segments()] == pytest.approx([1, 0])
 
 
 def test_two_axes_that_are_no_grid_are_parallel() -> None:

@@ -38,6 +38,8 @@ class Rows:
 
     def take(self, rows: Tensor) -> Tensor:
         """Rows by index, `(B,)` or `(M, B)`, ready for the network: `(B, F)` or `(M, B, F)`."""
+        if rows.dim() == 1:
+            return self._ready(self.x.index_select(0, rows))
         return self._ready(self.x.index_select(0, rows.flatten())).view(*rows.shape, -1)
 
     def cut(self, start: int, stop: int) -> Tensor:

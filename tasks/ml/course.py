@@ -67,6 +67,7 @@ class Course:
         rows: dict[SplitName, Rows],
         model: Model,
         trainings: Sequence[Training],
+        units: int,
         seeds: Sequence[int],
         logs: Sequence[Log],
     ) -> None:
@@ -77,10 +78,11 @@ class Course:
             rows: of each split that may be seen.
             model: their architecture.
             trainings: of each network; equal but for lr, momentum, weight_decay and seeds.
+            units: that each network gives.
             seeds: of each network's initial weights.
             logs: of each network.
         """
-        self._learner, self._rows, self._model, self._logs = learner, rows, model, logs
+        self._learner, self._rows, self._model, self._units, self._logs = learner, rows, model, units, logs
         self._training = trainings[0]
         self._device = rows["train"].y.device
         self._size = len(rows["train"]) if self._training.batch_size == "full" else self._training.batch_size
@@ -174,8 +176,8 @@ class Course:
             started = time.perf_counter()
             stop = min(self._step + segment, self._updates)
             y, target = epoch.truth(self._step, stop)
-            feed = zip(epoch.batches(self._step, stop), self._targets(target), self._numbers(stop), strict=True)
-            logits = torch.cat([self._update(*batch) for batch in feed], dim=-2)
+            feed = zip(epoch.batches(self._step, stop), self._wanted(target), self._numbers(stop), strict=True)
+            logits = torch.cat([self._update(*batch) for batch in feed], dim=-1)
             self._waiting.append(self._measure_batches(logits, y, target))
             self._step = stop
             self._epoch_seconds += time.perf_counter() - started
@@ -214,11 +216,10 @@ class Course:
         training = self._training
         return schedules.factor(training.schedule, training.epochs, self._updates, self._epoch + 1, step)
 
-    def _targets(self, target: Tensor) -> Iterator[Tensor]:
-        """A segment's targets batch by batch, in each for all networks one after another."""
-        if len(self._members) == 1:
-            return iter(torch.split(target[0], self._size))
-        return (self._for_all(part) for part in torch.split(target, self._size, dim=1))
+    def _wanted(self, target: Tensor) -> Iterator[Tensor]:
+        """What a segment's updates need to know of its rows, batch by batch."""
+        found = [self._learner.wanted(own, self._units) for own in target]
+        return iter(torch.split(torch.stack(found) if len(found) > 1 else found[0], self._size, dim=-1))
 
     def _for_all(self, truth: Tensor) -> Tensor:
         """`(1, R, ...)`, or `(M, R, ...)`, to `(M * R, ...)`."""
@@ -226,12 +227,16 @@ class Course:
 
     def _measure_batches(self, logits: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss and mass of each batch of a segment, `(M, n)`, and how many rows were right, `(M, 1)`."""
-        flat, target = logits.flatten(0, -2), self._for_all(target)
         networks = len(self._members)
+        flat, target = self._by_network(logits).flatten(0, 1), self._for_all(target)
         sums = self._by_batch(losses.rows(self._training.loss, self._model, flat, target).view(networks, -1))
         masses = self._by_batch(losses.masses(self._training.loss, target).view(networks, -1))
         right = (outputs.labels(flat) == self._for_all(y)).view(networks, -1).sum(1, keepdim=True)
         return sums / masses, masses, right
+
+    def _by_network(self, logits: Tensor) -> Tensor:
+        """`(U, R)` or `(M, U, R)` to `(M, R, U)`."""
+        return logits.view(len(self._members), -1, logits.shape[-1]).mT
 
     def _by_batch(self, rows: Tensor) -> Tensor:
         """Sums over the batches of a segment: `(M, R)` to `(M, n)`."""
@@ -294,8 +299,7 @@ class Course:
         metrics: dict[str, list[float]] = {}
         for split, name in MEASURED.items():
             if split in self._rows and len(rows := self._rows[split]):
-                logits = torch.cat([self._learner.predict(x) for x in rows.in_turn()], dim=-2)
-                each = logits.view(len(self._members), len(rows), -1)
+                each = self._by_network(torch.cat([self._learner.predict(x) for x in rows.in_turn()], dim=-1))
                 metrics[f"{name}/loss"] = [self._mean(one, rows.target) for one in each]
                 metrics[f"{name}/accuracy"] = [int((outputs.labels(one) == rows.y).sum()) / len(rows) for one in each]
         return metrics

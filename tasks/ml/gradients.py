@@ -1,7 +1,8 @@
 """Networks laid out for training: all weights in few flat tensors, and what takes a batch to their gradients.
 
 A perceptron's gradient is written out, for one network or for M at once; any other network's comes of autograd. Both
-are given the derivative of the loss by the logits (`losses.slope`) and call the very kernels that `backward` would.
+are given the derivative of the loss by the logits (`losses.slope`). Logits and all that lies before them are kept with
+the rows of a batch as columns, `(U, B)`: a product of weights and rows takes half the time of rows and weights.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from tasks.ml.optimizers import Number
 
 
 class Gradient(Protocol):
@@ -18,9 +21,11 @@ class Gradient(Protocol):
     """Each `(M, n)`; M is 1 for one network."""
     gradients: list[Tensor]
     """As `weights`."""
+    needs_autograd: bool
+    """Whether it takes part in autograd, which inference mode rules out."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows, `(B, F)` or `(M, B, F)`, to logits: `(B, U)` of one network, `(M, B, U)` of M."""
+        """Rows, `(B, F)` or `(M, B, F)`, to logits: `(U, B)` of one network, `(M, U, B)` of M."""
         ...
 
     def predict(self, x: Tensor) -> Tensor:
@@ -28,12 +33,18 @@ class Gradient(Protocol):
         ...
 
     def backward(self, slope: Tensor) -> None:
-        """From the derivative by the logits of the last `forward`, write `gradients`."""
+        """From the derivative by the logits of the last `forward`, shaped as they are, write `gradients`."""
+        ...
+
+    def descend(self, slope: Tensor, rate: Number, decay: Number) -> None:
+        """Move the weights by `-rate * (gradient + decay * weights)`: what is not written down costs less."""
         ...
 
 
 class Perceptron:
     """One network of linear layers with ReLU between them."""
+
+    needs_autograd = False
 
     def __init__(self, network: nn.Sequential) -> None:
         """Move the network's parameters into one flat tensor; it computes with what is trained here."""
@@ -44,31 +55,48 @@ class Perceptron:
         self._slopes = _pairs(_cut(self.gradients[0][0], parameters))
         self._seen: list[Tensor] = []
 
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, F)` to `(U, B)`."""
+        z, self._seen = x.t(), []
+        for weight, bias in self._layers:
+            if self._seen:
+                z.relu_()
+            self._seen.append(z)
+            z = torch.mm(weight, z).add_(bias)
+        return z
+
     def predict(self, x: Tensor) -> Tensor:
-        """`(B, F)` to `(B, U)`."""
+        """`(B, F)` to `(U, B)`."""
         logits, self._seen = self.forward(x), []
         return logits
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, F)` to `(B, U)`."""
-        self._seen = [x]
-        for weight, bias in self._layers[:-1]:
-            self._seen.append(torch.addmm(bias, self._seen[-1], weight.t()).relu_())
-        weight, bias = self._layers[-1]
-        return torch.addmm(bias, self._seen[-1], weight.t())
-
     def backward(self, slope: Tensor) -> None:
         """Write the gradient of the last `forward`'s weights."""
-        for index in reversed(range(len(self._layers))):
-            by_weight, by_bias = self._slopes[index]
-            torch.mm(slope.t(), self._seen[index], out=by_weight)
-            torch.sum(slope, 0, out=by_bias)
-            if index:
-                slope = _through_relu(slope.mm(self._layers[index][0]), self._seen[index])
+        for (by_weight, by_bias), own, seen in zip(self._slopes, self._by_layer(slope), self._seen, strict=True):
+            torch.mm(own, seen.t(), out=by_weight)
+            torch.sum(own, 1, keepdim=True, out=by_bias)
+
+    def descend(self, slope: Tensor, rate: Number, decay: Number) -> None:
+        """Move the weights by `-rate` times (the gradient of the last `forward` and `decay` times themselves)."""
+        slopes = self._by_layer(slope)
+        _shrink(self.weights, rate, decay)
+        for (weight, bias), own, seen in zip(self._layers, slopes, self._seen, strict=True):
+            scaled, factor = _scaled(own, rate)
+            weight.addmm_(scaled, seen.t(), alpha=factor)
+            bias.add_(scaled.sum(1, keepdim=True), alpha=factor)
+
+    def _by_layer(self, slope: Tensor) -> list[Tensor]:
+        """The derivative by what each layer gives, first to last."""
+        found = [slope]
+        for (weight, _), seen in zip(self._layers[:0:-1], self._seen[:0:-1], strict=True):
+            found.append(_through_relu(torch.mm(weight.t(), found[-1]), seen))
+        return found[::-1]
 
 
 class Perceptrons:
     """M networks of equal shape, linear layers with ReLU between them, each computing with its own weights."""
+
+    needs_autograd = False
 
     def __init__(self, networks: Sequence[nn.Sequential]) -> None:
         """Move the networks' parameters into one tensor a layer; they compute with what is trained here."""
@@ -82,30 +110,54 @@ class Perceptrons:
         self._layers, self._slopes = _pairs(stacked), _pairs(slopes)
         self._seen: list[Tensor] = []
 
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, F)` that all share, or `(M, B, F)`, to `(M, U, B)`."""
+        z, self._seen = x.mT, []
+        for weight, bias in self._layers:
+            if self._seen:
+                z.relu_()
+            self._seen.append(z)
+            z = _product(weight, z).add_(bias)
+        return z
+
     def predict(self, x: Tensor) -> Tensor:
-        """`(B, F)` that all share, or `(M, B, F)`, to `(M, B, U)`."""
+        """`(B, F)` that all share, or `(M, B, F)`, to `(M, U, B)`."""
         logits, self._seen = self.forward(x), []
         return logits
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, F)` that all share, or `(M, B, F)`, to `(M, B, U)`."""
-        self._seen = [x]
-        for weight, bias in self._layers[:-1]:
-            self._seen.append(_affine(self._seen[-1], weight, bias).relu_())
-        return _affine(self._seen[-1], *self._layers[-1])
-
     def backward(self, slope: Tensor) -> None:
         """Write the gradients of the last `forward`'s weights."""
-        for index in reversed(range(len(self._layers))):
-            by_weight, by_bias = self._slopes[index]
-            _outer(slope, self._seen[index], by_weight)
-            torch.sum(slope, 1, out=by_bias)
-            if index:
-                slope = _through_relu(slope.bmm(self._layers[index][0]), self._seen[index])
+        for (by_weight, by_bias), own, seen in zip(self._slopes, self._by_layer(slope), self._seen, strict=True):
+            if seen.dim() == 2:
+                torch.mm(own.flatten(0, 1), seen.t(), out=by_weight.view(-1, len(seen)))
+            else:
+                torch.bmm(own, seen.mT, out=by_weight)
+            torch.sum(own, 2, keepdim=True, out=by_bias)
+
+    def descend(self, slope: Tensor, rate: Number, decay: Number) -> None:
+        """Move the weights by `-rate` times (the gradients of the last `forward` and `decay` times themselves)."""
+        slopes = self._by_layer(slope)
+        _shrink(self.weights, rate, decay)
+        for (weight, bias), own, seen in zip(self._layers, slopes, self._seen, strict=True):
+            scaled, factor = _scaled(own, rate)
+            if seen.dim() == 2:
+                weight.view(-1, len(seen)).addmm_(scaled.flatten(0, 1), seen.t(), alpha=factor)
+            else:
+                weight.baddbmm_(scaled, seen.mT, alpha=factor)
+            bias.add_(scaled.sum(2, keepdim=True), alpha=factor)
+
+    def _by_layer(self, slope: Tensor) -> list[Tensor]:
+        """The derivative by what each layer gives, first to last."""
+        found = [slope]
+        for (weight, _), seen in zip(self._layers[:0:-1], self._seen[:0:-1], strict=True):
+            found.append(_through_relu(torch.bmm(weight.mT, found[-1]), seen))
+        return found[::-1]
 
 
 class AnyNetwork:
     """One network of any layers, its gradient by autograd."""
+
+    needs_autograd = True
 
     def __init__(self, network: nn.Module) -> None:
         """Move the network's parameters into one flat tensor; it computes with what is trained here."""
@@ -117,21 +169,27 @@ class AnyNetwork:
         self._logits = torch.empty(0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, F)` to `(B, U)`."""
+        """`(B, F)` to `(U, B)`."""
         with torch.enable_grad():
             self._logits = self._network(x)
-        return self._logits.detach()
+        return self._logits.detach().t()
 
     def predict(self, x: Tensor) -> Tensor:
-        """`(B, F)` to `(B, U)`."""
-        with torch.no_grad():
-            logits: Tensor = self._network(x)
-        return logits
+        """`(B, F)` to `(U, B)`."""
+        logits: Tensor = self._network(x)
+        return logits.t()
 
     def backward(self, slope: Tensor) -> None:
         """Write the gradient of the last `forward`'s weights."""
-        found = torch.autograd.grad(self._logits, self._parameters, grad_outputs=slope)
+        found = torch.autograd.grad(self._logits, self._parameters, grad_outputs=slope.t())
         torch._foreach_copy_(self._slopes, list(found))
+
+    def descend(self, slope: Tensor, rate: Number, decay: Number) -> None:
+        """Move the weights by `-rate` times (the gradient of the last `forward` and `decay` times themselves)."""
+        self.backward(slope)
+        _shrink(self.weights, rate, decay)
+        scaled, factor = _scaled(self.gradients[0], rate)
+        self.weights[0].add_(scaled, alpha=factor)
 
 
 def of(network: nn.Sequential) -> Perceptron | AnyNetwork:
@@ -141,8 +199,8 @@ def of(network: nn.Sequential) -> Perceptron | AnyNetwork:
 
 
 def _pairs(tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Weight and bias of each layer."""
-    return list(zip(tensors[::2], tensors[1::2], strict=True))
+    """Weight and bias of each layer, the bias as a column."""
+    return [(weight, bias[..., None]) for weight, bias in zip(tensors[::2], tensors[1::2], strict=True)]
 
 
 def _flatten(network: nn.Module) -> Tensor:
@@ -162,23 +220,25 @@ def _cut(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     return [part.as_strided(like.shape, like.stride(), part.storage_offset()) for part, like in pairs]
 
 
+def _shrink(weights: list[Tensor], rate: Number, decay: Number) -> None:
+    if isinstance(decay, Tensor) or decay:
+        for weight in weights:
+            weight.mul_(1 - rate * decay)
+
+
+def _scaled(slope: Tensor, rate: Number) -> tuple[Tensor, float]:
+    """What, and by which number, is added in a step against the slope."""
+    return (slope, -rate) if isinstance(rate, float) else (slope * rate.view(-1, *(1,) * (slope.dim() - 1)), -1.0)
+
+
+def _product(weight: Tensor, z: Tensor) -> Tensor:
+    """`(M, U, F)` and `(F, B)` or `(M, F, B)` to `(M, U, B)`. What all share takes one product for all."""
+    if z.dim() == 3:
+        return torch.bmm(weight, z)
+    networks, units, features = weight.shape
+    return torch.mm(weight.view(-1, features), z).view(networks, units, -1)
+
+
 def _through_relu(slope: Tensor, activated: Tensor) -> Tensor:
     found: Tensor = torch.ops.aten.threshold_backward(slope, activated, 0)
     return found
-
-
-def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`(B, F)` or `(M, B, F)` to `(M, B, U)`. What all networks share takes one matrix product for all."""
-    if x.dim() == 3:
-        return torch.baddbmm(bias[:, None], x, weight.mT)
-    networks, units, features = weight.shape
-    z = torch.addmm(bias.flatten(), x, weight.view(networks * units, features).t())
-    return z.view(len(x), networks, units).transpose(0, 1)
-
-
-def _outer(slope: Tensor, x: Tensor, out: Tensor) -> None:
-    """The gradient by the weight, `(M, U, F)`, from `(M, B, U)` and `(B, F)` or `(M, B, F)`."""
-    if x.dim() == 3:
-        torch.bmm(slope.mT, x, out=out)
-    else:
-        torch.mm(slope.transpose(0, 1).reshape(len(x), -1).t(), x, out=out.view(-1, x.shape[1]))

@@ -23,13 +23,19 @@ class Learner(Protocol):
     """Each `(M, n)`: of M networks."""
     ended: str
     """Why no further update changes anything, if so."""
+    needs_autograd: bool
+    """Whether torch's inference mode, which saves a third of a small step, is out of the question."""
 
     def predict(self, x: Tensor) -> Tensor:
-        """Rows to logits, `(B, U)` or `(M, B, U)`."""
+        """Rows to logits, `(U, B)` or `(M, U, B)`."""
         ...
 
-    def step(self, x: Tensor, target: Tensor, numbers: tuple[Number, ...]) -> Tensor:
-        """Update once. Returns the logits as they were before."""
+    def wanted(self, target: Tensor, units: int) -> Tensor:
+        """What `step` takes, from `losses.targets` of rows: the rows last."""
+        ...
+
+    def step(self, x: Tensor, wanted: Tensor, numbers: tuple[Number, ...]) -> Tensor:
+        """Update once, from rows and what is `wanted` of them. Returns the logits as they were before."""
         ...
 
     def state(self) -> tuple[dict[str, Tensor], Any]:
@@ -50,16 +56,27 @@ class ByGradient:
         """Join a network's gradient with the rule that uses it."""
         self.weights = gradient.weights
         self.predict = gradient.predict
+        self.needs_autograd = gradient.needs_autograd
         self._gradient = gradient
         self._optimizer = optimizer
         self._loss = optimizer.training.loss
         self._model = model
+        self._slope = losses.slope(self._loss, model)
+        self._descends = optimizer.is_plain
 
-    def step(self, x: Tensor, target: Tensor, numbers: tuple[Number, ...]) -> Tensor:
+    def wanted(self, target: Tensor, units: int) -> Tensor:
+        """See `losses.wanted`."""
+        return losses.wanted(self._loss, self._model, target, units)
+
+    def step(self, x: Tensor, wanted: Tensor, numbers: tuple[Number, ...]) -> Tensor:
         """Update once. Returns the logits as they were before."""
         logits = self._gradient.forward(x)
-        self._gradient.backward(losses.slope(self._loss, self._model, logits, target))
-        self._optimizer.step(numbers)
+        slope = self._slope(logits, wanted)
+        if self._descends:
+            self._gradient.descend(slope, self._optimizer.lr * numbers[0], self._optimizer.decay)
+        else:
+            self._gradient.backward(slope)
+            self._optimizer.step(numbers)
         return logits
 
     def state(self) -> tuple[dict[str, Tensor], Any]:
@@ -80,7 +97,7 @@ class ByLineSearch:
         """Minimise the loss, and `training.l2 / 2 * (sum of squared weights, biases apart)` with it."""
         layout = gradients.AnyNetwork(network)
         self.weights, self.predict = layout.weights, layout.predict
-        self.ended = ""
+        self.ended, self.needs_autograd = "", True
         self._network, self._model, self._training = network, model, training
         self._parameters = list(network.parameters())
         self._optimizer = torch.optim.LBFGS(
@@ -94,8 +111,13 @@ class ByLineSearch:
         )
         self._criterion = losses.build(training.loss).to(self.weights[0].device)
 
-    def step(self, x: Tensor, target: Tensor, numbers: tuple[Number, ...]) -> Tensor:  # noqa: ARG002 - a learner's shape
+    def wanted(self, target: Tensor, units: int) -> Tensor:  # noqa: ARG002 - a learner's shape
+        """The targets, the rows last."""
+        return target.mT if target.dim() > 1 else target
+
+    def step(self, x: Tensor, wanted: Tensor, numbers: tuple[Number, ...]) -> Tensor:  # noqa: ARG002 - a learner's shape
         """Iterate once, evaluating loss and gradient as often as the line search needs."""
+        target = wanted.mT if wanted.dim() > 1 else wanted
         first: list[tuple[Tensor, float]] = []
 
         @torch.enable_grad()
@@ -117,7 +139,7 @@ class ByLineSearch:
             if self._training.loss.reduction == "sum":
                 slope /= losses.masses(self._training.loss, target).sum().item()
             self.ended = "converged" if slope <= GRADIENT_TOLERANCE else "no step lowers the loss"
-        return logits
+        return logits.t()
 
     def state(self) -> tuple[dict[str, Tensor], Any]:
         """Everything that lbfgs remembers."""

@@ -1,6 +1,7 @@
 """Losses: torch's own, from the experiment's words."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +9,6 @@ from torch.nn import functional
 
 from tasks.ml import outputs
 from tasks.ml.config import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss, Model
-
-_ATEN = torch.ops.aten
 
 _NO_CLASS = -100
 """torch's own default for an ignored class: none bears this index."""
@@ -85,60 +84,66 @@ def mean(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> float:
     return (rows(loss, model, logits, target).sum() / masses(loss, target).sum()).item()
 
 
-def slope(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> Tensor:
+def wanted(loss: Loss, model: Model, target: Tensor, units: int) -> Tensor:
+    """What `slope` takes, from `targets` of the rows: `(N,)` or `(N, U)` to `(..., N)`, the rows last.
+
+    For plain cross-entropy on logits the shares that are wanted, `(U, N) float32`; else the targets themselves.
+    """
+    if is_plain(loss, model):
+        return functional.one_hot(target, units).float().mT.contiguous()
+    return target if target.dim() == 1 else target.mT
+
+
+def slope(loss: Loss, model: Model) -> Callable[[Tensor, Tensor], Tensor]:
     """The derivative of a batch's loss by the logits, for one network or for several on the same rows or their own.
 
-    Args:
-        loss: what is minimised, as `loss.reduction` says.
-        model: what the network ends in.
-        logits: `(B, U)`, or `(M, B, U)` of M networks, each with a loss of its own.
-        target: `targets` of the rows, `(B,)` or `(B, U)`; those of M networks follow each other, `(M * B, ...)`.
-
     Returns:
-        As `logits`. For one network bit for bit what torch's `backward` brings to the logits.
+        A function of logits, `(U, B)`, or `(M, U, B)` of M networks, each with a loss of its own, and of what is
+        `wanted`, of one batch that all share, or `(M, ..., B)` of each network's own. It gives what is shaped as the
+        logits.
     """
-    flat = logits.reshape(-1, logits.shape[-1])
-    if is_plain(loss) and model.output == "logits":
-        # What backward calls, without the graph around it, which costs as much again as the step.
-        log_shares = flat.log_softmax(1)
-        mean, count = loss.reduction == "mean", _count(logits.shape[-2], logits.device)
-        by_share = _ATEN.nll_loss_backward(_one(logits.device), log_shares, target, None, 2 - mean, _NO_CLASS, count)
-        found: Tensor = _ATEN._log_softmax_backward_data(by_share, log_shares, 1, log_shares.dtype)
-    elif logits.dim() == 2:
-        found = _by_autograd(_criterion(loss, loss.reduction, logits.device), model, flat, target)
-    else:
-        found = _by_autograd(_criterion(loss, "sum", logits.device), model, flat, target)
-        if loss.reduction == "mean":
-            mass = masses(loss, target).view(len(logits), -1).sum(1)
-            found = (found.view_as(logits) / mass[:, None, None]).flatten(0, 1)
+    if not is_plain(loss, model):
+        return partial(_by_autograd, loss, model)
+    return _mean_of_softmax if loss.reduction == "mean" else _sum_of_softmax
+
+
+def _sum_of_softmax(logits: Tensor, wanted: Tensor) -> Tensor:
+    # Bishop, Pattern Recognition and Machine Learning, 4.109: autograd takes five times as long for it.
+    return logits.softmax(-2).sub_(wanted)
+
+
+def _mean_of_softmax(logits: Tensor, wanted: Tensor) -> Tensor:
+    return logits.softmax(-2).sub_(wanted).mul_(1 / logits.shape[-1])
+
+
+def is_plain(loss: Loss, model: Model) -> bool:
+    """Whether it is cross-entropy of logits and nothing more."""
+    if not isinstance(loss, CrossEntropy) or loss.weight or loss.label_smoothing or loss.ignore_index is not None:
+        return False
+    return model.output == "logits"
+
+
+def _by_autograd(loss: Loss, model: Model, logits: Tensor, wanted: Tensor) -> Tensor:
+    several = logits.view(-1, *logits.shape[-2:])
+    rows = several.mT.flatten(0, 1)
+    target = wanted if wanted.is_floating_point() else wanted[..., None, :]
+    target = target.expand(len(several), *target.shape[-2:]).mT.flatten(0, 1)
+    if not wanted.is_floating_point():
+        target = target[:, 0]
+    how = loss.reduction if len(several) == 1 else "sum"
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        # Copied: what was made in inference mode takes no part in autograd.
+        rows, target = rows.clone().requires_grad_(), target.clone()
+        value = _criterion(loss, how, logits.device)(outputs.activate(rows, model), target)
+        found = torch.autograd.grad(value, rows)[0].view_as(several.mT).mT
+    if how != loss.reduction:
+        found = found / masses(loss, target).view(len(several), 1, -1).sum(2, keepdim=True)
     return found.view_as(logits)
-
-
-def is_plain(loss: Loss) -> bool:
-    """Whether it is cross-entropy and nothing more."""
-    return isinstance(loss, CrossEntropy) and not (loss.weight or loss.label_smoothing) and loss.ignore_index is None
-
-
-def _by_autograd(criterion: nn.Module, model: Model, logits: Tensor, target: Tensor) -> Tensor:
-    with torch.enable_grad():
-        logits = logits.detach().requires_grad_()
-        value = criterion(outputs.activate(logits, model), target)
-    return torch.autograd.grad(value, logits)[0]
 
 
 @cache
 def _criterion(loss: Loss, reduction: str, device: torch.device) -> nn.Module:
     return build(loss, reduction).to(device)
-
-
-@cache
-def _one(device: torch.device) -> Tensor:
-    return torch.ones((), device=device)
-
-
-@cache
-def _count(rows: int, device: torch.device) -> Tensor:
-    return torch.tensor(float(rows), device=device)
 
 
 def _factors(factors: tuple[float, ...] | None) -> Tensor | None:

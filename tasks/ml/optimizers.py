@@ -35,6 +35,11 @@ class Optimizer:
     state: dict[str, list[Tensor]] = field(default_factory=dict)
     """What the rule remembers, each as `weights`."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is remembered, so that a step needs no gradient that is written down."""
+        return self.training.optimizer == "sgd" and not _is_on(self.momentum)
+
     def step(self, numbers: tuple[Number, ...]) -> None:
         """Update the weights once, by the `numbers` of this update."""
         match self.training.optimizer:

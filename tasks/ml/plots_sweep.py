@@ -108,7 +108,7 @@ def _curve(axis: str, values: Sequence[Value], losses: Losses, chosen: int) -> F
         for side in (panel.xaxis, panel.yaxis):
             if side.get_scale() != "linear":
                 side.set_major_formatter(lambda number, _: _text(float(number)))
-        _name(panel, sorted(set(x)), _names(distinct), always=not numbers)
+        _name(panel, sorted(x), _names(distinct), always=not numbers)
         panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
 
     return drawn(draw, size=(6.6, 4.6))

@@ -94,10 +94,11 @@ def fit_together(
     with torch.no_grad(), _threads(len(trainings), model, dataset, first) as count, _exact(first):
         found = fingerprint(device, count)
         learner = _learner(networks, model, trainings)
-        course = Course(learner, rows, model, trainings, seeds, logs)
+        course = Course(learner, rows, model, trainings, logits, seeds, logs)
         if survival:
             course.survive(survival, identity(dataset, data, model, trainings) | found)
-        course.run()
+        with torch.no_grad() if learner.needs_autograd else torch.inference_mode():
+            course.run()
         classifiers = [models.Classifier(scaling, network, model, first.loss) for network in networks]
         return [course.result(*pair, found) for pair in zip(range(len(networks)), classifiers, folders, strict=True)]
 

@@ -1,0 +1,111 @@
+"""An epoch on a CUDA device and on the CPU of the same machine, in turn: softmax regression, an MLP and a CNN on MNIST.
+
+Ends in one JSON line; no target is set, for the smallest models are no work for such a device. The archives come from
+HALLMARK_MIRROR; where it is not set, images of noise in the same number and shape take their place, which cost the
+same. Timed from outside, from the end of one epoch to that of the next, when every number has come back from the
+device; without a validation split, so that training is all there is between. Without a CUDA device it says so and
+measures nothing. Imports neither Prefect nor MLflow.
+`python -m tests.bench.bench_gpu [ROUNDS]`.
+"""
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flows import presets
+from tasks.ml import data, sources, training
+from tasks.ml.config import MLP, Experiment
+from tasks.ml.config_data import Data
+from tasks.ml.records import Dataset
+
+ROUNDS = 3
+EPOCHS = 4
+"""Of a fit. The first, which also loads the device's code, is not counted."""
+DEVICES = ("cuda", "cpu")
+
+
+def experiments() -> dict[str, Experiment]:
+    """What is trained: two presets, and between them an MLP in batches of 512."""
+    softmax, cnn = (_without_validation(presets.get(name)) for name in ("mnist", "mnist_cnn"))
+    wide = softmax.model_copy(update={"model": MLP(kind="mlp", hidden=(512, 512))})
+    return {"softmax": softmax, "mlp": _with(wide, batch_size=512), "cnn": cnn}
+
+
+def prepare(source: Data, home: Path) -> tuple[Dataset, str]:
+    """MNIST, or noise of its shape; and which of them."""
+    if mirror := os.environ.get("HALLMARK_MIRROR"):
+        return data.prepare(sources.read(source, home, mirror), source, home), "MNIST"
+    random = np.random.default_rng(0)
+    x, y = random.integers(256, size=(70_000, 28, 28), dtype=np.uint8), random.integers(10, size=70_000)
+    noise = sources.Table(x, y, columns=(), classes=tuple("0123456789"), largest=255.0, own_test=10_000)
+    return data.prepare(noise, source, home), "noise of MNIST's shape: HALLMARK_MIRROR is not set"
+
+
+def epoch_seconds(experiment: Experiment, dataset: Dataset, device: str, folder: Path) -> float:
+    """The median time between the ends of two epochs."""
+    part = _with(experiment, device=device, epochs=EPOCHS)
+    ends: list[float] = []
+
+    def log(_step: int, metrics: dict[str, float], _clock: int) -> None:
+        if "train/loss" in metrics:
+            ends.append(time.perf_counter())
+
+    training.fit(dataset, part.data, part.model, part.training, folder, log)
+    return statistics.median(after - before for before, after in pairwise(ends))
+
+
+def _without_validation(experiment: Experiment) -> Experiment:
+    split = experiment.data.split.model_copy(update={"validation": 0.0})
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update={"split": split})})
+
+
+def _with(experiment: Experiment, **changes: Any) -> Experiment:  # noqa: ANN401 - any field of training
+    return experiment.model_copy(update={"training": experiment.training.model_copy(update=changes)})
+
+
+def main() -> None:
+    if not torch.cuda.is_available():
+        print("torch finds no CUDA device here: nothing is measured")
+        print(json.dumps({"benchmark": "an epoch on cuda and on the cpu", "skipped": "no CUDA device"}))
+        return
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    times: dict[str, dict[str, list[float]]] = {name: {device: [] for device in DEVICES} for name in experiments()}
+    with tempfile.TemporaryDirectory() as name:
+        dataset, what = prepare(experiments()["softmax"].data, Path(name))
+        print(f"{torch.cuda.get_device_name()}, {what}\nseconds an epoch\nround  model          cuda       cpu   ratio")
+        for number in range(1, rounds + 1):
+            for model, experiment in experiments().items():
+                taken = {device: epoch_seconds(experiment, dataset, device, Path(name)) for device in DEVICES}
+                for device, seconds in taken.items():
+                    times[model][device].append(seconds)
+                ratio = taken["cpu"] / taken["cuda"]
+                print(f"{number:5}  {model:<9}{taken['cuda']:10.4f}{taken['cpu']:10.4f}{ratio:8.2f}", flush=True)
+    result = {
+        "benchmark": "an epoch on cuda and on the cpu",
+        "device": torch.cuda.get_device_name(),
+        "rows": what,
+        "rounds": rounds,
+        "seconds": {
+            model: {device: round(statistics.median(seconds), 4) for device, seconds in by.items()}
+            for model, by in times.items()
+        },
+        "cpu_over_cuda": {
+            model: round(statistics.median(map(float.__truediv__, by["cpu"], by["cuda"])), 2)
+            for model, by in times.items()
+        },
+        "target": None,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

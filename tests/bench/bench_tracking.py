@@ -1,0 +1,128 @@
+"""What tracking and progress cost: 50 epochs of MNIST in a real MLflow run, the bar on a terminal.
+
+The share is exact: the time inside the `log` that training calls, and in the last flush, over the seconds of the fit;
+the target is under 5 %. What the bar's own thread, the journal and the checkpoints cost beside that shows only in the
+same fit without any of it, which is trained in turn. Ends in one JSON line.
+`python -m tests.bench.bench_tracking [ROUNDS]`.
+"""
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import progress, tracking
+from tasks.ml import training
+from tasks.ml.config import Experiment
+from tasks.ml.course import Survival
+from tasks.ml.history import Log
+from tasks.ml.records import Attempt, Dataset, Fit
+from tests.bench import rows
+from tests.conftest import fit
+
+ROUNDS = 3
+TARGET = 0.05
+
+
+@dataclass
+class Stopwatch:
+    seconds: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
+
+
+@contextmanager
+def terminal() -> Iterator[None]:
+    """Let stderr be a terminal whose screen nobody looks at."""
+    ours, theirs = os.openpty()
+
+    def read() -> None:
+        with suppress(OSError):  # the other end is closed
+            while os.read(ours, 65536):
+                pass
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    with open(theirs, "w") as screen, redirect_stderr(screen):  # noqa: PTH123 - a descriptor, not a path
+        yield
+    reader.join()
+    os.close(ours)
+
+
+@contextmanager
+def last_flush_on(watch: Stopwatch, logging: AbstractContextManager[Log]) -> Iterator[Log]:
+    """A log, with the time that closing it takes on `watch`."""
+    with ExitStack() as stack:
+        yield stack.enter_context(logging)
+        with watch.running():
+            stack.close()
+
+
+def timed(log: Log, show: Callable[[int, dict[str, float]], None], watch: Stopwatch) -> Log:
+    """What the task `fit` hands to training, with its time on `watch`."""
+
+    def report(step: int, metrics: dict[str, float], clock: int) -> None:
+        with watch.running():
+            log(step, metrics, clock)
+            if "train/loss" in metrics:
+                show(step, metrics)
+
+    return report
+
+
+def tracked(experiment: Experiment, dataset: Dataset, attempt: Attempt, watch: Stopwatch) -> Fit:
+    """Train as the task `fit` does, with the time of what is reported on `watch`."""
+    parts = experiment.data, experiment.model, experiment.training
+    with (
+        tracking.open_run(experiment, dataset, attempt, "bench", {}) as run,
+        progress.epochs(experiment.training.epochs) as show,
+        last_flush_on(watch, tracking.metric_log(run)) as log,
+    ):
+        return training.fit(dataset, *parts, attempt.folder, timed(log, show, watch), Survival(attempt.folder))
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    experiment = rows.preset("mnist")
+    dataset = rows.mnist(experiment).dataset
+    shares, slower = [], []
+    print("seconds\nround  tracked    alone  reporting   share", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "TERM": "xterm-256color"}
+        for number in range(1, rounds + 1):
+            watch = Stopwatch()
+            attempt = Attempt(f"bench-{number}", experiment.name, {}, folder / str(number))
+            attempt.folder.mkdir()
+            with terminal():
+                ours = tracked(experiment, dataset, attempt, watch)
+            alone = fit(experiment, dataset, folder)
+            shares.append(watch.seconds / ours.seconds)
+            slower.append(ours.seconds / alone.seconds)
+            print(
+                f"{number:5}{ours.seconds:9.2f}{alone.seconds:9.2f}{watch.seconds:11.3f}{shares[-1]:8.2%}", flush=True
+            )
+    result = {
+        "benchmark": "tracking and progress, share of a 50-epoch mnist fit",
+        "rounds": rounds,
+        "share": round(statistics.median(shares), 4),
+        "tracked_over_alone": round(statistics.median(slower), 3),
+        "target": TARGET,
+        "reached": statistics.median(shares) < TARGET,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

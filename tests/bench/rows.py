@@ -1,0 +1,96 @@
+"""What the benchmarks train on: MNIST as `hallmark train mnist` prepares it, and generated columns of any size."""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flows import presets
+from tasks import settings
+from tasks.ml import data, models, outputs, sources, splits
+from tasks.ml.config import Experiment, Training
+from tasks.ml.digests import digest_of
+from tasks.ml.history import curves
+from tasks.ml.records import SPLITS, Dataset, Fit
+
+NUMBERS_AT_ONCE = 2**24
+"""So many float32 are generated together: 64 MB."""
+
+
+@dataclass(frozen=True)
+class Mnist:
+    dataset: Dataset
+    downloads: Path
+    """What torchvision calls `root`."""
+    train: NDArray[np.int64]
+    """Which of torchvision's 60,000 training images are Hallmark's training split."""
+
+
+def preset(name: str, **training: Any) -> Experiment:  # noqa: ANN401 - any field of it
+    """A preset on the CPU, with some of its training changed."""
+    experiment = presets.get(name)
+    changed = Training.model_validate(dict(experiment.training) | {"device": "cpu"} | training)
+    return experiment.model_copy(update={"training": changed})
+
+
+def mnist(experiment: Experiment) -> Mnist:
+    """Read and divide MNIST, from the home and the mirror that the environment names."""
+    machine = settings.read()
+    table = sources.read(experiment.data, machine.home, machine.mirror)
+    train = splits.divide(table, experiment.data.split)["train"]
+    return Mnist(data.prepare(table, experiment.data, machine.home), machine.home / "downloads", train)
+
+
+def in_memory(dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """The training images as `(N, pixels) float32` in 0..1, and their classes."""
+    rows = data.open_split(dataset, "train")
+    return torch.from_numpy(rows.x / np.float32(dataset.largest)).flatten(1), torch.tensor(rows.y)
+
+
+def generate(folder: Path, rows: int, features: int, classes: int = 10) -> Dataset:
+    """Write columns of normal numbers, labelled by the largest of as many linear scores as there are classes.
+
+    Part by part into memory-mapped files, so that a dataset may be larger than memory; without the rows' digests, which
+    training does not read. Validation and test have 1,000 rows each.
+    """
+    random = np.random.default_rng(0)
+    scores = random.standard_normal((features, classes), dtype=np.float32)
+    counts = dict.fromkeys(SPLITS, 1000) | {"train": rows}
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in counts.items():
+        x, y = (
+            np.lib.format.open_memmap(folder / f"{split}.{part}.npy", mode="w+", dtype=dtype, shape=shape)
+            for part, dtype, shape in (("x", np.float32, (count, features)), ("y", np.int64, (count,)))
+        )
+        step = max(1, NUMBERS_AT_ONCE // features)
+        for start in range(0, count, step):
+            block = random.standard_normal((min(step, count - start), features), dtype=np.float32)
+            x[start : start + len(block)], y[start : start + len(block)] = block, (block @ scores).argmax(axis=1)
+    return Dataset(
+        name="generated",
+        folder=folder,
+        digest=digest_of(["generated", rows, features, classes]),
+        columns=tuple(f"x{index}" for index in range(1, features + 1)),
+        shape=(features,),
+        dtype="float32",
+        largest=None,
+        classes=tuple(map(str, range(classes))),
+        rows=counts,
+    )
+
+
+def epoch_seconds(fit: Fit) -> float:
+    """Training alone: the median epoch of a fit."""
+    return statistics.median(curves(fit.history)["time/epoch_seconds"][1])
+
+
+def accuracy(fit: Fit, dataset: Dataset, experiment: Experiment) -> float:
+    """Share of the test rows that the trained weights get right."""
+    classifier = models.load(fit, dataset, experiment.model, experiment.training.loss)
+    rows = data.open_split(dataset, "test")
+    return float((outputs.labels(models.logits(classifier, rows.x)).numpy() == rows.y).mean())

@@ -1,0 +1,236 @@
+import hashlib
+import logging
+import math
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tasks.ml import checkpoints
+from tasks.ml.checkpoints import Checkpoint, Checkpoints
+from tasks.ml.errors import InputError
+from tests.conftest import ROOT
+
+IDENTITY = {"experiment": "e" * 64, "dataset": "d" * 64, "version": "3", "torch": "2.15.0"}
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "its first byte flipped": lambda content: bytes([content[0] ^ 1]) + content[1:],
+    "a byte in its middle flipped": lambda content: content[:200] + bytes([content[200] ^ 128]) + content[201:],
+    "its last byte flipped": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "its last byte cut off": lambda content: content[:-1],
+    "half of it cut off": lambda content: content[: len(content) // 2],
+    "nothing in it": lambda _: b"",
+    "zeros in it, as after a power cut": lambda content: bytes(len(content)),
+}
+
+
+def at(step: int) -> Checkpoint:
+    return Checkpoint({"weights.0": torch.full((1, 50), float(step))}, {"epoch": 1, "step": step})
+
+
+def step_of(folder: Path) -> int | None:
+    found = Checkpoints(folder, IDENTITY).load()
+    return found.facts["step"] if found else None
+
+
+def newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir(), reverse=True)
+
+
+def damage(path: Path, how: str) -> None:
+    path.write_bytes(DAMAGE[how](path.read_bytes()))
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """A folder that holds checkpoints 1 and 2."""
+    kept = Checkpoints(tmp_path, IDENTITY)
+    kept.save(at(1))
+    kept.save(at(2))
+    return tmp_path
+
+
+def test_what_was_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    tensors = {
+        "a matrix that lies askew in memory": torch.arange(6.0).view(2, 3).t(),
+        "one number": torch.tensor(math.pi),
+        "none": torch.zeros((3, 0), dtype=torch.int64),
+        "counts": torch.tensor([2**40, -1]),
+        "what is not finite": torch.tensor([math.inf, -math.inf, -0.0]),
+    }
+    facts = {"epoch": 3, "lr": 0.1, "best": math.inf, "points": [[1, 1700000000000, {"train/loss": 1 / 3}]]}
+    Checkpoints(tmp_path, IDENTITY).save(Checkpoint(tensors, facts))
+    found = Checkpoints(tmp_path, IDENTITY).load()
+    assert found is not None
+    assert found.facts == facts
+    assert found.tensors.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found.tensors[name].dtype == tensor.dtype
+        assert torch.equal(found.tensors[name], tensor)
+
+
+@pytest.mark.parametrize("folder", ["", "that/does/not/exist"])
+def test_where_there_is_none_there_is_none(tmp_path: Path, folder: str) -> None:
+    assert Checkpoints(tmp_path / folder, IDENTITY).load() is None
+
+
+def test_a_name_ends_in_the_sha256_of_the_file(two: Path) -> None:
+    for path in two.iterdir():
+        assert path.stem.partition("-")[2] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, IDENTITY)
+    for step in range(1, 6):
+        kept.save(at(step))
+        assert len(newest_first(tmp_path)) == min(step, 2)
+        assert step_of(tmp_path) == step
+    newest_first(tmp_path)[0].unlink()
+    assert step_of(tmp_path) == 4
+
+
+def test_another_process_goes_on_counting(two: Path) -> None:
+    Checkpoints(two, IDENTITY).save(at(3))
+    assert [path.name.partition("-")[0] for path in newest_first(two)] == ["00000003", "00000002"]
+
+
+def test_a_hundred_million_are_still_told_apart(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, IDENTITY)
+    kept.save(at(1))
+    (only,) = tmp_path.iterdir()
+    only.rename(only.with_name(only.name.replace("00000001", "99999999")))
+    kept.save(at(2))
+    assert step_of(tmp_path) == 2
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_the_one_before_a_damaged_one_is_used_and_said_aloud(
+    two: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = newest_first(two)[0]
+    damage(damaged, how)
+    assert step_of(two) == 1
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("tasks.ml.checkpoints", logging.WARNING)
+    assert damaged.name[:21] in record.message
+    assert "damaged: the one before it is used" in record.message
+
+
+def test_a_whole_one_is_used_in_silence(two: Path, caplog: pytest.LogCaptureFixture) -> None:
+    damage(newest_first(two)[1], "nothing in it")
+    assert step_of(two) == 2
+    assert caplog.records == []
+
+
+def test_where_all_are_damaged_training_begins_anew_and_that_is_said(
+    two: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in newest_first(two):
+        damage(path, "half of it cut off")
+    assert step_of(two) is None
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * len(caplog.records)
+    assert "anew" in caplog.records[-1].message
+
+
+def test_damaged_ones_are_not_among_the_two_that_are_kept(two: Path) -> None:
+    damage(newest_first(two)[0], "half of it cut off")
+    kept = Checkpoints(two, IDENTITY)
+    assert kept.load() is not None
+    kept.save(at(3))
+    damage(newest_first(two)[0], "half of it cut off")
+    assert step_of(two) == 1
+
+
+@pytest.mark.parametrize("what", IDENTITY)
+def test_one_of_something_else_is_refused_in_one_line(two: Path, what: str) -> None:
+    other = IDENTITY | {what: "another"}
+    with pytest.raises(InputError, match=f"is a checkpoint with another {what}: expected another, found") as refused:
+        Checkpoints(two, other).load()
+    assert "\n" not in str(refused.value)
+    assert "--fresh" in str(refused.value)
+
+
+def test_one_that_knows_less_than_is_asked_is_refused(two: Path) -> None:
+    with pytest.raises(InputError, match="another processor: expected AVX512, found None"):
+        Checkpoints(two, IDENTITY | {"processor": "AVX512"}).load()
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """As on a disk that is full: what goes beyond cannot be written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_one_that_cannot_be_written_leaves_those_before_it(two: Path) -> None:
+    before = newest_first(two)
+    with no_file_longer_than(100), pytest.raises(OSError, match="File too large"):
+        Checkpoints(two, IDENTITY).save(at(3))
+    assert newest_first(two) == before
+    assert step_of(two) == 2
+
+
+ENDLESS = """
+import itertools, sys, torch
+from pathlib import Path
+from tasks.ml.checkpoints import Checkpoint, Checkpoints
+from tests.test_checkpoints import IDENTITY
+kept = Checkpoints(Path(sys.argv[1]), IDENTITY)
+for step in itertools.count(1):
+    kept.save(Checkpoint({"weights.0": torch.full((1_000_000,), float(step))}, {"step": step}))
+    print(step, flush=True)
+"""
+
+
+def test_one_is_written_whole_or_not_at_all_when_its_process_is_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = [sys.executable, "-c", ENDLESS, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout
+        said = [int(next(process.stdout)) for _ in range(5)]
+        process.kill()
+        said += [int(line) for line in process.stdout]
+    assert process.returncode == -signal.SIGKILL
+    found = Checkpoints(tmp_path, IDENTITY).load()
+    assert found is not None
+    assert found.facts["step"] in (said[-1], said[-1] + 1)
+    assert torch.all(found.tensors["weights.0"] == found.facts["step"])
+    assert caplog.records == []
+
+
+def clock(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
+    """What the clock will show, one look after another."""
+    shown = iter(seconds)
+    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: next(shown)))
+
+
+def test_the_first_is_due_when_its_time_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "SECONDS", 10)
+    clock(monkeypatch, 100, 100, 109.9, 110)
+    kept = Checkpoints(tmp_path, IDENTITY)
+    assert [kept.is_due() for _ in range(3)] == [False, False, True]
+
+
+@pytest.mark.parametrize(("cost", "pause"), [(0.05, 10), (0.1, 10), (0.2, 20), (30, 3000)])
+def test_the_pause_grows_with_what_writing_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float, pause: float
+) -> None:
+    monkeypatch.setattr(checkpoints, "SECONDS", 10)
+    monkeypatch.setattr(checkpoints, "_SHARE", 0.01)
+    written = 500 + cost
+    clock(monkeypatch, 0, 500, written, written + 0.99 * pause, written + 1.01 * pause)
+    kept = Checkpoints(tmp_path, IDENTITY)
+    kept.save(at(1))
+    assert [kept.is_due(), kept.is_due()] == [False, True]

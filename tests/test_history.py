@@ -1,0 +1,231 @@
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.ml.errors import DamagedError
+from tasks.ml.history import STEP_POINTS, History, Journal
+
+Point = tuple[int, dict[str, float], int]
+
+LONG_AGO = 1234567890123
+"""Milliseconds: no clock shows them by chance."""
+
+
+def lines(path: Path) -> list[list[object]]:
+    return [json.loads(line[line.index("[") :]) for line in path.read_text().splitlines()]
+
+
+def losses(first: int, last: int) -> np.ndarray:
+    """Of updates `first` to `last`."""
+    return (1 / np.arange(first, last + 1)).astype(np.float32)
+
+
+def epoch(number: int, seconds: float = 0.5) -> dict[str, float]:
+    return {"train/loss": 1 / number, "val/loss": 2 / number, "time/epoch_seconds": seconds}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "journal"
+
+
+@pytest.fixture
+def old(path: Path) -> Path:
+    """The journal of an earlier process, which stamped two points long ago."""
+    journal = Journal(path)
+    journal.recall("0 epoch", 1, LONG_AGO, {"time/epoch_seconds": 0.25})
+    journal.recall("0 update", 7, LONG_AGO + 1, {})
+    journal.flush()
+    return path
+
+
+def test_a_new_point_gets_the_clock_of_now_in_milliseconds(path: Path) -> None:
+    before = time.time_ns() // 1_000_000
+    clock, metrics = Journal(path).stamp("0 epoch", 1, {"train/loss": 0.5})
+    assert before <= clock <= time.time_ns() // 1_000_000
+    assert metrics == {"train/loss": 0.5}
+
+
+def test_clocks_outlive_the_process(old: Path) -> None:
+    journal = Journal(old)
+    assert journal.stamp("0 epoch", 1, {})[0] == LONG_AGO
+    assert journal.stamp("0 update", 7, {})[0] == LONG_AGO + 1
+
+
+@pytest.mark.parametrize(("kind", "step"), [("1 epoch", 1), ("0 epoch", 2), ("0 epoch", 7), ("evaluation", 1)])
+def test_every_other_point_has_a_clock_of_its_own(old: Path, kind: str, step: int) -> None:
+    assert Journal(old).stamp(kind, step, {})[0] > LONG_AGO + 1
+
+
+def test_what_is_measured_in_seconds_is_as_it_was_the_first_time(old: Path) -> None:
+    measured = {"train/loss": 0.5, "time/epoch_seconds": 99.0}
+    assert Journal(old).stamp("0 epoch", 1, measured)[1] == {"train/loss": 0.5, "time/epoch_seconds": 0.25}
+
+
+def test_a_point_is_stamped_once_and_written_once(path: Path) -> None:
+    journal = Journal(path)
+    stamped = {journal.stamp("0 epoch", 1, epoch(1, seconds))[0] for seconds in (0.1, 0.2, 0.3)}
+    journal.flush()
+    assert lines(path) == [["0 epoch", 1, *stamped, {"time/epoch_seconds": 0.1}]]
+
+
+def test_a_clock_that_is_known_is_not_replaced_by_one_from_elsewhere(old: Path) -> None:
+    journal = Journal(old)
+    journal.recall("0 epoch", 1, 5, {"time/epoch_seconds": 5.0})
+    journal.flush()
+    assert journal.stamp("0 epoch", 1, {}) == (LONG_AGO, {"time/epoch_seconds": 0.25})
+    assert len(lines(old)) == 2
+
+
+def test_without_a_path_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal = Journal(None)
+    clock, _ = journal.stamp("0 epoch", 1, {})
+    journal.flush()
+    assert journal.stamp("0 epoch", 1, {})[0] == clock
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_a_kill_cut_anywhere_is_dropped_and_written_anew(old: Path) -> None:
+    whole = old.read_bytes()
+    start = whole.index(b"\n") + 1
+    for cut in range(start, len(whole)):
+        old.write_bytes(whole[:cut])
+        journal = Journal(old)
+        assert journal.stamp("0 epoch", 1, {})[0] == LONG_AGO
+        clock, _ = journal.stamp("0 update", 7, {})
+        assert clock > LONG_AGO + 1
+        journal.flush()
+        assert Journal(old).stamp("0 update", 7, {})[0] == clock
+
+
+def test_an_only_line_that_a_kill_cut_is_dropped(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b'["0 epoch", 1, 12')
+    Journal(path)
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"what is this",
+        b'["0 epoch", 1, 12',
+        b"\0\0\0\0\0\0\0\0",
+        b"\xff\xfe",
+        b'["0 epoch", 1]',
+        b"17",
+        b'["0 epoch", 1, 1234, null]',
+    ],
+)
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_a_damaged_line_is_refused(old: Path, line: bytes, place: str) -> None:
+    whole = old.read_bytes()
+    old.write_bytes(line + b"\n" + whole if place == "first" else whole + line + b"\n")
+    with pytest.raises(DamagedError, match="journal: a line is damaged: add --fresh to begin anew"):
+        Journal(old)
+
+
+def test_a_flipped_bit_in_a_clock_is_noticed(old: Path) -> None:
+    old.write_bytes(old.read_bytes().replace(str(LONG_AGO).encode(), str(LONG_AGO ^ 1).encode()))
+    with pytest.raises(DamagedError):
+        Journal(old)
+
+
+def test_a_point_is_in_the_file_before_it_is_logged(path: Path) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def log(step: int, metrics: dict[str, float], clock: int) -> None:
+        kind = "0 update" if "train/step_loss" in metrics else "0 epoch"
+        times = {name: value for name, value in metrics.items() if name.startswith("time/")}
+        seen.append((step, [kind, step, clock, times] in lines(path)))
+
+    history = History(4, log, Journal(path), "0 ")
+    history.update(losses(1, 2))
+    history.epoch(1, epoch(1))
+    history.update(losses(3, 4))
+    history.epoch(2, epoch(2))
+    assert seen == [(1, True), (2, True), (1, True), (3, True), (4, True), (2, True)]
+
+
+def record(history: History, *, of: Sequence[int]) -> None:
+    """Three updates an epoch, in two parts."""
+    for number in of:
+        last = 3 * number
+        history.update(losses(last - 2, last - 1))
+        history.update(losses(last, last))
+        history.epoch(number, epoch(number, time.perf_counter()))
+
+
+def told(path: Path) -> tuple[History, list[Point]]:
+    """A history of three epochs with what it will have logged."""
+    points: list[Point] = []
+    return History(9, lambda *point: points.append(point), Journal(path), "0 "), points
+
+
+def test_what_is_recorded_again_has_the_clocks_and_seconds_of_the_first_time(path: Path) -> None:
+    history, first = told(path)
+    record(history, of=[1, 2])
+    history, again = told(path)
+    record(history, of=[1, 2, 3])
+    assert again[: len(first)] == first
+
+
+def test_what_is_restored_is_told_again_with_its_clocks(path: Path) -> None:
+    history, first = told(path)
+    record(history, of=[1, 2])
+    kept, rest = history.state()
+    rest = json.loads(json.dumps(rest))
+    history, again = told(path)
+    history.restore(kept, rest)
+    assert sorted(again, key=str) == sorted(first, key=str)
+    assert (history.updates, history.epochs, history.last) == (6, 2, first[-1][1])
+
+
+def test_a_checkpoint_has_the_clocks_if_the_journal_is_lost(path: Path) -> None:
+    history, first = told(path)
+    record(history, of=[1, 2])
+    kept, rest = history.state()
+    path.unlink()
+    history, again = told(path)
+    history.restore(kept, json.loads(json.dumps(rest)))
+    assert sorted(again, key=str) == sorted(first, key=str)
+    history, once_more = told(path)
+    record(history, of=[1, 2])
+    assert sorted(once_more, key=str) == sorted(first, key=str)
+
+
+def test_a_history_that_was_interrupted_is_the_same_file(path: Path, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    history, _ = told(path)
+    record(history, of=[1, 2])
+    history.update(losses(7, 8))
+    kept, rest = history.state()
+    history, _ = told(path)
+    history.restore(kept, json.loads(json.dumps(rest)))
+    history.update(losses(9, 9))
+    history.epoch(3, epoch(3))
+    whole, _ = told(tmp_path / "another")
+    record(whole, of=[1, 2, 3])
+    tables = [parquet.read_table(one.save(tmp_path / f"{id(one)}.parquet")).to_pylist() for one in (history, whole)]
+    first, second = ([row for row in table if not row["metric"].startswith("time/")] for table in tables)
+    assert len(first) == 9 + 2 * 3
+    assert sorted(first, key=str) == sorted(second, key=str)
+
+
+@pytest.mark.parametrize("updates", [1, 999, 1000, 1001, 2500])
+def test_the_same_updates_are_logged_in_whatever_parts_they_come(path: Path, updates: int) -> None:
+    whole: list[int] = []
+    history = History(updates, lambda step, *_: whole.append(step))
+    history.update(losses(1, updates))
+    parts: list[int] = []
+    history = History(updates, lambda step, *_: parts.append(step), Journal(path), "0 ")
+    for first in range(1, updates + 1, 77):
+        history.update(losses(first, min(first + 76, updates)))
+    assert parts == whole
+    assert len(whole) <= STEP_POINTS
