@@ -18,6 +18,7 @@ app = App(
 )
 COMMANDS = {
     "train": ("flows.commands.train:command", "Train a preset or a TOML file, and register the result."),
+    "sweep": ("flows.commands.sweep:command", "Train many at once, and register the best."),
     "presets": ("flows.commands.presets:presets", "List the presets."),
     "show": ("flows.commands.presets:show", "Print a preset as a TOML file."),
     "runs": ("flows.commands.runs:runs", "List recent runs."),

@@ -37,7 +37,7 @@ def train(experiment: Experiment, fresh: bool = False) -> Outcome:  # noqa: FBT0
         "hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id),
     }
     with (
-        attempts.claim(experiment, dataset, fresh=fresh) as attempt,
+        attempts.claim([experiment], dataset, fresh=fresh) as attempt,
         tracking.open_run(experiment, dataset, attempt, presets.run_name(experiment), tags) as run,
     ):
         known = examine(experiment, dataset, run)

@@ -3,7 +3,7 @@
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,14 +23,14 @@ _FILE = "attempt.json"
 
 
 @contextmanager
-def claim(experiment: Experiment, dataset: Dataset, *, fresh: bool) -> Iterator[Attempt]:
-    """Be the only one that runs this experiment, and take up an attempt that was interrupted.
+def claim(members: Sequence[Experiment], dataset: Dataset, *, fresh: bool) -> Iterator[Attempt]:
+    """Be the only one that runs an experiment, or a sweep of several, and take up an attempt that was interrupted.
 
     Who comes second waits, and says so. What an attempt leaves is removed when it succeeds. After an interruption, be
     it kill -9, it stays for the same run to go on; after a failure, for a run of its own.
 
     Args:
-        experiment: what is run.
+        members: what is run; all bear one name.
         dataset: on what.
         fresh: drop what an earlier attempt left.
 
@@ -38,10 +38,10 @@ def claim(experiment: Experiment, dataset: Dataset, *, fresh: bool) -> Iterator[
         DamagedError: what an earlier attempt left cannot be read.
         InputError: a checkpoint there is of another experiment.
     """
-    home = settings.read().home
-    key = digest_of([experiment.digest, dataset.digest, training.VERSION])[:SHOWN]
-    with _only_one(home / "locks" / f"experiment-{key}.lock", experiment.name):
-        attempt = _take_up(home / "unfinished" / key, experiment, dataset, fresh=fresh)
+    home, name = settings.read().home, members[0].name
+    key = digest_of([*(member.digest for member in members), dataset.digest, training.VERSION])[:SHOWN]
+    with _only_one(home / "locks" / f"experiment-{key}.lock", name):
+        attempt = _take_up(home / "unfinished" / key, members, dataset, fresh=fresh)
         try:
             yield attempt
         except BaseException as error:
@@ -51,6 +51,11 @@ def claim(experiment: Experiment, dataset: Dataset, *, fresh: bool) -> Iterator[
                 _write(replace(attempt, id=None))
             raise
         shutil.rmtree(attempt.folder)
+
+
+def of_member(attempt: Attempt, index: int) -> Attempt:
+    """The part of a sweep's attempt that is one member's."""
+    return replace(attempt, id=f"{attempt.id}-{index}", folder=attempt.folder / str(index))
 
 
 @contextmanager
@@ -68,13 +73,14 @@ def _only_one(path: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _take_up(folder: Path, experiment: Experiment, dataset: Dataset, *, fresh: bool) -> Attempt:
+def _take_up(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, fresh: bool) -> Attempt:
     """Continue the attempt in `folder`, or begin one there."""
     if fresh:
         with suppress(DamagedError):  # what cannot be read goes too
             _drop(_read(folder), folder)
         shutil.rmtree(folder, ignore_errors=True)
-    marks = training.marks(dataset, experiment.model, experiment.training)
+    first = members[0]
+    marks = training.marks(dataset, first.model, first.training)
     marks["code"] = provenance.code_digest(settings.ROOT / "tasks" / "ml")
     if known := _read(folder):
         changed = next((mark for mark, value in marks.items() if known.marks.get(mark) != value), None)
@@ -82,12 +88,13 @@ def _take_up(folder: Path, experiment: Experiment, dataset: Dataset, *, fresh: b
             progress.say("anew", f"an attempt was interrupted that had another {changed}: nothing of it is used")
         if changed or tracking.is_finished(known):
             known = _drop(known, folder)
-    training.refuse_stranger(dataset, experiment.data, experiment.model, experiment.training, folder)
-    if known and known.id and known.name == experiment.name:
+    if len(members) == 1:
+        training.refuse_stranger(dataset, first.data, first.model, first.training, folder)
+    if known and known.id and known.name == first.name:
         return replace(known, is_continued=True)
     if known:
         tracking.give_up(known)
-    return _write(Attempt(uuid.uuid4().hex, experiment.name, marks, folder))
+    return _write(Attempt(uuid.uuid4().hex, first.name, marks, folder))
 
 
 def _read(folder: Path) -> Attempt | None:

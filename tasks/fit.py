@@ -8,26 +8,37 @@ from tasks.ml.config import Experiment
 from tasks.ml.course import Survival
 from tasks.ml.digests import SHOWN, digest_of
 from tasks.ml.records import Dataset, Fit, Run
-from tasks.signals import held
+from tasks.signals import held, is_orphan
 
 
 @task(task_run_name="fit {experiment.name}")
-def fit(experiment: Experiment, dataset: Dataset, run: Run) -> Fit:
-    """Train, logging every epoch as it ends; see `tasks.ml.training.fit`."""
+def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = False) -> Fit:
+    """Train, logging every epoch as it ends; see `tasks.ml.training.fit`.
+
+    Args:
+        experiment: what is trained.
+        dataset: on what.
+        run: where it is logged.
+        in_pool: whether others train beside it, in a pool of processes: its epochs are not shown then.
+    """
     device = devices.choose(experiment.training.device).type
     inputs = [experiment.digest, dataset.digest, device, training.VERSION]
     if experiment.training.initial_weights == "unseeded":
         inputs.append(run.id)  # no two runs are the same
     folder = settings.read().home / "fits" / digest_of(inputs)[:SHOWN]
     parts = experiment.data, experiment.model, experiment.training
-    with progress.epochs(experiment.training.epochs) as show, tracking.metric_log(run) as log, held() as arrived:
+    with (
+        progress.epochs(experiment.training.epochs, shown=not in_pool) as show,
+        tracking.metric_log(run) as log,
+        held() as arrived,
+    ):
 
         def report(step: int, metrics: dict[str, float], clock: int) -> None:
             log(step, metrics, clock)
             if "train/loss" in metrics:
                 show(step, metrics)
 
-        survival = Survival(run.attempt.folder, lambda: bool(arrived), progress.resumed)
+        survival = Survival(run.attempt.folder, lambda: bool(arrived) or is_orphan(), progress.resumed)
         result = training.fit(dataset, *parts, folder, report, survival)
     if result.best_epoch < experiment.training.epochs:
         progress.say("fit", f"epoch {result.epochs}: {result.stopped}; kept epoch {result.best_epoch}")

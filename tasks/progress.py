@@ -30,13 +30,15 @@ def warn(findings: Sequence[Finding]) -> None:
 
 
 @contextmanager
-def epochs(total: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Show the epochs of a training: loss, accuracy and time left.
+def epochs(total: int, *, shown: bool = True) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Show the epochs of a training, unless it is not to be `shown`: loss, accuracy and time left.
 
     Yields:
         `show(epoch, metrics)`, to be called after each epoch.
     """
-    if sys.stderr.isatty():
+    if not shown:
+        yield lambda epoch, metrics: None  # noqa: ARG005 - nobody looks
+    elif sys.stderr.isatty():
         with _bar(total) as show:
             yield show
     else:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tasks.settings import ROOT
 LIBRARIES = ("hallmark", "torch", "torchvision", "scikit-learn", "numpy", "onnx", "onnxruntime", "mlflow", "prefect")
 
 
+@cache
 def tags() -> dict[str, str]:
     """Git commit and whether dirty, digest of the code that computes, and versions, as MLflow tags."""
     return git(ROOT) | {

@@ -2,7 +2,7 @@
 
 from prefect import task
 
-from tasks import progress, tracking
+from tasks import progress, registry
 from tasks.ml.config import Experiment
 from tasks.ml.data import open_split
 from tasks.ml.onnx_export import inputs
@@ -16,11 +16,11 @@ EXAMPLE_ROWS = 3
     task_run_name="register {experiment.name}",
     retries=2,
     retry_delay_seconds=[1, 5],
-    retry_condition_fn=tracking.is_network_failure,
+    retry_condition_fn=registry.is_network_failure,
 )
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
-    """Register with signature, input example and evidence; see `tasks.tracking.register`."""
+    """Register with signature, input example and evidence; see `tasks.registry.register`."""
     example = inputs(dataset, open_split(dataset, "test").x[:EXAMPLE_ROWS])
-    version = tracking.register(run, experiment.name, artifact, proof, dataset, example)
+    version = registry.register(run, experiment.name, artifact, proof, dataset, example)
     progress.say("register", f"{version.name} version {version.version}" + ", champion" * version.is_champion)
     return version

@@ -11,49 +11,41 @@ import sqlite3
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, redirect_stderr
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from functools import cache
 from http.client import HTTPException
-from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import mlflow
-import numpy as np
-import onnx
 from filelock import FileLock
 from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import DatasetInput, InputTag, LoggedModel, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks import provenance, settings
 from tasks.ml import toml
 from tasks.ml.config import NAME, Experiment
-from tasks.ml.digests import check
 from tasks.ml.errors import InputError, without_secrets
 from tasks.ml.history import Log
-from tasks.ml.records import Artifact, Attempt, Dataset, Evaluation, Finding, Fit, ModelVersion, Proof, RecentRun, Run
+from tasks.ml.records import Attempt, Dataset, Evaluation, Finding, Fit, Member, RecentRun, Run
 from tasks.signals import held, interrupted
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
+    pass
 
 logger = logging.getLogger(__name__)
 
-CHAMPION = "champion"
 _ATTEMPT = "hallmark.attempt"
-SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime")
 _BATCH = 1000
 """MLflow takes at most so many metrics in one request."""
 _FLUSH_SECONDS = 2.0
+_FLUSH_SHARE = 0.02
+"""What sending points may take of the time of a training."""
 _SERVER_SECONDS = 5.0
 _LOCK_SECONDS = 60
 _PATIENCE = f"?timeout={_LOCK_SECONDS}"
@@ -113,21 +105,59 @@ def open_run(
         name: name of the run.
         tags: further tags, beside digests and provenance.
     """
+    about = {
+        "hallmark.name": experiment.name,
+        "hallmark.experiment_digest": experiment.digest,
+        "mlflow.source.name": f"hallmark train {experiment.name}",
+    }
+    with _open(dataset, attempt, name, about | tags) as run:
+        _log_inputs(run, experiment, dataset)
+        yield run
+
+
+@contextmanager
+def open_sweep(
+    dataset: Dataset, attempt: Attempt, name: str, axes: Sequence[str], tags: dict[str, str]
+) -> Iterator[Run]:
+    """Open the run that is the parent of a sweep's members, and close it as `open_run` does.
+
+    Args:
+        dataset: its name is that of the MLflow experiment.
+        attempt: whose run it is.
+        name: name of the run.
+        axes: the options that vary.
+        tags: further tags.
+    """
+    about = {"hallmark.name": attempt.name, "hallmark.sweep": ", ".join(axes), "mlflow.source.name": "hallmark sweep"}
+    with _open(dataset, attempt, name, about | tags) as run:
+        yield run
+
+
+@contextmanager
+def _open(dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]) -> Iterator[Run]:
     client = connect()
     run: Run | None = None
     try:
         with held():
-            run = _create(client, experiment, dataset, attempt, name, tags)
-            _log_inputs(client, run, experiment, dataset)
+            run = _create(client, dataset, attempt, name, tags)
         yield run
         with held():
-            client.set_terminated(run.id, "FINISHED")
+            if client.get_run(run.id).info.status == "RUNNING":  # `fail` may have closed it
+                client.set_terminated(run.id, "FINISHED")
     except BaseException as error:
         if run:
             with held(), _second_to(error):
                 client.set_terminated(run.id, "KILLED" if interrupted(error) else "FAILED")
                 client.set_tag(run.id, "hallmark.error", _one_line(error)[:5000])
         raise
+
+
+@held()
+def fail(run: Run, why: str) -> None:
+    """Close a run as failed while others go on."""
+    client = connect()
+    client.set_terminated(run.id, "FAILED")
+    client.set_tag(run.id, "hallmark.error", why[:5000])
 
 
 def is_finished(attempt: Attempt) -> bool:
@@ -144,24 +174,54 @@ def give_up(attempt: Attempt) -> None:
         client.set_terminated(run.info.run_id, "KILLED")
 
 
+@held()
+def log_choice(run: Run, members: Sequence[Member], chosen: int, picture: Path, clock: int) -> None:
+    """Log to a sweep's run its table, its picture, and which member was chosen, with its loss at this clock."""
+    client = connect()
+    columns = {
+        **{axis: [member.values[axis] for member in members] for axis in members[0].values},
+        "val/loss": [member.loss for member in members],
+        "chosen": [index == chosen for index in range(len(members))],
+        "way": [member.way for member in members],
+        "failed": [member.failed for member in members],
+        "run": [member.run.id for member in members],
+    }
+    # What the UI shows as a table; MLflow's own `log_table` would append to it when a sweep is resumed.
+    table = {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}
+    client.log_dict(run.id, table, "members.json")
+    client.log_artifact(run.id, str(picture))
+    tags = {"chosen": members[chosen].label, "chosen_run": members[chosen].run.id, "members": str(len(members))}
+    metrics = [Metric("val/loss", members[chosen].loss, clock, 0)]
+    client.log_batch(run.id, metrics, tags=[RunTag(f"hallmark.{name}", value) for name, value in tags.items()])
+
+
+@contextmanager
+def metric_logs(runs: Sequence[Run]) -> Iterator[list[Log]]:
+    """A `metric_log` for each of several runs."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(metric_log(run)) for run in runs]
+
+
 @contextmanager
 def metric_log(run: Run) -> Iterator[Log]:
-    """Yield a `log(step, metrics, clock)` that sends points in batches, at least every two seconds."""
+    """Yield a `log(step, metrics, clock)` that sends points in batches, every two seconds or as often as is cheap."""
     client = connect()
     points: list[Metric] = []
-    flushed = time.monotonic()
+    flushed, pause = time.monotonic(), _FLUSH_SECONDS
 
     @held()
     def flush() -> None:
-        nonlocal flushed
+        nonlocal flushed, pause
+        started = time.monotonic()
         for start in range(0, len(points), _BATCH):
             client.log_batch(run.id, metrics=points[start : start + _BATCH])
         points.clear()
         flushed = time.monotonic()
+        pause = max(_FLUSH_SECONDS, (flushed - started) / _FLUSH_SHARE)
 
     def log(step: int, metrics: dict[str, float], clock: int) -> None:
         points.extend(Metric(name, value, clock, step) for name, value in metrics.items())
-        if len(points) >= _BATCH or time.monotonic() - flushed > _FLUSH_SECONDS:
+        if len(points) >= _BATCH or time.monotonic() - flushed > pause:
             flush()
 
     try:
@@ -221,49 +281,6 @@ def log_findings(run: Run, findings: Sequence[Finding]) -> None:
     client.log_dict(run.id, {"findings": [asdict(finding) for finding in findings]}, "diagnosis.json")
 
 
-@held()
-def register(
-    run: Run,
-    name: str,
-    artifact: Artifact,
-    proof: Proof,
-    dataset: Dataset,
-    example: dict[str, np.ndarray],
-) -> ModelVersion:
-    """Log the proven file as an MLflow model and register it as a new version of `name`.
-
-    The first version becomes `champion`. Called again for the same run, it returns the version that is there.
-
-    Args:
-        run: the open run.
-        name: the registered model.
-        artifact: the file that passed.
-        proof: its evidence.
-        dataset: what the file takes and gives.
-        example: a few real rows by input name.
-
-    Raises:
-        DamagedError: the file that MLflow stores is not the one that was proven.
-    """
-    client = connect()
-    version = _version_of(client, run) or _log_model(client, run, name, artifact, proof, dataset, example)
-    client.set_tag(run.id, "hallmark.model_version", version)
-    if CHAMPION not in client.get_registered_model(name).aliases:
-        client.set_registered_model_alias(name, CHAMPION, version)
-    champion = client.get_model_version_by_alias(name, CHAMPION)
-    return ModelVersion(name=name, version=int(version), is_champion=str(champion.version) == version)
-
-
-def signature(example: dict[str, np.ndarray], classes: int) -> ModelSignature:
-    """MLflow's description of what the artifact takes and gives, for any number of rows."""
-    inputs = [TensorSpec(value.dtype, (-1, *value.shape[1:]), name) for name, value in example.items()]
-    outputs = [
-        TensorSpec(np.dtype(np.int64), (-1,), "label"),
-        TensorSpec(np.dtype(np.float32), (-1, classes), "probabilities"),
-    ]
-    return ModelSignature(Schema(inputs), Schema(outputs))
-
-
 def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
     """The most recent runs of all experiments, newest first; of one experiment name if `name` is given."""
     if name and not re.fullmatch(NAME, name):
@@ -301,37 +318,17 @@ def _second_to(first: BaseException) -> Iterator[None]:
         logger.error("%s: %s, while closing after: %s", type(second).__name__, _one_line(second), _one_line(first))  # noqa: TRY400 - one line, it reaches the terminal
 
 
-def is_network_failure(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's shape
-    """Whether a task's failure is worth another try: MLflow or the way to it failed, not what we gave it."""
-    error = state.result(raise_on_failure=False)
-    if isinstance(error, MlflowException):
-        return bool(error.get_http_status_code() >= 500)
-    return isinstance(error, (ConnectionError, TimeoutError))
-
-
 def _patient(uri: str) -> str:
     """Let processes that write to one SQLite file at once wait for each other; it gives up after five seconds."""
     return uri + _PATIENCE if settings.database(uri) and "?" not in uri else uri
 
 
-def _create(
-    client: MlflowClient, experiment: Experiment, dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]
-) -> Run:
+def _create(client: MlflowClient, dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]) -> Run:
     """Make the run of an attempt, or set it running again."""
-    tags = (
-        tags
-        | provenance.tags()
-        | {
-            "hallmark.name": experiment.name,
-            "hallmark.experiment_digest": experiment.digest,
-            "hallmark.dataset_digest": dataset.digest,
-            _ATTEMPT: str(attempt.id),
-            "mlflow.user": provenance.user(),
-            "mlflow.source.name": f"hallmark train {experiment.name}",
-            "mlflow.source.type": "LOCAL",
-        }
-    )
-    if known := _run_of(client, attempt):
+    about = {"hallmark.dataset_digest": dataset.digest, _ATTEMPT: str(attempt.id)}
+    source = {"mlflow.user": provenance.user(), "mlflow.source.type": "LOCAL"}
+    tags = tags | about | source | provenance.tags()
+    if attempt.is_continued and (known := _run_of(client, attempt)):
         info = known.info
         client.update_run(info.run_id, status="RUNNING")
         client.log_batch(info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -368,7 +365,9 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
         raise
 
 
-def _log_inputs(client: MlflowClient, run: Run, experiment: Experiment, dataset: Dataset) -> None:
+@held()
+def _log_inputs(run: Run, experiment: Experiment, dataset: Dataset) -> None:
+    client = connect()
     params = [Param(name, str(value)) for name, value in experiment.flat().items()]
     client.log_batch(run.id, params=params)
     client.log_text(run.id, toml.dump(experiment), "experiment.toml")
@@ -381,71 +380,6 @@ def _log_inputs(client: MlflowClient, run: Run, experiment: Experiment, dataset:
     )
     context = InputTag("mlflow.data.context", "training")
     client.log_inputs(run.id, [DatasetInput(logged, [context])])
-
-
-def _version_of(client: MlflowClient, run: Run) -> str | None:
-    versions = client.search_model_versions(f"run_id = '{run.id}'")
-    return str(versions[0].version) if versions else None
-
-
-def _log_model(
-    client: MlflowClient,
-    run: Run,
-    name: str,
-    artifact: Artifact,
-    proof: Proof,
-    dataset: Dataset,
-    example: dict[str, np.ndarray],
-) -> str:
-    tags = {
-        "hallmark.onnx_sha256": artifact.sha256,
-        "hallmark.parity": "passed",
-        "hallmark.parity_max_abs_diff": f"{proof.max_abs_diff:.3g}",
-        "hallmark.parity_rows": str(proof.rows),
-    }
-    model = _logged_model(client, run, artifact)
-    if model is None:
-        stored = client.get_run(run.id)
-        model = client.create_logged_model(stored.info.experiment_id, "model", run.id, tags, stored.data.params)
-    if model.status != LoggedModelStatus.READY:
-        _fill(model, run, artifact, dataset, example)
-    client.log_batch(run.id, tags=[RunTag(key, value) for key, value in tags.items()])
-    said = StringIO()
-    try:
-        with redirect_stderr(said):  # MLflow prints what it does; it belongs in the log
-            return str(mlflow.register_model(model.model_uri, name, tags=tags).version)
-    finally:
-        logger.info(said.getvalue().strip())
-
-
-def _logged_model(client: MlflowClient, run: Run, artifact: Artifact) -> LoggedModel | None:
-    """The run's model of this file, if another process came so far."""
-    experiment = client.get_run(run.id).info.experiment_id
-    models = client.search_logged_models([experiment], f"source_run_id = '{run.id}'")
-    return next((model for model in models if model.tags.get("hallmark.onnx_sha256") == artifact.sha256), None)
-
-
-def _fill(model: LoggedModel, run: Run, artifact: Artifact, dataset: Dataset, example: dict[str, np.ndarray]) -> None:
-    """Store the file as an MLflow model, and check that it is stored as it was proven."""
-    import mlflow.onnx
-
-    info = Model.log(
-        artifact_path=None,
-        name=model.name,
-        model_id=model.model_id,
-        flavor=mlflow.onnx,
-        run_id=run.id,
-        onnx_model=onnx.load(check(artifact.path, artifact.sha256), load_external_data=False),
-        save_as_external_data=False,
-        signature=signature(example, len(dataset.classes)),
-        input_example=example,
-        # Given, or MLflow spends seconds guessing them.
-        pip_requirements=[f"{library}=={version(library)}" for library in SERVED_WITH],
-        onnx_execution_providers=["CPUExecutionProvider"],
-    )
-    with TemporaryDirectory() as folder:
-        stored = mlflow.artifacts.download_artifacts(f"{info.artifact_path}/model.onnx", dst_path=folder)
-        check(Path(stored), artifact.sha256)
 
 
 def _one_line(error: BaseException) -> str:

@@ -271,19 +271,16 @@ def test_unseeded_weights_are_drawn_once(tmp_path: Path, batch_size: int | str) 
 
 
 def test_unseeded_weights_are_drawn_once_even_if_the_process_is_killed_at_once(tmp_path: Path) -> None:
+    def killed() -> bool:
+        raise SystemExit  # nothing is written on the way out
+
     drawn = experiment(IRIS, SMALL, initial_weights="unseeded")
     dataset = prepare(drawn.data, tmp_path)
     seeds = set()
     for _ in range(3):
-        trial = Trial(drawn, dataset, tmp_path / "drawn")
-
-        def killed() -> bool:
-            raise SystemExit  # nothing is written on the way out
-
         with pytest.raises(SystemExit):
-            trial.run(killed)
-        seeds |= {point for points in trial.points for point in points}
-        found = Checkpoints(tmp_path / "drawn" / "kept", {}).load()
+            Trial(drawn, dataset, tmp_path).run(killed)
+        found = Checkpoints(tmp_path / "kept", {}).load()
         assert found is not None
         seeds.add(found.facts["members"][0]["seed"])
     assert len(seeds) == 1

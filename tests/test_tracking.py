@@ -165,7 +165,7 @@ def test_a_local_store_keeps_its_artifacts_beside_it(client: MlflowClient, iris:
 
 
 def test_arrays_are_described_for_the_signature() -> None:
-    signature = tracking.signature({"a": np.zeros((3, 1), np.float32), "b": np.zeros((3, 8, 8), np.uint8)}, classes=4)
+    signature = registry.signature({"a": np.zeros((3, 1), np.float32), "b": np.zeros((3, 8, 8), np.uint8)}, classes=4)
     assert [(spec.name, spec.type, spec.shape) for spec in signature.inputs] == [
         ("a", np.dtype(np.float32), (-1, 1)),
         ("b", np.dtype(np.uint8), (-1, 8, 8)),

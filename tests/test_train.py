@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 
 from flows import presets
 from flows.train import train
-from tasks import tracking
+from tasks import registry, tracking
 from tasks.ml import toml
 from tasks.ml.config import Experiment
 from tasks.ml.data import open_split
@@ -245,7 +245,7 @@ def test_registering_twice_for_one_run_makes_one_version() -> None:
     experiment = renamed("iris", epochs=3)
     outcome = train(experiment)
     example = inputs(outcome.dataset, open_split(outcome.dataset, "test").x[:2])
-    again = tracking.register(outcome.run, experiment.name, outcome.artifact, outcome.proof, outcome.dataset, example)
+    again = registry.register(outcome.run, experiment.name, outcome.artifact, outcome.proof, outcome.dataset, example)
     assert again == outcome.model_version
     assert len(tracking.connect().search_model_versions(f"name = '{experiment.name}'")) == 1
 

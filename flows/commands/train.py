@@ -1,37 +1,21 @@
 """`hallmark train`: refuse what cannot be done, run the flow, print the outcome."""
 
-import importlib
-import json as jsonlib
-import logging
-import os
-import shutil
-import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.text import Text
 
-from flows import options, server
-from tasks import settings, signals
-from tasks.ml import files
+from flows import options
+from flows.commands import execution
+from tasks import settings
 from tasks.ml.config import Experiment
-from tasks.ml.errors import HallmarkError, InputError
-from tasks.settings import ROOT
+from tasks.ml.errors import InputError
 
 if TYPE_CHECKING:
     from tasks.ml.records import Outcome
-
-STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "register")
-
-USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
-"""What the steps import when they need it; imported here while the embedded server boots on another core."""
 
 command = App(name="train", help_epilogue=options.describe())
 
@@ -60,18 +44,20 @@ def train(
     json
         End with one line of JSON on stdout instead of a table.
     """
-    try:
+
+    def load() -> "Callable[[], Outcome]":
+        from flows.train import train as flow
+
+        _refuse_impossible(experiment)
+        return lambda: flow(experiment, fresh=fresh)
+
+    with execution.refusals(as_json=json):
         experiment = options.experiment(source, tokens)
         if strict:
             _refuse_mistakes(experiment)
-        with signals.as_interrupt():
-            outcome = _run(experiment, fresh=fresh)
-    except (HallmarkError, KeyboardInterrupt) as error:
-        if json:
-            _print_json(_failure(error))
-        raise
+        outcome = execution.execute(experiment.name, load)
     if json:
-        _print_json(_result(experiment, outcome))
+        execution.print_json(_result(experiment, outcome))
     else:
         _print_table(outcome)
 
@@ -84,60 +70,13 @@ def _refuse_mistakes(experiment: Experiment) -> None:
         raise InputError(f"{experiment.name}: refused by --strict: {said}")
 
 
-def _run(experiment: Experiment, *, fresh: bool) -> "Outcome":
-    """Refuse what cannot be done, cheapest checks first, and run the flow."""
-    home = settings.read().home
-    if not files.is_writable(home):
-        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
-    log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{experiment.name}-{os.getpid()}.log"
-    # The progress lines are for people; Prefect's own go to the log file.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    log.parent.mkdir(exist_ok=True)
-    wait = server.provide(log.with_name("server.log"))
-    from flows.train import train as flow
-    from tasks import tracking
+def _refuse_impossible(experiment: Experiment) -> None:
     from tasks.ml import data, devices, sources
 
     devices.choose(experiment.training.device)
     if sources.is_local(experiment.data):  # else after the download, in the first step
-        table = sources.read(experiment.data, home)
+        table = sources.read(experiment.data, settings.read().home)
         data.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
-    tracking.connect()
-    for module in USED_LATER:
-        importlib.import_module(module)
-    wait()
-    with _logged(log):
-        return flow(experiment, fresh=fresh)
-
-
-@contextmanager
-def _logged(log: Path) -> Iterator[None]:
-    """Write the log to a file, warnings of our own to stderr too; make of a step's failure one line that names it."""
-    file = logging.FileHandler(log)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
-    terminal = logging.StreamHandler()
-    terminal.setLevel(logging.WARNING)
-    handlers = [("prefect", file), ("tasks", file), ("tasks", terminal)]
-    for name, handler in handlers:
-        logging.getLogger(name).addHandler(handler)
-    logging.getLogger("tasks").setLevel(logging.INFO)
-    try:
-        yield
-    except Exception as error:
-        if signals.interrupted(error):
-            raise KeyboardInterrupt from error
-        text = f"{_failed_step(error)} failed: {error or type(error).__name__} (log: {log})"
-        raise (type(error) if isinstance(error, HallmarkError) else HallmarkError)(text) from error
-    finally:
-        for name, handler in handlers:
-            logging.getLogger(name).removeHandler(handler)
-        file.close()
-
-
-def _failed_step(error: BaseException) -> str:
-    """The step whose module the error passed through on its way up."""
-    passed = {Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)}
-    return next((step for step in STEPS if ROOT / "tasks" / f"{step}.py" in passed), "train")
 
 
 def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:
@@ -166,20 +105,6 @@ def _resumed_from(outcome: "Outcome") -> dict[str, int] | None:
     return {"epoch": epoch, "step": step}
 
 
-def _failure(error: BaseException) -> dict[str, Any]:
-    match error:
-        case InputError():
-            return {"status": "refused", "error": str(error)}
-        case KeyboardInterrupt():
-            return {"status": "interrupted", "error": "interrupted"}
-        case _:
-            return {"status": "failed", "error": str(error)}
-
-
-def _print_json(result: dict[str, Any]) -> None:
-    sys.stdout.write(jsonlib.dumps(result) + "\n")
-
-
 def _print_table(outcome: "Outcome") -> None:
     metrics, version = outcome.evaluation.metrics, outcome.model_version
     rows = {
@@ -189,22 +114,12 @@ def _print_table(outcome: "Outcome") -> None:
         "parity": f"passed: largest difference {outcome.proof.max_abs_diff:.1e}, every label equal",
         "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
         "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
-        "onnx": _short(outcome.artifact.path),
+        "onnx": execution.short(outcome.artifact.path),
         "run": outcome.run.url,
-        "next": f"{_command()} ui",
+        "next": f"{execution.hallmark()} ui",
     }
     # Not wrapped: a path or an address that is cut in two can be neither clicked nor copied.
     console = Console(soft_wrap=True, highlight=False)
     for name, value in rows.items():
         if value:
             console.print(Text.assemble((f"{name:<9}", "bold"), value))
-
-
-def _short(path: Path) -> str:
-    """Relative to the current folder where that is shorter."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _command() -> str:
-    """How to type `hallmark` from here."""
-    return "hallmark" if shutil.which("hallmark") else _short(Path(sys.argv[0]).absolute())

@@ -27,7 +27,7 @@ MONITORED = {"validation": "val/loss", "train": "train/loss", "test": "test/loss
 
 _SEGMENT = 256
 """Batches between two looks at the clock and at `Survival.stop`, of those that are quickest."""
-_SEGMENT_ROWS = 8192
+SEGMENT_ROWS = 8192
 """Rows between two such looks, at most: what is kept until then takes memory."""
 
 
@@ -171,7 +171,7 @@ class Course:
     def _train(self) -> None:
         """The rest of an epoch."""
         epoch = Epoch(self._rows["train"], self._size, self._order())
-        segment = max(1, min(_SEGMENT, _SEGMENT_ROWS // self._size))
+        segment = max(1, min(_SEGMENT, SEGMENT_ROWS // self._size))
         while self._step < self._updates:
             started = time.perf_counter()
             stop = min(self._step + segment, self._updates)

@@ -102,6 +102,12 @@ def products(model: Model, shape: tuple[int, ...], logits: int) -> int:
     return found + sum(before * after for before, after in pairwise((size, *hidden, logits)))
 
 
+def weights(model: Model, shape: tuple[int, ...], logits: int) -> int:
+    """How many numbers the network learns, biases among them, where it is no CNN."""
+    hidden = () if isinstance(model, Linear) else model.hidden
+    return sum((before + 1) * after for before, after in pairwise((math.prod(shape), *hidden, logits)))
+
+
 def _perceptron(widths: tuple[int, ...]) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for width, following in pairwise(widths):

@@ -3,6 +3,7 @@
 Never a module, a tensor or a pickle: bulk data lies in the files that a record names.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -153,6 +154,24 @@ class RecentRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """What became of one experiment of a sweep."""
+
+    label: str
+    """In what it differs from the others: `training.lr=0.1 training.seed=3`."""
+    values: dict[str, bool | int | float | str]
+    """The same by option."""
+    run: Run
+    way: str
+    """How it was trained: `stacked` or `process pool`."""
+    fit: Fit | None
+    failed: str
+    """Why there is no fit, if so."""
+    loss: float | None
+    """Validation loss of the weights that were kept; None if there are none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """All that one execution of the train flow produced."""
 
@@ -164,3 +183,23 @@ class Outcome:
     artifact: Artifact
     proof: Proof
     model_version: ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOutcome:
+    """All that a sweep produced."""
+
+    run: Run
+    """The parent of the members' runs."""
+    axes: tuple[str, ...]
+    members: tuple[Member, ...]
+    chosen: int
+    """Index of the member with the lowest validation loss."""
+    outcome: Outcome
+    """What became of it: it alone has seen the test split, and was exported."""
+
+    @property
+    def by_loss(self) -> list[int]:
+        """The members' indices, those with the lowest validation loss first and those that diverged last."""
+        losses = [math.inf if member.loss is None else member.loss for member in self.members]
+        return sorted(range(len(losses)), key=losses.__getitem__)

@@ -1,0 +1,123 @@
+"""What every command that runs a flow does: servers, log, outcome as JSON, and one line where something failed."""
+
+import importlib
+import json
+import logging
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flows import server
+from tasks import settings, signals
+from tasks.ml import files
+from tasks.ml.errors import HallmarkError, InputError
+from tasks.settings import ROOT
+
+T = TypeVar("T")
+
+STEPS = (
+    "prepare", "examine", "fit", "fit_stack", "choose", "evaluate", "diagnose", "export", "verify", "register",
+)  # fmt: skip
+
+USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
+"""What the steps import when they need it; imported here while the embedded server boots on another core."""
+
+
+@contextmanager
+def refusals(*, as_json: bool) -> Iterator[None]:
+    """Let whatever the block raises end in one line of JSON on stdout too, if wanted."""
+    try:
+        yield
+    except (HallmarkError, KeyboardInterrupt) as error:
+        if as_json:
+            print_json(_failure(error))
+        raise
+
+
+def execute(name: str, load: Callable[[], Callable[[], T]]) -> T:
+    """Run a flow under its servers and its log.
+
+    Args:
+        name: of the experiment, and of its log.
+        load: imports the flow and refuses what cannot be done, cheapest checks first; returns what runs it. Called
+            while the Prefect server boots.
+    """
+    home = settings.read().home
+    if not files.is_writable(home):
+        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
+    log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
+    # The progress lines are for people; Prefect's own go to the log file.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    log.parent.mkdir(exist_ok=True)
+    with signals.as_interrupt():
+        wait = server.provide(log.with_name("server.log"))
+        run = load()
+        from tasks import tracking
+
+        tracking.connect()
+        for module in USED_LATER:
+            importlib.import_module(module)
+        wait()
+        with _logged(log):
+            return run()
+
+
+@contextmanager
+def _logged(log: Path) -> Iterator[None]:
+    """Write the log to a file, warnings of our own to stderr too; make of a step's failure one line that names it."""
+    file = logging.FileHandler(log)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    handlers = [("prefect", file), ("tasks", file), ("tasks", terminal)]
+    for name, handler in handlers:
+        logging.getLogger(name).addHandler(handler)
+    logging.getLogger("tasks").setLevel(logging.INFO)
+    try:
+        yield
+    except Exception as error:
+        if signals.interrupted(error):
+            raise KeyboardInterrupt from error
+        text = f"{_failed_step(error)} failed: {error or type(error).__name__} (log: {log})"
+        raise (type(error) if isinstance(error, HallmarkError) else HallmarkError)(text) from error
+    finally:
+        for name, handler in handlers:
+            logging.getLogger(name).removeHandler(handler)
+        file.close()
+
+
+def _failed_step(error: BaseException) -> str:
+    """The step whose module the error passed through on its way up."""
+    passed = {Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)}
+    return next((step for step in STEPS if ROOT / "tasks" / f"{step}.py" in passed), "train")
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    match error:
+        case InputError():
+            return {"status": "refused", "error": str(error)}
+        case KeyboardInterrupt():
+            return {"status": "interrupted", "error": "interrupted"}
+        case _:
+            return {"status": "failed", "error": str(error)}
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print one line of JSON, the last on stdout."""
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+def short(path: Path) -> str:
+    """Relative to the current folder where that is shorter."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def hallmark() -> str:
+    """How to type `hallmark` from here."""
+    return "hallmark" if shutil.which("hallmark") else short(Path(sys.argv[0]).absolute())

@@ -1,0 +1,142 @@
+"""`hallmark sweep`: refuse what cannot be done, run the flow, print what was found."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows import grids
+from flows.commands import execution
+from tasks import settings
+from tasks.ml.config import Experiment
+
+if TYPE_CHECKING:
+    from tasks.ml.records import SweepOutcome
+
+SHOWN = 12
+"""So many members are printed, the best first; all are in MLflow and in --json."""
+
+EXAMPLES = """
+
+Examples:
+  hallmark sweep iris --training.lr 0.001,0.01,0.1 --training.seed 0..4
+  hallmark sweep mnist --random 32 --training.lr loguniform:1e-4:1"""
+
+command = App(name="sweep", help_epilogue=grids.GRAMMAR + EXAMPLES)
+
+
+@command.default
+def sweep(
+    source: str,
+    /,
+    *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    random: int | None = None,
+    random_seed: int = 0,
+    fresh: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Train many experiments that differ in few options, and ship the one with the lowest validation loss.
+
+    Members of equal shape train as one network; others, convolutional ones among them, in a pool of processes. Each is
+    a run of its own in MLflow, below that of the sweep. Only the one that is chosen sees the test split, is exported,
+    verified and registered. A sweep that was interrupted goes on when the same command is given again.
+
+    Parameters
+    ----------
+    source
+        Name of a preset, or a file that ends in .toml.
+    random
+        Draw so many members instead of taking every combination.
+    random_seed
+        Seed of the draws.
+    fresh
+        Begin anew instead of resuming what was interrupted.
+    json
+        End with one line of JSON on stdout instead of a table.
+    """
+
+    def load() -> "Callable[[], SweepOutcome]":
+        from flows.sweep import sweep as flow
+
+        _refuse_impossible(found.members)
+        return lambda: flow(found.members, found.axes, fresh=fresh)
+
+    with execution.refusals(as_json=json):
+        drawn = random is not None
+        found = grids.random(source, tokens, random, random_seed) if drawn else grids.grid(source, tokens)
+        result = execution.execute(found.members[0].name, load)
+    if json:
+        execution.print_json(_result(result))
+    else:
+        _print_table(result)
+
+
+def _refuse_impossible(members: tuple[Experiment, ...]) -> None:
+    from tasks.ml import data, devices, sources
+
+    first = members[0]
+    devices.choose(first.training.device)
+    if sources.is_local(first.data):  # else after the download, in the first step
+        table = sources.read(first.data, settings.read().home)
+        for member in members:
+            data.refuse_impossible(table, member.data.split, member.model, member.training)
+
+
+def _result(result: "SweepOutcome") -> dict[str, Any]:
+    outcome, version = result.outcome, result.outcome.model_version
+    return {
+        "status": "finished",
+        "name": version.name,
+        "run_id": result.run.id,
+        "dataset_digest": outcome.dataset.digest,
+        "axes": result.axes,
+        "members": [
+            {
+                "values": member.values,
+                "run_id": member.run.id,
+                "val_loss": member.loss,
+                "way": member.way,
+                "failed": member.failed or None,
+            }
+            for member in result.members
+        ],
+        "chosen": result.chosen,
+        "chosen_run_id": outcome.run.id,
+        "onnx": str(outcome.artifact.path),
+        "sha256": outcome.artifact.sha256,
+        "metrics": outcome.fit.metrics | outcome.evaluation.metrics,
+        "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
+        "diagnosis": [asdict(finding) for finding in outcome.findings],
+        "model_version": version.version,
+    }
+
+
+def _print_table(result: "SweepOutcome") -> None:
+    # Not wrapped: a path or an address that is cut in two can be neither clicked nor copied.
+    console = Console(soft_wrap=True, highlight=False)
+    order = result.by_loss
+    table = Table("", *(axis.rpartition(".")[2] for axis in result.axes), "val loss", box=None, pad_edge=False)
+    for index in order[:SHOWN]:
+        member = result.members[index]
+        loss = "diverged" if member.loss is None else f"{member.loss:.4f}"
+        values = (str(member.values[axis]) for axis in result.axes)
+        table.add_row("chosen" if index == result.chosen else "", *values, loss)
+    console.print(table)
+    if len(order) > SHOWN:
+        console.print(f"... and {len(order) - SHOWN} more")
+    outcome, version = result.outcome, result.outcome.model_version
+    rows = {
+        "accuracy": f"{outcome.evaluation.metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
+        "parity": f"passed: largest difference {outcome.proof.max_abs_diff:.1e}, every label equal",
+        "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
+        "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
+        "onnx": execution.short(outcome.artifact.path),
+        "sweep": result.run.url,
+        "next": f"{execution.hallmark()} ui",
+    }
+    for name, value in rows.items():
+        console.print(Text.assemble((f"{name:<9}", "bold"), value))

@@ -1,0 +1,167 @@
+"""The sweep: from many experiments that differ in few options to the one that does best on the validation split."""
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import prefect.runtime
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ProcessPoolTaskRunner
+
+from flows import grids, presets
+from tasks import attempts, progress, settings, tracking
+from tasks.choose import choose
+from tasks.diagnose import diagnose
+from tasks.evaluate import evaluate
+from tasks.examine import examine
+from tasks.export import export
+from tasks.fit import fit
+from tasks.fit_stack import fit_stack
+from tasks.ml import history, stacking
+from tasks.ml.config import Experiment
+from tasks.ml.errors import DivergedError
+from tasks.ml.records import Dataset, Fit, Member, Outcome, Run, SweepOutcome
+from tasks.prepare import prepare
+from tasks.register import register
+from tasks.signals import held
+from tasks.verify import verify
+
+WORKERS = os.cpu_count() or 1
+
+
+def _start_worker() -> None:
+    """Give a worker of the pool its share of the processor: one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _run_name() -> str:
+    given = prefect.runtime.flow_run.parameters
+    return _name(given["members"], given["axes"])
+
+
+def _name(members: Sequence[Experiment], axes: Sequence[str]) -> str:
+    return f"{members[0].name} sweep of {', '.join(axes)}"
+
+
+@flow(
+    name="sweep",
+    flow_run_name=_run_name,
+    task_runner=ProcessPoolTaskRunner(max_workers=WORKERS, initializer=_start_worker),  # type: ignore[arg-type]
+)
+def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = False) -> SweepOutcome:  # noqa: FBT001, FBT002 - Prefect calls by name
+    """Train all members, choose by the validation split, and evaluate, export, prove and register the one chosen.
+
+    Args:
+        members: experiments of one name on the same data.
+        axes: the options in which they differ.
+        fresh: begin anew, where an interrupted sweep of the same members could be resumed.
+    """
+    dataset = prepare(members[0])
+    stacking.refuse_too_many(members, dataset)
+    flow_run = {"hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id)}
+    with (
+        attempts.claim(members, dataset, fresh=fresh) as attempt,
+        tracking.open_sweep(dataset, attempt, _name(members, axes), axes, flow_run) as parent,
+        ExitStack() as opened,
+    ):
+        # Each member's run is closed when it is through; what goes wrong closes all that are open.
+        doors = [opened.enter_context(ExitStack()) for _ in members]
+        runs = []
+        for index, (member, door) in enumerate(zip(members, doors, strict=True)):
+            own, label = attempts.of_member(attempt, index), grids.label(axes, member)
+            tags = flow_run | {"mlflow.parentRunId": parent.id, "hallmark.preset_kind": presets.kind_of(member)}
+            runs.append(door.enter_context(tracking.open_run(member, dataset, own, label, tags)))
+        trained = _train(members, axes, dataset, runs, attempt.folder)
+        chosen = choose(trained, axes, parent)
+        for index, (member, door) in enumerate(zip(trained, doors, strict=True)):
+            if member.failed:
+                tracking.fail(member.run, member.failed)
+            if index != chosen:
+                door.close()
+        outcome = _ship(members[chosen], dataset, trained[chosen])
+        result = SweepOutcome(parent, tuple(axes), trained, chosen, outcome)
+        create_markdown_artifact(summary(result), key="sweep", description="What this sweep found")
+    return result
+
+
+def _train(
+    members: Sequence[Experiment], axes: Sequence[str], dataset: Dataset, runs: Sequence[Run], unfinished: Path
+) -> tuple[Member, ...]:
+    """Train each member the fastest way there is."""
+    plan = stacking.plan(members)
+    progress.say("fit", f"{len(members)} members: {describe(plan)}")
+    alone = {index: fit.submit(members[index], dataset, runs[index], in_pool=True) for index in plan.alone}
+    ways, fits = dict.fromkeys(alone, "process pool"), {}
+    for number, stack in enumerate(plan.stacks):
+        parts = tuple(members[index] for index in stack), dataset, tuple(runs[index] for index in stack)
+        found = fit_stack(*parts, settings.read().home / "sweeps" / unfinished.name, unfinished / f"stack-{number}")
+        fits |= dict(zip(stack, found, strict=True))
+        ways |= dict.fromkeys(stack, "stacked")
+    fits |= _gather(alone)
+    return tuple(_member(axes, member, runs[index], ways[index], fits[index]) for index, member in enumerate(members))
+
+
+def _gather(futures: dict[int, PrefectFuture[Fit]]) -> dict[int, Fit | str]:
+    """Wait for the pool. An interrupt is passed on to its workers, which write their checkpoints."""
+    found: dict[int, Fit | str] = {}
+    try:
+        for index, future in futures.items():
+            try:
+                found[index] = future.result()
+            except DivergedError as error:
+                found[index] = str(error)
+    except BaseException:
+        with held():
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+        raise
+    return found
+
+
+def _member(axes: Sequence[str], member: Experiment, run: Run, way: str, result: Fit | str) -> Member:
+    label, values = grids.label(axes, member), grids.row(axes, member)
+    if isinstance(result, str):
+        return Member(label, values, run, way, fit=None, failed=result, loss=None)
+    losses = history.curves(result.history)["val/loss"][1]
+    return Member(label, values, run, way, fit=result, failed="", loss=losses[result.best_epoch - 1])
+
+
+def _ship(experiment: Experiment, dataset: Dataset, member: Member) -> Outcome:
+    """Do with the chosen member what the flow `train` does after the fit."""
+    assert member.fit  # noqa: S101 - what was chosen has a loss
+    run, fitted = member.run, member.fit
+    known = examine(experiment, dataset, run)
+    evaluation = evaluate(experiment, dataset, fitted, run)
+    findings = diagnose(experiment, dataset, fitted, evaluation, known, run)
+    artifact = export(experiment, dataset, fitted)
+    proof = verify(experiment, dataset, fitted, artifact)
+    version = register(experiment, dataset, artifact, proof, run)
+    return Outcome(dataset, run, fitted, evaluation, findings, artifact, proof, version)
+
+
+def describe(plan: stacking.Plan) -> str:
+    """Which way each member goes, in words."""
+    stacked = [f"{len(stack)} as one" for stack in plan.stacks]
+    alone = [f"{len(plan.alone)} in a pool of {min(WORKERS, len(plan.alone))} processes"] if plan.alone else []
+    return ", ".join(stacked + alone)
+
+
+def summary(result: SweepOutcome) -> str:
+    """The members by validation loss as a markdown table, for the Prefect UI."""
+    rows = []
+    for index in result.by_loss:
+        member, mark = result.members[index], "**chosen**" if index == result.chosen else ""
+        loss = "diverged" if member.loss is None else f"{member.loss:.4f}"
+        cells = [mark, *(str(member.values[axis]) for axis in result.axes), loss, member.way]
+        rows.append(f"| {' | '.join(cells)} | [{member.label}]({member.run.url}) |")
+    head = f"| | {' | '.join(result.axes)} | validation loss | trained | run |"
+    accuracy = result.outcome.evaluation.metrics["test/accuracy"]
+    version = result.outcome.model_version
+    told = f"Chosen by the validation split: test accuracy {accuracy:.4f}, {version.name} version {version.version}"
+    return "\n".join([f"# {result.run.name}", "", told, "", head, "|" + "---|" * (len(result.axes) + 4), *rows])

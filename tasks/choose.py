@@ -1,0 +1,34 @@
+"""Step 4 of a sweep: choose by the validation split, and show why."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from prefect import task
+
+from tasks import progress, tracking
+from tasks.ml import plots_sweep
+from tasks.ml.errors import DivergedError
+from tasks.ml.history import Journal
+from tasks.ml.records import Member, Run
+
+
+@task
+def choose(members: tuple[Member, ...], axes: tuple[str, ...], run: Run) -> int:
+    """Return the index of the member with the lowest validation loss, and log table, picture and choice to the parent.
+
+    Raises:
+        DivergedError: no member has one.
+    """
+    losses = [member.loss for member in members]
+    finite = [index for index, loss in enumerate(losses) if loss is not None]
+    if not finite:
+        raise DivergedError(f"all {len(members)} members diverged, the first so: {members[0].failed}")
+    chosen = min(finite, key=lambda index: (losses[index], index))
+    with TemporaryDirectory() as folder:
+        values = [member.values for member in members]
+        picture = plots_sweep.picture(axes, values, losses, chosen, Path(folder) / "sweep.png")
+        clock, _ = Journal(run.attempt.folder / "journal").stamp("choice", 0, {})
+        tracking.log_choice(run, members, chosen, picture, clock)
+    best = members[chosen]
+    progress.say("choose", f"{best.label}: validation loss {best.loss:.4f}, the lowest of {len(finite)}")
+    return chosen

@@ -1,0 +1,56 @@
+"""Step 3 of a sweep: train members of equal shape as one."""
+
+from pathlib import Path
+
+from prefect import task
+
+from tasks import progress, tracking
+from tasks.ml import training
+from tasks.ml.config import Experiment
+from tasks.ml.course import Survival
+from tasks.ml.errors import DivergedError
+from tasks.ml.history import Log
+from tasks.ml.records import Dataset, Fit, Run
+from tasks.signals import held
+
+
+@task(task_run_name="fit {folder.name}")
+def fit_stack(
+    members: tuple[Experiment, ...], dataset: Dataset, runs: tuple[Run, ...], folder: Path, unfinished: Path
+) -> tuple[Fit | str, ...]:
+    """Train all at once, logging every epoch of each; see `tasks.ml.training.fit_together`.
+
+    Args:
+        members: equal but for what a stack may have several of.
+        dataset: what they are trained on.
+        runs: of each.
+        folder: where the weights of each appear, in a folder by its index.
+        unfinished: where the checkpoints of all lie.
+
+    Returns:
+        Of each its fit, or why there is none.
+    """
+    first, trainings = members[0], [member.training for member in members]
+    folders = [folder / str(index) for index in range(len(members))]
+    lowest: dict[int, dict[str, float]] = {}  # of the running epoch, that of the member which does best
+    with progress.epochs(first.training.epochs) as show, tracking.metric_logs(runs) as logs, held() as arrived:
+
+        def reporting(log: Log) -> Log:
+            def report(step: int, metrics: dict[str, float], clock: int) -> None:
+                log(step, metrics, clock)
+                if "val/loss" in metrics:
+                    if lowest and step not in lowest:
+                        show(*lowest.popitem())
+                    lowest[step] = min(lowest.get(step, metrics), metrics, key=lambda one: one["val/loss"])
+
+            return report
+
+        survival = Survival(unfinished, lambda: bool(arrived), progress.resumed)
+        parts = first.data, first.model, trainings, folders
+        results = training.fit_together(dataset, *parts, [reporting(log) for log in logs], survival)
+        if lowest:
+            show(*lowest.popitem())
+    for run, result in zip(runs, results, strict=True):
+        if isinstance(result, Fit):
+            tracking.log_fit(run, result)
+    return tuple(str(result) if isinstance(result, DivergedError) else result for result in results)

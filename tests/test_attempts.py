@@ -1,0 +1,525 @@
+"""What an execution leaves when it is interrupted, and what the next one makes of it."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from mlflow.entities import Run, ViewType
+
+from flows import presets
+from flows.__main__ import run as command
+from flows.train import train
+from tasks import attempts, progress, settings, tracking
+from tasks.ml import course
+from tasks.ml.config import Experiment, Training
+from tasks.ml.errors import DamagedError, InputError
+from tasks.ml.history import History
+from tasks.ml.records import Outcome
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.usefixtures("prefect_server", "home")
+
+HALLMARK = str(Path(sys.executable).with_name("hallmark"))
+EPOCHS = 6
+METRICS = {"train/step_loss": 9 * EPOCHS} | dict.fromkeys(
+    ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "time/epoch_seconds"), EPOCHS
+)
+"""How many points a whole training has of each metric."""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own, and looks within an epoch."""
+    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(course, "_SEGMENT", 4)
+    return tmp_path / "home"
+
+
+def named(name: str = "", **options: object) -> Experiment:
+    """Iris in batches of 10, under a name that no other test has."""
+    preset = presets.iris()
+    given = {"device": "cpu", "epochs": EPOCHS, "batch_size": 10} | options
+    config = Training.model_validate(dict(preset.training) | given)
+    return preset.model_copy(update={"name": name or f"a{uuid.uuid4().hex[:12]}", "training": config})
+
+
+def interrupt(experiment: Experiment, monkeypatch: pytest.MonkeyPatch, *, at: int = 3, fresh: bool = False) -> None:
+    """Press Ctrl-C when an epoch has been recorded."""
+    real = History.epoch
+
+    def record(self: History, epoch: int, metrics: dict[str, float]) -> None:
+        real(self, epoch, metrics)
+        if epoch == at:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "epoch", record)
+        with pytest.raises(KeyboardInterrupt):
+            train(experiment, fresh=fresh)
+
+
+def fail(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step after the training fail."""
+
+    def export(*_: object) -> None:
+        raise RuntimeError("export is broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.ml.onnx_export.export", export)
+        with pytest.raises(RuntimeError, match="export is broken"):
+            train(experiment)
+
+
+def left(home: Path) -> list[Path]:
+    """The folders that attempts have left."""
+    return list((home / "unfinished").glob("*"))
+
+
+def runs(name: str) -> list[Run]:
+    """Of an experiment, oldest first."""
+    client = tracking.connect()
+    everywhere = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
+    return list(client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'", order_by=["start_time ASC"]))
+
+
+def statuses(name: str) -> list[str]:
+    return [run.info.status for run in runs(name)]
+
+
+def history(run: str) -> dict[str, list[tuple[int, float]]]:
+    """Every point that MLflow has of a run, in order of its step."""
+    client = tracking.connect()
+    return {
+        name: sorted((point.step, point.value) for point in client.get_metric_history(run, name))
+        for name in client.get_run(run).data.metrics
+    }
+
+
+def without_times(points: dict[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
+    return {name: some for name, some in points.items() if not name.startswith("time/")}
+
+
+def assert_whole(outcome: Outcome) -> None:
+    """Every point is there, and none twice."""
+    found = history(outcome.run.id)
+    for name, points in found.items():
+        steps = Counter(step for step, _ in points)
+        assert set(steps.values()) == {1}, name
+        assert not name.startswith(("train/", "val/")) or list(steps) == list(range(1, len(steps) + 1)), name
+    assert {name: len(points) for name, points in found.items() if name in METRICS} == METRICS
+
+
+def assert_equal(outcome: Outcome, reference: Outcome) -> None:
+    assert outcome.fit.weights_sha256 == reference.fit.weights_sha256
+    assert outcome.evaluation.metrics == reference.evaluation.metrics
+    assert without_times(history(outcome.run.id)) == without_times(history(reference.run.id))
+
+
+@pytest.fixture(scope="module")
+def whole(
+    prefect_server: str,  # noqa: ARG001 - the server comes first
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Outcome:
+    """What comes of the experiment if nothing happens to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HALLMARK_HOME", str(tmp_path_factory.mktemp("whole")))
+        patch.setattr(course, "_SEGMENT", 4)
+        return train(named())
+
+
+def test_the_same_run_goes_on_after_an_interrupt_and_ends_as_if_there_had_been_none(
+    whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch)
+    (before,) = runs(experiment.name)
+    assert before.info.status == "KILLED"
+    assert "stopped  the same command goes on from here; with --fresh it begins anew" in capsys.readouterr().err
+    outcome = train(experiment)
+    assert "resumed  after epoch 3" in capsys.readouterr().err
+    (after,) = runs(experiment.name)
+    assert (after.info.run_id, after.info.status) == (before.info.run_id, "FINISHED")
+    assert after.info.run_id == outcome.run.id
+    assert after.info.end_time > before.info.end_time
+    assert outcome.run.attempt.is_continued
+    assert outcome.fit.resumed_from is not None
+    assert outcome.fit.resumed_from[0] == 3
+    assert_equal(outcome, whole)
+    assert_whole(outcome)
+    assert left(home) == []
+
+
+def test_a_run_that_ended_well_bears_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch)
+    assert "hallmark.error" in runs(experiment.name)[0].data.tags
+    train(experiment)
+    assert "hallmark.error" not in runs(experiment.name)[0].data.tags
+
+
+def test_it_may_be_interrupted_again_and_again(whole: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = named()
+    for epoch in (1, 2, 5, EPOCHS):
+        interrupt(experiment, monkeypatch, at=epoch)
+    outcome = train(experiment)
+    assert statuses(experiment.name) == ["FINISHED"]
+    assert outcome.fit.resumed_from == (EPOCHS, 0)
+    assert_equal(outcome, whole)
+    assert_whole(outcome)
+
+
+def test_a_finished_experiment_is_trained_anew_as_a_new_run(home: Path) -> None:
+    experiment = named()
+    first, second = train(experiment), train(experiment)
+    assert statuses(experiment.name) == ["FINISHED", "FINISHED"]
+    assert first.run.id != second.run.id
+    assert second.fit.resumed_from is None
+    assert not second.run.attempt.is_continued
+    assert_whole(second)
+    assert left(home) == []
+
+
+@pytest.mark.parametrize("gone", ["nothing", "attempt.json", "*.safetensors", "journal"])
+def test_one_that_was_killed_between_its_end_and_the_removal_of_its_remains_is_finished(
+    home: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """Whatever the removal had reached."""
+    experiment = named()
+    interrupt(experiment, monkeypatch, at=EPOCHS)
+    (folder,) = left(home)
+    shutil.copytree(folder, home / "aside")
+    first = train(experiment)
+    shutil.copytree(home / "aside", folder)
+    for path in folder.glob(gone):
+        path.unlink()
+    second = train(experiment)
+    assert statuses(experiment.name) == ["FINISHED", "FINISHED"]
+    assert second.fit.resumed_from is None
+    ended = tracking.connect().get_run(first.run.id).info.end_time
+    points = tracking.connect().get_metric_history(second.run.id, "train/loss")
+    assert min(point.timestamp for point in points) >= ended
+    assert_whole(second)
+
+
+@pytest.mark.parametrize("status", ["KILLED", "RUNNING"])
+def test_fresh_drops_what_was_interrupted(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
+) -> None:
+    """After a signal, and after kill -9, which leaves the run as it was."""
+    experiment = named()
+    interrupt(experiment, monkeypatch)
+    tracking.connect().update_run(runs(experiment.name)[0].info.run_id, status)
+    capsys.readouterr()
+    outcome = train(experiment, fresh=True)
+    assert "resumed" not in capsys.readouterr().err
+    assert statuses(experiment.name) == ["KILLED", "FINISHED"]
+    assert outcome.fit.resumed_from is None
+    assert not outcome.run.attempt.is_continued
+    assert_whole(outcome)
+    assert left(home) == []
+
+
+def test_fresh_is_no_mistake_where_nothing_was_interrupted() -> None:
+    experiment = named()
+    train(experiment, fresh=True)
+    assert statuses(experiment.name) == ["FINISHED"]
+
+
+def test_what_was_begun_fresh_is_continued_too(whole: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch)
+    interrupt(experiment, monkeypatch, at=4, fresh=True)
+    outcome = train(experiment)
+    assert statuses(experiment.name) == ["KILLED", "FINISHED"]
+    assert_equal(outcome, whole)
+    assert_whole(outcome)
+
+
+def test_the_same_experiment_by_another_name_is_a_run_of_its_own_with_all_its_history(
+    whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = named(), named()
+    interrupt(first, monkeypatch)
+    tracking.connect().update_run(runs(first.name)[0].info.run_id, "RUNNING")  # as after kill -9
+    outcome = train(second)
+    assert (statuses(first.name), statuses(second.name)) == (["KILLED"], ["FINISHED"])
+    assert outcome.run.name == second.name
+    assert outcome.fit.resumed_from is not None
+    assert_equal(outcome, whole)
+    assert_whole(outcome)
+    assert left(home) == []
+
+
+@pytest.mark.parametrize(("first", "second"), [("auto", "cpu"), ("cpu", "auto")])
+def test_another_word_for_the_same_device_is_no_other_attempt(
+    monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    experiment = named(device=first)
+    same = named(experiment.name, device=second)
+    if tracking_device(experiment) != tracking_device(same):
+        pytest.skip("auto is not the CPU on this machine")
+    interrupt(experiment, monkeypatch)
+    outcome = train(same)
+    assert statuses(experiment.name) == ["FINISHED"]
+    assert_whole(outcome)
+
+
+def tracking_device(experiment: Experiment) -> str:
+    from tasks.ml import devices
+
+    return devices.choose(experiment.training.device).type
+
+
+def test_after_a_failure_a_new_run_uses_the_checkpoint(
+    whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = named()
+    fail(experiment, monkeypatch)
+    assert "stopped" not in capsys.readouterr().err
+    outcome = train(experiment)
+    assert f"resumed  after epoch {EPOCHS}, from its checkpoint" in capsys.readouterr().err
+    assert statuses(experiment.name) == ["FAILED", "FINISHED"]
+    assert outcome.fit.resumed_from == (EPOCHS, 0)
+    assert not outcome.run.attempt.is_continued
+    assert_equal(outcome, whole)
+    assert_whole(outcome)
+    assert left(home) == []
+
+
+def test_a_run_that_failed_stays_failed_even_if_its_process_was_killed_on_its_way_out(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch, at=EPOCHS)
+    (folder,) = left(home)
+    attempt = (folder / "attempt.json").read_bytes()
+    fail(experiment, monkeypatch)
+    (folder / "attempt.json").write_bytes(attempt)
+    train(experiment)
+    assert statuses(experiment.name) == ["FAILED", "FINISHED"]
+
+
+def test_why_it_failed_is_said_even_if_nothing_can_be_written_any_more(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(*_: object) -> None:
+        (folder,) = left(home)
+        shutil.rmtree(folder)
+        folder.write_text("no folder can be made here")
+        raise RuntimeError("export is broken")
+
+    monkeypatch.setattr("tasks.ml.onnx_export.export", export)
+    with pytest.raises(RuntimeError, match="export is broken"):
+        train(named())
+
+
+def test_what_ran_elsewhere_or_otherwise_is_not_continued_and_that_is_said(
+    whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch)
+    tracking.connect().update_run(runs(experiment.name)[0].info.run_id, "RUNNING")  # as after kill -9
+    (path,) = home.glob("unfinished/*/attempt.json")
+    content = json.loads(path.read_text())
+    assert {"torch", "numpy", "threads", "processor", "device", "code"} <= set(content["marks"])
+    content["marks"]["torch"] = "1.0.0"
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    outcome = train(experiment)
+    said = capsys.readouterr().err
+    assert "anew     an attempt was interrupted that had another torch: nothing of it is used" in said
+    assert "resumed" not in said
+    assert statuses(experiment.name) == ["KILLED", "FINISHED"]
+    assert_equal(outcome, whole)
+    assert_whole(outcome)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"id": "x"}', b"\xff\xfe", b'{"id": "x", "name": 3}'])
+def test_a_damaged_note_of_the_attempt_is_refused_and_fresh_helps(
+    home: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch, at=1)
+    (path,) = home.glob("unfinished/*/attempt.json")
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match="attempt.json: is damaged: add --fresh to begin anew"):
+        train(experiment)
+    assert path.read_bytes() == content
+    assert len(runs(experiment.name)) == 1
+    if content == b"":
+        outcome = train(experiment, fresh=True)
+        assert_whole(outcome)
+        assert left(home) == []
+
+
+def test_a_damaged_journal_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch, at=1)
+    (path,) = home.glob("unfinished/*/journal")
+    path.write_bytes(b"what is this\n" + path.read_bytes())
+    with pytest.raises(DamagedError, match="journal: a line is damaged: add --fresh to begin anew"):
+        train(experiment)
+    train(experiment, fresh=True)
+    assert statuses(experiment.name)[-1] == "FINISHED"
+
+
+def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_used(
+    whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch, at=2)
+    interrupt(experiment, monkeypatch, at=4)
+    newest = max(home.glob("unfinished/*/*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    capsys.readouterr()
+    assert command(["train", *tokens(experiment)]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len([line for line in said if "is damaged: the one before it is used" in line]) == 1
+    assert len([line for line in said if line.startswith("resumed  after epoch 2")]) == 1
+    (run,) = runs(experiment.name)
+    assert without_times(history(run.info.run_id)) == without_times(history(whole.run.id))
+
+
+def tokens(experiment: Experiment) -> list[str]:
+    """How to type an experiment that `named` has made."""
+    given = {"name": experiment.name, "training.device": "cpu", "training.epochs": EPOCHS, "training.batch_size": 10}
+    return ["iris", *(f"--{option}={value}" for option, value in given.items())]
+
+
+def test_the_typed_experiment_is_the_named_one() -> None:
+    from flows import options
+
+    experiment = named()
+    source, *rest = tokens(experiment)
+    assert options.experiment(source, rest) == experiment
+
+
+def test_json_says_whence_it_was_resumed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch)
+    told = []
+    for _ in range(2):
+        assert command(["train", *tokens(experiment), "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out.splitlines()[-1])["resumed_from"])
+    assert told[0]["epoch"] == 3
+    assert told[1] is None
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["beside the note", "without the note"])
+def test_a_checkpoint_of_another_experiment_is_refused_before_a_run_is_opened(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kept: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    experiment, other = named(), named(seed=1)
+    interrupt(other, monkeypatch)
+    (stranger,) = home.glob("unfinished/*/*.safetensors")
+    aside = home / stranger.name
+    stranger.rename(aside)
+    interrupt(experiment, monkeypatch)
+    (folder,) = (path for path in left(home) if path != stranger.parent)
+    for path in folder.glob("*" if not kept else "*.safetensors"):
+        path.unlink()
+    shutil.copy(aside, folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    capsys.readouterr()
+    assert command(["train", *tokens(experiment)]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("prepare ")]
+    assert len(said) == 1
+    assert re.match(r"hallmark: .*is a checkpoint with another experiment: expected \w+, found \w+: add --fresh", said[0])
+    assert len(runs(experiment.name)) == 1
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert command(["train", *tokens(experiment), "--fresh"]) == 0
+
+
+def test_a_checkpoint_that_came_from_elsewhere_is_refused_before_a_run_is_opened(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same experiment, but where another result comes out, and without the note that would tell."""
+    experiment = named()
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.ml.fingerprint.version", lambda _: "1.0.0")
+        interrupt(experiment, monkeypatch)
+    (folder,) = left(home)
+    (folder / "attempt.json").unlink()
+    with pytest.raises(InputError, match="is a checkpoint with another torch: expected"):
+        train(experiment)
+    assert len(runs(experiment.name)) == 1
+
+
+def test_a_run_that_somebody_deleted_is_replaced_by_another(whole: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch)
+    tracking.connect().delete_run(runs(experiment.name)[0].info.run_id)
+    outcome = train(experiment)
+    assert statuses(experiment.name) == ["FINISHED"]
+    assert_equal(outcome, whole)
+    assert_whole(outcome)
+
+
+def lock_of(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file whose kernel lock says that the experiment is being run."""
+    home = settings.read().home
+    interrupt(experiment, monkeypatch, at=1)
+    (path,) = (home / "locks").glob("experiment-*.lock")
+    return path
+
+
+def test_who_comes_second_says_so_and_waits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = named()
+    lock = FileLock(lock_of(experiment, monkeypatch))
+    real, waited = progress.say, []
+
+    def say(step: str, text: str) -> None:
+        real(step, text)
+        if step == "waiting":
+            waited.append(statuses(experiment.name))
+            lock.release()
+
+    monkeypatch.setattr(attempts.progress, "say", say)
+    capsys.readouterr()
+    with lock:
+        train(experiment)
+    assert waited == [["KILLED"]]
+    assert f"waiting  another process runs {experiment.name}" in capsys.readouterr().err
+    assert statuses(experiment.name) == ["FINISHED"]
+
+
+@pytest.mark.slow
+def test_two_processes_at_once_are_run_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, prefect_server: str, python: Callable[..., str]
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+    experiment = named()
+    lock = FileLock(lock_of(experiment, monkeypatch))
+    arguments = [HALLMARK, "train", *tokens(experiment)]
+    with lock, subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr
+        said = [next(process.stderr).split()[0] for _ in range(2)]
+        assert said == ["prepare", "waiting"]
+        assert statuses(experiment.name) == ["KILLED"]
+        lock.release()
+        said += [line.split()[0] for line in process.stderr]
+    assert process.returncode == 0
+    assert said[2] == "resumed"
+    assert statuses(experiment.name) == ["FINISHED"]
+
+
+def test_two_experiments_do_not_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FileLock(lock_of(named(), monkeypatch)):
+        train(named(seed=1))
+    assert "waiting" not in capsys.readouterr().err
