@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/.peers
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +21,8 @@ test: $(READY) ## run every test (FAST=1 leaves out those over ten seconds)
 lint: $(READY) ## ruff, mypy --strict on tasks.ml, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: $(READY) ## time Hallmark against a straightforward script
-	@$(BIN)/python -m tests.bench.bench_iris
+bench: $(PEERS) ## time Hallmark against others (ONLY="engine sweep" runs these alone)
+	@$(BIN)/python -m tests.bench $(ONLY)
 
 ui: $(READY) ## open the MLflow UI on the project's runs
 	@$(BIN)/hallmark ui
@@ -42,6 +43,11 @@ $(READY): requirements.lock
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What the benchmarks compare with: not locked, since nothing else uses it.
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[bench]"
 	@touch $@
 
 .PHONY: help run test lint bench ui lock clean

@@ -27,7 +27,9 @@ def choose(members: tuple[Member, ...], axes: tuple[str, ...], run: Run) -> int:
     with TemporaryDirectory() as folder:
         values = [member.values for member in members]
         picture = plots_sweep.picture(axes, values, losses, chosen, Path(folder) / "sweep.png")
-        clock, _ = Journal(run.attempt.folder / "journal").stamp("choice", 0, {})
+        journal = Journal(run.attempt.folder / "journal")
+        clock, _ = journal.stamp("choice", 0, {})
+        journal.flush()
         tracking.log_choice(run, members, chosen, picture, clock)
     best = members[chosen]
     progress.say("choose", f"{best.label}: validation loss {best.loss:.4f}, the lowest of {len(finite)}")

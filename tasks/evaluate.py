@@ -14,7 +14,9 @@ def evaluate(experiment: Experiment, dataset: Dataset, fit: Fit, run: Run) -> Ev
     """Score and draw; see `tasks.ml.evaluation.evaluate`."""
     model, loss = experiment.model, experiment.training.loss
     result = evaluation.evaluate(dataset, fit, experiment.data, model, loss, fit.weights.parent)
-    clock, _ = Journal(run.attempt.folder / "journal").stamp("evaluation", fit.epochs, result.metrics)
+    journal = Journal(run.attempt.folder / "journal")
+    clock, _ = journal.stamp("evaluation", fit.epochs, result.metrics)
+    journal.flush()
     tracking.log_evaluation(run, result, fit, clock)
     progress.say("evaluate", f"test accuracy {result.metrics['test/accuracy']:.3f}")
     return result

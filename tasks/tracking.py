@@ -282,14 +282,15 @@ def log_findings(run: Run, findings: Sequence[Finding]) -> None:
 
 
 def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
-    """The most recent runs of all experiments, newest first; of one experiment name if `name` is given."""
+    """The most recent runs, newest first, of one experiment name if `name` is given; of a sweep, the parent alone."""
     if name and not re.fullmatch(NAME, name):
         return []  # no experiment can bear it, and MLflow's filter could not hold it
     client = connect()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    wanted = f"= '{name}'" if name else "!= ''"
     runs = client.search_runs(
         experiments,
-        filter_string=f"tags.`hallmark.name` = '{name}'" if name else "tags.`hallmark.name` != ''",
+        filter_string=f"tags.`hallmark.name` {wanted} AND tags.`mlflow.parentRunId` IS NULL",
         order_by=["attributes.start_time DESC"],
         max_results=limit,
     )

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tasks import settings, tracking
+from tasks import registry, settings, tracking
 from tasks.ml.config import Experiment
 from tasks.ml.errors import InputError
-from tasks.ml.records import Dataset, Run
+from tasks.ml.records import Attempt, Dataset, Run
 
 
 @pytest.fixture
@@ -22,7 +22,8 @@ def ended(client: MlflowClient, run: Run) -> str:
 
 
 def open_run(iris: tuple[Experiment, Dataset], **tags: str) -> AbstractContextManager[Run]:
-    return tracking.open_run(iris[0], iris[1], "a readable name", tags)
+    attempt = Attempt(uuid.uuid4().hex, iris[0].name, {}, Path())
+    return tracking.open_run(iris[0], iris[1], attempt, "a readable name", tags)
 
 
 def test_a_run_ends_in_its_true_state(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
@@ -76,7 +77,7 @@ def test_a_run_says_what_it_is(client: MlflowClient, iris: tuple[Experiment, Dat
 def test_every_point_arrives_once_and_in_order(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
     with open_run(iris) as run, tracking.metric_log(run) as log:
         for step in range(1, 2502):
-            log(step, {"train/loss": 1 / step})
+            log(step, {"train/loss": 1 / step}, step)
     history = client.get_metric_history(run.id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(step, 1 / step) for step in range(1, 2502)]
 
@@ -84,7 +85,7 @@ def test_every_point_arrives_once_and_in_order(client: MlflowClient, iris: tuple
 def test_what_a_failed_training_reached_is_kept(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
     def fail(run: Run) -> None:
         with tracking.metric_log(run) as log:
-            log(1, {"train/loss": 0.5})
+            log(1, {"train/loss": 0.5}, 1)
             raise RuntimeError
 
     with pytest.raises(RuntimeError), open_run(iris) as run:
@@ -146,7 +147,7 @@ def test_closing_a_run_never_hides_why_it_failed(
 
     def fail(run: Run) -> None:
         with tracking.metric_log(run) as log:
-            log(1, {"train/loss": 0.5})
+            log(1, {"train/loss": 0.5}, 1)
             monkeypatch.setattr(MlflowClient, "log_batch", broken)
             monkeypatch.setattr(MlflowClient, "set_tag", broken)
             raise ZeroDivisionError("the first error")

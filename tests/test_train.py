@@ -255,7 +255,7 @@ STEPS = {
     "evaluate": "tasks.ml.evaluation.evaluate",
     "export": "tasks.ml.onnx_export.export",
     "verify": "tasks.ml.parity.verify",
-    "register": "tasks.tracking._log_model",
+    "register": "tasks.registry._log_model",
 }
 
 
@@ -279,7 +279,7 @@ def test_a_step_that_fails_fails_the_run_and_registers_nothing(step: str, monkey
 
 
 def test_a_registry_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = tracking._log_model, []
+    real, calls = registry._log_model, []
 
     def fail_once(*given: object) -> str:
         calls.append(given)
@@ -287,7 +287,7 @@ def test_a_registry_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPat
             raise ConnectionError("the network is down")
         return real(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tracking, "_log_model", fail_once)
+    monkeypatch.setattr(registry, "_log_model", fail_once)
     experiment = renamed("iris", epochs=2)
     outcome = train(experiment)
     assert len(calls) == 2

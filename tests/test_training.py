@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from flows import presets
-from tasks.ml import batches, data, models, training
+from tasks.ml import batches, data, models, optimizers, training
 from tasks.ml.config import MLP, Experiment, Linear, Training
 from tasks.ml.config_data import Digits, Split
 from tasks.ml.errors import DivergedError
@@ -213,3 +213,22 @@ def test_cuda_learns_what_the_cpu_learns(iris: tuple[Experiment, Dataset], tmp_p
     on_cpu = fit(iris[0], iris[1], tmp_path / "cpu")
     assert on_gpu.device == "cuda"
     assert on_gpu.metrics["train/loss"] == pytest.approx(on_cpu.metrics["train/loss"], rel=1e-2)
+
+
+def test_tf32_is_off_unless_asked_for(
+    iris: tuple[Experiment, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, bool]] = []
+    real = optimizers.build
+
+    def build(*given: object) -> optimizers.Optimizer:
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(optimizers, "build", build)
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    for asked in (False, True):
+        training = iris[0].training.model_copy(update={"epochs": 1, "tf32": asked})
+        fit(iris[0].model_copy(update={"training": training}), iris[1], tmp_path)
+    assert seen == [(False, False), (True, True)]
+    assert before == (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)

@@ -170,18 +170,19 @@ class Course:
 
     def _train(self) -> None:
         """The rest of an epoch."""
-        epoch = Epoch(self._rows["train"], self._size, self._order())
+        started = time.perf_counter()
+        epoch, numbers = Epoch(self._rows["train"], self._size, self._order()), self._numbers()
         segment = max(1, min(_SEGMENT, SEGMENT_ROWS // self._size))
         while self._step < self._updates:
-            started = time.perf_counter()
             stop = min(self._step + segment, self._updates)
             y, target = epoch.truth(self._step, stop)
-            feed = zip(epoch.batches(self._step, stop), self._wanted(target), self._numbers(stop), strict=True)
+            feed = zip(epoch.batches(self._step, stop), self._wanted(target), numbers, strict=False)
             logits = torch.cat([self._update(*batch) for batch in feed], dim=-1)
             self._waiting.append(self._measure_batches(logits, y, target))
             self._step = stop
             self._epoch_seconds += time.perf_counter() - started
             self._look_up()
+            started = time.perf_counter()
 
     def _look_up(self) -> None:
         """Write a checkpoint if it is time for one, or if this is to be the last of it."""
@@ -203,10 +204,10 @@ class Course:
         found = orders[seeds[0]] if len(orders) == 1 else torch.stack([orders[seed] for seed in seeds])
         return found.to(self._rows["train"].x.device)
 
-    def _numbers(self, stop: int) -> Iterator[tuple[optimizers.Number, ...]]:
-        """What the optimizer needs for each update up to `stop`; on a GPU brought there in one go."""
+    def _numbers(self) -> Iterator[tuple[optimizers.Number, ...]]:
+        """What the optimizer needs for each update that is left of the epoch; on a GPU brought there in one go."""
         done = self._epoch * self._updates
-        steps = range(self._step, stop)
+        steps = range(self._step, self._updates)
         numbers = (optimizers.numbers(self._training, self._factor(step), done + step) for step in steps)
         if self._device.type == "cpu":
             return numbers
@@ -248,8 +249,10 @@ class Course:
         """Bring from the device what batches have given since last time, and record their losses."""
         if not self._waiting:
             return
+        started = time.perf_counter()
         found = [torch.cat(tensors, dim=1).cpu().numpy() for tensors in zip(*self._waiting, strict=True)]
         self._waiting.clear()
+        self._epoch_seconds += time.perf_counter() - started  # a GPU has come to its end only now
         self._seen = [np.concatenate(pair, axis=1) for pair in zip(self._seen, found, strict=True)]
         for member, new in zip(self._members, found[0], strict=True):
             if not member.ended:

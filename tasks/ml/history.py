@@ -31,11 +31,11 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         """Read what an earlier process wrote to `path`, if anything; with None nothing outlives this one."""
         self._known: dict[tuple[str, int], tuple[int, dict[str, float]]] = {}
-        self._file = None
+        self._path = path
+        self._unwritten: list[str] = []
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._read(path)
-            self._file = path.open("a")
 
     def stamp(self, kind: str, step: int, metrics: dict[str, float]) -> tuple[int, dict[str, float]]:
         """The clock of a point, and its metrics: those of `time/` are as they were the first time."""
@@ -49,13 +49,14 @@ class Journal:
         """Take a clock, and what is measured in seconds, from elsewhere, unless the point has one."""
         if (kind, step) not in self._known:
             self._known[kind, step] = clock, times
-            if self._file:
-                self._file.write(json.dumps([kind, step, clock, times]) + "\n")
+            self._unwritten.append(json.dumps([kind, step, clock, times]) + "\n")
 
     def flush(self) -> None:
         """Hand what was stamped to the system: a process that is killed from here on loses none of it."""
-        if self._file:
-            self._file.flush()
+        if self._path and self._unwritten:
+            with self._path.open("a") as file:
+                file.writelines(self._unwritten)
+        self._unwritten.clear()
 
     def _read(self, path: Path) -> None:
         if not path.exists():

@@ -73,7 +73,7 @@ def masses(loss: Loss, target: Tensor) -> Tensor:
     ones = torch.ones(len(target), device=target.device)
     if isinstance(loss, CrossEntropy | NLL):
         if loss.weight is not None:
-            ones = torch.tensor(loss.weight, device=target.device)[target]
+            ones = _on(loss.weight, target.device)[target]
         if loss.ignore_index is not None:
             ones = ones * (target != loss.ignore_index)
     return ones
@@ -144,6 +144,12 @@ def _by_autograd(loss: Loss, model: Model, logits: Tensor, wanted: Tensor) -> Te
 @cache
 def _criterion(loss: Loss, reduction: str, device: torch.device) -> nn.Module:
     return build(loss, reduction).to(device)
+
+
+@cache
+def _on(factors: tuple[float, ...], device: torch.device) -> Tensor:
+    # Once: to bring them to a GPU waits for it.
+    return torch.tensor(factors, device=device)
 
 
 def _factors(factors: tuple[float, ...] | None) -> Tensor | None:

@@ -1,12 +1,13 @@
 """The networks, and the classifier that carries its own scaling from raw rows to logits."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -136,11 +137,17 @@ def fit_scaling(dataset: Dataset, data: Data) -> Scaling:
             shift, scale = np.zeros(()), np.array(dataset.largest)
         case "standard":
             chosen: tuple[SplitName, ...] = SPLITS if data.scaling_fitted_on == "all" else ("train",)
-            x = np.concatenate([open_split(dataset, split).x for split in chosen])
-            x = x.reshape(len(x), math.prod(dataset.shape))
-            shift, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+            splits = [open_split(dataset, split).x for split in chosen]
+            rows = sum(map(len, splits))
+            shift = sum(part.sum(axis=0) for part in _parts(splits)) / rows
+            scale = np.sqrt(sum(np.square(part - shift).sum(axis=0) for part in _parts(splits)) / rows)
             scale = np.where(scale == 0, 1.0, scale)
     return Scaling(torch.tensor(shift, dtype=torch.float32), torch.tensor(scale, dtype=torch.float32))
+
+
+def _parts(splits: Sequence[Raw]) -> Iterator[NDArray[np.float64]]:
+    """All rows as `(n, F) float64`, some at a time: they may be more than memory holds."""
+    return (part.reshape(len(part), -1).astype(np.float64) for x in splits for part in _cut(x))
 
 
 def save(classifier: Classifier, path: Path) -> str:

@@ -1,0 +1,282 @@
+"""Real `hallmark train` processes that are killed at random moments, and what has become of their experiment then.
+
+Starting Python and importing the libraries takes twice as long as all steps together, and nothing can go wrong there.
+So most processes are forked from one that has imported everything (the standard library's forkserver), and so a kill
+nearly always hits a step. Checkpoints are written at every look there, not every ten seconds.
+"""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.commands.train import USED_LATER
+from tasks import tracking
+from tasks.ml.digests import file_digest
+from tests.conftest import ROOT
+
+HALLMARK = str(Path(sys.executable).with_name("hallmark"))
+EXPERIMENT = ["digits", "--training.device", "cpu", "--training.epochs", "120"]
+"""Half of its time is training, in which there are some hundred looks."""
+LIMIT = 300
+"""Seconds after which a process that has not ended is a failure."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command keeps its files and its runs."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        store = f"sqlite:///{self.folder / 'mlruns' / 'mlflow.db'}"
+        return {"HALLMARK_HOME": str(self.folder / "home"), "MLFLOW_TRACKING_URI": store}
+
+    @property
+    def said(self) -> list[str]:
+        """What the last command wrote to stderr."""
+        path = self.folder / "stderr"
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def newest(self) -> str:
+        """Name of the newest checkpoint: their names count up."""
+        return max((path.name for path in self.folder.glob("home/unfinished/*/*.safetensors")), default="")
+
+    @property
+    def step(self) -> str:
+        """The last step that the last command said it had done."""
+        steps = [line.split()[0] for line in self.said if line and not line.startswith("finding")]
+        return steps[-1] if steps else "start"
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that must be the same, however often the command was killed before it ended."""
+
+    runs: list[str]
+    """State of each."""
+    metrics: dict[str, list[tuple[int, float]]]
+    """Steps and values in MLflow, each as often as it is there, but for `time/`."""
+    times: dict[str, list[int]]
+    """Steps alone: a second try takes another time."""
+    logged_models: list[int]
+    """State of each."""
+    versions: list[int]
+    artifacts: list[str]
+    """Paths below the run's folder."""
+    files: dict[str, str]
+    """SHA-256 by name, of weights, ONNX file and what the registry has."""
+
+    @property
+    def is_finished(self) -> bool:
+        return "FINISHED" in self.runs
+
+    @property
+    def faults(self) -> list[str]:
+        """What no interruption excuses."""
+        found = []
+        for name, steps in (
+            self.times | {name: [step for step, _ in some] for name, some in self.metrics.items()}
+        ).items():
+            twice = [step for step, count in Counter(steps).items() if count > 1]
+            found += [f"{name} has steps {twice[:5]} more than once"] if twice else []
+        for what, some in (("runs", self.runs), ("logged models", self.logged_models), ("versions", self.versions)):
+            found += [f"{len(some)} {what}: {some}"] if len(some) != 1 else []
+        return found
+
+
+def made(folder: Path) -> Place:
+    """A place with a database in which there is nothing yet: to make one takes seconds."""
+    place = Place(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", place.environment["MLFLOW_TRACKING_URI"])
+        tracking.connect()
+    return place
+
+
+def copy(place: Place, folder: Path) -> Place:
+    """Another place like it."""
+    shutil.copytree(place.folder, folder)
+    return Place(folder)
+
+
+def result(place: Place) -> Result:
+    """Read what there is, straight from the database and the folders."""
+    with closing(sqlite3.connect(place.folder / "mlruns" / "mlflow.db", timeout=60)) as database:
+
+        def rows(query: str) -> list[tuple[Any, ...]]:
+            return database.execute(query).fetchall()
+
+        points: dict[str, list[tuple[int, float]]] = {}
+        for name, step, value in rows("SELECT key, step, value FROM metrics ORDER BY key, step"):
+            points.setdefault(name, []).append((step, value))
+        runs = [status for (status,) in rows("SELECT status FROM runs ORDER BY start_time")]
+        logged = [status for (status,) in rows("SELECT status FROM logged_models WHERE lifecycle_stage = 'active'")]
+        versions = [version for (version,) in rows("SELECT version FROM model_versions")]
+    artifacts = place.folder / "mlruns" / "artifacts"
+    return Result(
+        runs=runs,
+        metrics={name: some for name, some in points.items() if not name.startswith("time/")},
+        times={name: [step for step, _ in some] for name, some in points.items() if name.startswith("time/")},
+        logged_models=logged,
+        versions=versions,
+        artifacts=sorted("/".join(path.parts[-2:]) for path in artifacts.rglob("*") if path.is_file()),
+        files={path.name: file_digest(path) for path in [*_made(place), *artifacts.rglob("model.onnx")]},
+    )
+
+
+def _made(place: Place) -> Iterator[Path]:
+    for name in ("weights.safetensors", "*.onnx"):
+        yield from (place.folder / "home" / "fits").glob(f"*/{name}")
+
+
+def differences(one: Result, other: Result) -> list[str]:
+    """In what two results differ, in words that fit on a line."""
+    found = [
+        f"{what}: {getattr(one, what)} is not {getattr(other, what)}"
+        for what in ("runs", "times", "logged_models", "versions", "artifacts", "files")
+        if getattr(one, what) != getattr(other, what)
+    ]
+    for name in sorted(one.metrics.keys() | other.metrics.keys()):
+        mine, theirs = (Counter(each.metrics.get(name, [])) for each in (one, other))
+        found += [f"{name}: {sorted((mine - theirs) + (theirs - mine))[:5]} differ"] if mine != theirs else []
+    return [text[:300] for text in found]
+
+
+def leftovers(place: Place) -> list[str]:
+    """What kills have left in the home, and nobody has taken away."""
+    return sorted(str(path.relative_to(place.folder)) for path in place.folder.rglob(".tmp-*"))
+
+
+@contextmanager
+def typed(place: Place, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """The command as it is typed, in a process of its own."""
+    with (place.folder / "stderr").open("wb") as error, (place.folder / "stdout").open("wb") as output:
+        process = subprocess.Popen(
+            [HALLMARK, "train", *EXPERIMENT, *options],
+            cwd=ROOT,
+            env=os.environ | place.environment,
+            stdout=output,
+            stderr=error,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def reach(place: Place, step: str) -> None:
+    """Wait until the command has said something of a step."""
+    until(lambda: step in (line.split()[0] for line in place.said if line))
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for something that happens in another process."""
+    deadline = time.monotonic() + LIMIT
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def forked(place: Place) -> BaseProcess:
+    """The same command in a process that is forked from one that has imported everything."""
+    process = _context().Process(target=_train, args=(place.environment, str(place.folder)), daemon=True)
+    process.start()
+    return process
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["flows.train", "flows.commands.train", "tasks.ml.plots", *USED_LATER])
+    return context
+
+
+def _train(environment: dict[str, str], folder: str) -> None:
+    from flows.__main__ import run
+    from tasks.ml import checkpoints
+
+    os.environ.update(environment)
+    checkpoints.SECONDS, checkpoints._SHARE = 0.1, 1e9
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        descriptor = os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, number)
+    os._exit(run(["train", *EXPERIMENT]))
+
+
+def ended(process: BaseProcess, seconds: float) -> bool:
+    """Let a process run so long, then kill it; whether it had come to its end by itself."""
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+    process.join()
+    return process.exitcode != -signal.SIGKILL
+
+
+@dataclass
+class Chain:
+    """Kill the command again and again until all kills are spent, and compare whatever comes to its end."""
+
+    template: Place
+    """A place where nothing has run yet, with a database that is made."""
+    folder: Path
+    reference: Result
+    seconds: float
+    """What a forked command takes that nobody kills."""
+    kills: int
+    random: random.Random
+    hit: Counter[str] = field(default_factory=Counter)
+    """How many kills came after which step."""
+    wrong: list[str] = field(default_factory=list)
+    finished: int = 0
+
+    def run(self) -> None:
+        """Kill as often as said, in moments spread evenly over the command's time, in random order."""
+        slices = self.random.sample(range(self.kills), self.kills)
+        moments = [(part + self.random.random()) / self.kills * self.seconds for part in slices]
+        place = self._anew()
+        while moments:
+            if self._kill(place, moments):
+                self._compare(place)
+                place = self._anew()
+        while not self._kill(place, []):
+            pass
+        self._compare(place)
+
+    def _anew(self) -> Place:
+        return copy(self.template, self.folder / f"{self.finished}")
+
+    def _kill(self, place: Place, moments: list[float]) -> bool:
+        """Start the command and kill it at the next moment; whether its run has come to its end."""
+        process = forked(place)
+        by_itself = ended(process, moments[-1] if moments else LIMIT)
+        if not by_itself:
+            assert moments, "it takes too long"
+            moments.pop()
+            self.hit[place.step] += 1
+        elif process.exitcode:
+            self.wrong.append(f"exit code {process.exitcode}: {place.said[-1:]}")
+            return True
+        # Killed after its run was finished it has nothing to go on with: the same command would train anew.
+        return by_itself or result(place).is_finished
+
+    def _compare(self, place: Place) -> None:
+        self.finished += 1
+        self.wrong += differences(result(place), self.reference)

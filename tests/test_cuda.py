@@ -1,0 +1,64 @@
+"""What only a GPU can show: the same code path, captured, exact and without waiting."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from flows import options
+from tasks.ml import learners
+from tasks.ml.config import Experiment
+from tasks.ml.history import curves
+from tests.conftest import fit, prepare
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device on this machine"),
+]
+
+WAYS = {
+    "sgd": ["--training.optimizer=sgd", "--training.lr=0.1"],
+    "momentum": ["--training.optimizer=sgd", "--training.momentum=0.9", "--training.weight_decay=0.01"],
+    "adam": ["--training.schedule.kind=one_cycle"],
+    "sigmoid": ["--model.output=sigmoid"],
+    "cnn": ["--model.kind=cnn", "--model.channels=8,16", "--model.hidden=32"],
+}
+
+
+def on(device: str, way: str) -> Experiment:
+    tokens = [f"--training.device={device}", "--training.epochs=3", "--training.batch_size=64"]
+    return options.experiment("digits", [*tokens, *WAYS[way]])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_captured_step_learns_what_the_cpu_learns(way: str, tmp_path: Path) -> None:
+    dataset = prepare(on("cpu", way).data, tmp_path)
+    found = {device: curves(fit(on(device, way), dataset, tmp_path / device).history) for device in ("cpu", "cuda")}
+    for metric in ("train/step_loss", "val/loss"):
+        assert found["cuda"][metric][0] == found["cpu"][metric][0]
+        assert found["cuda"][metric][1] == pytest.approx(found["cpu"][metric][1], rel=2e-2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_bits_come_out_again(way: str, tmp_path: Path) -> None:
+    dataset = prepare(on("cuda", way).data, tmp_path)
+    first, second = (fit(on("cuda", way), dataset, tmp_path / name) for name in ("one", "two"))
+    assert first.weights_sha256 == second.weights_sha256
+    assert first.fingerprint["device"] == "cuda"
+
+
+def test_nothing_waits_for_the_device_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = on("cuda", "adam")
+    dataset = prepare(experiment.data, tmp_path)
+    fit(experiment, dataset, tmp_path / "warm")
+    step = learners.ByGradient.step
+
+    def watched(self: learners.ByGradient, *batch: object) -> torch.Tensor:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return step(self, *batch)  # type: ignore[arg-type]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(learners.ByGradient, "step", watched)
+    fit(experiment, dataset, tmp_path / "watched")

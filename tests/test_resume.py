@@ -1,0 +1,95 @@
+"""Kills and signals at any moment: the same command goes on, and all comes out as if there had been none."""
+
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import kills
+from tests.kills import Chain, Place, Result
+
+pytestmark = pytest.mark.slow
+
+FORKED_KILLS = 9
+"""And one of the command as it is typed."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    template: Place
+    """Where nothing has run yet."""
+    result: Result
+    seconds: float
+    """What a forked command takes."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reference(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """What comes of the command if nobody kills it."""
+    folder = tmp_path_factory.mktemp("kills")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", prefect_server)
+        template = kills.made(folder / "template")
+        for name in ("first", "second"):  # the first imports what is left
+            place = kills.copy(template, folder / name)
+            started = time.monotonic()
+            assert kills.ended(kills.forked(place), kills.LIMIT)
+            seconds = time.monotonic() - started
+        yield Reference(template, kills.result(place), seconds)
+
+
+def test_the_reference_is_whole(reference: Reference) -> None:
+    assert reference.result.faults == []
+    assert reference.result.is_finished
+    assert len(reference.result.metrics["train/loss"]) == 120
+    assert len(reference.result.files) == 4
+
+
+def test_kill_9_at_random_moments(reference: Reference, tmp_path: Path) -> None:
+    chain = Chain(
+        template=reference.template,
+        folder=tmp_path,
+        reference=reference.result,
+        seconds=reference.seconds,
+        kills=FORKED_KILLS,
+        random=random.Random(0),  # noqa: S311 - not for secrets
+    )
+    chain.run()
+    assert chain.wrong == []
+    assert sum(chain.hit.values()) == FORKED_KILLS
+    assert len(chain.hit) > 2
+
+
+def test_kill_9_of_the_command_as_it_is_typed(reference: Reference, tmp_path: Path) -> None:
+    place = kills.copy(reference.template, tmp_path / "typed")
+    with kills.typed(place) as process:
+        kills.reach(place, "prepare")
+        time.sleep(random.Random(0).uniform(0, reference.seconds))  # noqa: S311 - not for secrets
+        process.kill()
+    with kills.typed(place) as process:
+        assert process.wait(kills.LIMIT) == 0, place.said
+    assert kills.differences(kills.result(place), reference.result) == []
+
+
+def test_signals_are_heeded_and_the_command_goes_on_after_them(reference: Reference, tmp_path: Path) -> None:
+    place = kills.copy(reference.template, tmp_path / "signals")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = place.newest
+        process = kills.forked(place)
+        kills.until(lambda before=before: place.newest > before)  # it is in the midst of training
+        os.kill(process.pid, number)
+        process.join(kills.LIMIT)
+        assert process.exitcode == 130
+        assert place.said[-2:] == [
+            "stopped  the same command goes on from here; with --fresh it begins anew",
+            "hallmark: interrupted",
+        ]
+        assert kills.result(place).runs == ["KILLED"]
+    assert "resumed" in [line.split()[0] for line in place.said]
+    assert kills.ended(kills.forked(place), kills.LIMIT)
+    assert place.said[1].startswith("resumed  after epoch ")
+    assert kills.differences(kills.result(place), reference.result) == []
