@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from flows.commands.train import USED_LATER
+from flows.commands.execution import USED_LATER
 from tasks import tracking
 from tasks.ml.digests import file_digest
 from tests.conftest import ROOT
@@ -92,9 +92,8 @@ class Result:
     def faults(self) -> list[str]:
         """What no interruption excuses."""
         found = []
-        for name, steps in (
-            self.times | {name: [step for step, _ in some] for name, some in self.metrics.items()}
-        ).items():
+        points = {name: [step for step, _ in some] for name, some in self.metrics.items()}
+        for name, steps in (self.times | points).items():
             twice = [step for step, count in Counter(steps).items() if count > 1]
             found += [f"{name} has steps {twice[:5]} more than once"] if twice else []
         for what, some in (("runs", self.runs), ("logged models", self.logged_models), ("versions", self.versions)):

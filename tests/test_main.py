@@ -16,6 +16,7 @@ from flows import presets
 from flows.__main__ import run
 from tasks import tracking
 from tasks.ml.digests import file_digest
+from tasks.ml.records import Attempt
 from tests.conftest import ROOT
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
@@ -289,7 +290,8 @@ def test_the_ui_serves_the_runs_on_this_machine_alone(
     import socket
     import urllib.request
 
-    with tracking.open_run(iris[0], iris[1], "shown in the ui", {}) as shown:  # type: ignore[arg-type]
+    attempt = Attempt(uuid.uuid4().hex, "iris", {}, Path())
+    with tracking.open_run(iris[0], iris[1], attempt, "shown in the ui", {}) as shown:  # type: ignore[arg-type]
         pass
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -97,7 +97,6 @@ class Course:
         self._began = time.perf_counter()
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._seen = _nothing(len(trainings))
-        self._started = time.perf_counter()
         self._survival: Survival | None = None
         self._checkpoints: Checkpoints | None = None
         self._resumed_from: tuple[int, int] | None = None

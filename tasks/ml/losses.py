@@ -54,7 +54,7 @@ def targets(loss: Loss, y: Tensor, units: int) -> Tensor:
     """
     if isinstance(loss, CrossEntropy | NLL):
         return y
-    return y[:, None].float() if units == 1 else functional.one_hot(y, units).float()
+    return (y[:, None] if units == 1 else functional.one_hot(y, units)).to(torch.get_default_dtype())
 
 
 def rows(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def wanted(loss: Loss, model: Model, target: Tensor, units: int) -> Tensor:
     For plain cross-entropy on logits the shares that are wanted, `(U, N) float32`; else the targets themselves.
     """
     if is_plain(loss, model):
-        return functional.one_hot(target, units).float().mT.contiguous()
+        return functional.one_hot(target, units).to(torch.get_default_dtype()).mT.contiguous()
     return target if target.dim() == 1 else target.mT
 
 

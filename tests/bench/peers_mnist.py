@@ -3,7 +3,8 @@
 Batches of 32, plain SGD, learning rate 0.001, on rows already in memory: each function takes `(N, 784) float32` in
 0..1 and `(N,) int64`, trains one epoch and returns its seconds, without what is made before the first batch. Where
 libraries leave a choice, it is the plain usage of their documentation, without validation, pictures of progress or
-files: batch samplers, worker processes and fewer threads were tried and made none of them faster.
+files. Worker processes and fewer threads were tried and made none of them faster; a batch sampler, which is no plain
+usage, makes Lightning a tenth faster and skorch slower.
 """
 
 import logging
