@@ -20,14 +20,16 @@ An option of the model or the training varies where its value is
 0..4
     the whole numbers from 0 to 4
 32/64/64,32
-    of an option that takes a list itself, such as --model.hidden: lists between slashes
+    of an option that takes a list itself, such as --model.hidden:
+    lists between slashes
 uniform:0:0.1
     with --random: any number from 0 to 0.1, each as likely
 loguniform:1e-4:1
     with --random: any number from 1e-4 to 1, each order of magnitude as likely
 
-Without --random, every combination is a member. With it, values of lists and ranges are drawn too, each as likely; no
-member is drawn twice; options that take whole numbers are given whole numbers, both ends included."""
+Without --random, every combination is a member. With it, values of lists
+and ranges are drawn too, each as likely; no member is drawn twice; options
+that take whole numbers are given whole numbers, both ends included."""
 
 MOST = 10_000
 """So many members a sweep may have: beyond it is a slip of the keyboard."""

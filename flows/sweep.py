@@ -1,9 +1,12 @@
 """The sweep: from many experiments that differ in few options to the one that does best on the validation split."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import prefect.runtime
@@ -34,10 +37,19 @@ WORKERS = os.cpu_count() or 1
 
 
 def _start_worker() -> None:
-    """Give a worker of the pool its share of the processor: one thread."""
+    """Give a worker of the pool its share of the processor, one thread, and let it end when its owner has died."""
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_follow_owner, daemon=True).start()
+
+
+def _follow_owner() -> None:
+    owner = multiprocessing.parent_process()
+    assert owner  # noqa: S101 - a worker has one
+    multiprocessing.connection.wait([owner.sentinel])
+    # What is in training writes a checkpoint first; what waits for work would wait for ever.
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _run_name() -> str:
@@ -62,7 +74,7 @@ def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = 
         axes: the options in which they differ.
         fresh: begin anew, where an interrupted sweep of the same members could be resumed.
     """
-    dataset = prepare(members[0])
+    dataset = prepare(*members)
     stacking.refuse_too_many(members, dataset)
     flow_run = {"hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id)}
     with (
@@ -78,10 +90,11 @@ def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = 
             tags = flow_run | {"mlflow.parentRunId": parent.id, "hallmark.preset_kind": presets.kind_of(member)}
             runs.append(door.enter_context(tracking.open_run(member, dataset, own, label, tags)))
         trained = _train(members, axes, dataset, runs, attempt.folder)
-        chosen = choose(trained, axes, parent)
-        for index, (member, door) in enumerate(zip(trained, doors, strict=True)):
+        for member in trained:
             if member.failed:
                 tracking.fail(member.run, member.failed)
+        chosen = choose(trained, axes, parent)
+        for index, door in enumerate(doors):
             if index != chosen:
                 door.close()
         outcome = _ship(members[chosen], dataset, trained[chosen])
@@ -96,31 +109,39 @@ def _train(
     """Train each member the fastest way there is."""
     plan = stacking.plan(members)
     progress.say("fit", f"{len(members)} members: {describe(plan)}")
-    alone = {index: fit.submit(members[index], dataset, runs[index], in_pool=True) for index in plan.alone}
-    ways, fits = dict.fromkeys(alone, "process pool"), {}
-    for number, stack in enumerate(plan.stacks):
-        parts = tuple(members[index] for index in stack), dataset, tuple(runs[index] for index in stack)
-        found = fit_stack(*parts, settings.read().home / "sweeps" / unfinished.name, unfinished / f"stack-{number}")
-        fits |= dict(zip(stack, found, strict=True))
-        ways |= dict.fromkeys(stack, "stacked")
-    fits |= _gather(alone)
+    with _followed_by_workers():
+        alone = {index: fit.submit(members[index], dataset, runs[index], in_pool=True) for index in plan.alone}
+        ways, fits = dict.fromkeys(alone, "process pool"), {}
+        for number, stack in enumerate(plan.stacks):
+            parts = tuple(members[index] for index in stack), dataset, tuple(runs[index] for index in stack)
+            folders = tuple(settings.read().home / "sweeps" / unfinished.name / str(index) for index in stack)
+            found = fit_stack(*parts, folders, unfinished / f"stack-{number}")
+            fits |= dict(zip(stack, found, strict=True))
+            ways |= dict.fromkeys(stack, "stacked")
+        fits |= _gather(alone)
     return tuple(_member(axes, member, runs[index], ways[index], fits[index]) for index, member in enumerate(members))
 
 
-def _gather(futures: dict[int, PrefectFuture[Fit]]) -> dict[int, Fit | str]:
-    """Wait for the pool. An interrupt is passed on to its workers, which write their checkpoints."""
-    found: dict[int, Fit | str] = {}
+@contextmanager
+def _followed_by_workers() -> Iterator[None]:
+    """Pass an interrupt on to the workers of the pool, which then write their checkpoints."""
     try:
-        for index, future in futures.items():
-            try:
-                found[index] = future.result()
-            except DivergedError as error:
-                found[index] = str(error)
+        yield
     except BaseException:
         with held():
             for worker in multiprocessing.active_children():
                 worker.terminate()
         raise
+
+
+def _gather(futures: dict[int, PrefectFuture[Fit]]) -> dict[int, Fit | str]:
+    """Wait for the pool: of each member its fit, or why there is none."""
+    found: dict[int, Fit | str] = {}
+    for index, future in futures.items():
+        try:
+            found[index] = future.result()
+        except DivergedError as error:
+            found[index] = str(error)
     return found
 
 

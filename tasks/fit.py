@@ -8,7 +8,7 @@ from tasks.ml.config import Experiment
 from tasks.ml.course import Survival
 from tasks.ml.digests import SHOWN, digest_of
 from tasks.ml.records import Dataset, Fit, Run
-from tasks.signals import held, is_orphan
+from tasks.signals import held
 
 
 @task(task_run_name="fit {experiment.name}")
@@ -38,7 +38,7 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = F
             if "train/loss" in metrics:
                 show(step, metrics)
 
-        survival = Survival(run.attempt.folder, lambda: bool(arrived) or is_orphan(), progress.resumed)
+        survival = Survival(run.attempt.folder, lambda: bool(arrived), progress.resumed)
         result = training.fit(dataset, *parts, folder, report, survival)
     if result.best_epoch < experiment.training.epochs:
         progress.say("fit", f"epoch {result.epochs}: {result.stopped}; kept epoch {result.best_epoch}")

@@ -14,9 +14,13 @@ from tasks.ml.records import Dataset, Fit, Run
 from tasks.signals import held
 
 
-@task(task_run_name="fit {folder.name}")
+@task(task_run_name="fit {unfinished.name}")
 def fit_stack(
-    members: tuple[Experiment, ...], dataset: Dataset, runs: tuple[Run, ...], folder: Path, unfinished: Path
+    members: tuple[Experiment, ...],
+    dataset: Dataset,
+    runs: tuple[Run, ...],
+    folders: tuple[Path, ...],
+    unfinished: Path,
 ) -> tuple[Fit | str, ...]:
     """Train all at once, logging every epoch of each; see `tasks.ml.training.fit_together`.
 
@@ -24,14 +28,13 @@ def fit_stack(
         members: equal but for what a stack may have several of.
         dataset: what they are trained on.
         runs: of each.
-        folder: where the weights of each appear, in a folder by its index.
+        folders: where the weights of each appear.
         unfinished: where the checkpoints of all lie.
 
     Returns:
         Of each its fit, or why there is none.
     """
     first, trainings = members[0], [member.training for member in members]
-    folders = [folder / str(index) for index in range(len(members))]
     lowest: dict[int, dict[str, float]] = {}  # of the running epoch, that of the member which does best
     with progress.epochs(first.training.epochs) as show, tracking.metric_logs(runs) as logs, held() as arrived:
 

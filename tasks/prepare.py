@@ -10,11 +10,12 @@ from tasks.ml.records import Dataset
 
 
 @task(task_run_name="prepare {experiment.name}")
-def prepare(experiment: Experiment) -> Dataset:
-    """Read, divide and store the rows; see `tasks.ml.data.prepare`."""
+def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
+    """Read, divide and store the rows of one or several experiments on the same; see `tasks.ml.data.prepare`."""
     machine = settings.read()
     table = sources.read(experiment.data, machine.home, machine.mirror)
-    data.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
+    for each in (experiment, *others):
+        data.refuse_impossible(table, each.data.split, each.model, each.training)
     dataset = data.prepare(table, experiment.data, machine.home)
     rows = ", ".join(f"{count} {split}" for split, count in dataset.rows.items())
     progress.say("prepare", f"{dataset.name} {dataset.digest[:SHOWN]}: {rows} rows")

@@ -1,6 +1,5 @@
 """Signals that end a process, made to wait while something must not be cut in two."""
 
-import multiprocessing
 import signal
 import threading
 from asyncio import CancelledError
@@ -56,12 +55,6 @@ def held() -> Iterator[list[int]]:
     finally:
         for number in arrived:
             signal.raise_signal(number)
-
-
-def is_orphan() -> bool:
-    """Whether this is a worker of a pool whose owner has died."""
-    owner = multiprocessing.parent_process()
-    return owner is not None and not owner.is_alive()
 
 
 @contextmanager

@@ -142,22 +142,26 @@ def _open(dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]) -
             run = _create(client, dataset, attempt, name, tags)
         yield run
         with held():
-            if client.get_run(run.id).info.status == "RUNNING":  # `fail` may have closed it
-                client.set_terminated(run.id, "FINISHED")
+            _close(client, run, "FINISHED")
     except BaseException as error:
         if run:
             with held(), _second_to(error):
-                client.set_terminated(run.id, "KILLED" if interrupted(error) else "FAILED")
-                client.set_tag(run.id, "hallmark.error", _one_line(error)[:5000])
+                _close(client, run, "KILLED" if interrupted(error) else "FAILED", _one_line(error))
         raise
 
 
 @held()
 def fail(run: Run, why: str) -> None:
     """Close a run as failed while others go on."""
-    client = connect()
-    client.set_terminated(run.id, "FAILED")
-    client.set_tag(run.id, "hallmark.error", why[:5000])
+    _close(connect(), run, "FAILED", why)
+
+
+def _close(client: MlflowClient, run: Run, status: str, error: str = "") -> None:
+    """Close a run, unless it is closed."""
+    if client.get_run(run.id).info.status == "RUNNING":
+        client.set_terminated(run.id, status)
+        if error:
+            client.set_tag(run.id, "hallmark.error", error[:5000])
 
 
 def is_finished(attempt: Attempt) -> bool:
@@ -189,6 +193,7 @@ def log_choice(run: Run, members: Sequence[Member], chosen: int, picture: Path, 
     # What the UI shows as a table; MLflow's own `log_table` would append to it when a sweep is resumed.
     table = {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}
     client.log_dict(run.id, table, "members.json")
+    client.set_tag(run.id, "mlflow.loggedArtifacts", json.dumps([{"path": "members.json", "type": "table"}]))
     client.log_artifact(run.id, str(picture))
     tags = {"chosen": members[chosen].label, "chosen_run": members[chosen].run.id, "members": str(len(members))}
     metrics = [Metric("val/loss", members[chosen].loss, clock, 0)]

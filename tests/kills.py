@@ -1,8 +1,8 @@
 """Real `hallmark train` processes that are killed at random moments, and what has become of their experiment then.
 
-Starting Python and importing the libraries takes twice as long as all steps together, and nothing can go wrong there.
-So most processes are forked from one that has imported everything (the standard library's forkserver), and so a kill
-nearly always hits a step. Checkpoints are written at every look there, not every ten seconds.
+Starting Python and importing the libraries takes longer than all steps together, and nothing can go wrong there: most
+processes are forked from one that has imported everything (the standard library's forkserver), and most kills hit a
+step. There, checkpoints are written ten times a second, not every ten seconds.
 """
 
 import multiprocessing
@@ -31,8 +31,8 @@ from tasks.ml.digests import file_digest
 from tests.conftest import ROOT
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
-EXPERIMENT = ["digits", "--training.device", "cpu", "--training.epochs", "120"]
-"""Half of its time is training, in which there are some hundred looks."""
+EPOCHS = 120
+EXPERIMENT = ["digits", "--training.device", "cpu", "--training.epochs", str(EPOCHS)]
 LIMIT = 300
 """Seconds after which a process that has not ended is a failure."""
 
@@ -227,6 +227,21 @@ def ended(process: BaseProcess, seconds: float) -> bool:
         process.kill()
     process.join()
     return process.exitcode != -signal.SIGKILL
+
+
+def twice(template: Place, folder: Path) -> tuple[tuple[Result, Result], float]:
+    """What comes of the command if nobody kills it, two times, and the seconds of the second.
+
+    The first waits until everything has been imported.
+    """
+    results, seconds = [], 0.0
+    for name in ("first", "second"):
+        place = copy(template, folder / name)
+        started = time.monotonic()
+        assert ended(forked(place), LIMIT), place.said
+        seconds = time.monotonic() - started
+        results.append(result(place))
+    return (results[0], results[1]), seconds
 
 
 @dataclass

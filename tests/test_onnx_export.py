@@ -86,7 +86,7 @@ def test_the_same_experiment_gives_the_same_bytes_from_any_folder(
         "import sys; from pathlib import Path; from flows import presets\n"
         "from tasks.ml import onnx_export, training; from tests.conftest import load, prepare\n"
         "home = Path(sys.argv[1]); e = presets.iris(); d = prepare(e.data, home)\n"
-        "fit = training.fit(d, e.data, e.model, e.training, home, lambda s, m: None)\n"
+        "fit = training.fit(d, e.data, e.model, e.training, home, lambda *_: None)\n"
         "print(onnx_export.export(load(fit, d, e), d, e.export, home / 'x.onnx').sha256)"
     )
     assert python(code, tmp_path / "elsewhere", cwd=tmp_path).splitlines()[-1] == artifact.sha256

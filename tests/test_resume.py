@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,31 +23,33 @@ FORKED_KILLS = 9
 class Reference:
     template: Place
     """Where nothing has run yet."""
-    result: Result
+    results: tuple[Result, Result]
+    """Of two processes that nobody killed."""
     seconds: float
-    """What a forked command takes."""
+    """What such a process takes."""
+
+    @property
+    def result(self) -> Result:
+        return self.results[1]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def reference(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    """What comes of the command if nobody kills it."""
+@pytest.fixture(scope="module")
+def reference(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
     folder = tmp_path_factory.mktemp("kills")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", prefect_server)
         template = kills.made(folder / "template")
-        for name in ("first", "second"):  # the first imports what is left
-            place = kills.copy(template, folder / name)
-            started = time.monotonic()
-            assert kills.ended(kills.forked(place), kills.LIMIT)
-            seconds = time.monotonic() - started
-        yield Reference(template, kills.result(place), seconds)
+        yield Reference(template, *kills.twice(template, folder))
 
 
-def test_the_reference_is_whole(reference: Reference) -> None:
-    assert reference.result.faults == []
-    assert reference.result.is_finished
-    assert len(reference.result.metrics["train/loss"]) == 120
-    assert len(reference.result.files) == 4
+def test_two_processes_in_two_folders_come_to_the_same(reference: Reference) -> None:
+    first, second = reference.results
+    assert kills.differences(first, second) == []
+    assert second.faults == []
+    assert second.runs == ["FINISHED"]
+    assert [step for step, _ in second.metrics["train/loss"]] == list(range(1, kills.EPOCHS + 1))
+    assert set(second.files) == {"weights.safetensors", "digits.onnx", "model.onnx"}
+    assert second.files["digits.onnx"] == second.files["model.onnx"]
 
 
 def test_kill_9_at_random_moments(reference: Reference, tmp_path: Path) -> None:

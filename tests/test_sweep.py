@@ -149,9 +149,9 @@ def test_the_sweeps_run_has_table_picture_and_choice(six: tuple[grids.Grid, Swee
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="MLflow finds tables by a tag")
 def test_mlflow_shows_the_table(six: tuple[grids.Grid, SweepOutcome]) -> None:
-    table = mlflow.load_table("members.json", run_ids=[six[1].run.id])
+    run = stored(six[1].run.id)
+    table = tracking.connect().load_table(run.info.experiment_id, "members.json", [run.info.run_id])
     assert list(table["val/loss"]) == [member.loss for member in six[1].members]
 
 
@@ -242,7 +242,6 @@ def test_where_all_diverge_every_run_fails_and_says_why() -> None:
     assert versions(found.members[0].name) == []
 
 
-@pytest.mark.xfail(strict=True, reason="each says what the parent says")
 def test_where_all_diverge_each_says_why_it_did() -> None:
     found = grid(f"--{LR}=1e30,1e29", "--training.weight_decay=1e9")
     with pytest.raises(DivergedError):
@@ -294,7 +293,6 @@ def test_more_members_than_fit_open_no_run() -> None:
     assert runs(found.members[0].name) == []
 
 
-@pytest.mark.xfail(strict=True, reason="only the first member is looked at after a download")
 def test_what_cannot_be_done_with_one_member_opens_no_run() -> None:
     found = grid("--training.batch_size=30,91")
     with pytest.raises(InputError, match=r"91 is more than the 90 rows"):

@@ -271,6 +271,8 @@ class Course:
         self._epoch += 1
         measured = self._measure_splits()
         for index, member in enumerate(self._members):
+            if member.ended:
+                continue  # its weights still move with the others', and nobody looks at them
             metrics = self._train_metrics(index) | {name: float(values[index]) for name, values in measured.items()}
             for name, value in metrics.items():
                 self._refuse_infinite(member, name, value, member.history.updates)

@@ -62,7 +62,9 @@ def rows(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> Tensor:
 
     Torch's mean of a batch is the sum of these, divided by the sum of its rows' `masses`.
     """
-    each: Tensor = _criterion(loss, "none", logits.device)(outputs.activate(logits, model), target)
+    each: Tensor = _value(loss, "none", outputs.activate(logits, model), target)
+    if isinstance(loss, BCE):
+        each = each.masked_fill(logits.isnan(), torch.nan)
     return each if each.dim() == 1 else each.sum(1)
 
 
@@ -134,11 +136,19 @@ def _by_autograd(loss: Loss, model: Model, logits: Tensor, wanted: Tensor) -> Te
     with torch.inference_mode(mode=False), torch.enable_grad():
         # Copied: what was made in inference mode takes no part in autograd.
         rows, target = rows.clone().requires_grad_(), target.clone()
-        value = _criterion(loss, how, logits.device)(outputs.activate(rows, model), target)
+        value = _value(loss, how, outputs.activate(rows, model), target)
         found = torch.autograd.grad(value, rows)[0].view_as(several.mT).mT
     if how != loss.reduction:
         found = found / masses(loss, target).view(len(several), 1, -1).sum(2, keepdim=True)
     return found.view_as(logits)
+
+
+def _value(loss: Loss, reduction: str, given: Tensor, target: Tensor) -> Tensor:
+    if isinstance(loss, BCE):
+        # Torch raises an error of its own where a network has diverged; others beside it may not have.
+        given = given.masked_fill(given.isnan(), 0.5)
+    found: Tensor = _criterion(loss, reduction, given.device)(given, target)
+    return found
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.ml import batches, memory, models
-from tasks.ml.config import CNN, Experiment, units
+from tasks.ml.config import CNN, Experiment, Training, units
 from tasks.ml.course import SEGMENT_ROWS
 from tasks.ml.digests import digest_of
 from tasks.ml.errors import InputError
@@ -46,7 +46,10 @@ def refuse_too_many(members: Sequence[Experiment], dataset: Dataset) -> None:
     """
     rows = 0 if batches.is_mapped(dataset) else 4 * math.prod(dataset.shape) * sum(dataset.rows.values())
     for stack in plan(members).stacks:
-        fit = int((_SHARE_OF_MEMORY * memory.limit() - rows) // _bytes(members[stack[0]], dataset))
+        each = _bytes(members[stack[0]], dataset)
+        if len({members[index].training.order_seed for index in stack}) > 1:
+            each += _bytes_of_own_order(members[stack[0]], dataset)
+        fit = int((_SHARE_OF_MEMORY * memory.limit() - rows) // each)
         if fit < len(stack):
             raise InputError(
                 f"{len(stack)} members of one shape take more memory than there is: {max(fit, 0)} fit: "
@@ -68,7 +71,16 @@ def _bytes(member: Experiment, dataset: Dataset) -> int:
     training, logits = member.training, units(member.model, member.training.loss, len(dataset.classes))
     weights = models.weights(member.model, dataset.shape, logits)
     copies = 3 + 2 * (training.optimizer != "sgd") + (training.momentum > 0) + (training.patience > 0)
-    batch = dataset.rows["train"] if training.batch_size == "full" else training.batch_size
+    batch = _batch(training, dataset)
     widths = sum(getattr(member.model, "hidden", ())) + logits
     measured = 6 * logits * max(SEGMENT_ROWS, batch, dataset.rows["validation"])
     return 4 * (copies * weights + 4 * batch * widths + measured)
+
+
+def _bytes_of_own_order(member: Experiment, dataset: Dataset) -> int:
+    """What the order of an epoch takes, and a batch of rows that no other member has, twice."""
+    return 16 * dataset.rows["train"] + 8 * _batch(member.training, dataset) * math.prod(dataset.shape)
+
+
+def _batch(training: Training, dataset: Dataset) -> int:
+    return dataset.rows["train"] if training.batch_size == "full" else training.batch_size

@@ -1,0 +1,72 @@
+"""Kill `hallmark train` with -9 at many random moments, and compare what comes of it with what comes of no kill.
+
+The moments are spread evenly over the command's time, from its start to its end, and taken in random order; the command
+is given again until its run is finished, and then another begins until all kills are spent. Equal are: weights, ONNX
+file, the file in the registry, every metric but `time/` with its steps and values, one run, one logged model, one
+version, and the artifacts. Ends in one JSON line. `python -m tests.bench.bench_kills [KILLS [SEED]]`.
+"""
+
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests import kills
+from tests.kills import Chain
+
+KILLS = 100
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[None]:
+    """One for all commands: each would otherwise start its own."""
+    os.environ |= {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "DO_NOT_TRACK": "true",
+    }
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        os.environ["PREFECT_API_URL"] = str(PREFECT_API_URL.value())
+        yield
+
+
+def chain(folder: Path, count: int, seed: int) -> Chain:
+    template = kills.made(folder / "template")
+    results, seconds = kills.twice(template, folder)
+    print(f"a command that nobody kills takes {seconds:.1f} s; {count} kills follow", flush=True)
+    return Chain(template, folder, results[1], seconds, count, random.Random(seed))  # noqa: S311 - not for secrets
+
+
+def main() -> None:
+    count, seed = (int(given) for given in (*sys.argv[1:], *(KILLS, 0)[len(sys.argv) - 1 :]))
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as name, prefect_server(Path(name)):
+        run = chain(Path(name), count, seed)
+        run.run()
+    for step, hit in run.hit.most_common():
+        print(f"{hit:4} after {step}")
+    for wrong in run.wrong:
+        print(wrong)
+    found = {
+        "benchmark": "kill -9 at random moments",
+        "kills": sum(run.hit.values()),
+        "seed": seed,
+        "compared": run.finished,
+        "equal": not run.wrong,
+        "killed_after": dict(run.hit.most_common()),
+        "seconds": round(time.monotonic() - started, 1),
+        "reached": not run.wrong,
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

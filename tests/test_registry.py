@@ -1,0 +1,104 @@
+"""Whatever a kill leaves of a registration, the next one makes one model and one version of it."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow.entities import LoggedModelStatus
+from mlflow.tracking import MlflowClient
+
+from flows import presets
+from flows.train import train
+from tasks import registry, tracking
+from tasks.ml.config import Experiment
+from tasks.ml.data import open_split
+from tasks.ml.digests import file_digest
+from tasks.ml.onnx_export import inputs
+from tasks.ml.records import Attempt, ModelVersion, Outcome, Run
+
+WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
+"""How the methods of MLflow's client begin that write."""
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+@pytest.fixture(scope="module")
+def trained(prefect_server: str) -> tuple[Experiment, Outcome]:  # noqa: ARG001 - the server comes first
+    preset = presets.iris()
+    changed = preset.training.model_copy(update={"device": "cpu", "epochs": 2, "seed": 4711})
+    experiment = preset.model_copy(update={"name": f"g{uuid.uuid4().hex[:12]}", "training": changed})
+    return experiment, train(experiment)
+
+
+def register(trained: tuple[Experiment, Outcome], name: str, run: Run) -> ModelVersion:
+    outcome = trained[1]
+    example = inputs(outcome.dataset, open_split(outcome.dataset, "test").x[:3])
+    return registry.register(run, name, outcome.artifact, outcome.proof, outcome.dataset, example)
+
+
+def kill_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process end when MLflow has been written to so often."""
+    done = iter(range(1, writes))
+
+    def counted(method: Callable[..., object]) -> Callable[..., object]:
+        def call(*given: object, **named: object) -> object:
+            found = method(*given, **named)
+            if next(done, None) is None:
+                raise Killed
+            return found
+
+        return call
+
+    for name in dir(MlflowClient):
+        if name.startswith(WRITES):
+            monkeypatch.setattr(MlflowClient, name, counted(getattr(MlflowClient, name)))
+
+
+def killed(trained: tuple[Experiment, Outcome], name: str, run: Run, writes: int) -> bool:
+    """Register, and be killed after so many writes; whether it came so far."""
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(writes, patch)
+        try:
+            register(trained, name, run)
+        except Killed:
+            return True
+    return False
+
+
+def open_anew(trained: tuple[Experiment, Outcome]) -> Run:
+    """A run of its own."""
+    experiment, outcome = trained
+    attempt = Attempt(uuid.uuid4().hex, experiment.name, {}, outcome.run.attempt.folder)
+    with tracking.open_run(experiment, outcome.dataset, attempt, "registry", {}) as run:
+        return replace(run)
+
+
+@pytest.mark.slow
+def test_a_registration_that_was_killed_after_any_write_is_completed(
+    trained: tuple[Experiment, Outcome], tmp_path: Path
+) -> None:
+    client, writes = tracking.connect(), 0
+    digest = trained[1].artifact.sha256
+    while True:
+        writes += 1
+        run, name = open_anew(trained), f"g{uuid.uuid4().hex[:12]}"
+        was_killed = killed(trained, name, run, writes)
+        version = register(trained, name, run)
+        assert (version.version, version.is_champion) == (1, True)
+        stored = client.get_run(run.id)
+        (model,) = client.search_logged_models([stored.info.experiment_id], f"source_run_id = '{run.id}'")
+        assert model.status == LoggedModelStatus.READY
+        assert [output.model_id for output in stored.outputs.model_outputs] == [model.model_id]
+        assert stored.data.tags["hallmark.onnx_sha256"] == digest
+        (registered,) = client.search_model_versions(f"name = '{name}'")
+        assert registered.run_id == run.id
+        assert registered.tags["hallmark.onnx_sha256"] == digest
+        folder = client.download_artifacts(run.id, "model", str(tmp_path)) if writes == 1 else ""
+        assert not folder or file_digest(Path(folder) / "model.onnx") == digest
+        if not was_killed:
+            break
+    assert writes > 5
