@@ -1,6 +1,10 @@
 """A sweep through the real flow: its runs, its choice, its one artifact, and what goes wrong."""
 
+import re
+import signal
 import uuid
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,13 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 
 from flows import grids
 from flows.sweep import sweep
+from flows.train import train
 from tasks import tracking
-from tasks.ml import toml
+from tasks.ml import course, toml
 from tasks.ml.config import Experiment, Training
 from tasks.ml.digests import file_digest
 from tasks.ml.errors import DivergedError, InputError
+from tasks.ml.history import History
 from tasks.ml.records import Member, SweepOutcome
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -152,7 +158,7 @@ def test_the_sweeps_run_has_table_picture_and_choice(six: tuple[grids.Grid, Swee
 def test_mlflow_shows_the_table(six: tuple[grids.Grid, SweepOutcome]) -> None:
     run = stored(six[1].run.id)
     table = tracking.connect().load_table(run.info.experiment_id, "members.json", [run.info.run_id])
-    assert list(table["val/loss"]) == [member.loss for member in six[1].members]
+    assert list(table["val/loss"]) == pytest.approx([member.loss for member in six[1].members])  # pandas rounds
 
 
 def test_prefect_has_the_sweep_and_its_summary(six: tuple[grids.Grid, SweepOutcome]) -> None:
@@ -170,9 +176,9 @@ def test_prefect_has_the_sweep_and_its_summary(six: tuple[grids.Grid, SweepOutco
 
 @pytest.fixture(scope="module")
 def mixed(prefect_server: str) -> tuple[grids.Grid, SweepOutcome]:  # noqa: ARG001 - the server comes first
-    """Three of one shape, two of another, and two that are alone; one of the first and one of the last diverge."""
+    """Three of one shape, of which one diverges, and two of another."""
     base = grid(f"--{LR}=0.1,1").members[0]
-    trained = [(0.1, 3), (1e30, 3), (0.01, 3), (0.1, 4), (0.01, 4), (0.1, 5), (1e30, 6)]
+    trained = [(0.1, 3), (1e30, 3), (0.01, 3), (0.1, 4), (0.01, 4)]
     members = tuple(changed(base, lr=lr, epochs=epochs, weight_decay=1e9 * (lr > 1)) for lr, epochs in trained)
     found = grids.Grid((LR, "training.epochs"), members)
     return found, sweep(found.members, found.axes)
@@ -183,28 +189,20 @@ def changed(experiment: Experiment, **options: Any) -> Experiment:  # noqa: ANN4
     return experiment.model_copy(update={"training": config})
 
 
-@pytest.mark.slow
-def test_each_is_trained_the_fastest_way_there_is(mixed: tuple[grids.Grid, SweepOutcome]) -> None:
-    assert [member.way for member in mixed[1].members] == ["stacked"] * 5 + ["process pool"] * 2
-
-
-@pytest.mark.slow
 def test_one_that_diverges_is_marked_and_disturbs_no_other(mixed: tuple[grids.Grid, SweepOutcome]) -> None:
     outcome = mixed[1]
     found = [stored(member.run.id) for member in outcome.members]
-    assert [run.info.status for run in found] == ["FINISHED", "FAILED", *["FINISHED"] * 4, "FAILED"]
-    for index in (1, 6):
-        assert "training diverged: " in found[index].data.tags["hallmark.error"]
-        assert "learning rate 1e+30" in outcome.members[index].failed
-        assert (outcome.members[index].fit, outcome.members[index].loss) == (None, None)
+    assert [run.info.status for run in found] == ["FINISHED", "FAILED", *["FINISHED"] * 3]
+    assert ["hallmark.error" in run.data.tags for run in found] == [False, True, False, False, False]
+    assert found[1].data.tags["hallmark.error"] == outcome.members[1].failed
+    assert re.match("training diverged: .* learning rate 1e\\+30", outcome.members[1].failed)
+    assert (outcome.members[1].fit, outcome.members[1].loss) == (None, None)
     table = mlflow.artifacts.load_dict(f"{stored(outcome.run.id).info.artifact_uri}/members.json")
     failed = [row[table["columns"].index("failed")] for row in table["data"]]
     assert failed == [member.failed for member in outcome.members]
-    assert [run.info.status for run in found if "hallmark.error" not in run.data.tags] == ["FINISHED"] * 5
 
 
-@pytest.mark.slow
-def test_whichever_way_they_went_they_are_compared(mixed: tuple[grids.Grid, SweepOutcome]) -> None:
+def test_members_of_other_shape_are_compared(mixed: tuple[grids.Grid, SweepOutcome]) -> None:
     outcome = mixed[1]
     losses = {index: curve(member.run.id, "val/loss")[-1][1] for index, member in finished(outcome).items()}
     assert {index: outcome.members[index].loss for index in losses} == losses
@@ -218,47 +216,29 @@ def finished(outcome: SweepOutcome) -> dict[int, Member]:
     return {index: member for index, member in enumerate(outcome.members) if not member.failed}
 
 
-@pytest.mark.slow
 def test_every_member_keeps_its_own_weights(mixed: tuple[grids.Grid, SweepOutcome]) -> None:
     fits = [member.fit for member in finished(mixed[1]).values() if member.fit]
     assert [file_digest(fit.weights) for fit in fits] == [fit.weights_sha256 for fit in fits]
-    assert len({fit.weights for fit in fits}) == len({fit.weights_sha256 for fit in fits}) == 5
-
-
-def test_two_shapes_are_two_stacks_and_the_better_is_shipped() -> None:
-    found = grid("--model.kind=linear,mlp", f"--{LR}=0.1,0.01")
-    outcome = sweep(found.members, found.axes)
-    assert len({member.fit.weights for member in outcome.members if member.fit}) == 4
-    assert stored(outcome.outcome.run.id).info.status == "FINISHED"
+    assert len({fit.weights for fit in fits}) == len({fit.weights_sha256 for fit in fits}) == 4
 
 
 def test_where_all_diverge_every_run_fails_and_says_why() -> None:
     found = grid(f"--{LR}=1e30,1e29", "--training.weight_decay=1e9")
+    name = found.members[0].name
     with pytest.raises(DivergedError, match="all 2 members diverged, the first so: training diverged: "):
         sweep(found.members, found.axes)
-    found_runs = runs(found.members[0].name)
-    assert [run.info.status for run in found_runs] == ["FAILED"] * 3
-    assert all("diverged" in run.data.tags["hallmark.error"] for run in found_runs)
-    assert versions(found.members[0].name) == []
-
-
-def test_where_all_diverge_each_says_why_it_did() -> None:
-    found = grid(f"--{LR}=1e30,1e29", "--training.weight_decay=1e9")
-    with pytest.raises(DivergedError):
-        sweep(found.members, found.axes)
-    said = {run.info.run_name: run.data.tags["hallmark.error"] for run in runs(found.members[0].name)}
+    assert [run.info.status for run in runs(name)] == ["FAILED"] * 3
+    said = {run.info.run_name: run.data.tags["hallmark.error"] for run in runs(name)}
+    assert said[f"{name} sweep of {LR}"].startswith("all 2 members diverged, ")
     for lr in ("1e+30", "1e+29"):
-        assert said[f"{LR}={lr}"].startswith("training diverged: ")
-        assert f"learning rate {lr}:" in said[f"{LR}={lr}"]
+        assert re.match(f"training diverged: .* learning rate {re.escape(lr)}:", said[f"{LR}={lr}"])
+    assert versions(name) == []
 
 
 STEPS = {
     "fit_stack": "tasks.ml.training.fit_together",
     "choose": "tasks.ml.plots_sweep.picture",
-    "evaluate": "tasks.ml.evaluation.evaluate",
     "export": "tasks.ml.onnx_export.export",
-    "verify": "tasks.ml.parity.verify",
-    "register": "tasks.registry._log_model",
 }
 BEFORE_THE_CHOICE = {"fit_stack", "choose"}
 
@@ -298,3 +278,139 @@ def test_what_cannot_be_done_with_one_member_opens_no_run() -> None:
     with pytest.raises(InputError, match=r"91 is more than the 90 rows"):
         sweep(found.members, found.axes)
     assert runs(found.members[0].name) == []
+
+
+@pytest.mark.xfail(strict=True, reason="Prefect takes half a megabyte of parameters")
+def test_as_many_members_as_are_allowed_are_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a name and options as long as any."""
+
+    def fit_together(*_: object, **__: object) -> None:
+        raise RuntimeError("so far")
+
+    monkeypatch.setattr("tasks.ml.training.fit_together", fit_together)
+    monkeypatch.setattr("tasks.tracking.open_run", lambda *_: nullcontext())
+    found = grid(f"--{SEED}=1000000..{1_000_000 + grids.MOST - 1}")
+    with pytest.raises(RuntimeError, match="so far"):
+        sweep(found.members, found.axes)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def interrupt(found: grids.Grid, monkeypatch: pytest.MonkeyPatch, *, fresh: bool = False, at: int = 2) -> None:
+    """Press Ctrl-C when an epoch has been recorded."""
+    real = History.epoch
+
+    def record(self: History, epoch: int, metrics: dict[str, float]) -> None:
+        real(self, epoch, metrics)
+        if epoch == at:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "epoch", record)
+        patch.setattr(course, "_SEGMENT", 4)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(found.members, found.axes, fresh=fresh)
+
+
+def statuses(found: grids.Grid) -> Counter[str]:
+    return Counter(run.info.status for run in runs(found.members[0].name))
+
+
+def same(found: grids.Grid, of: str) -> grids.Grid:
+    """The same members by another name."""
+    return grids.Grid(found.axes, tuple(member.model_copy(update={"name": of}) for member in found.members))
+
+
+def history(run: str) -> dict[str, list[tuple[int, float]]]:
+    """What MLflow has of a run, but for what is measured in seconds; no step twice."""
+    curves = {name: curve(run, name) for name in stored(run).data.metrics}
+    for name, points in curves.items():
+        assert len(dict(points)) == len(points), name
+    return {name: points for name, points in curves.items() if not name.startswith("time/")}
+
+
+def assert_as_if_nothing_had_been(outcome: SweepOutcome, reference: SweepOutcome) -> None:
+    assert outcome.chosen == reference.chosen
+    for one, other in zip([outcome, *outcome.members], [reference, *reference.members], strict=True):
+        assert history(one.run.id) == history(other.run.id)
+    for member, other in zip(outcome.members, reference.members, strict=True):
+        assert member.fit
+        assert other.fit
+        assert member.fit.weights_sha256 == other.fit.weights_sha256
+
+
+@pytest.mark.usefixtures("home")
+def test_an_interrupted_sweep_goes_on_in_the_same_runs(
+    six: tuple[grids.Grid, SweepOutcome], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = same(six[0], f"s{uuid.uuid4().hex[:12]}")
+    interrupt(found, monkeypatch)
+    assert statuses(found) == {"KILLED": 7}
+    before = {run.info.run_id for run in runs(found.members[0].name)}
+    capsys.readouterr()
+    outcome = sweep(found.members, found.axes)
+    assert "resumed  after epoch 2" in capsys.readouterr().err
+    assert statuses(found) == {"FINISHED": 7}
+    assert {run.info.run_id for run in runs(found.members[0].name)} == before
+    assert_as_if_nothing_had_been(outcome, six[1])
+
+
+@pytest.mark.usefixtures("home")
+def test_one_that_is_interrupted_after_the_choice_goes_on_there(
+    six: tuple[grids.Grid, SweepOutcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = same(six[0], f"s{uuid.uuid4().hex[:12]}")
+
+    def export(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.ml.onnx_export.export", export)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(found.members, found.axes)
+    assert statuses(found) == {"FINISHED": 5, "KILLED": 2}
+    outcome = sweep(found.members, found.axes)
+    assert statuses(found) == {"FINISHED": 7}
+    assert_as_if_nothing_had_been(outcome, six[1])
+    assert len(versions(found.members[0].name)) == 1
+
+
+def kill(found: grids.Grid) -> None:
+    """Let its runs be as kill -9 leaves them."""
+    for run in runs(found.members[0].name):
+        tracking.connect().update_run(run.info.run_id, status="RUNNING")
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.xfail(strict=True, reason="only the parent's run is closed")
+def test_fresh_closes_every_run_of_what_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = grid(f"--{LR}=0.1,0.01")
+    interrupt(found, monkeypatch)
+    kill(found)
+    assert statuses(found) == {"RUNNING": 3}
+    interrupt(found, monkeypatch, fresh=True)
+    assert statuses(found) == {"KILLED": 6}
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.xfail(strict=True, reason="they share a key, and so an attempt")
+def test_a_sweep_of_one_member_is_no_training_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `--random 1` gives it: the run of an interrupted training does not become a sweep's parent."""
+    found = grid(f"--{LR}=0.1,0.01")
+    one = grids.Grid(found.axes, found.members[:1])
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.ml.onnx_export.export", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train(one.members[0])
+    (before,) = runs(one.members[0].name)
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.sweep._train", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            sweep(one.members, one.axes)
+    after = {run.info.run_id: run.info.run_name for run in runs(one.members[0].name)}
+    assert len(after) == 3
+    assert after[before.info.run_id] == before.info.run_name

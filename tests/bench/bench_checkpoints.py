@@ -1,0 +1,98 @@
+"""What checkpoints cost: MNIST trained as `hallmark train` does it, with the time that goes into them.
+
+Counted is the time to gather the state and to write it, over the seconds of the fit; the target is under 2 %. How often
+one is written follows the clock, so a second fit with one a second shows what many cost, and that their pause grows.
+Ends in one JSON line. `python -m tests.bench.bench_checkpoints [PRESET ...]`, by default mnist and mnist_cnn.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.ml import checkpoints, training
+from tasks.ml.checkpoints import Checkpoints
+from tasks.ml.config import Experiment
+from tasks.ml.course import Course, Survival
+from tasks.ml.records import Dataset
+from tests.bench import rows
+
+PRESETS = ("mnist", "mnist_cnn")
+TARGET = 0.02
+
+
+@dataclass
+class Cost:
+    seconds: list[float] = field(default_factory=list)
+    """Of each call, whether it gathers or writes."""
+    bytes: int = 0
+    """Of the last checkpoint."""
+    fit_seconds: float = 0.0
+
+    @property
+    def share(self) -> float:
+        return sum(self.seconds) / self.fit_seconds
+
+    @property
+    def written(self) -> int:
+        return len(self.seconds) // 2
+
+    def counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:  # noqa: ANN401 - whatever the method takes and gives
+            started = time.perf_counter()
+            try:
+                return method(*given)
+            finally:
+                self.seconds.append(time.perf_counter() - started)
+
+        return call
+
+
+def measured(experiment: Experiment, dataset: Dataset, folder: Path, seconds: float) -> Cost:
+    """Train with a checkpoint every so many seconds."""
+    cost, kept = Cost(), folder / "kept"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "SECONDS", seconds)
+        patch.setattr(Course, "_state", cost.counted(Course._state))
+        patch.setattr(Checkpoints, "save", cost.counted(Checkpoints.save))
+        parts = dataset, experiment.data, experiment.model, experiment.training
+        cost.fit_seconds = training.fit(*parts, folder, lambda *_: None, Survival(kept)).seconds
+    cost.bytes = max(path.stat().st_size for path in kept.glob("*.safetensors"))
+    return cost
+
+
+def main() -> None:
+    found = {}
+    print("preset              every   fit    checkpoints  bytes     each     share", flush=True)
+    for name in sys.argv[1:] or PRESETS:
+        experiment = rows.preset(name)
+        dataset = rows.mnist(experiment).dataset
+        for seconds in (checkpoints.SECONDS, 1.0):
+            with tempfile.TemporaryDirectory() as folder:
+                cost = measured(experiment, dataset, Path(folder), seconds)
+            each = sum(cost.seconds) / cost.written
+            print(
+                f"{name:<18}{seconds:5.0f} s{cost.fit_seconds:6.1f} s{cost.written:9}{cost.bytes:13,}"
+                f"{each:8.3f} s{cost.share:8.2%}",
+                flush=True,
+            )
+            found[f"{name} every {seconds:g} s"] = {"share": round(cost.share, 5), "written": cost.written}
+    highest = max(each["share"] for each in found.values())
+    result = {
+        "benchmark": "checkpoints, share of a fit",
+        "found": found,
+        "share": highest,
+        "target": TARGET,
+        "reached": highest < TARGET,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
