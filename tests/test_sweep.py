@@ -4,7 +4,6 @@ import re
 import signal
 import uuid
 from collections import Counter
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -282,13 +281,10 @@ def test_what_cannot_be_done_with_one_member_opens_no_run() -> None:
 
 @pytest.mark.xfail(strict=True, reason="Prefect takes half a megabyte of parameters")
 def test_as_many_members_as_are_allowed_are_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a name and options as long as any."""
-
-    def fit_together(*_: object, **__: object) -> None:
+    def prepare(*_: object) -> None:
         raise RuntimeError("so far")
 
-    monkeypatch.setattr("tasks.ml.training.fit_together", fit_together)
-    monkeypatch.setattr("tasks.tracking.open_run", lambda *_: nullcontext())
+    monkeypatch.setattr("flows.sweep.prepare", prepare)
     found = grid(f"--{SEED}=1000000..{1_000_000 + grids.MOST - 1}")
     with pytest.raises(RuntimeError, match="so far"):
         sweep(found.members, found.axes)
