@@ -37,11 +37,12 @@ clean: ## remove .venv and every cache; runs, models and datasets stay
 	@rm -rf .venv .venv-lock .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	@find flows tasks tests -name __pycache__ -prune -exec rm -rf {} +
 
-# A changed lock file builds .venv anew, so that nothing of the old one lingers.
+# A changed lock file builds .venv anew, so that nothing of the old one lingers. The lock is complete, so nothing is
+# resolved again: a new release of something that is asked for with extras would stop pip there.
 $(READY): requirements.lock
 	@test -n "$(PYTHON)" || { echo "Hallmark needs Python 3.11, 3.12 or 3.13; none is on the PATH: install one or say make PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -1,0 +1,203 @@
+"""`hallmark sweep` as it is typed: what it refuses, what it prints."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows import grids
+from flows.__main__ import run
+from tasks import tracking
+from tasks.ml.digests import file_digest
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+HALLMARK = str(Path(sys.executable).with_name("hallmark"))
+LR, SEED = "--training.lr", "--training.seed"
+HUGE = ["--model.hidden", "65536,65536", SEED, "0..99"]
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run `hallmark sweep` in this process; exit code, stdout and stderr."""
+
+    def call(*tokens: str) -> tuple[int, str, str]:
+        code = run(["sweep", *tokens])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["irsi", SEED, "0,1"], "there is no preset 'irsi': did you mean 'iris'?"),
+        ([], "requires an argument"),
+        (["iris"], "nothing varies: give at least one option several values, as --training.seed 0..4"),
+        (["iris", LR, "0.1"], "nothing varies: "),
+        (["iris", LR, ","], "--training.lr: expected values between ',', found ','"),
+        (["iris", LR, "fast,slow"], "--training.lr: input should be a valid number, .*found 'fast'"),
+        (["iris", "--data.seed", "0,1"], "--data.seed: "),
+        (["iris", "--data.split.seed", "0..4"], "--data.split.seed: cannot vary within a sweep"),
+        (["iris", "--training.optimizer", "0..4"], "--training.optimizer: it takes no numbers from a range"),
+        (["iris", SEED, "4..0"], "--training.seed: the range runs backwards, found '4..0': write 0..4"),
+        (["iris", LR, "uniform:0:1"], "--training.lr: a distribution needs --random"),
+        (["iris", "--random", "4", LR, "loguniform:1:1e-4"], "--training.lr: expected LOW below HIGH, found"),
+        (["iris", "--random", "0", LR, "uniform:0:1"], "--random: expected 1 to "),
+        (["iris", "--random", "many", LR, "uniform:0:1"], "--random"),
+        (["iris", LR, "1,2", "--data.split.validation", "0"], "--data.split.validation: a sweep chooses by the valid"),
+        (["threshold", LR, "1,2"], "threshold: data.split.validation: a sweep chooses by the validation loss"),
+        (["iris", "--training.batch_size", "30,91"], "91 is more than the 90 rows of the training split"),
+        (["iris", "--training.device", "mps", SEED, "0,1"], "training.device: 'mps' was asked for"),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+    console: Call, tokens: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sys.platform == "darwin" and "mps" in tokens:
+        pytest.skip("this machine has MPS, so asking for it is no mistake")
+    assert_refused(console, tokens, message, tmp_path, monkeypatch)
+
+
+def assert_refused(console: Call, tokens: list[str], message: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HALLMARK_HOME", str(home))
+    before = len(tracking.recent_runs(None, 1000))
+    code, out, error = console(*tokens)
+    assert (code, out) == (2, "")
+    assert re.match(f"hallmark: {message}", error) or (error.startswith("hallmark: ") and re.search(message, error))
+    assert error.count("\n") == 1
+    assert files(home) == []
+    assert len(tracking.recent_runs(None, 1000)) == before
+
+
+@pytest.mark.xfail(strict=True, reason="it is refused after the first step, which says so before, by another name")
+def test_more_members_than_fit_are_refused_before_anything_begins(
+    console: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = r"100 members of one shape take more memory than there is: \d+ fit: give fewer values"
+    assert_refused(console, ["iris", *HUGE], message, tmp_path, monkeypatch)
+
+
+def test_more_members_than_fit_are_refused_with_the_number_that_fits(console: Call) -> None:
+    """Where the rows must be fetched first, too."""
+    name = f"c{uuid.uuid4().hex[:12]}"
+    code, out, error = console("iris", *HUGE, "--name", name)
+    assert (code, out) == (2, "")
+    assert re.search(r"100 members of one shape take more memory than there is: \d+ fit: ", error.splitlines()[-1])
+    assert tracking.recent_runs(name, 1) == []
+
+
+def test_json_says_why_it_was_refused(console: Call) -> None:
+    code, out, error = console("iris", SEED, "4..0", "--json")
+    assert code == 2
+    assert json.loads(out) == {"status": "refused", "error": error.removeprefix("hallmark: ").strip()}
+
+
+def named() -> list[str]:
+    return ["--name", f"c{uuid.uuid4().hex[:12]}", "--training.epochs", "3", "--training.device", "cpu"]
+
+
+def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
+    options = named()
+    code, out, error = console("iris", LR, "0.01,1e30", "--training.optimizer", "sgd", *options, "--json")
+    assert code == 0, error
+    result = json.loads(out.splitlines()[-1])
+    assert set(result) >= {
+        "status", "name", "run_id", "dataset_digest", "onnx", "sha256", "metrics", "parity", "diagnosis",
+        "model_version", "axes", "members", "chosen", "chosen_run_id",
+    }  # fmt: skip
+    assert (result["status"], result["name"], result["model_version"]) == ("finished", options[1], 1)
+    assert file_digest(Path(result["onnx"])) == result["sha256"]
+    assert (result["axes"], result["chosen"]) == (["training.lr"], 0)
+    first, second = result["members"]
+    assert set(first) == set(second) == {"values", "run_id", "val_loss", "way", "failed"}
+    assert (first["values"], first["way"], first["failed"]) == ({"training.lr": 0.01}, "stacked", None)
+    assert (second["val_loss"], second["failed"].startswith("training diverged: ")) == (None, True)
+    assert result["chosen_run_id"] == first["run_id"]
+    assert result["metrics"]["val/loss"] == first["val_loss"]
+    assert "test/accuracy" in result["metrics"]
+    assert tracking.connect().get_run(result["run_id"]).info.status == "FINISHED"
+
+
+@pytest.mark.xfail(strict=True, reason="the contract of --json has them")
+def test_json_has_what_that_of_train_has(console: Call) -> None:
+    _, out, _ = console("iris", SEED, "0,1", *named(), "--json")
+    assert {"experiment_digest", "resumed_from"} <= set(json.loads(out.splitlines()[-1]))
+
+
+def test_the_table_has_the_best_first_and_fits_a_narrow_terminal(
+    console: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    given = [LR, "0.001,0.01", "--training.weight_decay", "0,0.001,0.01", SEED, "0..2"]
+    code, out, error = console("iris", *given, *named())
+    assert code == 0, error
+    heading, *rows = out.splitlines()
+    assert heading.split() == ["lr", "weight_decay", "seed", "val", "loss"]
+    shown = rows[: rows.index("... and 6 more")]
+    assert len(shown) == 12
+    assert [row.startswith("chosen") for row in shown] == [True] + [False] * 11
+    losses = [float(row.split()[-1]) for row in shown]
+    assert losses == sorted(losses)
+    assert [row for row in (heading, *shown) if len(row.rstrip()) > 60] == []
+    told = dict(row.split(maxsplit=1) for row in rows[13:])
+    assert list(told) == ["accuracy", "parity", "findings", "model", "onnx", "sweep", "next"]
+    assert "fit      18 members: 18 as one" in error.splitlines()
+    assert "\x1b" not in out + error
+
+
+@pytest.mark.xfail(strict=True, reason="both are called kind")
+def test_options_of_one_name_are_told_apart(console: Call) -> None:
+    kinds = ["--model.kind", "linear,mlp", "--training.schedule.kind", "constant,cosine", SEED, "0,1"]
+    _, out, _ = console("iris", *kinds, *named())
+    heading = out.splitlines()[0].split()
+    assert len(set(heading)) == len(heading)
+
+
+def test_a_step_that_fails_is_named(console: Call) -> None:
+    code, out, error = console("iris", LR, "1e30,1e29", "--training.optimizer", "sgd", *named(), "--json")
+    assert code == 1
+    assert re.match(
+        r"hallmark: choose failed: all 2 members diverged, the first so: .* \(log: ", error.splitlines()[-1]
+    )
+    assert json.loads(out)["status"] == "failed"
+
+
+@pytest.mark.xfail(strict=True, reason="what fails in no step is said to fail in train")
+def test_what_fails_in_no_step_is_the_sweep(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a plan is broken")
+
+    monkeypatch.setattr("tasks.ml.stacking.plan", fail)
+    code, _, error = console("iris", SEED, "0,1", *named())
+    assert code == 1
+    assert error.splitlines()[-1].startswith("hallmark: sweep failed: a plan is broken (log: ")
+
+
+def test_help_has_the_grammar_and_examples() -> None:
+    done = subprocess.run(
+        [HALLMARK, "sweep", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "80"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in (*grids.GRAMMAR.splitlines(), "hallmark sweep mnist --random 32 --training.lr loguniform:1e-4:1"):
+        assert line.strip() in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
