@@ -1,6 +1,7 @@
 """One attempt at an experiment at a time, and what lets the same command go on where an interrupted one stopped."""
 
 import json
+import logging
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from tasks.ml.errors import DamagedError
 from tasks.ml.files import whole_file
 from tasks.ml.records import Attempt, Dataset
 from tasks.signals import interrupted
+
+logger = logging.getLogger(__name__)
 
 _FILE = "attempt.json"
 
@@ -39,7 +42,7 @@ def claim(members: Sequence[Experiment], dataset: Dataset, *, fresh: bool) -> It
         InputError: a checkpoint there is of another experiment.
     """
     home, name = settings.read().home, members[0].name
-    key = digest_of([*(member.digest for member in members), dataset.digest, training.VERSION])[:SHOWN]
+    key = digest_of([*(member.digest for member in members), dataset.digest])[:SHOWN]
     with _only_one(home / "locks" / f"experiment-{key}.lock", name):
         attempt = _take_up(home / "unfinished" / key, members, dataset, fresh=fresh)
         try:
@@ -48,9 +51,12 @@ def claim(members: Sequence[Experiment], dataset: Dataset, *, fresh: bool) -> It
             if interrupted(error):
                 progress.say("stopped", "the same command goes on from here; with --fresh it begins anew")
             else:
-                _write(replace(attempt, id=None))
+                try:
+                    _write(replace(attempt, id=None))
+                except OSError as second:  # what failed first is what is told
+                    logger.warning("%s: cannot be written: %s", attempt.folder, second)
             raise
-        shutil.rmtree(attempt.folder)
+        _remove(attempt.folder)
 
 
 def of_member(attempt: Attempt, index: int) -> Attempt:
@@ -78,16 +84,12 @@ def _take_up(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, f
     if fresh:
         with suppress(DamagedError):  # what cannot be read goes too
             _drop(_read(folder), folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     first = members[0]
     marks = training.marks(dataset, first.model, first.training)
+    marks["version"] = str(training.VERSION)
     marks["code"] = provenance.code_digest(settings.ROOT / "tasks" / "ml")
-    if known := _read(folder):
-        changed = next((mark for mark, value in marks.items() if known.marks.get(mark) != value), None)
-        if changed:
-            progress.say("anew", f"an attempt was interrupted that had another {changed}: nothing of it is used")
-        if changed or tracking.is_finished(known):
-            known = _drop(known, folder)
+    known = _usable(_read(folder), marks, folder)
     if len(members) == 1:
         training.refuse_stranger(dataset, first.data, first.model, first.training, folder)
     if known and known.id and known.name == first.name:
@@ -95,6 +97,21 @@ def _take_up(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, f
     if known:
         tracking.give_up(known)
     return _write(Attempt(uuid.uuid4().hex, first.name, marks, folder))
+
+
+def _usable(known: Attempt | None, marks: dict[str, str], folder: Path) -> Attempt | None:
+    """What of an earlier attempt can be gone on with: all, its checkpoints without its run, or nothing."""
+    if known is None:
+        return None
+    if changed := next((mark for mark, value in marks.items() if known.marks.get(mark) != value), None):
+        progress.say("anew", f"an attempt was interrupted that had another {changed}: nothing of it is used")
+        return _drop(known, folder)
+    match tracking.status(known):
+        case "FINISHED":
+            return _drop(known, folder)
+        case "FAILED":  # and was killed before it could say so here
+            return replace(known, id=None)
+    return known
 
 
 def _read(folder: Path) -> Attempt | None:
@@ -117,4 +134,11 @@ def _write(attempt: Attempt) -> Attempt:
 def _drop(attempt: Attempt | None, folder: Path) -> None:
     if attempt:
         tracking.give_up(attempt)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove what lies in a folder as one: a kill amid it leaves nothing that would be resumed."""
+    if folder.exists():
+        folder = folder.rename(folder.with_name(f".removed-{uuid.uuid4().hex}"))
         shutil.rmtree(folder)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ATTEMPT = "hallmark.attempt"
+_ERROR = "hallmark.error"
 _BATCH = 1000
 """MLflow takes at most so many metrics in one request."""
 _FLUSH_SECONDS = 2.0
@@ -161,21 +162,22 @@ def _close(client: MlflowClient, run: Run, status: str, error: str = "") -> None
     if client.get_run(run.id).info.status == "RUNNING":
         client.set_terminated(run.id, status)
         if error:
-            client.set_tag(run.id, "hallmark.error", error[:5000])
+            client.set_tag(run.id, _ERROR, error[:5000])
 
 
-def is_finished(attempt: Attempt) -> bool:
-    """Whether the attempt's run has come to its end, and only the attempt's own remains have not been removed."""
+def status(attempt: Attempt) -> str | None:
+    """How the attempt's run stands, if it has one."""
     run = _run_of(connect(), attempt)
-    return bool(run) and run.info.status == "FINISHED"
+    return str(run.info.status) if run else None
 
 
 @held()
 def give_up(attempt: Attempt) -> None:
-    """Close the run of an attempt that nobody goes on with, if it has one."""
+    """Close the runs of an attempt that nobody goes on with, those of a sweep's members among them."""
     client = connect()
-    if (run := _run_of(client, attempt)) and run.info.status == "RUNNING":
-        client.set_terminated(run.info.run_id, "KILLED")
+    for run in _runs_of(client, f"LIKE '{attempt.id}%'") if attempt.id else []:
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 @held()
@@ -337,6 +339,8 @@ def _create(client: MlflowClient, dataset: Dataset, attempt: Attempt, name: str,
     if attempt.is_continued and (known := _run_of(client, attempt)):
         info = known.info
         client.update_run(info.run_id, status="RUNNING")
+        if _ERROR in known.data.tags:
+            client.delete_tag(info.run_id, _ERROR)
         client.log_batch(info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     else:
         info = client.create_run(_experiment_id(client, dataset.name), run_name=name, tags=tags).info
@@ -350,9 +354,13 @@ def _create(client: MlflowClient, dataset: Dataset, attempt: Attempt, name: str,
 
 def _run_of(client: MlflowClient, attempt: Attempt) -> MlflowRun | None:
     """The run of an attempt that another process began, if it came so far and nobody has deleted it."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, f"tags.`{_ATTEMPT}` = '{attempt.id}'") if attempt.id else []
+    runs = _runs_of(client, f"= '{attempt.id}'") if attempt.id else []
     return runs[0] if runs else None
+
+
+def _runs_of(client: MlflowClient, attempts: str) -> list[MlflowRun]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.`{_ATTEMPT}` {attempts}", max_results=10_000))
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:
@@ -374,7 +382,10 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 @held()
 def _log_inputs(run: Run, experiment: Experiment, dataset: Dataset) -> None:
     client = connect()
-    params = [Param(name, str(value)) for name, value in experiment.flat().items()]
+    known = client.get_run(
+        run.id
+    ).data.params  # of a run that is continued, whose device may be asked for in other words
+    params = [Param(name, str(value)) for name, value in experiment.flat().items() if name not in known]
     client.log_batch(run.id, params=params)
     client.log_text(run.id, toml.dump(experiment), "experiment.toml")
     logged = MlflowDataset(

@@ -17,13 +17,13 @@ from mlflow.entities import Run, ViewType
 from flows import presets
 from flows.__main__ import run as command
 from flows.train import train
-from tasks import progress, settings, tracking
-from tasks.ml import course
+from tasks import attempts, progress, settings, tracking
+from tasks.ml import course, training
 from tasks.ml.config import Experiment, Training
 from tasks.ml.errors import DamagedError, InputError
 from tasks.ml.history import History
-from tasks.ml.records import Outcome
-from tests.conftest import ROOT
+from tasks.ml.records import Attempt, Outcome
+from tests.conftest import ROOT, prepare
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "home")
 
@@ -80,7 +80,7 @@ def fail(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def left(home: Path) -> list[Path]:
     """The folders that attempts have left."""
-    return list((home / "unfinished").glob("*"))
+    return list((home / "unfinished").glob("[!.]*"))
 
 
 def runs(name: str) -> list[Run]:
@@ -354,6 +354,37 @@ def test_what_ran_elsewhere_or_otherwise_is_not_continued_and_that_is_said(
     assert "resumed" not in said
     assert statuses(experiment.name) == ["KILLED", "KILLED"]
     assert_whole(runs(experiment.name)[1])
+
+
+def test_what_an_older_hallmark_left_is_not_continued_and_that_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = named()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "VERSION", training.VERSION - 1)
+        interrupt(experiment, monkeypatch)
+    end(experiment, "RUNNING")  # as after kill -9
+    capsys.readouterr()
+    interrupt(experiment, monkeypatch)
+    said = capsys.readouterr().err
+    assert "anew     an attempt was interrupted that had another version: nothing of it is used" in said
+    assert statuses(experiment.name) == ["KILLED", "KILLED"]
+    assert len(left(home)) == 1
+
+
+def test_who_gives_up_a_sweep_gives_up_its_members(home: Path) -> None:
+    experiment = named()
+    dataset = prepare(experiment.data, home)
+    attempt = Attempt(uuid.uuid4().hex, experiment.name, {}, home / "unfinished" / "sweep")
+    ids = []
+    for own in (attempt, attempts.of_member(attempt, 0), attempts.of_member(attempt, 1)):
+        with tracking.open_run(experiment, dataset, own, "a run of a sweep", {}) as run:
+            ids.append(run.id)
+    client = tracking.connect()
+    for run_id, status in zip(ids, ("RUNNING", "RUNNING", "FINISHED"), strict=True):
+        client.update_run(run_id, status)
+    tracking.give_up(attempt)
+    assert [client.get_run(run_id).info.status for run_id in ids] == ["KILLED", "KILLED", "FINISHED"]
 
 
 def test_a_damaged_note_of_the_attempt_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

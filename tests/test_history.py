@@ -16,7 +16,8 @@ LONG_AGO = 1234567890123
 
 
 def lines(path: Path) -> list[list[object]]:
-    return [json.loads(line[line.index("[") :]) for line in path.read_text().splitlines()]
+    """What each line says, without what proves it whole."""
+    return [json.JSONDecoder().raw_decode(line[line.index("[") :])[0] for line in path.read_text().splitlines()]
 
 
 def losses(first: int, last: int) -> np.ndarray:

@@ -77,7 +77,6 @@ def open_anew(trained: tuple[Experiment, Outcome]) -> Run:
         return replace(run)
 
 
-@pytest.mark.slow
 def test_a_registration_that_was_killed_after_any_write_is_completed(
     trained: tuple[Experiment, Outcome], tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,8 @@ class Journal:
         """Take a clock, and what is measured in seconds, from elsewhere, unless the point has one."""
         if (kind, step) not in self._known:
             self._known[kind, step] = clock, times
-            self._unwritten.append(json.dumps([kind, step, clock, times]) + "\n")
+            text = json.dumps([kind, step, clock, times])
+            self._unwritten.append(f"{text} {crc32(text.encode()):08x}\n")
 
     def flush(self) -> None:
         """Hand what was stamped to the system: a process that is killed from here on loses none of it."""
@@ -66,10 +68,10 @@ class Journal:
             with path.open("r+b") as file:  # a kill cut the last line in two
                 file.truncate(len(whole) + len(newline))
         for line in whole.splitlines():
-            try:
-                kind, step, clock, times = json.loads(line)
-            except ValueError as error:
-                raise DamagedError(f"{path}: a line is damaged: add --fresh to begin anew") from error
+            text, _, checksum = line.rpartition(b" ")
+            if checksum != b"%08x" % crc32(text):
+                raise DamagedError(f"{path}: a line is damaged: add --fresh to begin anew")
+            kind, step, clock, times = json.loads(text)
             self._known[kind, step] = clock, times
 
 
