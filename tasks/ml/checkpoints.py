@@ -73,11 +73,14 @@ class Checkpoints:
         Raises:
             InputError: it is of another experiment, or was made where another result would come out.
         """
-        for path in self._files():
+        files = self._files()
+        for index, path in enumerate(files, start=1):
             try:
                 check(path, path.stem.partition("-")[2])
             except DamagedError:
-                logger.warning("checkpoint %s is damaged: the one before it is used", path.name[: 8 + 1 + SHOWN])
+                instead = "the one before it is used" if index < len(files) else "training begins anew"
+                logger.warning("checkpoint %s is damaged: %s", path.name[: 8 + 1 + SHOWN], instead)
+                path.unlink()  # or it would count among those that are kept
                 continue
             with safe_open(path, framework="pt") as file:
                 self._refuse_stranger(path, json.loads(file.metadata()["identity"]))

@@ -374,7 +374,7 @@ class Course:
         prefix = "optimizer."
         remembered = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         self._learner.restore(
-            {name: tensor.to(self._device) for name, tensor in remembered.items()}, facts["optimizer"]
+            {name: tensor.clone().to(self._device) for name, tensor in remembered.items()}, facts["optimizer"]
         )
         self._seen = [tensors[f"seen.{index}"].numpy() for index in range(len(self._seen))]
         for index, (member, known) in enumerate(zip(self._members, facts["members"], strict=True)):
