@@ -29,7 +29,7 @@ from tasks.ml.history import curves
 from tasks.ml.records import Fit
 from tests.conftest import prepare
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.kills
 
 LIMIT = 120
 """Seconds after which what has not happened is a failure."""
