@@ -137,5 +137,14 @@ def test_images_too_small_for_the_poolings_are_refused() -> None:
     experiment = options.experiment("digits", ["--model.kind=cnn", "--model.channels=4,4,4"])
     refuse(experiment.data, experiment.training, experiment.model)
     experiment = options.experiment("digits", ["--model.kind=cnn", "--model.channels=4,4,4,4"])
-    with pytest.raises(InputError, match="4 poolings leave nothing of 8 x 8 pixels"):
+    with pytest.raises(InputError, match=r"4 convolutions and poolings leave nothing of 8 x 8 pixels: give fewer$"):
+        refuse(experiment.data, experiment.training, experiment.model)
+
+
+def test_images_too_small_for_convolutions_without_padding_are_refused() -> None:
+    tokens = ["--model.kind=cnn", "--model.padding=valid", "--model.kernel=5"]
+    experiment = options.experiment("digits", [*tokens, "--model.channels=4"])
+    refuse(experiment.data, experiment.training, experiment.model)
+    experiment = options.experiment("digits", [*tokens, "--model.channels=4,4"])
+    with pytest.raises(InputError, match=r"2 convolutions .* 8 x 8 pixels: give fewer, or model.padding 'same'"):
         refuse(experiment.data, experiment.training, experiment.model)

@@ -5,6 +5,7 @@ Prefect renders these models as the run form and the command line reads them as 
 This module imports neither torch nor anything slow: bad input is refused at once.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -47,11 +48,22 @@ class MLP(Network):
 
 
 class CNN(Network):
-    """Convolutional network for images: 3 x 3 convolution, ReLU and 2 x 2 pooling, then a perceptron."""
+    """Convolutional network for images: convolutions, each followed by 2 x 2 pooling and ReLU, then a perceptron."""
 
     kind: Literal["cnn"] = Field(description="the model")
     channels: Widths = Field(default=(16, 32), description="channels of each convolution, first to last")
+    kernel: Literal[3, 5, 7] = Field(default=3, description="side of the square that a convolution looks at, in pixels")
+    padding: Literal["same", "valid"] = Field(
+        default="same", description="'same' adds zeros around an image so that it keeps its size, 'valid' none"
+    )
     hidden: Widths = Field(default=(128,), description="width of each hidden layer after the convolutions")
+
+    def sides(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Height and width of an image after each convolution, before it is pooled; below 1 where nothing is left."""
+        for _ in self.channels:
+            shape = tuple(side if self.padding == "same" else side - self.kernel + 1 for side in shape)
+            yield shape
+            shape = tuple(side // 2 for side in shape)
 
 
 Model = Annotated[Linear | MLP | CNN, Field(discriminator="kind")]

@@ -51,10 +51,12 @@ def refuse_impossible(table: Table, split: Split, model: Model, training: Traini
             f"training.schedule.warmup: {training.schedule.warmup} of {updates} updates leaves none in which the "
             "learning rate rises: give a larger share, or more epochs"
         )
-    if isinstance(model, CNN) and min(table.x.shape[1:]) >> len(model.channels) == 0:
+    if isinstance(model, CNN) and min(min(sides) for sides in model.sides(table.x.shape[1:])) < 2:
         height, width = table.x.shape[1:]
+        remedy = "give fewer" if model.padding == "same" else "give fewer, or model.padding 'same'"
         raise InputError(
-            f"model.channels: {len(model.channels)} poolings leave nothing of {height} x {width} pixels: give fewer"
+            f"model.channels: {len(model.channels)} convolutions and poolings leave nothing of {height} x {width} "
+            f"pixels: {remedy}"
         )
     _refuse_factors(model, training.loss, len(table.classes))
 

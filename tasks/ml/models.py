@@ -82,23 +82,21 @@ def build(model: Model, shape: tuple[int, ...], logits: int, seed: int) -> nn.Se
             case MLP():
                 return nn.Sequential(*_perceptron((math.prod(shape), *model.hidden, logits)))
             case CNN():
-                channels = (1, *model.channels)
                 layers: list[nn.Module] = [nn.Unflatten(1, (1, *shape))]
-                for before, after in pairwise(channels):
-                    layers += [nn.Conv2d(before, after, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-                left = math.prod(side >> len(model.channels) for side in shape) * channels[-1]
-                return nn.Sequential(*layers, nn.Flatten(), *_perceptron((left, *model.hidden, logits)))
+                padding = model.kernel // 2 if model.padding == "same" else 0
+                for before, after in pairwise((1, *model.channels)):
+                    # ReLU of the largest is the largest of ReLU, at a quarter of the cost.
+                    layers += [nn.Conv2d(before, after, model.kernel, padding=padding), nn.MaxPool2d(2), nn.ReLU()]
+                return nn.Sequential(*layers, nn.Flatten(), *_perceptron((_left(model, shape), *model.hidden, logits)))
 
 
 def products(model: Model, shape: tuple[int, ...], logits: int) -> int:
     """Multiplications that take one row through the network: what its cost is measured by."""
     size, found = math.prod(shape), 0
     if isinstance(model, CNN):
-        sides, channels = shape, (1, *model.channels)
-        for before, after in pairwise(channels):
-            found += math.prod(sides) * 9 * before * after
-            sides = tuple(side // 2 for side in sides)
-        size = math.prod(sides) * channels[-1]
+        for sides, (before, after) in zip(model.sides(shape), pairwise((1, *model.channels)), strict=True):
+            found += math.prod(sides) * model.kernel**2 * before * after
+        size = _left(model, shape)
     hidden = () if isinstance(model, Linear) else model.hidden
     return found + sum(before * after for before, after in pairwise((size, *hidden, logits)))
 
@@ -107,6 +105,12 @@ def weights(model: Model, shape: tuple[int, ...], logits: int) -> int:
     """How many numbers the network learns, biases among them, where it is no CNN."""
     hidden = () if isinstance(model, Linear) else model.hidden
     return sum((before + 1) * after for before, after in pairwise((math.prod(shape), *hidden, logits)))
+
+
+def _left(model: CNN, shape: tuple[int, ...]) -> int:
+    """Numbers that the last pooling gives of one image."""
+    *_, last = model.sides(shape)
+    return math.prod(side // 2 for side in last) * model.channels[-1]
 
 
 def _perceptron(widths: tuple[int, ...]) -> list[nn.Module]:
