@@ -85,6 +85,10 @@ def test_no_option_is_undocumented() -> None:
         (["--training.loss.size_average=false"], "iris: training.loss: size_average is retired: .*'sum'"),
         (["--training.loss.kind", "bce"], "iris: training.loss.kind 'bce' and model.output 'logits' contradict"),
         (["--model.kind", "cnn"], "iris: model.kind 'cnn' takes images and data.kind 'iris' has columns"),
+        (
+            ["--model.kind", "cnn", "--model.kernel", "4"],
+            "iris: model: kernel 4 and padding 'same' contradict each other",
+        ),
         (["--data.split.method", "given"], "iris: data.split: method 'given' brings the test rows, so test 0.2"),
         (["--name", "a/b"], "--name: .*found 'a/b'"),
     ],

@@ -158,6 +158,8 @@ def test_a_file_changed_since_it_was_written_is_not_even_opened(
         # So confident that most of the ten sigmoids are far below what onnxruntime's own can tell from 0.
         ("--training.loss.kind=bce_with_logits", "--model.kind=linear", "--training.lr=0.5"),
         ("--model.kind=cnn", "--model.channels=4,8", "--model.hidden=16"),
+        ("--model.kind=cnn", "--model.channels=4", "--model.kernel=2", "--model.padding=valid"),
+        ("--model.kind=cnn", "--model.channels=4", "--model.kernel=5", "--model.padding=valid"),
     ],
 )
 def test_every_loss_and_output_is_served_as_it_was_trained(tokens: tuple[str, ...], tmp_path: Path) -> None:

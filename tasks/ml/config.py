@@ -52,11 +52,19 @@ class CNN(Network):
 
     kind: Literal["cnn"] = Field(description="the model")
     channels: Widths = Field(default=(16, 32), description="channels of each convolution, first to last")
-    kernel: Literal[3, 5, 7] = Field(default=3, description="side of the square that a convolution looks at, in pixels")
+    kernel: int = Field(default=3, ge=1, description="side of the square that a convolution looks at, in pixels")
     padding: Literal["same", "valid"] = Field(
         default="same", description="'same' adds zeros around an image so that it keeps its size, 'valid' none"
     )
     hidden: Widths = Field(default=(128,), description="width of each hidden layer after the convolutions")
+
+    @model_validator(mode="after")
+    def _has_a_middle(self) -> "CNN":
+        if self.padding == "same" and self.kernel % 2 == 0:
+            raise ValueError(
+                f"kernel {self.kernel} and padding 'same' contradict each other: give an odd kernel or 'valid'"
+            )
+        return self
 
     def sides(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         """Height and width of an image after each convolution, before it is pooled; below 1 where nothing is left."""

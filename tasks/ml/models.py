@@ -83,10 +83,10 @@ def build(model: Model, shape: tuple[int, ...], logits: int, seed: int) -> nn.Se
                 return nn.Sequential(*_perceptron((math.prod(shape), *model.hidden, logits)))
             case CNN():
                 layers: list[nn.Module] = [nn.Unflatten(1, (1, *shape))]
-                padding = model.kernel // 2 if model.padding == "same" else 0
                 for before, after in pairwise((1, *model.channels)):
                     # ReLU of the largest is the largest of ReLU, at a quarter of the cost.
-                    layers += [nn.Conv2d(before, after, model.kernel, padding=padding), nn.MaxPool2d(2), nn.ReLU()]
+                    convolution = nn.Conv2d(before, after, model.kernel, padding=model.padding)
+                    layers += [convolution, nn.MaxPool2d(2), nn.ReLU()]
                 return nn.Sequential(*layers, nn.Flatten(), *_perceptron((_left(model, shape), *model.hidden, logits)))
 
 
