@@ -129,7 +129,6 @@ def test_a_whole_one_is_used_in_silence(two: Path, caplog: pytest.LogCaptureFixt
     assert caplog.records == []
 
 
-@pytest.mark.xfail(strict=False, reason="`load` says that the one before is used where there is none")
 def test_where_all_are_damaged_training_begins_anew_and_that_is_said(
     two: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,7 +139,6 @@ def test_where_all_are_damaged_training_begins_anew_and_that_is_said(
     assert "anew" in caplog.records[-1].message
 
 
-@pytest.mark.xfail(strict=False, reason="`load` leaves damaged ones, which `save` then keeps instead of whole ones")
 def test_damaged_ones_are_not_among_the_two_that_are_kept(two: Path) -> None:
     damage(newest_first(two)[0], "half of it cut off")
     kept = Checkpoints(two, IDENTITY)

@@ -89,8 +89,6 @@ CASES = {
     ),
 }
 
-LBFGS = pytest.mark.xfail(strict=False, reason="`ByLineSearch.restore` computes with tensors as the file has them")
-
 STOPS = {"once": (3,), "at once": (0, 0, 0), "four times": (1, 5, 2, 4)}
 """After so many looks each process is stopped."""
 
@@ -192,9 +190,7 @@ def assert_equal(trial: Trial, reference: Trial) -> None:
         assert_equal_points(points, others)
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=LBFGS) if case.startswith("lbfgs") else case for case in CASES]
-)
+@pytest.mark.parametrize("case", CASES)
 def test_an_interrupted_training_ends_as_if_it_never_had_been(case: str, tmp_path: Path) -> None:
     dataset = prepare(CASES[case].data, tmp_path)
     reference = Trial(CASES[case], dataset, tmp_path / "reference").run()
@@ -324,7 +320,6 @@ for name in sys.argv[2:]:
 """
 
 
-@LBFGS
 def test_another_process_goes_on_with_it(tmp_path: Path, python: Callable[..., str]) -> None:
     cases = ["adam", "lbfgs of a perceptron", "cnn"]
     expected = []

@@ -6,6 +6,7 @@ the rows of a batch as columns, `(U, B)`: a product of weights and rows takes ha
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -36,8 +37,8 @@ class Gradient(Protocol):
         """From the derivative by the logits of the last `forward`, shaped as they are, write `gradients`."""
         ...
 
-    def descend(self, slope: Tensor, rate: Number, decay: Number) -> None:
-        """Move the weights by `-rate * (gradient + decay * weights)`: what is not written down costs less."""
+    def descend(self, slope: Tensor, share: float, rate: Number, decay: Number) -> None:
+        """Move the weights by `-rate * (share * gradient + decay * weights)`: what is not written down costs less."""
         ...
 
 
@@ -76,14 +77,14 @@ class Perceptron:
             torch.mm(own, seen.t(), out=by_weight)
             torch.sum(own, 1, keepdim=True, out=by_bias)
 
-    def descend(self, slope: Tensor, rate: Number, decay: Number) -> None:
-        """Move the weights by `-rate` times (the gradient of the last `forward` and `decay` times themselves)."""
-        slopes = self._by_layer(slope)
+    def descend(self, slope: Tensor, share: float, rate: Number, decay: Number) -> None:
+        """Move the weights by `-rate` times (`share` of the last `forward`'s gradient and `decay` of themselves)."""
+        slopes, ones = self._by_layer(slope), _ones(slope.shape[-1], slope.dtype, slope.device)
         _shrink(self.weights, rate, decay)
         for (weight, bias), own, seen in zip(self._layers, slopes, self._seen, strict=True):
-            scaled, factor = _scaled(own, rate)
+            scaled, factor = _scaled(own, rate * share)
             weight.addmm_(scaled, seen.t(), alpha=factor)
-            bias.add_(scaled.sum(1, keepdim=True), alpha=factor)
+            bias.addmm_(scaled, ones, alpha=factor)
 
     def _by_layer(self, slope: Tensor) -> list[Tensor]:
         """The derivative by what each layer gives, first to last."""
@@ -134,17 +135,17 @@ class Perceptrons:
                 torch.bmm(own, seen.mT, out=by_weight)
             torch.sum(own, 2, keepdim=True, out=by_bias)
 
-    def descend(self, slope: Tensor, rate: Number, decay: Number) -> None:
-        """Move the weights by `-rate` times (the gradients of the last `forward` and `decay` times themselves)."""
-        slopes = self._by_layer(slope)
+    def descend(self, slope: Tensor, share: float, rate: Number, decay: Number) -> None:
+        """Move the weights by `-rate` times (`share` of the last `forward`'s gradients and `decay` of themselves)."""
+        slopes, ones = self._by_layer(slope), _ones(slope.shape[-1], slope.dtype, slope.device)
         _shrink(self.weights, rate, decay)
         for (weight, bias), own, seen in zip(self._layers, slopes, self._seen, strict=True):
-            scaled, factor = _scaled(own, rate)
+            scaled, factor = _scaled(own, rate * share)
             if seen.dim() == 2:
                 weight.view(-1, len(seen)).addmm_(scaled.flatten(0, 1), seen.t(), alpha=factor)
             else:
                 weight.baddbmm_(scaled, seen.mT, alpha=factor)
-            bias.add_(scaled.sum(2, keepdim=True), alpha=factor)
+            bias.view(-1, 1).addmm_(scaled.flatten(0, 1), ones, alpha=factor)
 
     def _by_layer(self, slope: Tensor) -> list[Tensor]:
         """The derivative by what each layer gives, first to last."""
@@ -184,11 +185,11 @@ class AnyNetwork:
         found = torch.autograd.grad(self._logits, self._parameters, grad_outputs=slope.t())
         torch._foreach_copy_(self._slopes, list(found))
 
-    def descend(self, slope: Tensor, rate: Number, decay: Number) -> None:
-        """Move the weights by `-rate` times (the gradient of the last `forward` and `decay` times themselves)."""
+    def descend(self, slope: Tensor, share: float, rate: Number, decay: Number) -> None:
+        """Move the weights by `-rate` times (`share` of the last `forward`'s gradient and `decay` of themselves)."""
         self.backward(slope)
         _shrink(self.weights, rate, decay)
-        scaled, factor = _scaled(self.gradients[0], rate)
+        scaled, factor = _scaled(self.gradients[0], rate * share)
         self.weights[0].add_(scaled, alpha=factor)
 
 
@@ -229,6 +230,12 @@ def _shrink(weights: list[Tensor], rate: Number, decay: Number) -> None:
 def _scaled(slope: Tensor, rate: Number) -> tuple[Tensor, float]:
     """What, and by which number, is added in a step against the slope."""
     return (slope, -rate) if isinstance(rate, float) else (slope * rate.view(-1, *(1,) * (slope.dim() - 1)), -1.0)
+
+
+@cache
+def _ones(rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A column that adds up the rows of a batch, at a third of what `sum` and `add_` take."""
+    return torch.ones((rows, 1), dtype=dtype, device=device)
 
 
 def _product(weight: Tensor, z: Tensor) -> Tensor:

@@ -71,11 +71,11 @@ class ByGradient:
     def step(self, x: Tensor, wanted: Tensor, numbers: tuple[Number, ...]) -> Tensor:
         """Update once. Returns the logits as they were before."""
         logits = self._gradient.forward(x)
-        slope = self._slope(logits, wanted)
+        slope, share = self._slope(logits, wanted)
         if self._descends:
-            self._gradient.descend(slope, self._optimizer.lr * numbers[0], self._optimizer.decay)
+            self._gradient.descend(slope, share, self._optimizer.lr * numbers[0], self._optimizer.decay)
         else:
-            self._gradient.backward(slope)
+            self._gradient.backward(slope if share == 1 else slope.mul_(share))
             self._optimizer.step(numbers)
         return logits
 

@@ -96,26 +96,26 @@ def wanted(loss: Loss, model: Model, target: Tensor, units: int) -> Tensor:
     return target if target.dim() == 1 else target.mT
 
 
-def slope(loss: Loss, model: Model) -> Callable[[Tensor, Tensor], Tensor]:
+def slope(loss: Loss, model: Model) -> Callable[[Tensor, Tensor], tuple[Tensor, float]]:
     """The derivative of a batch's loss by the logits, for one network or for several on the same rows or their own.
 
     Returns:
         A function of logits, `(U, B)`, or `(M, U, B)` of M networks, each with a loss of its own, and of what is
         `wanted`, of one batch that all share, or `(M, ..., B)` of each network's own. It gives what is shaped as the
-        logits.
+        logits, and a number by which that is still to be multiplied: whoever uses it multiplies anyway.
     """
     if not is_plain(loss, model):
         return partial(_by_autograd, loss, model)
     return _mean_of_softmax if loss.reduction == "mean" else _sum_of_softmax
 
 
-def _sum_of_softmax(logits: Tensor, wanted: Tensor) -> Tensor:
+def _sum_of_softmax(logits: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
     # Bishop, Pattern Recognition and Machine Learning, 4.109: autograd takes five times as long for it.
-    return logits.softmax(-2).sub_(wanted)
+    return logits.softmax(-2).sub_(wanted), 1.0
 
 
-def _mean_of_softmax(logits: Tensor, wanted: Tensor) -> Tensor:
-    return logits.softmax(-2).sub_(wanted).mul_(1 / logits.shape[-1])
+def _mean_of_softmax(logits: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
+    return logits.softmax(-2).sub_(wanted), 1 / logits.shape[-1]
 
 
 def is_plain(loss: Loss, model: Model) -> bool:
@@ -125,7 +125,7 @@ def is_plain(loss: Loss, model: Model) -> bool:
     return model.output == "logits"
 
 
-def _by_autograd(loss: Loss, model: Model, logits: Tensor, wanted: Tensor) -> Tensor:
+def _by_autograd(loss: Loss, model: Model, logits: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
     several = logits.view(-1, *logits.shape[-2:])
     rows = several.mT.flatten(0, 1)
     target = wanted if wanted.is_floating_point() else wanted[..., None, :]
@@ -140,7 +140,7 @@ def _by_autograd(loss: Loss, model: Model, logits: Tensor, wanted: Tensor) -> Te
         found = torch.autograd.grad(value, rows)[0].view_as(several.mT).mT
     if how != loss.reduction:
         found = found / masses(loss, target).view(len(several), 1, -1).sum(2, keepdim=True)
-    return found.view_as(logits)
+    return found.view_as(logits), 1.0
 
 
 def _value(loss: Loss, reduction: str, given: Tensor, target: Tensor) -> Tensor:
