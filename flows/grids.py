@@ -31,8 +31,8 @@ Without --random, every combination is a member. With it, values of lists
 and ranges are drawn too, each as likely; no member is drawn twice; options
 that take whole numbers are given whole numbers, both ends included."""
 
-MOST = 10_000
-"""So many members a sweep may have: beyond it is a slip of the keyboard."""
+MOST = 500
+"""So many members a sweep may have: Prefect takes half a megabyte of a flow's parameters."""
 
 TRIES = 100
 """So many draws for each member that was asked for, before there are taken to be no more."""

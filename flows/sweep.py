@@ -78,7 +78,7 @@ def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = 
     stacking.refuse_too_many(members, dataset)
     flow_run = {"hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id)}
     with (
-        attempts.claim(members, dataset, fresh=fresh) as attempt,
+        attempts.claim(members, dataset, axes, fresh=fresh) as attempt,
         tracking.open_sweep(dataset, attempt, _name(members, axes), axes, flow_run) as parent,
         ExitStack() as opened,
     ):

@@ -26,7 +26,9 @@ _FILE = "attempt.json"
 
 
 @contextmanager
-def claim(members: Sequence[Experiment], dataset: Dataset, *, fresh: bool) -> Iterator[Attempt]:
+def claim(
+    members: Sequence[Experiment], dataset: Dataset, axes: Sequence[str] = (), *, fresh: bool
+) -> Iterator[Attempt]:
     """Be the only one that runs an experiment, or a sweep of several, and take up an attempt that was interrupted.
 
     Who comes second waits, and says so. What an attempt leaves is removed when it succeeds. After an interruption, be
@@ -35,6 +37,7 @@ def claim(members: Sequence[Experiment], dataset: Dataset, *, fresh: bool) -> It
     Args:
         members: what is run; all bear one name.
         dataset: on what.
+        axes: the options in which members of a sweep differ; a sweep of one is no training.
         fresh: drop what an earlier attempt left.
 
     Raises:
@@ -42,7 +45,7 @@ def claim(members: Sequence[Experiment], dataset: Dataset, *, fresh: bool) -> It
         InputError: a checkpoint there is of another experiment.
     """
     home, name = settings.read().home, members[0].name
-    key = digest_of([*(member.digest for member in members), dataset.digest])[:SHOWN]
+    key = digest_of([*(member.digest for member in members), *axes, dataset.digest])[:SHOWN]
     with _only_one(home / "locks" / f"experiment-{key}.lock", name):
         attempt = _take_up(home / "unfinished" / key, members, dataset, fresh=fresh)
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import mlflow
 import numpy as np
 import onnx
-from mlflow.entities import LoggedModel, LoggedModelStatus, RunTag
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
@@ -106,12 +106,12 @@ def _log_model(
     if model is None:
         stored = client.get_run(run.id)
         model = client.create_logged_model(stored.info.experiment_id, "model", run.id, tags, stored.data.params)
-    if model.status != LoggedModelStatus.READY:
-        _fill(model, run, artifact, dataset, example)
-    client.log_batch(run.id, tags=[RunTag(key, value) for key, value in tags.items()])
     said = StringIO()
     try:
         with redirect_stderr(said):  # MLflow prints what it does; it belongs in the log
+            if model.status != LoggedModelStatus.READY:
+                _fill(client, model, run, artifact, dataset, example)
+            client.log_batch(run.id, tags=[RunTag(key, value) for key, value in tags.items()])
             return str(mlflow.register_model(model.model_uri, name, tags=tags).version)
     finally:
         logger.info(said.getvalue().strip())
@@ -124,24 +124,38 @@ def _logged_model(client: MlflowClient, run: Run, artifact: Artifact) -> LoggedM
     return next((model for model in models if model.tags.get("hallmark.onnx_sha256") == artifact.sha256), None)
 
 
-def _fill(model: LoggedModel, run: Run, artifact: Artifact, dataset: Dataset, example: dict[str, np.ndarray]) -> None:
-    """Store the file as an MLflow model, and check that it is stored as it was proven."""
+def _fill(
+    client: MlflowClient,
+    model: LoggedModel,
+    run: Run,
+    artifact: Artifact,
+    dataset: Dataset,
+    example: dict[str, np.ndarray],
+) -> None:
+    """Store the file as an MLflow model, and check that it is stored as it was proven.
+
+    As MLflow's own `log_model` does, which cannot be called for a model that another process began to fill.
+    """
     import mlflow.onnx
 
-    info = Model.log(
-        artifact_path=None,
-        name=model.name,
-        model_id=model.model_id,
-        flavor=mlflow.onnx,
-        run_id=run.id,
-        onnx_model=onnx.load(check(artifact.path, artifact.sha256), load_external_data=False),
-        save_as_external_data=False,
-        signature=signature(example, len(dataset.classes)),
-        input_example=example,
-        # Given, or MLflow spends seconds guessing them.
-        pip_requirements=[f"{library}=={version(library)}" for library in SERVED_WITH],
-        onnx_execution_providers=["CPUExecutionProvider"],
-    )
+    outputs = client.get_run(run.id).outputs
+    linked = outputs.model_outputs if outputs else []
+    if model.model_id not in [output.model_id for output in linked]:
+        client.log_outputs(run.id, [LoggedModelOutput(model.model_id, step=0)])
+    location = model.artifact_location
     with TemporaryDirectory() as folder:
-        stored = mlflow.artifacts.download_artifacts(f"{info.artifact_path}/model.onnx", dst_path=folder)
+        mlflow.onnx.save_model(
+            onnx.load(check(artifact.path, artifact.sha256), load_external_data=False),
+            f"{folder}/model",
+            mlflow_model=Model(location, run.id, model_uuid=model.model_id, model_id=model.model_id),
+            save_as_external_data=False,
+            signature=signature(example, len(dataset.classes)),
+            input_example=example,
+            # Given, or MLflow spends seconds guessing them.
+            pip_requirements=[f"{library}=={version(library)}" for library in SERVED_WITH],
+            onnx_execution_providers=["CPUExecutionProvider"],
+        )
+        client.log_model_artifacts(model.model_id, f"{folder}/model")
+        stored = mlflow.artifacts.download_artifacts(f"{location}/model.onnx", dst_path=f"{folder}/stored")
         check(Path(stored), artifact.sha256)
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

@@ -77,9 +77,6 @@ def open_anew(trained: tuple[Experiment, Outcome]) -> Run:
         return replace(run)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="`Model.log` links the same model to the run a second time, which MLflow refuses"
-)
 def test_a_registration_that_was_killed_after_any_write_is_completed(
     trained: tuple[Experiment, Outcome], tmp_path: Path
 ) -> None:

@@ -279,7 +279,6 @@ def test_what_cannot_be_done_with_one_member_opens_no_run() -> None:
     assert runs(found.members[0].name) == []
 
 
-@pytest.mark.xfail(strict=False, reason="Prefect takes half a megabyte of parameters")
 def test_as_many_members_as_are_allowed_are_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(*_: object) -> None:
         raise RuntimeError("so far")
@@ -382,7 +381,6 @@ def kill(found: grids.Grid) -> None:
 
 
 @pytest.mark.usefixtures("home")
-@pytest.mark.xfail(strict=False, reason="only the parent's run is closed")
 def test_fresh_closes_every_run_of_what_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = grid(f"--{LR}=0.1,0.01")
     interrupt(found, monkeypatch)
@@ -393,7 +391,6 @@ def test_fresh_closes_every_run_of_what_was_killed(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("home")
-@pytest.mark.xfail(strict=False, reason="they share a key, and so an attempt")
 def test_a_sweep_of_one_member_is_no_training_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `--random 1` gives it: the run of an interrupted training does not become a sweep's parent."""
     found = grid(f"--{LR}=0.1,0.01")

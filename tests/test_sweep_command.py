@@ -84,7 +84,6 @@ def assert_refused(console: Call, tokens: list[str], message: str, home: Path, m
     assert len(tracking.recent_runs(None, 1000)) == before
 
 
-@pytest.mark.xfail(strict=False, reason="it is refused after the first step, which says so before, by another name")
 def test_more_members_than_fit_are_refused_before_anything_begins(
     console: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +132,6 @@ def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
     assert tracking.connect().get_run(result["run_id"]).info.status == "FINISHED"
 
 
-@pytest.mark.xfail(strict=False, reason="the contract of --json has them")
 def test_json_has_what_that_of_train_has(console: Call) -> None:
     _, out, _ = console("iris", SEED, "0,1", *named(), "--json")
     assert {"experiment_digest", "resumed_from"} <= set(json.loads(out.splitlines()[-1]))
@@ -160,7 +158,6 @@ def test_the_table_has_the_best_first_and_fits_a_narrow_terminal(
     assert "\x1b" not in out + error
 
 
-@pytest.mark.xfail(strict=False, reason="two are called kind, and numbers are cut")
 def test_options_of_one_name_are_told_apart_and_no_number_is_cut(
     console: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,12 +180,11 @@ def test_a_step_that_fails_is_named(console: Call) -> None:
     assert json.loads(out)["status"] == "failed"
 
 
-@pytest.mark.xfail(strict=False, reason="what fails in no step is said to fail in train")
 def test_what_fails_in_no_step_is_the_sweep(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("a plan is broken")
 
-    monkeypatch.setattr("tasks.ml.stacking.plan", fail)
+    monkeypatch.setattr("flows.sweep.describe", fail)
     code, _, error = console("iris", SEED, "0,1", *named())
     assert code == 1
     assert error.splitlines()[-1].startswith("hallmark: sweep failed: a plan is broken (log: ")

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows import server
 from tasks import settings, signals
 from tasks.ml import files
 from tasks.ml.errors import HallmarkError, InputError
 from tasks.settings import ROOT
+
+if TYPE_CHECKING:
+    from tasks.ml.records import Outcome
 
 T = TypeVar("T")
 
@@ -40,10 +43,11 @@ def refusals(*, as_json: bool) -> Iterator[None]:
         raise
 
 
-def execute(name: str, load: Callable[[], Callable[[], T]]) -> T:
+def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     """Run a flow under its servers and its log.
 
     Args:
+        flow: what it is called, where something fails that belongs to none of its steps.
         name: of the experiment, and of its log.
         load: imports the flow and refuses what cannot be done, cheapest checks first; returns what runs it. Called
             while the Prefect server boots.
@@ -64,12 +68,12 @@ def execute(name: str, load: Callable[[], Callable[[], T]]) -> T:
         for module in USED_LATER:
             importlib.import_module(module)
         wait()
-        with _logged(log):
+        with _logged(flow, log):
             return run()
 
 
 @contextmanager
-def _logged(log: Path) -> Iterator[None]:
+def _logged(flow: str, log: Path) -> Iterator[None]:
     """Write the log to a file, warnings of our own to stderr too; make of a step's failure one line that names it."""
     file = logging.FileHandler(log)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
@@ -84,7 +88,7 @@ def _logged(log: Path) -> Iterator[None]:
     except Exception as error:
         if signals.interrupted(error):
             raise KeyboardInterrupt from error
-        text = f"{_failed_step(error)} failed: {error or type(error).__name__} (log: {log})"
+        text = f"{_failed_step(error) or flow} failed: {error or type(error).__name__} (log: {log})"
         raise (type(error) if isinstance(error, HallmarkError) else HallmarkError)(text) from error
     finally:
         for name, handler in handlers:
@@ -92,10 +96,10 @@ def _logged(log: Path) -> Iterator[None]:
         file.close()
 
 
-def _failed_step(error: BaseException) -> str:
+def _failed_step(error: BaseException) -> str | None:
     """The step whose module the error passed through on its way up."""
     passed = {Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)}
-    return next((step for step in STEPS if ROOT / "tasks" / f"{step}.py" in passed), "train")
+    return next((step for step in STEPS if ROOT / "tasks" / f"{step}.py" in passed), None)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
@@ -106,6 +110,14 @@ def _failure(error: BaseException) -> dict[str, Any]:
             return {"status": "interrupted", "error": "interrupted"}
         case _:
             return {"status": "failed", "error": str(error)}
+
+
+def resumed_from(outcome: "Outcome") -> dict[str, int] | None:
+    """Epochs that were complete, and updates of the next; None if no earlier process began this run."""
+    if not (outcome.run.attempt.is_continued or outcome.fit.resumed_from):
+        return None
+    epoch, step = outcome.fit.resumed_from or (0, 0)
+    return {"epoch": epoch, "step": step}
 
 
 def print_json(result: dict[str, Any]) -> None:

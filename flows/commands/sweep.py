@@ -26,6 +26,9 @@ Examples:
   hallmark sweep iris --training.lr 0.001,0.01,0.1 --training.seed 0..4
   hallmark sweep mnist --random 32 --training.lr loguniform:1e-4:1"""
 
+_WIDE = 1000
+"""So wide may the table be, whatever the terminal: cut, a number would be another."""
+
 command = App(name="sweep", help_epilogue=grids.GRAMMAR + EXAMPLES)
 
 
@@ -68,15 +71,15 @@ def sweep(
     with execution.refusals(as_json=json):
         drawn = random is not None
         found = grids.random(source, tokens, random, random_seed) if drawn else grids.grid(source, tokens)
-        result = execution.execute(found.members[0].name, load)
+        result = execution.execute("sweep", found.members[0].name, load)
     if json:
-        execution.print_json(_result(result))
+        execution.print_json(_result(found.members, result))
     else:
         _print_table(result)
 
 
 def _refuse_impossible(members: tuple[Experiment, ...]) -> None:
-    from tasks.ml import data, devices, sources
+    from tasks.ml import data, devices, sources, stacking
 
     first = members[0]
     devices.choose(first.training.device)
@@ -84,14 +87,16 @@ def _refuse_impossible(members: tuple[Experiment, ...]) -> None:
         table = sources.read(first.data, settings.read().home)
         for member in members:
             data.refuse_impossible(table, member.data.split, member.model, member.training)
+        stacking.refuse_too_many(members, data.outline(table, first.data))
 
 
-def _result(result: "SweepOutcome") -> dict[str, Any]:
+def _result(members: tuple[Experiment, ...], result: "SweepOutcome") -> dict[str, Any]:
     outcome, version = result.outcome, result.outcome.model_version
     return {
         "status": "finished",
         "name": version.name,
         "run_id": result.run.id,
+        "experiment_digest": members[result.chosen].digest,
         "dataset_digest": outcome.dataset.digest,
         "axes": result.axes,
         "members": [
@@ -112,14 +117,21 @@ def _result(result: "SweepOutcome") -> dict[str, Any]:
         "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
         "diagnosis": [asdict(finding) for finding in outcome.findings],
         "model_version": version.version,
+        "resumed_from": execution.resumed_from(outcome),
     }
+
+
+def _titles(axes: tuple[str, ...]) -> list[str]:
+    """The last word of each option, or all of it where two end alike."""
+    last = [axis.rpartition(".")[2] for axis in axes]
+    return [axis if last.count(word) > 1 else word for axis, word in zip(axes, last, strict=True)]
 
 
 def _print_table(result: "SweepOutcome") -> None:
     # Not wrapped: a path or an address that is cut in two can be neither clicked nor copied.
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(width=_WIDE, soft_wrap=True, highlight=False)
     order = result.by_loss
-    table = Table("", *(axis.rpartition(".")[2] for axis in result.axes), "val loss", box=None, pad_edge=False)
+    table = Table("", *_titles(result.axes), "val loss", box=None, pad_edge=False)
     for index in order[:SHOWN]:
         member = result.members[index]
         loss = "diverged" if member.loss is None else f"{member.loss:.4f}"

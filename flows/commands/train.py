@@ -55,7 +55,7 @@ def train(
         experiment = options.experiment(source, tokens)
         if strict:
             _refuse_mistakes(experiment)
-        outcome = execution.execute(experiment.name, load)
+        outcome = execution.execute("train", experiment.name, load)
     if json:
         execution.print_json(_result(experiment, outcome))
     else:
@@ -93,16 +93,8 @@ def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:
         "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
         "diagnosis": [asdict(finding) for finding in outcome.findings],
         "model_version": version.version,
-        "resumed_from": _resumed_from(outcome),
+        "resumed_from": execution.resumed_from(outcome),
     }
-
-
-def _resumed_from(outcome: "Outcome") -> dict[str, int] | None:
-    """Epochs that were complete, and updates of the next; None if no earlier process began this run."""
-    if not (outcome.run.attempt.is_continued or outcome.fit.resumed_from):
-        return None
-    epoch, step = outcome.fit.resumed_from or (0, 0)
-    return {"epoch": epoch, "step": step}
 
 
 def _print_table(outcome: "Outcome") -> None:

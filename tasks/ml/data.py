@@ -82,7 +82,20 @@ def prepare(table: Table, data: Data, home: Path) -> Dataset:
             ("rows", row_digests(table.x[rows])),
         )
     }
-    dataset = Dataset(
+    dataset = outline(table, data)
+    digest = digest_of([_describe(dataset), {name: _array_digest(array) for name, array in arrays.items()}])
+    dataset = replace(dataset, digest=digest, folder=home / "datasets" / digest)
+    (home / "locks").mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "locks" / f"dataset-{digest}.lock"):
+        if not _is_intact(dataset.folder):
+            _write(dataset, arrays)
+    return dataset
+
+
+def outline(table: Table, data: Data) -> Dataset:
+    """What `prepare` would give, but nothing is written: without folder and digest."""
+    divided = divide(table, data.split)
+    return Dataset(
         name=data.kind,
         folder=Path(),
         digest="",
@@ -93,13 +106,6 @@ def prepare(table: Table, data: Data, home: Path) -> Dataset:
         classes=table.classes,
         rows={split: len(divided[split]) for split in SPLITS},
     )
-    digest = digest_of([_describe(dataset), {name: _array_digest(array) for name, array in arrays.items()}])
-    dataset = replace(dataset, digest=digest, folder=home / "datasets" / digest)
-    (home / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "locks" / f"dataset-{digest}.lock"):
-        if not _is_intact(dataset.folder):
-            _write(dataset, arrays)
-    return dataset
 
 
 def open_split(dataset: Dataset, split: SplitName) -> Rows:

@@ -109,12 +109,12 @@ def marks(dataset: Dataset, model: Model, training: Training) -> dict[str, str]:
 
 
 def refuse_stranger(dataset: Dataset, data: Data, model: Model, training: Training, folder: Path) -> None:
-    """Refuse a folder of checkpoints that are not of this training.
+    """Refuse a folder of checkpoints that are not of this training, or were made where another result would come out.
 
     Raises:
-        InputError: they are of another; the message says what differs.
+        InputError: the message says what differs.
     """
-    Checkpoints(folder, identity(dataset, data, model, [training])).load()
+    Checkpoints(folder, identity(dataset, data, model, [training]) | marks(dataset, model, training)).load()
 
 
 def identity(dataset: Dataset, data: Data, model: Model, trainings: Sequence[Training]) -> dict[str, str]:
