@@ -15,8 +15,8 @@ help: ## list these targets
 run: $(READY) ## train, export, check and register the preset iris
 	@$(BIN)/hallmark train iris
 
-test: $(READY) ## run the tests (FAST=1 without those over ten seconds, KILLS=1 with those that kill)
-	@$(BIN)/python -m pytest $(if $(FAST),-m "not slow and not kills",$(if $(KILLS),,-m "not kills"))
+test: $(READY) ## run the tests (FAST=1 without those over ten seconds)
+	@$(BIN)/python -m pytest $(if $(FAST),-m "not slow")
 
 lint: $(READY) ## ruff, mypy --strict on tasks.ml, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -13,7 +13,7 @@ import pytest
 from tests import kills
 from tests.kills import Chain, Place, Result
 
-pytestmark = pytest.mark.kills
+pytestmark = pytest.mark.slow
 
 FORKED_KILLS = 9
 """And one of the command as it is typed."""
