@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A home and a tracking store of our own: no test sees or touches the project's."""
     folder = tmp_path_factory.mktemp("machine")
-    # A shell starts background jobs with these ignored, and the tests send them.
+    # A shell, or nohup, starts background jobs with these ignored, and the tests send them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HALLMARK_HOME", str(folder / "home"))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")

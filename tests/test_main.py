@@ -230,13 +230,17 @@ def test_a_killed_run_is_killed_in_mlflow_too(prefect_server: str, number: signa
     path.write_text(SLOW)
     environment = os.environ | {"PREFECT_API_URL": prefect_server}
     process = subprocess.Popen([HALLMARK, "train", str(path)], env=environment, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 90
-    while not [run for run in tracking.recent_runs(name, 1) if run.status == "RUNNING"]:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 90
+        while not [run for run in tracking.recent_runs(name, 1) if run.status == "RUNNING"]:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 130, error
     assert error.splitlines()[-1] == "hallmark: interrupted"
     assert "Traceback" not in error

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections import Counter
@@ -97,7 +98,9 @@ def _run(arguments: list[str], environment: dict[str, str], folder: str) -> None
     os.environ.update(environment)
     for name, number in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    os._exit(command(arguments))
+    code = command(arguments)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def until(happened: Callable[[], bool], seconds: float = LIMIT) -> None:
