@@ -1,4 +1,4 @@
-"""Everything Hallmark tells MLflow, and asks it. No other module imports mlflow.
+"""Everything Hallmark tells MLflow, and asks it. Beside `registry` no other module imports mlflow.
 
 Whatever writes holds signals back until it is done: an interrupt inside a database transaction leaves the database
 locked, and the run could not be closed.
@@ -16,7 +16,6 @@ from dataclasses import asdict
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mlflow
 from filelock import FileLock
@@ -34,9 +33,6 @@ from tasks.ml.errors import InputError, without_secrets
 from tasks.ml.history import Log
 from tasks.ml.records import Attempt, Dataset, Evaluation, Finding, Fit, Member, RecentRun, Run
 from tasks.signals import held, interrupted
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
