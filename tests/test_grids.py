@@ -103,24 +103,32 @@ def test_draws_are_written_down() -> None:
     ]
 
 
+@pytest.fixture
+def thousand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so many be drawn: the limit is Prefect's, and a distribution shows in many."""
+    monkeypatch.setattr(grids, "MOST", 1000)
+
+
+@pytest.mark.usefixtures("thousand")
 @pytest.mark.parametrize(
     ("distribution", "share_below"),
     [("uniform:0:0.1", lambda x: x / 0.1), ("loguniform:1e-4:1", lambda x: 1 + math.log10(x) / 4)],
 )
 def test_numbers_are_drawn_as_the_distribution_says(distribution: str, share_below: Callable[[float], float]) -> None:
-    found = grids.random("iris", [LR, distribution], members=500, seed=0)
+    found = grids.random("iris", [LR, distribution], members=1000, seed=0)
     shares = sorted(share_below(member.training.lr) for member in found.members)
     # Kolmogorov's distance to the true distribution; 1.95 / sqrt(n) is exceeded once in a thousand.
-    assert max(abs(share - (index + 0.5) / 500) for index, share in enumerate(shares)) < 1.95 / math.sqrt(500)
+    assert max(abs(share - (index + 0.5) / 1000) for index, share in enumerate(shares)) < 1.95 / math.sqrt(1000)
     assert 0 <= shares[0] < shares[-1] <= 1
 
 
+@pytest.mark.usefixtures("thousand")
 @pytest.mark.parametrize("values", ["uniform:3:6", "3..6", "3,4,5,6"])
 def test_whole_numbers_are_drawn_alike_with_both_ends(values: str) -> None:
     tokens = ["--training.epochs", values, "--training.seed", "0..4294967295"]
-    drawn = Counter(member.training.epochs for member in grids.random("iris", tokens, members=500, seed=0).members)
+    drawn = Counter(member.training.epochs for member in grids.random("iris", tokens, members=1000, seed=0).members)
     assert sorted(drawn) == [3, 4, 5, 6]
-    assert sum((count - 125) ** 2 / 125 for count in drawn.values()) < 16.3  # chi-squared, 3 degrees, one in a thousand
+    assert sum((count - 250) ** 2 / 250 for count in drawn.values()) < 16.3  # chi-squared, 3 degrees, one in a thousand
 
 
 def test_six_digits_do_not_lead_out_of_the_distribution() -> None:
@@ -128,13 +136,14 @@ def test_six_digits_do_not_lead_out_of_the_distribution() -> None:
     assert 0.1234567 <= found.members[0].training.lr <= 0.1234568
 
 
+@pytest.mark.usefixtures("thousand")
 def test_whole_numbers_are_drawn_by_magnitude() -> None:
-    tokens = ["--training.batch_size", "loguniform:1:32", "--training.seed", "0..4294967295"]
-    found = grids.random("iris", tokens, members=500, seed=0)
+    tokens = ["--training.batch_size", "loguniform:1:64", "--training.seed", "0..4294967295"]
+    found = grids.random("iris", tokens, members=1000, seed=0)
     sizes = [member.training.batch_size for member in found.members]
-    assert (min(sizes), max(sizes)) == (1, 32)
-    # Half of log(0.5) to log(32.5) lies below 4.03, of which 4.03 to 4.5 rounds to 4: 0.526 of all.
-    assert 0.46 < sum(size <= 4 for size in sizes) / 500 < 0.59
+    assert (min(sizes), max(sizes)) == (1, 64)
+    # Half of log(0.5) to log(64.5) lies below 5.7, so below the 6 that it rounds to.
+    assert 0.45 < sum(size < 6 for size in sizes) / 1000 < 0.55
 
 
 def test_no_member_is_drawn_twice_and_a_small_grid_is_drawn_whole() -> None:
