@@ -221,23 +221,16 @@ class Course:
         found = [self._learner.wanted(own, self._units) for own in target]
         return iter(torch.split(torch.stack(found) if len(found) > 1 else found[0], self._size, dim=-1))
 
-    def _for_all(self, truth: Tensor) -> Tensor:
-        """`(1, R, ...)`, or `(M, R, ...)`, to `(M * R, ...)`."""
-        return truth.expand(len(self._members), *truth.shape[1:]).flatten(0, 1)
-
     def _measure_batches(self, logits: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss and mass of each batch of a segment, `(M, n)`, and how many rows were right, `(M, 1)`."""
-        networks = len(self._members)
-        # As rows in memory too: `argmax` over columns takes four times as long.
-        flat, target = self._by_network(logits).flatten(0, 1).contiguous(), self._for_all(target)
-        sums = self._by_batch(losses.rows(self._training.loss, self._model, flat, target).view(networks, -1))
-        masses = self._by_batch(losses.masses(self._training.loss, target).view(networks, -1))
-        right = (outputs.labels(flat) == self._for_all(y)).view(networks, -1).sum(1, keepdim=True)
-        return sums / masses, masses, right
+        each, right = self._measure(logits, y, target)
+        masses = self._by_batch(losses.masses(self._training.loss, target))
+        return self._by_batch(each) / masses, masses.expand(len(each), -1), right.sum(1, keepdim=True)
 
-    def _by_network(self, logits: Tensor) -> Tensor:
-        """`(U, R)` or `(M, U, R)` to `(M, R, U)`."""
-        return logits.view(len(self._members), -1, logits.shape[-1]).mT
+    def _measure(self, logits: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of each row, and whether it is right, `(M, R)`: of logits, `(U, R)` or `(M, U, R)`, and the truth."""
+        logits = logits.view(len(self._members), -1, logits.shape[-1])
+        return losses.rows(self._training.loss, self._model, logits, target), outputs.labels(logits) == y
 
     def _by_batch(self, rows: Tensor) -> Tensor:
         """Sums over the batches of a segment: `(M, R)` to `(M, n)`."""
@@ -304,13 +297,12 @@ class Course:
         metrics: dict[str, list[float]] = {}
         for split, name in MEASURED.items():
             if split in self._rows and len(rows := self._rows[split]):
-                each = self._by_network(torch.cat([self._learner.predict(x) for x in rows.in_turn()], dim=-1))
-                metrics[f"{name}/loss"] = [self._mean(one, rows.target) for one in each]
-                metrics[f"{name}/accuracy"] = [int((outputs.labels(one) == rows.y).sum()) / len(rows) for one in each]
+                logits = torch.cat([self._learner.predict(x) for x in rows.in_turn()], dim=-1)
+                each, right = self._measure(logits, rows.y[None], rows.target[None])
+                mass = losses.masses(self._training.loss, rows.target[None]).sum()
+                metrics[f"{name}/loss"] = (each.sum(1) / mass).tolist()
+                metrics[f"{name}/accuracy"] = [count / len(rows) for count in right.sum(1).tolist()]
         return metrics
-
-    def _mean(self, logits: Tensor, target: Tensor) -> float:
-        return losses.mean(self._training.loss, self._model, logits, target)
 
     def _note_best(self, index: int, metrics: dict[str, float]) -> None:
         """Keep the weights that gave the lowest monitored loss, and end the training where that is long ago."""

@@ -37,8 +37,8 @@ class Gradient(Protocol):
         """From the derivative by the logits of the last `forward`, shaped as they are, write `gradients`."""
         ...
 
-    def descend(self, slope: Tensor, share: float, rate: Number, decay: Number) -> None:
-        """Move the weights by `-rate * (share * gradient + decay * weights)`: what is not written down costs less."""
+    def descend(self, slope: Tensor, rate: Number, kept: Number) -> None:
+        """Make of the weights `kept * weights - rate * gradient`: what is not written down costs less."""
         ...
 
 
@@ -77,12 +77,12 @@ class Perceptron:
             torch.mm(own, seen.t(), out=by_weight)
             torch.sum(own, 1, keepdim=True, out=by_bias)
 
-    def descend(self, slope: Tensor, share: float, rate: Number, decay: Number) -> None:
-        """Move the weights by `-rate` times (`share` of the last `forward`'s gradient and `decay` of themselves)."""
+    def descend(self, slope: Tensor, rate: Number, kept: Number) -> None:
+        """Make of the weights `kept * weights - rate * (gradient of the last forward)`."""
         slopes, ones = self._by_layer(slope), _ones(slope.shape[-1], slope.dtype, slope.device)
-        _shrink(self.weights, rate, decay)
+        _shrink(self.weights, kept)
         for (weight, bias), own, seen in zip(self._layers, slopes, self._seen, strict=True):
-            scaled, factor = _scaled(own, rate * share)
+            scaled, factor = _scaled(own, rate)
             weight.addmm_(scaled, seen.t(), alpha=factor)
             bias.addmm_(scaled, ones, alpha=factor)
 
@@ -135,12 +135,12 @@ class Perceptrons:
                 torch.bmm(own, seen.mT, out=by_weight)
             torch.sum(own, 2, keepdim=True, out=by_bias)
 
-    def descend(self, slope: Tensor, share: float, rate: Number, decay: Number) -> None:
-        """Move the weights by `-rate` times (`share` of the last `forward`'s gradients and `decay` of themselves)."""
+    def descend(self, slope: Tensor, rate: Number, kept: Number) -> None:
+        """Make of the weights `kept * weights - rate * (gradients of the last forward)`."""
         slopes, ones = self._by_layer(slope), _ones(slope.shape[-1], slope.dtype, slope.device)
-        _shrink(self.weights, rate, decay)
+        _shrink(self.weights, kept)
         for (weight, bias), own, seen in zip(self._layers, slopes, self._seen, strict=True):
-            scaled, factor = _scaled(own, rate * share)
+            scaled, factor = _scaled(own, rate)
             if seen.dim() == 2:
                 weight.view(-1, len(seen)).addmm_(scaled.flatten(0, 1), seen.t(), alpha=factor)
             else:
@@ -185,11 +185,11 @@ class AnyNetwork:
         found = torch.autograd.grad(self._logits, self._parameters, grad_outputs=slope.t())
         torch._foreach_copy_(self._slopes, list(found))
 
-    def descend(self, slope: Tensor, share: float, rate: Number, decay: Number) -> None:
-        """Move the weights by `-rate` times (`share` of the last `forward`'s gradient and `decay` of themselves)."""
+    def descend(self, slope: Tensor, rate: Number, kept: Number) -> None:
+        """Make of the weights `kept * weights - rate * (gradient of the last forward)`."""
         self.backward(slope)
-        _shrink(self.weights, rate, decay)
-        scaled, factor = _scaled(self.gradients[0], rate * share)
+        _shrink(self.weights, kept)
+        scaled, factor = _scaled(self.gradients[0], rate)
         self.weights[0].add_(scaled, alpha=factor)
 
 
@@ -221,10 +221,10 @@ def _cut(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     return [part.as_strided(like.shape, like.stride(), part.storage_offset()) for part, like in pairs]
 
 
-def _shrink(weights: list[Tensor], rate: Number, decay: Number) -> None:
-    if isinstance(decay, Tensor) or decay:
+def _shrink(weights: list[Tensor], kept: Number) -> None:
+    if isinstance(kept, Tensor) or kept != 1:
         for weight in weights:
-            weight.mul_(1 - rate * decay)
+            weight.mul_(kept)
 
 
 def _scaled(slope: Tensor, rate: Number) -> tuple[Tensor, float]:

@@ -63,6 +63,8 @@ class ByGradient:
         self._model = model
         self._slope = losses.slope(self._loss, model)
         self._descends = optimizer.is_plain
+        self._known: tuple[Number, Number] = 1.0, 1.0
+        self._known_for: tuple[float, float] | None = None
 
     def wanted(self, target: Tensor, units: int) -> Tensor:
         """See `losses.wanted`."""
@@ -73,11 +75,20 @@ class ByGradient:
         logits = self._gradient.forward(x)
         slope, share = self._slope(logits, wanted)
         if self._descends:
-            self._gradient.descend(slope, share, self._optimizer.lr * numbers[0], self._optimizer.decay)
+            self._gradient.descend(slope, *self._numbers(numbers[0], share))
         else:
             self._gradient.backward(slope if share == 1 else slope.mul_(share))
             self._optimizer.step(numbers)
         return logits
+
+    def _numbers(self, factor: Number, share: float) -> tuple[Number, Number]:
+        """By what the gradient is multiplied in a plain step, and the weights before."""
+        if (factor, share) != self._known_for:
+            rate = self._optimizer.lr * factor
+            self._known = rate * share, 1 - rate * self._optimizer.decay if self._optimizer.decays else 1.0
+            # On a GPU the factor is a tensor, whose content changes within a graph.
+            self._known_for = (factor, share) if isinstance(factor, float) else None
+        return self._known
 
     def state(self) -> tuple[dict[str, Tensor], Any]:
         """What the optimizer remembers."""

@@ -58,21 +58,37 @@ def targets(loss: Loss, y: Tensor, units: int) -> Tensor:
 
 
 def rows(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> Tensor:
-    """The loss of each row, summed over its units: `(N, U)` and the rows' `targets` to `(N,)`.
+    """The loss of each row, summed over its units, of M networks at once: their rows lie as columns.
 
     Torch's mean of a batch is the sum of these, divided by the sum of its rows' `masses`.
+
+    Args:
+        loss: which.
+        model: says what the logits become before.
+        logits: `(M, U, R)`.
+        target: `targets` of the rows, `(M, R)` or `(M, R, U)`, or with 1 for M where all networks see the same.
+
+    Returns:
+        `(M, R) float32`.
     """
-    each: Tensor = _value(loss, "none", outputs.activate(logits, model), target)
+    given = outputs.activate(logits, model)
+    target = target.expand(len(logits), *target.shape[1:])
+    if not target.is_floating_point():
+        return _value(loss, "none", given, target)
+    each = _value(loss, "none", given.mT, target)
     if isinstance(loss, BCE):
-        each = each.masked_fill(logits.isnan(), torch.nan)
-    return each if each.dim() == 1 else each.sum(1)
+        each = each.masked_fill(logits.mT.isnan(), torch.nan)
+    return each.sum(-1)
 
 
 def masses(loss: Loss, target: Tensor) -> Tensor:
-    """What each row adds to that by which torch's mean divides: `(N,) float32`; its factor, or its units."""
+    """What each row adds to that by which torch's mean divides: its factor, or its units.
+
+    `targets`, `(..., R)` class indices or `(..., R, U)`, to `(..., R) float32`.
+    """
     if target.is_floating_point():
-        return torch.full((len(target),), float(target.shape[1]), device=target.device)
-    ones = torch.ones(len(target), device=target.device)
+        return torch.full(target.shape[:-1], float(target.shape[-1]), device=target.device)
+    ones = torch.ones(target.shape, device=target.device)
     if isinstance(loss, CrossEntropy | NLL):
         if loss.weight is not None:
             ones = _on(loss.weight, target.device)[target]
@@ -83,7 +99,7 @@ def masses(loss: Loss, target: Tensor) -> Tensor:
 
 def mean(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> float:
     """Torch's mean of the loss over rows, whatever `loss.reduction` says."""
-    return (rows(loss, model, logits, target).sum() / masses(loss, target).sum()).item()
+    return (rows(loss, model, logits.mT[None], target[None]).sum() / masses(loss, target).sum()).item()
 
 
 def wanted(loss: Loss, model: Model, target: Tensor, units: int) -> Tensor:

@@ -40,6 +40,11 @@ class Optimizer:
         """Whether nothing is remembered, so that a step needs no gradient that is written down."""
         return self.training.optimizer == "sgd" and not _is_on(self.momentum)
 
+    @property
+    def decays(self) -> bool:
+        """Whether weights shrink by themselves."""
+        return _is_on(self.decay)
+
     def step(self, numbers: tuple[Number, ...]) -> None:
         """Update the weights once, by the `numbers` of this update."""
         match self.training.optimizer:
@@ -51,7 +56,7 @@ class Optimizer:
     def _sgd(self, factor: Number) -> None:
         rate = self.lr * factor
         for index, (weight, gradient) in enumerate(zip(self.weights, self.gradients, strict=True)):
-            if _is_on(self.decay):
+            if self.decays:
                 _add(gradient, weight, self.decay)
             if _is_on(self.momentum):
                 velocity = self.state["velocity"][index]
@@ -66,7 +71,7 @@ class Optimizer:
         rate = self.lr * factor
         moments = zip(self.state["mean"], self.state["square"], strict=True)
         for weight, gradient, (mean, square) in zip(self.weights, self.gradients, moments, strict=True):
-            if _is_on(self.decay):
+            if self.decays:
                 if self.training.optimizer == "adamw":
                     weight.mul_(1 - rate * self.decay)
                 else:

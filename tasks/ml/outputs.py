@@ -7,7 +7,7 @@ from tasks.ml.config import Loss, Model
 
 
 def activate(logits: Tensor, model: Model) -> Tensor:
-    """What the network ends in, and the loss is given: `(N, U)` to `(N, U)`."""
+    """What the network ends in, and the loss is given: `(N, U)` to `(N, U)`, or `(M, U, R)` to the same."""
     match model.output:
         case "logits":
             return logits
@@ -20,8 +20,9 @@ def activate(logits: Tensor, model: Model) -> Tensor:
 
 
 def labels(logits: Tensor) -> Tensor:
-    """The class index that the logits point to: `(N, U)` to `(N,) int64`."""
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+    """The class index that the logits point to: `(N, U)` to `(N,) int64`, or `(M, U, R)` to `(M, R)`."""
+    # Of several largest the first, as `argmax` has it, which takes five times as long over columns.
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.max(1).indices
 
 
 def probabilities(logits: Tensor, model: Model, loss: Loss) -> Tensor:
