@@ -31,6 +31,7 @@ from tasks.ml.records import Dataset, Fit, Member, Outcome, Run, SweepOutcome
 from tasks.prepare import prepare
 from tasks.register import register
 from tasks.signals import held
+from tasks.stamp import stamp
 from tasks.verify import verify
 
 WORKERS = os.cpu_count() or 1
@@ -160,8 +161,9 @@ def _ship(experiment: Experiment, dataset: Dataset, member: Member) -> Outcome:
     known = examine(experiment, dataset, run)
     evaluation = evaluate(experiment, dataset, fitted, run)
     findings = diagnose(experiment, dataset, fitted, evaluation, known, run)
-    artifact = export(experiment, dataset, fitted)
-    proof = verify(experiment, dataset, fitted, artifact)
+    bare = export(experiment, dataset, fitted)
+    proof = verify(experiment, dataset, fitted, bare, run)
+    artifact = stamp(experiment, dataset, fitted, evaluation, bare, proof)
     version = register(experiment, dataset, artifact, proof, run)
     return Outcome(dataset, run, fitted, evaluation, findings, artifact, proof, version)
 

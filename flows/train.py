@@ -16,6 +16,7 @@ from tasks.ml.digests import SHOWN
 from tasks.ml.records import Outcome
 from tasks.prepare import prepare
 from tasks.register import register
+from tasks.stamp import stamp
 from tasks.verify import verify
 
 
@@ -44,8 +45,9 @@ def train(experiment: Experiment, fresh: bool = False) -> Outcome:  # noqa: FBT0
         fitted = fit(experiment, dataset, run)
         evaluation = evaluate(experiment, dataset, fitted, run)
         findings = diagnose(experiment, dataset, fitted, evaluation, known, run)
-        artifact = export(experiment, dataset, fitted)
-        proof = verify(experiment, dataset, fitted, artifact)
+        bare = export(experiment, dataset, fitted)
+        proof = verify(experiment, dataset, fitted, bare, run)
+        artifact = stamp(experiment, dataset, fitted, evaluation, bare, proof)
         version = register(experiment, dataset, artifact, proof, run)
         outcome = Outcome(dataset, run, fitted, evaluation, findings, artifact, proof, version)
         create_markdown_artifact(summary(experiment, outcome), key="summary", description="What this run produced")

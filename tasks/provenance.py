@@ -26,6 +26,11 @@ def tags() -> dict[str, str]:
     }
 
 
+def marks() -> dict[str, str]:
+    """What a shipped file's bytes depend on: the code that computes, and versions."""
+    return {"code": tags()["hallmark.code_digest"], **json.loads(tags()["hallmark.versions"])}
+
+
 def git(folder: Path) -> dict[str, str]:
     """Commit and dirtiness of the checkout that holds `folder`; `none` where there is no git or no commit."""
     try:

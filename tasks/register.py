@@ -1,12 +1,12 @@
-"""Step 8: make the proven artifact a version of the registered model."""
+"""Step 9: make the proven artifact a version of the registered model."""
 
 from prefect import task
 
 from tasks import progress, registry
 from tasks.ml.config import Experiment
 from tasks.ml.data import open_split
-from tasks.ml.onnx_export import inputs
 from tasks.ml.records import Artifact, Dataset, ModelVersion, Proof, Run
+from tasks.ml.runtimes import feeds
 
 EXAMPLE_ROWS = 3
 
@@ -20,7 +20,7 @@ EXAMPLE_ROWS = 3
 )
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
     """Register with signature, input example and evidence; see `tasks.registry.register`."""
-    example = inputs(dataset, open_split(dataset, "test").x[:EXAMPLE_ROWS])
+    example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS])
     version = registry.register(run, experiment.name, artifact, proof, dataset, example)
     progress.say("register", f"{version.name} version {version.version}" + ", champion" * version.is_champion)
     return version

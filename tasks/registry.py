@@ -1,6 +1,8 @@
 """The model registry: proven files as versions of registered models. Beside `tracking` the one that imports mlflow."""
 
+import difflib
 import logging
+import re
 from contextlib import redirect_stderr
 from importlib.metadata import version
 from io import StringIO
@@ -17,7 +19,10 @@ from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
+from tasks import settings
 from tasks.ml.digests import check
+from tasks.ml.errors import DamagedError, InputError, without_secrets
+from tasks.ml.files import is_writable, whole_file
 from tasks.ml.records import Artifact, Dataset, ModelVersion, Proof, Run
 from tasks.signals import held
 from tasks.tracking import connect
@@ -29,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime")
+
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow answers about a name that nobody has, or that nobody can have."""
 
 
 @held()
@@ -64,6 +72,44 @@ def register(
     return ModelVersion(name=name, version=int(version), is_champion=str(champion.version) == version)
 
 
+def fetch(reference: str) -> Path:
+    """Bring a registered model's file to this machine, once, and return its path.
+
+    It lies in Hallmark's home under its SHA-256, which is compared with the one that it was registered with.
+
+    Args:
+        reference: a registered name, which means its champion; `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        InputError: the store cannot be reached, or there is no such name, alias or version, or no file of ours.
+        DamagedError: the stored file is not the one that was registered.
+    """
+    home = settings.read().home
+    if not is_writable(home):
+        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
+    client = connect()
+    try:
+        name, number = _resolve(client, reference)
+        sha256 = client.get_model_version(name, number).tags.get("hallmark.onnx_sha256", "")
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise InputError(f"{name} version {number}: was not registered by Hallmark: it has no tag with a sha256")
+        return _download(name, number, sha256, home)
+    except (MlflowException, OSError) as error:
+        said = " ".join(without_secrets(str(error)).split())[:200]
+        raise InputError(f"{reference}: cannot be fetched from the model registry: {said}") from error
+
+
+def versions_of(sha256: str) -> list[str]:
+    """The registered versions of a file, in words: `iris version 3 (champion), run 07309d70...`."""
+    client = connect()
+    said = []
+    for found in client.search_model_versions(f"tags.`hallmark.onnx_sha256` = '{sha256}'"):
+        aliases = client.get_model_version(found.name, found.version).aliases
+        known_as = f" ({', '.join(aliases)})" if aliases else ""
+        said.append(f"{found.name} version {found.version}{known_as}, run {found.run_id}")
+    return sorted(said)
+
+
 def signature(example: dict[str, np.ndarray], classes: int) -> ModelSignature:
     """MLflow's description of what the artifact takes and gives, for any number of rows."""
     inputs = [TensorSpec(value.dtype, (-1, *value.shape[1:]), name) for name, value in example.items()]
@@ -80,6 +126,54 @@ def is_network_failure(task: object, task_run: object, state: "State") -> bool: 
     if isinstance(error, MlflowException):
         return bool(error.get_http_status_code() >= 500)
     return isinstance(error, (ConnectionError, TimeoutError))
+
+
+def _resolve(client: MlflowClient, reference: str) -> tuple[str, str]:
+    """Name and version that a reference means."""
+    pattern = r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[1-9]\d*))"
+    found = re.fullmatch(pattern, reference)
+    if reference.startswith("models:") and not found:
+        raise InputError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, alias, version = found.group("name", "alias", "version") if found else (reference, CHAMPION, None)
+    try:
+        registered = client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
+        raise InputError(_no_such_model(client, name)) from error
+    versions = sorted(int(known.version) for known in client.search_model_versions(f"name = '{name}'"))
+    said = ", ".join(map(str, versions))
+    if not versions:
+        raise InputError(f"'{name}' has no version: train it first")
+    if version and int(version) not in versions:
+        raise InputError(f"'{name}' has no version {version}: there are {said}")
+    if alias and alias not in registered.aliases:
+        aliases = ", ".join(registered.aliases) or "none"
+        raise InputError(f"'{name}' has no {alias}: its aliases are {aliases}, and models:/{name}/VERSION takes {said}")
+    return name, version or str(registered.aliases[alias])
+
+
+def _no_such_model(client: MlflowClient, name: str) -> str:
+    names = [model.name for model in client.search_registered_models(max_results=1000)]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(names)) or 'none at all yet'}"
+    return f"there is no file and no registered model '{name}': {hint}"
+
+
+def _download(name: str, number: str, sha256: str, home: Path) -> Path:
+    path = home / "models" / sha256 / f"{name}.onnx"
+    if path.exists():
+        try:
+            return check(path, sha256)
+        except DamagedError as error:
+            logger.warning("a model that was fetched before is fetched anew: %s", error)
+    said = StringIO()
+    with whole_file(path) as temporary, redirect_stderr(said):  # MLflow draws a bar for one small file
+        folder = temporary.with_name("stored")
+        folder.mkdir()
+        stored = mlflow.artifacts.download_artifacts(f"models:/{name}/{number}/model.onnx", dst_path=str(folder))
+        check(Path(stored), sha256).replace(temporary)
+    return path
 
 
 def _version_of(client: MlflowClient, run: Run) -> str | None:

@@ -6,7 +6,7 @@ locked, and the run could not be closed.
 
 import json
 import logging
-import re
+import os
 import sqlite3
 import time
 import urllib.request
@@ -28,10 +28,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks import provenance, settings
 from tasks.ml import toml
-from tasks.ml.config import NAME, Experiment
+from tasks.ml.config import Experiment
 from tasks.ml.errors import InputError, without_secrets
 from tasks.ml.history import Log
-from tasks.ml.records import Attempt, Dataset, Evaluation, Finding, Fit, Member, RecentRun, Run
+from tasks.ml.records import Attempt, Dataset, Evaluation, Finding, Fit, Member, Run
 from tasks.signals import held, interrupted
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ def _connect(uri: str) -> MlflowClient:
     # Alembic reports every migration of a fresh database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # files here are small
     try:
         if uri.startswith(("http://", "https://")):
             # MLflow's own client would try for minutes.
@@ -247,6 +248,8 @@ def log_fit(run: Run, fit: Fit) -> None:
         "best_epoch": fit.best_epoch,
         "stopped": fit.stopped,
         "threads": fit.threads,
+        "networks": fit.networks,
+        "weights_sha256": fit.weights_sha256,
         "initial_seed": fit.initial_seed,
         "fit_seconds": f"{fit.seconds:.3f}",
         "fingerprint": json.dumps(fit.fingerprint),
@@ -282,35 +285,6 @@ def log_findings(run: Run, findings: Sequence[Finding]) -> None:
     tags = {"hallmark.diagnosis": codes, "mlflow.note.content": "\n".join(lines)}
     client.log_batch(run.id, tags=[RunTag(key, value) for key, value in tags.items()])
     client.log_dict(run.id, {"findings": [asdict(finding) for finding in findings]}, "diagnosis.json")
-
-
-def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
-    """The most recent runs, newest first, of one experiment name if `name` is given; of a sweep, the parent alone."""
-    if name and not re.fullmatch(NAME, name):
-        return []  # no experiment can bear it, and MLflow's filter could not hold it
-    client = connect()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    wanted = f"= '{name}'" if name else "!= ''"
-    runs = client.search_runs(
-        experiments,
-        filter_string=f"tags.`hallmark.name` {wanted} AND tags.`mlflow.parentRunId` IS NULL",
-        order_by=["attributes.start_time DESC"],
-        max_results=limit,
-    )
-    return [
-        RecentRun(
-            id=run.info.run_id,
-            experiment=run.data.tags["hallmark.name"],
-            name=run.info.run_name,
-            status=run.info.status,
-            started=run.info.start_time / 1000,
-            accuracy=run.data.metrics.get("test/accuracy"),
-            loss=run.data.metrics.get("test/loss"),
-            kind=run.data.tags.get("hallmark.preset_kind", ""),
-            model_version=run.data.tags.get("hallmark.model_version"),
-        )
-        for run in runs
-    ]
 
 
 @contextmanager

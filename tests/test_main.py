@@ -17,6 +17,7 @@ from flows.__main__ import run
 from tasks import tracking
 from tasks.ml.digests import file_digest
 from tasks.ml.records import Attempt
+from tasks.runs import recent_runs
 from tests.conftest import ROOT
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
@@ -88,14 +89,14 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     if sys.platform == "darwin" and "mps" in tokens:
         pytest.skip("this machine has MPS, so asking for it is no mistake")
     monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
-    runs = len(tracking.recent_runs(None, 1000))
+    runs = len(recent_runs(None, 1000))
     code, out, error = console(*tokens)
     assert (code, out) == (2, "")
     assert re.search(message, error)
     assert error.startswith("hallmark: ")
     assert error.count("\n") == 1
     assert not [path for path in files(tmp_path) if path.is_file()]
-    assert len(tracking.recent_runs(None, 1000)) == runs
+    assert len(recent_runs(None, 1000)) == runs
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -132,7 +133,7 @@ def test_strict_refuses_known_mistakes_before_anything_begins(console: Callable[
     for expected in ("scaling_fitted_beyond_training", "training_loss_as_validation", "--data.scaling_fitted_on train"):
         assert expected in err
     assert len(err.splitlines()) == 1
-    assert tracking.recent_runs("iris_as_published", 1) == []
+    assert recent_runs("iris_as_published", 1) == []
 
 
 def test_data_that_cannot_be_fetched_is_refused_and_leaves_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +143,7 @@ def test_data_that_cannot_be_fetched_is_refused_and_leaves_no_run(monkeypatch: p
     assert done.returncode == 2
     assert "HALLMARK_MIRROR must be the address of a folder" in done.stderr
     assert "Traceback" not in done.stderr
-    assert tracking.recent_runs(name, 1) == []
+    assert recent_runs(name, 1) == []
 
 
 @pytest.mark.slow
@@ -180,7 +181,7 @@ def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
     (finding,) = result["diagnosis"]
     assert set(finding) == {"code", "sentence", "remedy"}
     assert finding["code"] == "test_split_too_small"
-    (recent,) = tracking.recent_runs(name, 10)
+    (recent,) = recent_runs(name, 10)
     assert (recent.id, recent.status) == (result["run_id"], "FINISHED")
 
 
@@ -196,7 +197,7 @@ def test_a_step_that_fails_is_named_with_its_log_and_exit_code_1(console: Call) 
     assert "DivergedError" in log.read_text()
     assert "Traceback" not in error
     assert json.loads(out)["status"] == "failed"
-    assert [run.status for run in tracking.recent_runs(name, 10)] == ["FAILED"]
+    assert [run.status for run in recent_runs(name, 10)] == ["FAILED"]
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -232,7 +233,7 @@ def test_a_killed_run_is_killed_in_mlflow_too(prefect_server: str, number: signa
     process = subprocess.Popen([HALLMARK, "train", str(path)], env=environment, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 90
-        while not [run for run in tracking.recent_runs(name, 1) if run.status == "RUNNING"]:
+        while not [run for run in recent_runs(name, 1) if run.status == "RUNNING"]:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -244,7 +245,7 @@ def test_a_killed_run_is_killed_in_mlflow_too(prefect_server: str, number: signa
     assert process.returncode == 130, error
     assert error.splitlines()[-1] == "hallmark: interrupted"
     assert "Traceback" not in error
-    assert [run.status for run in tracking.recent_runs(name, 10)] == ["KILLED"]
+    assert [run.status for run in recent_runs(name, 10)] == ["KILLED"]
 
 
 def test_presets_are_listed_and_shown(console: Call) -> None:

@@ -1,5 +1,7 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -8,11 +10,14 @@ import torch
 from onnx import helper, numpy_helper
 
 from flows import options
-from tasks.ml import models, onnx_export, parity
+from tasks.ml import models, onnx_export, parity, runtimes
 from tasks.ml.config import Experiment
 from tasks.ml.digests import file_digest
 from tasks.ml.errors import DamagedError, ParityError
-from tasks.ml.records import Artifact, Dataset, Fit
+from tasks.ml.oracle import Oracle
+from tasks.ml.probes import Probes
+from tasks.ml.records import Artifact, Dataset, Fit, Proof
+from tasks.ml.runtimes import Answer
 from tests.conftest import fit, load, prepare
 
 Change = Callable[[onnx.ModelProto], None]
@@ -28,12 +33,50 @@ def artifact(iris: tuple[Experiment, Dataset], classifier: models.Classifier, tm
     return onnx_export.export(classifier, iris[1], iris[0].export, tmp_path / "iris.onnx")
 
 
+def verify(artifact: Artifact, classifier: models.Classifier, dataset: Dataset) -> tuple[Proof, dict[str, Any]]:
+    """The proof, and the report beside it."""
+    report = artifact.path.with_name("parity.json")
+    proof = parity.verify(artifact, classifier, dataset, report)
+    return proof, json.loads(report.read_text())
+
+
+def refuse(artifact: Artifact, classifier: models.Classifier, dataset: Dataset, message: str) -> dict[str, Any]:
+    """The report of a file that must be refused with this message, in one line."""
+    with pytest.raises(ParityError, match=message) as refused:
+        verify(artifact, classifier, dataset)
+    assert "\n" not in str(refused.value)
+    report: dict[str, Any] = json.loads(artifact.path.with_name("parity.json").read_text())
+    assert report["verdict"] == "failed"
+    return report
+
+
 def test_an_honest_file_passes(
     artifact: Artifact, classifier: models.Classifier, iris: tuple[Experiment, Dataset]
 ) -> None:
-    proof = parity.verify(artifact, classifier, iris[1])
+    proof, report = verify(artifact, classifier, iris[1])
     assert proof.rows == 30
     assert proof.max_abs_diff < 1e-6
+    assert proof.ties == 0
+    assert report["verdict"] == "passed"
+    assert report["rows"] == {"test": 30, "made": proof.rows_made, "in_every_way": proof.rows_in_every_way}
+    assert proof.rows_in_every_way >= 512
+    assert proof.largest_error == report["smallest_tolerance"] < report["tolerance"]["test"] < 1e-5
+    assert 0 < proof.own_error == max(report["own_float32_error"].values())
+    ways = [way["way"] for way in report["ways"]]
+    assert list(proof.ways) == ways
+    assert ways == [
+        "onnxruntime",
+        "onnxruntime, graph not optimised",
+        *(f"onnxruntime, batches of {size}" for size in (1, 2, 3, 7)),
+        "onnxruntime, all at once",
+        "onnx's reference evaluator",
+    ]
+    assert all(way["wrong"] == 0 and way["rows"] >= 512 for way in report["ways"])
+
+
+def test_the_runtimes_have_not_imported_torch(python: Callable[..., str]) -> None:
+    code = "import sys, tasks.ml.runtimes, tasks.ml.certificate; print('torch' in sys.modules)"
+    assert python(code).strip() == "False"
 
 
 def weight(model: onnx.ModelProto, name: str) -> np.ndarray:
@@ -81,15 +124,15 @@ def one_column_of_probabilities_less(model: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "message", "operator"),
     [
-        (nudge, r"whole test split.*rows disagree; the worst is test row \d+: torch says label \d of \["),
-        (swap_classes, "rows disagree"),
-        (break_with_nan, "30 of 30 rows disagree.*nan"),
-        (drop_the_scaling, "rows disagree"),
-        (softmax_over_rows, "30 of 30 rows disagree"),
-        (other_labels, "30 of 30 rows disagree"),
-        (one_column_of_probabilities_less, r"expected float32 \(30, 3\), the ONNX file gives float32 \(30, 2\)"),
+        (nudge, r"onnxruntime: .*rows disagree; the worst is \w+ row '?\w+'?: torch says label \d of \[", "Gemm"),
+        (swap_classes, "rows disagree", "Gemm"),
+        (break_with_nan, "512 of 512 rows disagree.*nan", "Gemm"),
+        (drop_the_scaling, "rows disagree.*normalisation left out", "Sub"),
+        (softmax_over_rows, "512 of 512 rows disagree.*softmax over the wrong axis", "Softmax"),
+        (other_labels, "512 of 512 rows disagree", "ArgMin"),
+        (one_column_of_probabilities_less, r"'probabilities' is FLOAT \[0, 2\], expected .* \[0, 3\]", None),
     ],
 )
 def test_a_file_that_predicts_otherwise_is_refused(
@@ -98,31 +141,73 @@ def test_a_file_that_predicts_otherwise_is_refused(
     iris: tuple[Experiment, Dataset],
     change: Change,
     message: str,
+    operator: str | None,
 ) -> None:
+    report = refuse(changed(artifact, change), classifier, iris[1], message)
+    if operator:
+        assert report["node"]["operator"] == operator
+        worst = report["worst_rows"][0]
+        assert len(worst["torch_float64"]) == len(worst["probabilities"]) == 3
+        assert worst["error"] is None or worst["error"] > worst["tolerance"] or worst["label"] != worst["torch_label"]
+
+
+def changed(artifact: Artifact, change: Change) -> Artifact:
+    """Another file in its place."""
     model = onnx.load(artifact.path)
     change(model)
     del model.graph.value_info[:]
     onnx.save(model, artifact.path)
-    changed = Artifact(artifact.path, file_digest(artifact.path))
-    with pytest.raises(ParityError, match=message) as refused:
-        parity.verify(changed, classifier, iris[1])
-    assert "\n" not in str(refused.value)
+    return Artifact(artifact.path, file_digest(artifact.path))
 
 
-def test_the_worst_row_is_named() -> None:
-    rows = np.arange(4)
-    expected = parity.Answer(np.zeros(4, dtype=np.int64), np.full((4, 2), 0.5, dtype=np.float32))
-    found = parity.Answer(expected.label.copy(), expected.probabilities.copy())
-    assert parity._compare(found, expected, rows, "here") == 0.0
-    found.probabilities[1] += 1e-3
-    found.probabilities[2] += 2e-3
-    with pytest.raises(ParityError, match=r"here.*2 of 4 rows disagree; the worst is test row 2"):
-        parity._compare(found, expected, rows, "here")
-    found.probabilities[:] = expected.probabilities + np.float32(1.4e-5)
-    assert parity._compare(found, expected, rows, "here") == pytest.approx(1.4e-5, rel=1e-2)
-    found.label[3] = 1
-    with pytest.raises(ParityError, match="1 of 4 rows disagree; the worst is test row 3: torch says label 0"):
-        parity._compare(found, expected, rows, "here")
+def asked(answer: Answer, exact: np.ndarray) -> parity.Judged:
+    """What is made of an answer, where torch is as exact as `exact` in float32 too, but for one step of it."""
+
+    class Torch:
+        float32 = Answer(exact.argmax(axis=1), exact.astype(np.float32))
+        known = exact
+        is_exact = np.ones(len(exact), dtype=bool)
+        tolerance = np.full(len(exact), 1e-5)
+
+        def look_up(self, rows: np.ndarray) -> None:
+            """All is known."""
+
+    rows = Probes(np.zeros((len(exact), 1), np.float32), len(exact), np.arange(len(exact)))
+    return parity.judge("here", answer, cast(Oracle, Torch()), rows)
+
+
+def test_a_row_is_wrong_beyond_the_tolerance_or_with_another_label() -> None:
+    exact = np.tile([0.6, 0.4], (4, 1))
+    label, said = np.zeros(4, dtype=np.int64), exact.astype(np.float32)
+    assert not asked(Answer(label, said), exact).is_wrong.any()
+    off = said + np.array([[0, 0], [1e-3, -1e-3], [2e-3, -2e-3], [4e-6, -4e-6]], dtype=np.float32)
+    judged = asked(Answer(label, off), exact)
+    assert judged.is_wrong.tolist() == [False, True, True, False]
+    assert judged.worst.tolist() == [2, 1]
+    flipped = asked(Answer(np.array([0, 0, 0, 1]), said), exact)
+    assert flipped.is_wrong.tolist() == [False, False, False, True]
+    sums = said.copy()
+    sums[1] += 9e-6
+    assert asked(Answer(label, sums), exact).is_wrong.tolist() == [False, True, False, False]
+
+
+def test_another_label_is_right_only_at_a_tie() -> None:
+    exact = np.array([[0.5 + 1e-9, 0.5 - 1e-9], [0.5 + 1e-6, 0.5 - 1e-6]])
+    said = np.array([[0.5 - 6e-8, 0.5 + 6e-8], [0.5 - 6e-8, 0.5 + 6e-8]], dtype=np.float32)
+    judged = asked(Answer(np.array([1, 1]), said), exact)
+    assert judged.is_tie.tolist() == [True, True]  # the second is off by a little over 1e-6, more than half its margin
+    away = np.array([[0.5, 0.5], [0.5 + 1e-6, 0.5 - 1e-6]])
+    judged = asked(Answer(np.array([0, 1]), away.astype(np.float32)), away)
+    assert judged.is_wrong.tolist() == [False, True]
+
+
+def test_a_model_that_is_not_finite_is_refused(
+    artifact: Artifact, classifier: models.Classifier, iris: tuple[Experiment, Dataset]
+) -> None:
+    next(classifier.network.parameters()).data.fill_(float("nan"))
+    changed(artifact, break_with_nan)
+    broken = Artifact(artifact.path, file_digest(artifact.path))
+    refuse(broken, classifier, iris[1], "512 of 512 rows disagree.*nan")
 
 
 def test_a_graph_made_for_one_batch_size_is_refused(
@@ -133,10 +218,9 @@ def test_a_graph_made_for_one_batch_size_is_refused(
     path = tmp_path / "fixed.onnx"
     torch.onnx.export(
         served, example, path, dynamo=True, verbose=False, external_data=False,
-        input_names=onnx_export.input_names(iris[1]), output_names=onnx_export.OUTPUTS,
+        input_names=onnx_export.input_names(iris[1]), output_names=runtimes.OUTPUTS,
     )  # fmt: skip
-    with pytest.raises(ParityError, match=r"batches of 1.*cannot be run"):
-        parity.verify(Artifact(path, file_digest(path)), classifier, iris[1])
+    refuse(Artifact(path, file_digest(path)), classifier, iris[1], r"'sepal_length' is FLOAT \[30, 1\], expected")
 
 
 def test_a_file_changed_since_it_was_written_is_not_even_opened(
@@ -144,7 +228,7 @@ def test_a_file_changed_since_it_was_written_is_not_even_opened(
 ) -> None:
     artifact.path.write_bytes(artifact.path.read_bytes() + b"!")
     with pytest.raises(DamagedError, match=r"iris\.onnx"):
-        parity.verify(artifact, classifier, iris[1])
+        verify(artifact, classifier, iris[1])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +251,7 @@ def test_every_loss_and_output_is_served_as_it_was_trained(tokens: tuple[str, ..
     dataset = prepare(experiment.data, tmp_path)
     classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
     artifact = onnx_export.export(classifier, dataset, experiment.export, tmp_path / "digits.onnx")
-    assert parity.verify(artifact, classifier, dataset).rows == 360
+    assert verify(artifact, classifier, dataset)[0].rows == 360
 
 
 def test_one_unit_is_served_as_two_classes(tmp_path: Path) -> None:
@@ -175,7 +259,7 @@ def test_one_unit_is_served_as_two_classes(tmp_path: Path) -> None:
     dataset = prepare(experiment.data, tmp_path)
     classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
     artifact = onnx_export.export(classifier, dataset, experiment.export, tmp_path / "threshold.onnx")
-    assert parity.verify(artifact, classifier, dataset).rows == 39
+    assert verify(artifact, classifier, dataset)[0].rows == 39
     x = np.array([[-2.0], [1.9]], dtype=np.float32)
-    label, probabilities = parity.open_session(str(artifact.path)).run(None, {"x": x})
+    label, probabilities = runtimes.open_session(str(artifact.path)).run(None, {"x": x})
     assert (label.tolist(), probabilities.shape) == ([0, 1], (2, 2))

@@ -15,8 +15,8 @@ from tasks import registry, tracking
 from tasks.ml.config import Experiment
 from tasks.ml.data import open_split
 from tasks.ml.digests import file_digest
-from tasks.ml.onnx_export import inputs
 from tasks.ml.records import Attempt, ModelVersion, Outcome, Run
+from tasks.ml.runtimes import feeds
 
 WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
 """How the methods of MLflow's client begin that write."""
@@ -36,7 +36,7 @@ def trained(prefect_server: str) -> tuple[Experiment, Outcome]:  # noqa: ARG001 
 
 def register(trained: tuple[Experiment, Outcome], name: str, run: Run) -> ModelVersion:
     outcome = trained[1]
-    example = inputs(outcome.dataset, open_split(outcome.dataset, "test").x[:3])
+    example = feeds(outcome.dataset.columns, open_split(outcome.dataset, "test").x[:3])
     return registry.register(run, name, outcome.artifact, outcome.proof, outcome.dataset, example)
 
 

@@ -15,6 +15,7 @@ from flows import grids
 from flows.__main__ import run
 from tasks import tracking
 from tasks.ml.digests import file_digest
+from tasks.runs import recent_runs
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -75,13 +76,13 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
 
 def assert_refused(console: Call, tokens: list[str], message: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HALLMARK_HOME", str(home))
-    before = len(tracking.recent_runs(None, 1000))
+    before = len(recent_runs(None, 1000))
     code, out, error = console(*tokens)
     assert (code, out) == (2, "")
     assert re.match(f"hallmark: {message}", error) or (error.startswith("hallmark: ") and re.search(message, error))
     assert error.count("\n") == 1
     assert files(home) == []
-    assert len(tracking.recent_runs(None, 1000)) == before
+    assert len(recent_runs(None, 1000)) == before
 
 
 def test_more_members_than_fit_are_refused_before_anything_begins(
@@ -97,7 +98,7 @@ def test_more_members_than_fit_are_refused_with_the_number_that_fits(console: Ca
     code, out, error = console("iris", *HUGE, "--name", name)
     assert (code, out) == (2, "")
     assert re.search(r"100 members of one shape take more memory than there is: \d+ fit: ", error.splitlines()[-1])
-    assert tracking.recent_runs(name, 1) == []
+    assert recent_runs(name, 1) == []
 
 
 def test_json_says_why_it_was_refused(console: Call) -> None:

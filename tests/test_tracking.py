@@ -10,6 +10,7 @@ from tasks import registry, settings, tracking
 from tasks.ml.config import Experiment
 from tasks.ml.errors import InputError
 from tasks.ml.records import Attempt, Dataset, Run
+from tasks.runs import recent_runs
 
 
 @pytest.fixture
@@ -100,9 +101,9 @@ def test_recent_runs_are_newest_first_and_of_the_name_asked_for(iris: tuple[Expe
     for experiment in (mine, iris, mine):
         with open_run(experiment) as run:
             ids.append(run.id)
-    assert [run.id for run in tracking.recent_runs(name, 10)] == [ids[2], ids[0]]
-    assert [run.id for run in tracking.recent_runs(None, 2)] == [ids[2], ids[1]]
-    assert tracking.recent_runs("nobody", 10) == []
+    assert [run.id for run in recent_runs(name, 10)] == [ids[2], ids[0]]
+    assert [run.id for run in recent_runs(None, 2)] == [ids[2], ids[1]]
+    assert recent_runs("nobody", 10) == []
 
 
 @pytest.mark.parametrize(

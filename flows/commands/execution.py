@@ -20,12 +20,12 @@ from tasks.ml.errors import HallmarkError, InputError
 from tasks.settings import ROOT
 
 if TYPE_CHECKING:
-    from tasks.ml.records import Outcome
+    from tasks.ml.records import Outcome, Proof
 
 T = TypeVar("T")
 
 STEPS = (
-    "prepare", "examine", "fit", "fit_stack", "choose", "evaluate", "diagnose", "export", "verify", "register",
+    "prepare", "examine", "fit", "fit_stack", "choose", "evaluate", "diagnose", "export", "verify", "stamp", "register",
 )  # fmt: skip
 
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
@@ -118,6 +118,12 @@ def resumed_from(outcome: "Outcome") -> dict[str, int] | None:
         return None
     epoch, step = outcome.fit.resumed_from or (0, 0)
     return {"epoch": epoch, "step": step}
+
+
+def describe(proof: "Proof") -> str:
+    """A proof in words."""
+    labels = f"{proof.ties} ties" if proof.ties else "every label equal"
+    return f"passed: largest difference {proof.max_abs_diff:.1e}, {labels}"
 
 
 def print_json(result: dict[str, Any]) -> None:

@@ -48,11 +48,11 @@ def runs(
     json
         Print one JSON object instead of a table.
     """
-    from tasks import tracking
+    from tasks import runs as recorded
 
-    found = tracking.recent_runs(name, limit)
+    found = recorded.recent_runs(name, limit)
     if name and not found:
-        names = sorted({run.experiment for run in tracking.recent_runs(None, 1000)})
+        names = sorted({run.experiment for run in recorded.recent_runs(None, 1000)})
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names) or 'none at all yet'}"
         raise InputError(f"there is no run of an experiment '{name}': {hint}")

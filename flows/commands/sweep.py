@@ -143,7 +143,7 @@ def _print_table(result: "SweepOutcome") -> None:
     outcome, version = result.outcome, result.outcome.model_version
     rows = {
         "accuracy": f"{outcome.evaluation.metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
-        "parity": f"passed: largest difference {outcome.proof.max_abs_diff:.1e}, every label equal",
+        "parity": execution.describe(outcome.proof),
         "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
         "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
         "onnx": execution.short(outcome.artifact.path),

@@ -103,7 +103,7 @@ def _print_table(outcome: "Outcome") -> None:
         "accuracy": f"{metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
         "loss": f"{metrics['test/loss']:.4f}",
         "unit": ", ".join(f"{name[6:]} {value:.4f}" for name, value in metrics.items() if name.startswith("model/")),
-        "parity": f"passed: largest difference {outcome.proof.max_abs_diff:.1e}, every label equal",
+        "parity": execution.describe(outcome.proof),
         "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
         "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
         "onnx": execution.short(outcome.artifact.path),

@@ -158,6 +158,7 @@ class Course:
             seconds=time.perf_counter() - self._began,
             device=str(self._device),
             threads=int(marks["threads"]),
+            networks=len(self._members),
             initial_seed=member.seed,
             fingerprint=marks,
             resumed_from=self._resumed_from,

@@ -1,6 +1,5 @@
-"""From a trained classifier to the artifact: one ONNX file, raw input in, label and probabilities out."""
+"""From a trained classifier to the bare graph: raw input in, label and probabilities out; proven and stamped later."""
 
-import json
 import warnings
 from pathlib import Path
 from typing import cast
@@ -15,9 +14,7 @@ from tasks.ml.digests import file_digest
 from tasks.ml.files import whole_file
 from tasks.ml.models import Classifier
 from tasks.ml.records import Artifact, Dataset
-from tasks.ml.sources import Raw
-
-OUTPUTS = ("label", "probabilities")
+from tasks.ml.runtimes import OUTPUTS, feeds
 
 EXAMPLE_ROWS = 3
 """Rows of the example that is traced: a batch of one may be specialised into a constant."""
@@ -50,11 +47,26 @@ def input_names(dataset: Dataset) -> tuple[str, ...]:
     return dataset.columns or ("image",)
 
 
-def inputs(dataset: Dataset, x: Raw) -> dict[str, Raw]:
-    """What a consumer feeds: each column as `(N, 1) float32` by its name, or `image` `(N, H, W) uint8`."""
-    if dataset.columns:
-        return {name: x[:, index : index + 1] for index, name in enumerate(dataset.columns)}
-    return {"image": x}
+def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onnx.ONNXProgram:
+    """What torch makes of the classifier: the graph, and the program of its own that it was made from."""
+    zeros = np.zeros((EXAMPLE_ROWS, *dataset.shape), dtype=dataset.dtype)
+    example = tuple(torch.from_numpy(value) for value in feeds(dataset.columns, zeros).values())
+    batch = torch.export.Dim("N")
+    with warnings.catch_warnings():
+        # Every input shares the one batch axis; torch says so for each of them.
+        warnings.filterwarnings("ignore", message=".*axis name: N will not be used", category=UserWarning)
+        traced = torch.onnx.export(
+            Served(classifier).eval(),
+            example,
+            dynamo=True,
+            input_names=input_names(dataset),
+            output_names=OUTPUTS,
+            opset_version=export.opset,
+            dynamic_shapes=(tuple({0: batch} for _ in example),),
+            external_data=False,
+            verbose=False,
+        )
+    return cast(torch.onnx.ONNXProgram, traced)
 
 
 def export(classifier: Classifier, dataset: Dataset, export: Export, path: Path) -> Artifact:
@@ -69,32 +81,8 @@ def export(classifier: Classifier, dataset: Dataset, export: Export, path: Path)
         export: the operator set.
         path: where the file appears, whole or not at all.
     """
-    zeros = np.zeros((EXAMPLE_ROWS, *dataset.shape), dtype=dataset.dtype)
-    example = tuple(torch.from_numpy(value) for value in inputs(dataset, zeros).values())
-    batch = torch.export.Dim("N")
-    with warnings.catch_warnings():
-        # Every input shares the one batch axis; torch says so for each of them.
-        warnings.filterwarnings("ignore", message=".*axis name: N will not be used", category=UserWarning)
-        program = torch.onnx.export(
-            Served(classifier).eval(),
-            example,
-            dynamo=True,
-            input_names=input_names(dataset),
-            output_names=OUTPUTS,
-            opset_version=export.opset,
-            dynamic_shapes=(tuple({0: batch} for _ in example),),
-            external_data=False,
-            verbose=False,
-        )
-    model = cast(torch.onnx.ONNXProgram, program).model_proto
+    model = trace(classifier, dataset, export).model_proto
     _strip(model)
-    onnx.helper.set_model_props(
-        model,
-        {
-            "hallmark.inputs": json.dumps(input_names(dataset)),
-            "hallmark.classes": json.dumps(dataset.classes),
-        },
-    )
     onnx.checker.check_model(model, full_check=True)
     with whole_file(path) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))

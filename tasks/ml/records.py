@@ -55,6 +55,8 @@ class Fit:
     device: str
     threads: int
     """CPU threads that torch used: what a sum is rounded to depends on them."""
+    networks: int
+    """So many were trained as one, this among them."""
     initial_seed: int
     """Seed from which the initial weights were drawn."""
     fingerprint: dict[str, str]
@@ -92,12 +94,28 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The evidence that artifact and torch model agree. A disagreement raises instead."""
+    """The evidence that artifact and torch model agree, on a CPU. A disagreement raises instead."""
 
     max_abs_diff: float
-    """Largest absolute difference of a probability, over all rows and batch sizes."""
+    """Largest absolute difference of a probability between a runtime and torch's float32, over all that was asked."""
     rows: int
-    """Rows of the test split that were compared, each with its label."""
+    """Rows of the test split, each compared with its label."""
+    rows_made: int
+    """Edges of the input's domain, and noise."""
+    rows_in_every_way: int
+    """Those of both that were asked in every way."""
+    ways: tuple[str, ...]
+    """Runtimes, optimisation levels and batch sizes."""
+    own_error: float
+    """Largest error of a probability that torch's own float32 makes against float64."""
+    largest_error: float
+    """Largest error that a runtime makes: the smallest tolerance that would have passed."""
+    tolerance: float
+    """What was allowed on test rows."""
+    ties: int
+    """Labels that differ because two classes are equally probable within the error measured."""
+    report: Path
+    """JSON: all numbers, and every tie with both score rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +204,36 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a run that shipped a file says of itself."""
+
+    run: str
+    dataset: str
+    weights_sha256: str
+    onnx_sha256: str
+    initial_seed: int
+    marks: dict[str, str]
+    """What the bits depend on beside experiment and data: device, threads, processor, versions, code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """What came of a recorded experiment when it was run again."""
+
+    weights: bool
+    """Whether they are identical."""
+    file: bool
+    """Whether the shipped file is."""
+    differences: tuple[str, ...]
+    """What the bits depend on, and is another now."""
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether all came out the same."""
+        return self.weights and self.file
+
+
+@dataclass(frozen=True, slots=True)
 class SweepOutcome:
     """All that a sweep produced."""
 
@@ -203,3 +251,23 @@ class SweepOutcome:
         """The members' indices, those with the lowest validation loss first and those that diverged last."""
         losses = [math.inf if member.loss is None else member.loss for member in self.members]
         return sorted(range(len(losses)), key=losses.__getitem__)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a model said of many rows, in all."""
+
+    model: Path
+    sha256: str
+    """Of the model's file."""
+    source: str
+    """Where the rows came from."""
+    output: Path | None
+    """Where the predictions are; None if they went to stdout."""
+    rows: int
+    class_shares: dict[str, float]
+    """Of the rows, by class."""
+    training_class_shares: dict[str, float]
+    """Of the rows that the model was trained on."""
+    outside_training_range: int
+    """Rows of which a value lies outside the range that the training rows had."""

@@ -1,0 +1,59 @@
+"""`hallmark reproduce`: run a recorded experiment again, and say whether it came out the same."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.text import Text
+
+from flows.commands import execution
+from tasks.ml.errors import HallmarkError
+
+if TYPE_CHECKING:
+    from tasks.ml.records import Reproduction
+
+
+def reproduce(run_id: str, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Run the experiment that an MLflow run has recorded again, and compare weights and file bit by bit.
+
+    Nothing is logged or registered. Exit code 0: both are identical. 1: they are not; what the bits depend on and is
+    another now is named.
+
+    Parameters
+    ----------
+    run_id
+        Of a run that shipped a file; `hallmark runs` shows its first digits, MLflow all.
+    json
+        End with one line of JSON on stdout instead of a table.
+    """
+
+    def load() -> "Callable[[], Reproduction]":
+        from flows.reproduce import reproduce as flow
+        from tasks import runs
+
+        found = runs.recorded(run_id)[0].run
+        return lambda: flow(found)
+
+    with execution.refusals(as_json=json):
+        result = execution.execute("reproduce", "reproduce", load)
+    if json:
+        execution.print_json({"status": "identical" if result.is_identical else "different"} | asdict(result))
+    else:
+        _print(result)
+    if not result.is_identical:
+        raise HallmarkError(f"{run_id}: came out different: {_cause(result)}")
+
+
+def _print(result: "Reproduction") -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    words = {name: "identical" if getattr(result, name) else "different" for name in ("weights", "file")}
+    for name, value in words.items():
+        console.print(Text.assemble((f"{name:<9}", "bold"), value))
+    for difference in result.differences:
+        console.print(Text.assemble((f"{'changed':<9}", "bold"), difference))
+
+
+def _cause(result: "Reproduction") -> str:
+    return "; ".join(result.differences) or "nothing that was recorded has changed"

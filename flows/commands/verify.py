@@ -1,0 +1,101 @@
+"""`hallmark verify`: look at a shipped file as its consumer would. For a file it needs no torch, Prefect or MLflow."""
+
+import json as jsonlib
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.text import Text
+
+from tasks.ml import certificate
+from tasks.ml.certificate import Certificate, Check, Verdict
+from tasks.ml.errors import HallmarkError
+
+
+def verify(
+    model: str,
+    /,
+    *,
+    registered: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Check a shipped file: well-formed, sealed, and the golden vectors as they were proven.
+
+    Exit code 0: it holds. 1: it does not. 2: it is no file that Hallmark shipped. The seal detects damage and careless
+    edits; whoever forges a file can seal it anew, which --registered finds.
+
+    Parameters
+    ----------
+    model
+        A file, or models:/NAME@ALIAS or models:/NAME/VERSION in the registry, which is fetched first.
+    registered
+        Compare the file's SHA-256 with those of all registered versions, too.
+    json
+        End with one line of JSON on stdout instead of a table.
+    """
+    from flows import references
+
+    path = references.find(model)
+    verdict = certificate.check(path)
+    checks = [*verdict.checks, *([_look_up(verdict.sha256)] if registered else [])]
+    failed = "; ".join(f"{check.name}: {check.found}" for check in checks if not check.passed)
+    if json:
+        sys.stdout.write(jsonlib.dumps(_result(verdict, checks)) + "\n")
+    else:
+        _print(verdict, checks)
+    if failed:
+        raise HallmarkError(f"{path}: does not hold: {failed}")
+
+
+def _look_up(sha256: str) -> Check:
+    from tasks import registry
+
+    versions = registry.versions_of(sha256)
+    if not versions:
+        return Check("registry", passed=False, found="no registered version has this sha256")
+    return Check("registry", passed=True, found=", ".join(versions))
+
+
+def _result(verdict: Verdict, checks: list[Check]) -> dict[str, Any]:
+    said = asdict(verdict.certificate) if verdict.certificate else None
+    holds = all(check.passed for check in checks)
+    return {
+        "status": "holds" if holds else "failed",
+        "sha256": verdict.sha256,
+        "checks": [asdict(check) for check in checks],
+        "certificate": said,
+    }
+
+
+def _print(verdict: Verdict, checks: list[Check]) -> None:
+    # Not wrapped: a digest that is cut in two cannot be copied.
+    console = Console(soft_wrap=True, highlight=False)
+    for check in checks:
+        style = "green" if check.passed else "bold red"
+        mark = "passed  " if check.passed else "failed  "
+        console.print(Text.assemble((f"{check.name:<16}", "bold"), (mark, style), check.found))
+    rows = (_describe(verdict.certificate) if verdict.certificate else {}) | {"sha256": verdict.sha256}
+    for name, value in rows.items():
+        console.print(Text.assemble((f"{name:<16}", "bold"), value))
+    holds = all(check.passed for check in checks)
+    console.print(Text.assemble((f"{'verdict':<16}", "bold"), "holds" if holds else "does not hold"))
+
+
+def _describe(said: Certificate) -> dict[str, str]:
+    proof, ways = said.proof, len(said.proof["ways"])
+    return {
+        "proof": f"{proof['rows']} test rows and {proof['rows_made']} more in {ways} ways, "
+        f"largest error {proof['largest_error']:.1e} where float32's own is {proof['own_error']:.1e}",
+        "test split": f"accuracy {said.metrics['test/accuracy']:.4f}, loss {said.metrics['test/loss']:.4f}",
+        "takes": ", ".join(_form(one.name, one.dtype, ("N", *one.shape)) for one in said.inputs),
+        "gives": f"{_form('label', 'int64', ('N',))}, {_form('probabilities', 'float32', ('N', len(said.classes)))}",
+        "classes": ", ".join(said.classes),
+        "experiment": said.experiment,
+        "dataset": said.dataset,
+    }
+
+
+def _form(name: str, dtype: str, shape: tuple[int | str, ...]) -> str:
+    return f"{name} {dtype} ({', '.join(map(str, shape))})"

@@ -1,0 +1,27 @@
+"""Which shipped file a person means: one that lies here, or a version in the model registry."""
+
+from pathlib import Path
+
+_URI = "models:/"
+
+
+def is_file(model: str) -> bool:
+    """Whether a path was typed: there is such a file, or it ends in `.onnx` or has a slash. Else it is a name."""
+    return not model.startswith(_URI) and (Path(model).is_file() or model.endswith(".onnx") or "/" in model)
+
+
+def find(model: str) -> Path:
+    """The file of a model, fetched from the registry if need be.
+
+    Args:
+        model: a path, a registered name (its champion), `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        InputError: the registry has no such model.
+        DamagedError: the registry's file is not the one that was registered.
+    """
+    if is_file(model):
+        return Path(model)
+    from tasks import registry  # a file that lies here needs no MLflow, which takes seconds to import
+
+    return registry.fetch(model)

@@ -1,0 +1,116 @@
+"""Where a graph leaves the way of the torch model: the first node whose value differs, and what that usually means.
+
+torch's exporter names the values of a graph as torch.export names those of its own program, so that both can be run
+value by value, the graph by onnx's reference evaluator and the program by torch, and compared by name.
+"""
+
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+from torch.fx import Interpreter, Node
+
+from tasks.ml import onnx_export, runtimes
+from tasks.ml.config import Export
+from tasks.ml.models import Classifier
+from tasks.ml.records import Dataset
+from tasks.ml.sources import Raw
+
+TOLERANCES = (1e-4, 1e-5, 1e-6)
+"""A value differs if it is off by this share of the largest one beside it: the coarsest that finds a node is told."""
+
+MEANINGS = {
+    "Conv": "the kernel's weights, a transposition of channels or pixels, or a cast to fewer bits",
+    "Gemm": "weights or bias, their transposition, or a cast to fewer bits",
+    "MatMul": "weights, their transposition, or a cast to fewer bits",
+    "Add": "a bias that was changed or dropped",
+    "Sub": "the shift of the scaling: normalisation left out, doubled, or that of other data",
+    "Div": "the scale of the scaling: normalisation left out, doubled, or that of other data",
+    "Mul": "a factor: the scaling, or an activation written out",
+    "Cast": "a type that cannot hold the values",
+    "Relu": "another activation",
+    "Sigmoid": "another activation, or onnxruntime's own sigmoid, which is cut off at -18",
+    "Softmax": "softmax over the wrong axis, or taken twice",
+    "ArgMax": "the wrong axis, or another rule for the label",
+    "Reshape": "the order of channels or pixels",
+    "Transpose": "the order of channels or pixels",
+    "Concat": "the order of the columns",
+    "MaxPool": "another window, stride or padding",
+    "AveragePool": "another kind of pooling",
+}
+
+
+class _Recorder(Interpreter):
+    """Runs a program and keeps every value by name."""
+
+    def __init__(self, program: torch.fx.GraphModule) -> None:
+        super().__init__(program)
+        self.values: dict[str, NDArray[Any]] = {}
+
+    def run_node(self, n: Node) -> Any:  # noqa: ANN401 - whatever a node gives
+        value = super().run_node(n)
+        if isinstance(value, torch.Tensor):
+            self.values[n.name] = value.numpy()
+        return value
+
+
+def first(model: onnx.ModelProto, classifier: Classifier, dataset: Dataset, x: Raw) -> dict[str, Any]:
+    """Find the first node of a refused graph that differs from torch.
+
+    Args:
+        model: the graph.
+        classifier: what it should compute.
+        dataset: names its inputs.
+        x: raw rows on which they disagree.
+
+    Returns:
+        `node`, `operator`, `value` and `difference` (relative), if there is one; and `sentence`, for people.
+    """
+    try:
+        expected, found = _by_torch(classifier, dataset, x), _by_graph(model, dataset, x)
+    except Exception as error:  # noqa: BLE001 - a graph that is wrong may fail anyhow, and this only explains it
+        return {"sentence": f"the node cannot be found: {' '.join(str(error).split())[:200]}"}
+    for tolerance in TOLERANCES:
+        for node in model.graph.node:
+            for name in node.output:
+                if name in expected and name in found:
+                    apart = _apart(found[name], expected[name])
+                    if not apart <= tolerance:
+                        return _tell(node, name, apart)
+    return {"sentence": "no node of the graph differs by itself: the runtime does, or the graph's types are too short"}
+
+
+def _tell(node: onnx.NodeProto, name: str, apart: float) -> dict[str, Any]:
+    meaning = MEANINGS.get(node.op_type, "its inputs or its attributes")
+    sentence = f"the first node that differs is {node.op_type} '{node.name}', usually {meaning}"
+    difference = float(apart) if np.isfinite(apart) else None
+    return {
+        "node": node.name, "operator": node.op_type, "value": name, "difference": difference, "sentence": sentence,
+    }  # fmt: skip
+
+
+def _by_torch(classifier: Classifier, dataset: Dataset, x: Raw) -> dict[str, NDArray[Any]]:
+    program = onnx_export.trace(classifier, dataset, Export()).exported_program
+    assert program  # noqa: S101 - torch keeps it
+    recorder = _Recorder(program.module())
+    with torch.no_grad():
+        recorder.run(*(torch.tensor(value) for value in runtimes.feeds(dataset.columns, x).values()))
+    outputs = zip(runtimes.OUTPUTS, program.graph_signature.user_outputs, strict=True)
+    return recorder.values | {name: recorder.values[own] for name, own in outputs}
+
+
+def _by_graph(model: onnx.ModelProto, dataset: Dataset, x: Raw) -> dict[str, NDArray[Any]]:
+    given = runtimes.feeds(dataset.columns, x)
+    found = cast(dict[str, Any], ReferenceEvaluator(model).run(None, given, intermediate=True))
+    return {name: np.asarray(value) for name, value in found.items() if value is not None}
+
+
+def _apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """By which share of the largest value two differ; infinite where their shapes do."""
+    if found.shape != expected.shape:
+        return float("inf")
+    one, other = found.astype(np.float64), expected.astype(np.float64)
+    return float(np.abs(one - other).max(initial=0.0) / max(np.abs(other).max(initial=0.0), np.finfo(np.float32).tiny))

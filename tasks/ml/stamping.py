@@ -1,0 +1,115 @@
+"""From a proven graph to the file that is shipped: what its certificate says, and the stamp."""
+
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.ml import certificate, oracle, runtimes
+from tasks.ml.certificate import Certificate, Golden, Input
+from tasks.ml.config import Experiment
+from tasks.ml.data import open_split
+from tasks.ml.models import Classifier
+from tasks.ml.probes import probes, seen
+from tasks.ml.records import Artifact, Dataset, Evaluation, Proof
+
+GOLDEN = 8
+"""So many golden vectors, of as many classes as there are."""
+CLEAR = 1e-3
+"""A golden vector's label leads by so much at least, so that it is the same on any machine."""
+
+
+def stamp(
+    bare: Artifact,
+    classifier: Classifier,
+    experiment: Experiment,
+    dataset: Dataset,
+    evaluation: Evaluation,
+    proof: Proof,
+    path: Path,
+) -> Artifact:
+    """Write the shipped file, check it as its consumer would, and take the bare graph away.
+
+    The same arguments give the same bytes: nothing in the file knows a run, a folder or a clock.
+
+    Args:
+        bare: the graph as it was proven.
+        classifier: the torch model, on the CPU.
+        experiment: whose digest the file bears.
+        dataset: what it was trained on.
+        evaluation: its metrics on the test split.
+        proof: the evidence.
+        path: where the file appears, whole or not at all.
+
+    Raises:
+        DamagedError: what was written does not hold, and is not kept.
+    """
+    metrics = {name: value for name, value in evaluation.metrics.items() if name.startswith("test/")}
+    evidence = {name: value for name, value in asdict(proof).items() if name != "report"}
+    said = Certificate(
+        inputs=inputs(dataset),
+        classes=dataset.classes,
+        class_shares=class_shares(dataset),
+        experiment=experiment.digest,
+        dataset=dataset.digest,
+        metrics=metrics,
+        proof={"verdict": "passed"} | evidence,
+        golden=golden(classifier, dataset, proof.tolerance),
+    )
+    sha256 = certificate.stamp(bare.path, said, path)
+    bare.path.unlink()
+    return Artifact(path=path, sha256=sha256)
+
+
+def inputs(dataset: Dataset) -> tuple[Input, ...]:
+    """What the file takes, with the range that training has seen."""
+    lowest, highest = seen(dataset)
+    if dataset.columns:
+        bounds = zip(dataset.columns, lowest.tolist(), highest.tolist(), strict=True)
+        return tuple(Input(name, dataset.dtype, (1,), low, high, "one number a row") for name, low, high in bounds)
+    height, width = dataset.shape
+    text = f"grey image as a decoder gives it, {height} x {width} pixels, 0 to {dataset.largest:g}"
+    return (Input("image", dataset.dtype, dataset.shape, float(lowest.min()), float(highest.max()), text),)
+
+
+def class_shares(dataset: Dataset) -> tuple[float, ...]:
+    """Of the training rows."""
+    y = open_split(dataset, "train").y
+    shares: list[float] = (np.bincount(y, minlength=len(dataset.classes)) / len(y)).tolist()
+    return tuple(shares)
+
+
+def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden:
+    """Choose test rows on which the model is least sure, though clearly of one class: those tell most changes.
+
+    Args:
+        classifier: the torch model, which is asked in float64.
+        dataset: whose test split is used.
+        tolerance: that of the proof.
+    """
+    rows = probes(dataset)
+    x = rows.x[rows.chosen[rows.chosen < rows.test]]
+    answer = oracle.ask(oracle.exact(classifier), dataset, x)
+    chosen = _least_sure(answer.probabilities)
+    given = runtimes.feeds(dataset.columns, x[chosen])
+    return Golden(
+        inputs={name: value.tolist() for name, value in given.items()},
+        label=answer.label[chosen].tolist(),
+        probabilities=answer.probabilities[chosen].tolist(),
+        tolerance=tolerance,
+    )
+
+
+def _least_sure(probabilities: NDArray[np.floating]) -> list[int]:
+    """Rows of all classes in turn, each class's least sure ones first; unclear ones only where there is no other."""
+    best = np.sort(probabilities, axis=1)
+    margin = best[:, -1] - best[:, -2]
+    labels = probabilities.argmax(axis=1)
+    taken: defaultdict[int, int] = defaultdict(int)
+    ranks = []
+    for row in np.lexsort((margin, margin <= CLEAR)):
+        ranks.append((bool(margin[row] <= CLEAR), taken[labels[row]], int(labels[row]), int(row)))
+        taken[labels[row]] += 1
+    return [row for *_, row in sorted(ranks)[:GOLDEN]]

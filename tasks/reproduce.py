@@ -1,0 +1,67 @@
+"""The one step of a reproduction: train anew what a run has recorded, and compare."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from prefect import task
+
+from tasks import progress, provenance, settings
+from tasks.ml import devices, reproduction
+from tasks.ml.config import Experiment
+from tasks.ml.digests import SHOWN
+from tasks.ml.errors import InputError
+from tasks.ml.records import Dataset, Recorded, Reproduction
+
+
+@task(task_run_name="reproduce {recorded.run}")
+def reproduce(recorded: Recorded, experiment: Experiment, dataset: Dataset) -> Reproduction:
+    """Make weights and file again, and say what is the same; see `tasks.ml.reproduction`."""
+    home = settings.read().home
+    wanted = experiment.training.model_copy(update={"device": _device(recorded)})
+    with (
+        TemporaryDirectory(dir=home, prefix=".reproduce-") as folder,
+        progress.epochs(wanted.epochs) as show,
+    ):
+
+        def log(step: int, metrics: dict[str, float], clock: int) -> None:  # noqa: ARG001 - nobody records it
+            if "train/loss" in metrics:
+                show(step, metrics)
+
+        anew = experiment.model_copy(update={"training": wanted})
+        fit, artifact = reproduction.reproduce(anew, dataset, recorded.initial_seed, Path(folder), log)
+    now = provenance.marks() | fit.fingerprint | {"networks": str(fit.networks)}
+    found = Reproduction(
+        weights=fit.weights_sha256 == recorded.weights_sha256,
+        file=artifact.sha256 == recorded.onnx_sha256,
+        differences=tuple(_differences(recorded, replace(recorded, dataset=dataset.digest, marks=now))),
+    )
+    progress.say("reproduce", f"weights {_word(found.weights)}, file {_word(found.file)}")
+    return found
+
+
+def _device(recorded: Recorded) -> str:
+    """The recorded kind, or what there is instead: the result then says so."""
+    try:
+        return devices.choose(recorded.marks["device"]).type  # type: ignore[arg-type]
+    except InputError:
+        return "auto"
+
+
+def _differences(then: Recorded, now: Recorded) -> Iterator[str]:
+    """What a result depends on, where it is another now."""
+    if then.dataset != now.dataset:
+        yield f"dataset: was {then.dataset[:SHOWN]}, is {now.dataset[:SHOWN]}"
+    for name, before in sorted(then.marks.items()):
+        after = now.marks.get(name, "none")
+        if before != after:
+            yield f"{name}: was {_short(before)}, is {_short(after)}"
+
+
+def _short(mark: str) -> str:
+    return mark[:SHOWN] if len(mark) == 64 else mark
+
+
+def _word(same: bool) -> str:  # noqa: FBT001 - it is the word for one
+    return "identical" if same else "different"

@@ -1,0 +1,98 @@
+"""What runs have recorded: read, and never written."""
+
+import json
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from tasks.ml import toml
+from tasks.ml.config import NAME, Experiment
+from tasks.ml.errors import InputError
+from tasks.ml.records import RecentRun, Recorded
+from tasks.tracking import connect
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+    from mlflow.tracking import MlflowClient
+
+_NEEDED = (
+    "dataset_digest",
+    "weights_sha256",
+    "onnx_sha256",
+    "initial_seed",
+    "fingerprint",
+    "versions",
+    "networks",
+    "code_digest",
+)
+"""Tags of a run that shipped a file, by which it is reproduced."""
+
+
+def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
+    """The most recent runs, newest first, of one experiment name if `name` is given; of a sweep, the parent alone."""
+    if name and not re.fullmatch(NAME, name):
+        return []  # no experiment can bear it, and MLflow's filter could not hold it
+    client = connect()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    wanted = f"= '{name}'" if name else "!= ''"
+    runs = client.search_runs(
+        experiments,
+        filter_string=f"tags.`hallmark.name` {wanted} AND tags.`mlflow.parentRunId` IS NULL",
+        order_by=["attributes.start_time DESC"],
+        max_results=limit,
+    )
+    return [
+        RecentRun(
+            id=run.info.run_id,
+            experiment=run.data.tags["hallmark.name"],
+            name=run.info.run_name,
+            status=run.info.status,
+            started=run.info.start_time / 1000,
+            accuracy=run.data.metrics.get("test/accuracy"),
+            loss=run.data.metrics.get("test/loss"),
+            kind=run.data.tags.get("hallmark.preset_kind", ""),
+            model_version=run.data.tags.get("hallmark.model_version"),
+        )
+        for run in runs
+    ]
+
+
+def recorded(run_id: str) -> tuple[Recorded, Experiment]:
+    """Read what a run that shipped a file has recorded; the first digits of its id will do.
+
+    Raises:
+        InputError: there is no such run, or it shipped nothing.
+    """
+    client = connect()
+    run = _find(client, run_id)
+    tags, prefix = run.data.tags, "hallmark."
+    if missing := [name for name in _NEEDED if prefix + name not in tags]:
+        raise InputError(f"{run_id}: has no {prefix}{missing[0]}: only a run that shipped a file can be reproduced")
+    said = {name: tags[prefix + name] for name in _NEEDED}
+    marks = json.loads(said["versions"]) | json.loads(said["fingerprint"])
+    marks |= {"networks": said["networks"], "code": said["code_digest"]}
+    with TemporaryDirectory() as folder:
+        tree = toml.load(Path(client.download_artifacts(run.info.run_id, "experiment.toml", folder)))
+    found = Recorded(
+        run=run.info.run_id,
+        dataset=said["dataset_digest"],
+        weights_sha256=said["weights_sha256"],
+        onnx_sha256=said["onnx_sha256"],
+        initial_seed=int(said["initial_seed"]),
+        marks=marks,
+    )
+    return found, Experiment.model_validate(tree)
+
+
+def _find(client: "MlflowClient", run_id: str) -> "MlflowRun":
+    """The one run whose id begins so."""
+    if not re.fullmatch("[0-9a-f]{4,32}", run_id):
+        raise InputError(f"{run_id}: is no run's id: expected up to 32 hex digits, of which `hallmark runs` shows 8")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"attributes.run_id LIKE '{run_id}%'", max_results=2)
+    if len(runs) != 1:
+        raise InputError(
+            f"{run_id}: {'several runs begin' if runs else 'no run begins'} so: `hallmark runs` lists them"
+        )
+    return runs[0]

@@ -1,0 +1,197 @@
+"""`hallmark verify` and `hallmark reproduce`, as they are typed."""
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from flows import presets
+from flows.__main__ import run
+from flows.train import train
+from tasks import tracking
+from tasks.ml.config import Experiment
+from tasks.ml.digests import file_digest
+from tasks.ml.records import Outcome
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def trained(prefect_server: str) -> tuple[Experiment, Outcome]:  # noqa: ARG001 - the server comes first
+    preset = presets.iris()
+    changed = preset.training.model_copy(update={"device": "cpu", "epochs": 20, "seed": 17})
+    experiment = preset.model_copy(update={"name": f"v{uuid.uuid4().hex[:12]}", "training": changed})
+    return experiment, train(experiment)
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run a command in this process; exit code, stdout and stderr."""
+
+    def call(*tokens: str) -> tuple[int, str, str]:
+        code = run(list(tokens))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_a_shipped_file_holds(console: Call, trained: tuple[Experiment, Outcome]) -> None:
+    artifact = trained[1].artifact
+    code, out, error = console("verify", str(artifact.path))
+    assert (code, error) == (0, "")
+    assert out.splitlines()[-1] == "verdict         holds"
+    for expected in (artifact.sha256, trained[0].digest, "setosa, versicolor, virginica", "30 test rows and"):
+        assert expected in out
+
+
+def test_json_is_the_last_line(console: Call, trained: tuple[Experiment, Outcome]) -> None:
+    code, out, _ = console("verify", str(trained[1].artifact.path), "--json")
+    said = json.loads(out.splitlines()[-1])
+    assert (code, said["status"], said["sha256"]) == (0, "holds", trained[1].artifact.sha256)
+    assert [check["passed"] for check in said["checks"]] == [True] * 3
+    assert said["certificate"]["proof"]["verdict"] == "passed"
+
+
+def test_a_file_that_was_edited_does_not_hold(
+    console: Call, trained: tuple[Experiment, Outcome], tmp_path: Path
+) -> None:
+    model = onnx.load(trained[1].artifact.path)
+    model.graph.node[0].name = "renamed"
+    onnx.save(model, tmp_path / "edited.onnx")
+    code, out, error = console("verify", str(tmp_path / "edited.onnx"))
+    assert code == 1
+    assert "does not hold" in out.splitlines()[-1]
+    assert error.count("\n") == 1
+    assert "edited.onnx: does not hold: seal: " in error
+
+
+@pytest.mark.parametrize("content", [b"", b"text", onnx.ModelProto(ir_version=10).SerializeToString()])
+def test_what_hallmark_has_not_shipped_is_refused(console: Call, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.onnx"
+    path.write_bytes(content)
+    code, out, error = console("verify", str(path))
+    assert (code, out) == (2, "")
+    assert error.count("\n") == 1
+
+
+def test_the_registry_knows_a_shipped_file_by_its_digest(
+    console: Call, trained: tuple[Experiment, Outcome], tmp_path: Path
+) -> None:
+    experiment, outcome = trained
+    code, out, _ = console("verify", str(outcome.artifact.path), "--registered")
+    assert code == 0
+    assert f"{experiment.name} version 1 (champion), run {outcome.run.id}" in out
+    forged = tmp_path / "forged.onnx"
+    model = onnx.load(outcome.artifact.path)
+    model.producer_name = "forger"
+    del model.metadata_props[-1]
+    body = model.SerializeToString(deterministic=True)
+    from tasks.ml.certificate import _seal
+
+    forged.write_bytes(body + _seal(body))
+    assert console("verify", str(forged))[0] == 0
+    code, _, error = console("verify", str(forged), "--registered")
+    assert code == 1
+    assert "registry: no registered version has this sha256" in error
+
+
+def test_a_registered_model_is_fetched_and_checked(console: Call, trained: tuple[Experiment, Outcome]) -> None:
+    experiment, outcome = trained
+    for reference in (f"models:/{experiment.name}@champion", f"models:/{experiment.name}/1"):
+        code, out, _ = console("verify", reference)
+        assert code == 0
+        assert outcome.artifact.sha256 in out
+    code, out, error = console("verify", f"models:/{experiment.name}@nobody")
+    assert (code, out, error.count("\n")) == (2, "", 1)
+
+
+def test_for_a_file_nothing_heavy_is_imported(trained: tuple[Experiment, Outcome], python: Callable[..., str]) -> None:
+    code = (
+        "import sys; from flows.__main__ import run; assert run(['verify', sys.argv[1]]) == 0\n"
+        "print(sorted({'torch', 'mlflow', 'prefect', 'pydantic', 'sklearn'} & set(sys.modules)))"
+    )
+    assert python(code, trained[1].artifact.path).splitlines()[-1] == "[]"
+
+
+def test_a_refused_file_leaves_its_evidence_with_the_run(
+    trained: tuple[Experiment, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.ml import onnx_export
+    from tasks.ml.errors import ParityError
+    from tasks.ml.records import Artifact
+
+    honest = onnx_export.export
+
+    def spoilt(*given: object) -> Artifact:
+        artifact = honest(*given)  # type: ignore[arg-type]
+        model = onnx.load(artifact.path)
+        next(node for node in model.graph.node if node.op_type == "ArgMax").op_type = "ArgMin"
+        onnx.save(model, artifact.path)
+        return Artifact(artifact.path, file_digest(artifact.path))
+
+    monkeypatch.setattr(onnx_export, "export", spoilt)
+    experiment = trained[0].model_copy(update={"name": f"v{uuid.uuid4().hex[:12]}"})
+    with pytest.raises(ParityError, match="ArgMin"):
+        train(experiment)
+    client = tracking.connect()
+    (stored,) = client.search_runs(
+        [one.experiment_id for one in client.search_experiments()], f"tags.`hallmark.name` = '{experiment.name}'"
+    )
+    assert stored.info.status == "FAILED"
+    kept = {item.path for item in client.list_artifacts(stored.info.run_id, "parity")}
+    assert kept == {"parity/parity.json", f"parity/{experiment.name}.unproven.onnx"}
+    report = json.loads(
+        Path(client.download_artifacts(stored.info.run_id, "parity/parity.json", str(tmp_path))).read_text()
+    )
+    assert report["verdict"] == "failed"
+    assert report["node"]["operator"] == "ArgMin"
+    assert not client.search_model_versions(f"name = '{experiment.name}'")
+    assert not list(trained[1].artifact.path.parent.glob(f"{experiment.name}.onnx"))
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_comes_out_the_same_again(console: Call, trained: tuple[Experiment, Outcome]) -> None:
+    before = len(tracking.connect().search_model_versions(f"name = '{trained[0].name}'"))
+    code, out, _ = console("reproduce", trained[1].run.id, "--json")
+    said = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert said == {"status": "identical", "weights": True, "file": True, "differences": []}
+    assert len(tracking.connect().search_model_versions(f"name = '{trained[0].name}'")) == before
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_what_has_changed_since_is_named(console: Call, trained: tuple[Experiment, Outcome]) -> None:
+    client, run_id = tracking.connect(), trained[1].run.id
+    weights = client.get_run(run_id).data.tags["hallmark.weights_sha256"]
+    fingerprint = client.get_run(run_id).data.tags["hallmark.fingerprint"]
+    try:
+        client.set_tag(run_id, "hallmark.weights_sha256", "0" * 64)
+        client.set_tag(run_id, "hallmark.fingerprint", json.dumps(json.loads(fingerprint) | {"torch": "1.0"}))
+        code, out, error = console("reproduce", run_id[:8])
+        assert code == 1
+        assert out.splitlines()[0].split() == ["weights", "different"]
+        assert "torch: was 1.0, is " in error
+        assert error.splitlines()[-1].startswith(f"hallmark: {run_id[:8]}: came out different: ")
+    finally:
+        client.set_tag(run_id, "hallmark.weights_sha256", weights)
+        client.set_tag(run_id, "hallmark.fingerprint", fingerprint)
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize(("run_id", "message"), [("ffffffff", "no run begins"), ("no run", "is no run's id")])
+def test_a_run_that_is_none_is_refused(console: Call, run_id: str, message: str) -> None:
+    code, out, error = console("reproduce", run_id)
+    assert (code, out) == (2, "")
+    assert message in error
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_an_unseeded_run_is_reproduced_from_the_seed_it_drew(console: Call) -> None:
+    preset = presets.blobs_as_published()
+    changed = preset.training.model_copy(update={"device": "cpu", "epochs": 5})
+    outcome = train(preset.model_copy(update={"name": f"v{uuid.uuid4().hex[:12]}", "training": changed}))
+    assert console("reproduce", outcome.run.id)[0] == 0
