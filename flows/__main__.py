@@ -19,6 +19,9 @@ app = App(
 COMMANDS = {
     "train": ("flows.commands.train:command", "Train a preset or a TOML file, and register the result."),
     "sweep": ("flows.commands.sweep:command", "Train many at once, and register the best."),
+    "verify": ("flows.commands.verify:verify", "Check a shipped file without torch."),
+    "reproduce": ("flows.commands.reproduce:reproduce", "Run a recorded experiment again, and compare."),
+    "predict": ("flows.commands.predict:predict", "Predict the rows of a file, with a file or a registered model."),
     "presets": ("flows.commands.presets:presets", "List the presets."),
     "show": ("flows.commands.presets:show", "Print a preset as a TOML file."),
     "runs": ("flows.commands.runs:runs", "List recent runs."),

@@ -116,7 +116,7 @@ def mnist_cnn() -> Experiment:
     return _derive(
         mnist(),
         name="mnist_cnn",
-        model=CNN(kind="cnn", channels=(8, 32), kernel=5, padding="valid"),
+        model=CNN(kind="cnn", channels=(8, 24), kernel=5, padding="valid", hidden=(96,)),
         training=Training(epochs=2, batch_size=128, lr=0.01, schedule=OneCycle(kind="one_cycle")),
     )
 

@@ -70,6 +70,41 @@ def _lines(total: int) -> Callable[[int, dict[str, float]], None]:
     return show
 
 
+@contextmanager
+def rows(step: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show how many rows have passed: a bar that goes when all have, or lines where it takes long.
+
+    Yields:
+        `show(passed, total)`, to be called after each batch; the total is None where only the end will tell.
+    """
+    started = time.monotonic()
+
+    def pace(passed: int) -> str:
+        return f"{passed:,} rows, {passed / (time.monotonic() - started):,.0f} a second"
+
+    if sys.stderr.isatty():
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (f"{step:<8}", BarColumn(16), TextColumn("{task.description}"))
+        with Progress(*columns, console=_console(), transient=True) as progress:
+            bar = progress.add_task("", total=None)
+            yield lambda passed, total: progress.update(bar, total=total, completed=passed, description=pace(passed))
+    else:
+        yield _row_lines(step, pace)
+
+
+def _row_lines(step: str, pace: Callable[[int], str]) -> Callable[[int, int | None], None]:
+    last = time.monotonic()
+
+    def show(passed: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            say(step, (f"{passed / total:.0%}, " if total else "") + pace(passed))
+
+    return show
+
+
 def _describe(metrics: dict[str, float]) -> str:
     """Loss and accuracy of the validation split, or of training where there is none."""
     split = "val" if "val/loss" in metrics else "train"

@@ -146,7 +146,7 @@ def _resolve(client: MlflowClient, reference: str) -> tuple[str, str]:
     if not versions:
         raise InputError(f"'{name}' has no version: train it first")
     if version and int(version) not in versions:
-        raise InputError(f"'{name}' has no version {version}: there are {said}")
+        raise InputError(f"'{name}' has no version {version}: its versions are {said}")
     if alias and alias not in registered.aliases:
         aliases = ", ".join(registered.aliases) or "none"
         raise InputError(f"'{name}' has no {alias}: its aliases are {aliases}, and models:/{name}/VERSION takes {said}")

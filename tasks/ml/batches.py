@@ -10,21 +10,23 @@ import torch
 from torch import Tensor
 
 from tasks.ml import losses, memory
-from tasks.ml.config import Loss
+from tasks.ml.config import Loss, Training
 from tasks.ml.data import open_split
 from tasks.ml.models import ROWS_AT_ONCE, Scaling
 from tasks.ml.records import Dataset, SplitName
 
 _SHARE_OF_MEMORY = 0.25
 """Splits that take more than this, scaled to float32, stay in their file and are read batch by batch."""
+_GATHERED = 2**22
+"""Bytes of pixels that are gathered at once: they stay in a processor's cache until they are used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One split: scaled, on the training device; or, where it is too large for that, raw and in its file."""
+    """One split: scaled or raw, on the training device; or, where it is too large for that, raw and in its file."""
 
     x: Tensor
-    """`(N, F) float32`, scaled; or as in the file, memory-mapped."""
+    """`(N, F) float32`, scaled; or `uint8` pixels as they are; or as in the file, memory-mapped."""
     y: Tensor
     """`(N,) int64` class index."""
     target: Tensor
@@ -35,6 +37,11 @@ class Rows:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.y)
+
+    @property
+    def are_pixels(self) -> bool:
+        """Whether they are as decoders give them, and a conversion makes them ready."""
+        return self.scaling is None and not self.x.is_floating_point()
 
     def take(self, rows: Tensor) -> Tensor:
         """Rows by index, `(B,)` or `(M, B)`, ready for the network: `(B, F)` or `(M, B, F)`."""
@@ -51,7 +58,10 @@ class Rows:
         return (self.cut(start, start + ROWS_AT_ONCE) for start in range(0, len(self), ROWS_AT_ONCE))
 
     def _ready(self, x: Tensor) -> Tensor:
-        return x if self.scaling is None else self.scaling(x.to(self.y.device))
+        if self.scaling is not None:
+            scaled: Tensor = self.scaling(x.to(self.y.device))
+            return scaled
+        return x.to(self.y.device, torch.get_default_dtype()) if self.are_pixels else x
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,17 @@ class Epoch:
             first, last = start * self.size, min(stop * self.size, len(self.rows))
             return (self.rows.cut(row, min(row + self.size, last)) for row in range(first, last, self.size))
         part = self.order[..., start * self.size : stop * self.size]
+        if part.dim() == 1 and self.rows.are_pixels:
+            return self._pixels(part)
         return (self.rows.take(rows) for rows in torch.split(part, self.size, dim=-1))
+
+    def _pixels(self, order: Tensor) -> Iterator[Tensor]:
+        """As `batches`, many gathered at once while they are small, and each made ready in the same place."""
+        features = self.rows.x.shape[1]
+        ready = torch.empty((self.size, features), device=self.rows.y.device)
+        for rows in torch.split(order, self.size * max(1, _GATHERED // (self.size * features))):
+            for x in torch.split(self.rows.x.index_select(0, rows), self.size):
+                yield (ready if len(x) == self.size else ready[: len(x)]).copy_(x)
 
     def truth(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Classes and targets of some batches: `(1, R)` and `(1, R, ...)`, or `(M, R)` and so on with own orders."""
@@ -92,7 +112,19 @@ def order(seed: int, epoch: int, rows: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(rows))
 
 
-def load(dataset: Dataset, split: SplitName, scaling: Scaling, loss: Loss, units: int, device: torch.device) -> Rows:
+def unit(dataset: Dataset, scaling: Scaling, training: Training) -> float | None:
+    """What pixels are divided by, where that is all: the network does it then, and they stay a quarter as large.
+
+    None where rows are scaled before: columns, pixels that each have a mean of their own, and a batch of all rows,
+    which would be converted anew in every epoch.
+    """
+    is_plain = dataset.dtype == "uint8" and scaling.scale.dim() == 0 and training.batch_size != "full"
+    return scaling.scale.item() if is_plain else None
+
+
+def load(
+    dataset: Dataset, split: SplitName, scaling: Scaling | None, loss: Loss, units: int, device: torch.device
+) -> Rows:
     """Bring a split to the training device, or map its file where it would take too much memory.
 
     Either way the network sees the same bits.
@@ -100,7 +132,7 @@ def load(dataset: Dataset, split: SplitName, scaling: Scaling, loss: Loss, units
     Args:
         dataset: the prepared splits.
         split: which of them.
-        scaling: from raw rows to the network's input, on the CPU.
+        scaling: from raw rows to the network's input, on the CPU; None leaves pixels as they are.
         loss: says what the targets are.
         units: what the network gives.
         device: where the training runs.
@@ -113,7 +145,9 @@ def load(dataset: Dataset, split: SplitName, scaling: Scaling, loss: Loss, units
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         raw = torch.from_numpy(stored.x)
     if is_mapped(dataset):
-        return Rows(raw, y.to(device), target.to(device), scaling.to(device))
+        return Rows(raw.flatten(1), y.to(device), target.to(device), scaling and scaling.to(device))
+    if scaling is None:
+        return Rows(raw.flatten(1).clone().to(device), y.to(device), target.to(device), None)
     x = torch.empty((len(y), math.prod(dataset.shape)), device=device)
     for start in range(0, len(y), ROWS_AT_ONCE):
         # In parts: all at once would take three times the memory on the way.

@@ -27,8 +27,8 @@ MONITORED = {"validation": "val/loss", "train": "train/loss", "test": "test/loss
 
 _SEGMENT = 256
 """Batches between two looks at the clock and at `Survival.stop`, of those that are quickest."""
-SEGMENT_ROWS = 8192
-"""Rows between two such looks, at most: what is kept until then takes memory."""
+SEGMENT_ROWS = 2048
+"""Rows between two such looks, at most: what is kept until then is measured in one go, and should fit a cache."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 A perceptron's gradient is written out, for one network or for M at once; any other network's comes of autograd. Both
 are given the derivative of the loss by the logits (`losses.slope`). Logits and all that lies before them are kept with
-the rows of a batch as columns, `(U, B)`: a product of weights and rows takes half the time of rows and weights.
+the rows of a batch as columns, `(U, B)`: a product of weights and rows takes half the time of rows and weights. Rows
+may be pixels as they are, and `unit` what they are still to be divided by: within a product that costs nothing.
 """
 
 from collections.abc import Sequence
@@ -47,11 +48,12 @@ class Perceptron:
 
     needs_autograd = False
 
-    def __init__(self, network: nn.Sequential) -> None:
+    def __init__(self, network: nn.Sequential, unit: float = 1.0) -> None:
         """Move the network's parameters into one flat tensor; it computes with what is trained here."""
         flat = _flatten(network)
         self.weights, self.gradients = [flat], [torch.empty_like(flat)]
         parameters = list(network.parameters())
+        self._shares = [1 / unit, *[1.0] * (len(parameters) // 2 - 1)]
         self._layers = _pairs([parameter.detach() for parameter in parameters])
         self._slopes = _pairs(_cut(self.gradients[0][0], parameters))
         self._seen: list[Tensor] = []
@@ -59,11 +61,11 @@ class Perceptron:
     def forward(self, x: Tensor) -> Tensor:
         """`(B, F)` to `(U, B)`."""
         z, self._seen = x.t(), []
-        for weight, bias in self._layers:
+        for (weight, bias), share in zip(self._layers, self._shares, strict=True):
             if self._seen:
                 z.relu_()
             self._seen.append(z)
-            z = torch.mm(weight, z).add_(bias)
+            z = torch.addmm(bias, weight, z, alpha=share)
         return z
 
     def predict(self, x: Tensor) -> Tensor:
@@ -73,17 +75,18 @@ class Perceptron:
 
     def backward(self, slope: Tensor) -> None:
         """Write the gradient of the last `forward`'s weights."""
-        for (by_weight, by_bias), own, seen in zip(self._slopes, self._by_layer(slope), self._seen, strict=True):
-            torch.mm(own, seen.t(), out=by_weight)
+        layers = zip(self._slopes, self._by_layer(slope), self._seen, self._shares, strict=True)
+        for (by_weight, by_bias), own, seen, share in layers:
+            torch.addmm(by_weight, own, seen.t(), beta=0, alpha=share, out=by_weight)
             torch.sum(own, 1, keepdim=True, out=by_bias)
 
     def descend(self, slope: Tensor, rate: Number, kept: Number) -> None:
         """Make of the weights `kept * weights - rate * (gradient of the last forward)`."""
         slopes, ones = self._by_layer(slope), _ones(slope.shape[-1], slope.dtype, slope.device)
         _shrink(self.weights, kept)
-        for (weight, bias), own, seen in zip(self._layers, slopes, self._seen, strict=True):
+        for (weight, bias), own, seen, share in zip(self._layers, slopes, self._seen, self._shares, strict=True):
             scaled, factor = _scaled(own, rate)
-            weight.addmm_(scaled, seen.t(), alpha=factor)
+            weight.addmm_(scaled, seen.t(), alpha=factor * share)
             bias.addmm_(scaled, ones, alpha=factor)
 
     def _by_layer(self, slope: Tensor) -> list[Tensor]:
@@ -99,7 +102,7 @@ class Perceptrons:
 
     needs_autograd = False
 
-    def __init__(self, networks: Sequence[nn.Sequential]) -> None:
+    def __init__(self, networks: Sequence[nn.Sequential], unit: float = 1.0) -> None:
         """Move the networks' parameters into one tensor a layer; they compute with what is trained here."""
         same = list(zip(*(network.parameters() for network in networks), strict=True))
         stacked = [torch.stack([parameter.detach() for parameter in parameters]) for parameters in same]
@@ -109,16 +112,17 @@ class Perceptrons:
         slopes = [torch.empty_like(tensor) for tensor in stacked]
         self.weights, self.gradients = ([tensor.flatten(1) for tensor in tensors] for tensors in (stacked, slopes))
         self._layers, self._slopes = _pairs(stacked), _pairs(slopes)
+        self._shares = [1 / unit, *[1.0] * (len(self._layers) - 1)]
         self._seen: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, F)` that all share, or `(M, B, F)`, to `(M, U, B)`."""
         z, self._seen = x.mT, []
-        for weight, bias in self._layers:
+        for (weight, bias), share in zip(self._layers, self._shares, strict=True):
             if self._seen:
                 z.relu_()
             self._seen.append(z)
-            z = _product(weight, z).add_(bias)
+            z = _product(weight, bias, z, share)
         return z
 
     def predict(self, x: Tensor) -> Tensor:
@@ -128,23 +132,25 @@ class Perceptrons:
 
     def backward(self, slope: Tensor) -> None:
         """Write the gradients of the last `forward`'s weights."""
-        for (by_weight, by_bias), own, seen in zip(self._slopes, self._by_layer(slope), self._seen, strict=True):
+        layers = zip(self._slopes, self._by_layer(slope), self._seen, self._shares, strict=True)
+        for (by_weight, by_bias), own, seen, share in layers:
             if seen.dim() == 2:
-                torch.mm(own.flatten(0, 1), seen.t(), out=by_weight.view(-1, len(seen)))
+                flat = by_weight.view(-1, len(seen))
+                torch.addmm(flat, own.flatten(0, 1), seen.t(), beta=0, alpha=share, out=flat)
             else:
-                torch.bmm(own, seen.mT, out=by_weight)
+                torch.baddbmm(by_weight, own, seen.mT, beta=0, alpha=share, out=by_weight)
             torch.sum(own, 2, keepdim=True, out=by_bias)
 
     def descend(self, slope: Tensor, rate: Number, kept: Number) -> None:
         """Make of the weights `kept * weights - rate * (gradients of the last forward)`."""
         slopes, ones = self._by_layer(slope), _ones(slope.shape[-1], slope.dtype, slope.device)
         _shrink(self.weights, kept)
-        for (weight, bias), own, seen in zip(self._layers, slopes, self._seen, strict=True):
+        for (weight, bias), own, seen, share in zip(self._layers, slopes, self._seen, self._shares, strict=True):
             scaled, factor = _scaled(own, rate)
             if seen.dim() == 2:
-                weight.view(-1, len(seen)).addmm_(scaled.flatten(0, 1), seen.t(), alpha=factor)
+                weight.view(-1, len(seen)).addmm_(scaled.flatten(0, 1), seen.t(), alpha=factor * share)
             else:
-                weight.baddbmm_(scaled, seen.mT, alpha=factor)
+                weight.baddbmm_(scaled, seen.mT, alpha=factor * share)
             bias.view(-1, 1).addmm_(scaled.flatten(0, 1), ones, alpha=factor)
 
     def _by_layer(self, slope: Tensor) -> list[Tensor]:
@@ -160,8 +166,9 @@ class AnyNetwork:
 
     needs_autograd = True
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, unit: float = 1.0) -> None:
         """Move the network's parameters into one flat tensor; it computes with what is trained here."""
+        self._unit = unit
         flat = _flatten(network)
         self.weights, self.gradients = [flat], [torch.empty_like(flat)]
         self._network = network
@@ -172,12 +179,12 @@ class AnyNetwork:
     def forward(self, x: Tensor) -> Tensor:
         """`(B, F)` to `(U, B)`."""
         with torch.enable_grad():
-            self._logits = self._network(x)
+            self._logits = self._network(x / self._unit)
         return self._logits.detach().t()
 
     def predict(self, x: Tensor) -> Tensor:
         """`(B, F)` to `(U, B)`."""
-        logits: Tensor = self._network(x)
+        logits: Tensor = self._network(x / self._unit)
         return logits.t()
 
     def backward(self, slope: Tensor) -> None:
@@ -193,10 +200,10 @@ class AnyNetwork:
         self.weights[0].add_(scaled, alpha=factor)
 
 
-def of(network: nn.Sequential) -> Perceptron | AnyNetwork:
-    """Lay out one network."""
+def of(network: nn.Sequential, unit: float) -> Perceptron | AnyNetwork:
+    """Lay out one network, whose rows are still to be divided by `unit`."""
     plain = all(isinstance(layer, nn.Linear | nn.ReLU) for layer in network)
-    return Perceptron(network) if plain else AnyNetwork(network)
+    return Perceptron(network, unit) if plain else AnyNetwork(network, unit)
 
 
 def _pairs(tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -238,12 +245,13 @@ def _ones(rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.ones((rows, 1), dtype=dtype, device=device)
 
 
-def _product(weight: Tensor, z: Tensor) -> Tensor:
-    """`(M, U, F)` and `(F, B)` or `(M, F, B)` to `(M, U, B)`. What all share takes one product for all."""
+def _product(weight: Tensor, bias: Tensor, z: Tensor, share: float) -> Tensor:
+    """`bias + share * weight @ z`: `(M, U, F)` and `(F, B)` or `(M, F, B)` to `(M, U, B)`; what all share in one."""
     if z.dim() == 3:
-        return torch.bmm(weight, z)
+        return torch.baddbmm(bias, weight, z, alpha=share)
     networks, units, features = weight.shape
-    return torch.mm(weight.view(-1, features), z).view(networks, units, -1)
+    flat = torch.addmm(bias.view(-1, 1), weight.view(-1, features), z, alpha=share)
+    return flat.view(networks, units, -1)
 
 
 def _through_relu(slope: Tensor, activated: Tensor) -> Tensor:

@@ -108,7 +108,8 @@ def wanted(loss: Loss, model: Model, target: Tensor, units: int) -> Tensor:
     For plain cross-entropy on logits the shares that are wanted, `(U, N) float32`; else the targets themselves.
     """
     if is_plain(loss, model):
-        return functional.one_hot(target, units).to(torch.get_default_dtype()).mT.contiguous()
+        shares = torch.zeros((*target.shape[:-1], units, target.shape[-1]), device=target.device)
+        return shares.scatter_(-2, target[..., None, :], 1.0)
     return target if target.dim() == 1 else target.mT
 
 

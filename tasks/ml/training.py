@@ -19,7 +19,7 @@ from tasks.ml.fingerprint import fingerprint
 from tasks.ml.history import Log
 from tasks.ml.records import Dataset, Fit, SplitName
 
-VERSION = 4
+VERSION = 5
 """Raised by whoever changes what training computes: part of the name under which fits are stored."""
 
 THREADING = 4_000_000
@@ -90,10 +90,12 @@ def fit_together(
     logits = units(model, first.loss, len(dataset.classes))
     seeds = [training.seed if first.initial_weights == "seeded" else secrets.randbits(32) for training in trainings]
     networks = [_network(model, dataset, logits, seed, device) for seed in seeds]
-    rows = {split: batches.load(dataset, split, scaling, first.loss, logits, device) for split in _read(first)}
+    unit = batches.unit(dataset, scaling, first)
+    before = scaling if unit is None else None
+    rows = {split: batches.load(dataset, split, before, first.loss, logits, device) for split in _read(first)}
     with torch.no_grad(), _threads(len(trainings), model, dataset, first) as count, _exact(first):
         found = fingerprint(device, count)
-        learner = _learner(networks, model, trainings)
+        learner = _learner(networks, model, trainings, unit or 1.0)
         course = Course(learner, rows, model, trainings, logits, seeds, logs)
         if survival:
             course.survive(survival, identity(dataset, data, model, trainings) | found)
@@ -163,14 +165,16 @@ def _network(model: Model, dataset: Dataset, logits: int, seed: int, device: tor
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _learner(networks: Sequence[nn.Sequential], model: Model, trainings: Sequence[Training]) -> learners.Learner:
+def _learner(
+    networks: Sequence[nn.Sequential], model: Model, trainings: Sequence[Training], unit: float
+) -> learners.Learner:
     first = trainings[0]
     if first.optimizer == "lbfgs":
         return learners.ByLineSearch(networks[0], model, first)
     if len(networks) == 1:
-        gradient: gradients.Gradient = gradients.of(networks[0])
+        gradient: gradients.Gradient = gradients.of(networks[0], unit)
     else:
-        gradient = gradients.Perceptrons(networks)
+        gradient = gradients.Perceptrons(networks, unit)
     lr, momentum, decay = (_column(trainings, name, gradient) for name in ("lr", "momentum", "weight_decay"))
     rule = optimizers.build(first, lr, momentum, decay, gradient.weights, gradient.gradients)
     return learners.ByGradient(gradient, rule, model)

@@ -1,0 +1,60 @@
+"""Predictions as a table for people to look at."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tasks.ml.predictions import Heading, Predictions, Write
+
+SHOWN = 20
+"""So many rows are in a table."""
+
+_WIDE = 1000
+"""So wide may a table be that fits no terminal: cut, a name would be another."""
+
+
+@contextmanager
+def open_table(heading: Heading) -> Iterator[Write]:
+    """Yield what takes predictions, and print the first of them at the end of the block.
+
+    Where the probabilities of all classes do not fit the terminal, that of the named class is printed alone.
+    """
+    shown: list[tuple[str, int, NDArray[np.float32]]] = []
+    passed = 0
+
+    def write(predictions: Predictions) -> None:
+        nonlocal passed
+        passed += len(predictions.label)
+        for row, label, values in zip(predictions.rows, predictions.label, predictions.probabilities, strict=True):
+            if len(shown) == SHOWN:
+                break
+            shown.append((str(row), int(label), values))
+
+    yield write
+    console = Console()
+    tables = [_draw(heading, shown, classes) for classes in (heading.classes, ())]
+    unbounded = console.options.update(width=_WIDE)
+    fitting = [table for table in tables if console.measure(table, options=unbounded).maximum <= console.width]
+    if fitting:
+        console.print(fitting[0])
+    else:
+        Console(width=_WIDE).print(tables[1])
+    if passed > SHOWN:
+        console.print(f"... and {passed - SHOWN:,} more rows: --output FILE has them all", highlight=False)
+
+
+def _draw(heading: Heading, shown: list[tuple[str, int, NDArray[np.float32]]], classes: tuple[str, ...]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(heading.identity, justify="right" if heading.identity == "row" else "left", no_wrap=True)
+    table.add_column("class", no_wrap=True)
+    for name in ("probability", *(f"p_{name}" for name in classes)):
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    for row, label, values in shown:
+        said = [f"{value:.4f}" for value in (values[label], *values[: len(classes)])]
+        table.add_row(escape(row), escape(heading.classes[label]), *said)
+    return table

@@ -1,0 +1,310 @@
+import os
+import tracemalloc
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pyarrow import parquet
+
+from tasks.ml import readers
+from tasks.ml.certificate import Input
+from tasks.ml.errors import InputError
+
+TWO = (Input("a", "float32", (1,), 0, 1, ""), Input("b", "float32", (1,), 0, 1, ""))
+GREY = (Input("image", "uint8", (3, 4), 0, 255, ""),)
+
+
+def read(path: Path | str, inputs: tuple[Input, ...] = TWO) -> tuple[list[object], dict[str, NDArray[np.generic]]]:
+    """Everything there is: rows by number or name, and feeds."""
+    source = readers.open_source(str(path), inputs)
+    batches = list(source.batches)
+    rows = [row for batch in batches for row in batch.rows]
+    assert source.total in (None, len(rows))
+    return rows, {one.name: np.concatenate([batch.feeds[one.name] for batch in batches]) for one in inputs}
+
+
+def refused(path: Path | str, inputs: tuple[Input, ...] = TWO) -> str:
+    with pytest.raises(InputError) as error:
+        read(path, inputs)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def save(path: Path, **columns: object) -> Path:
+    parquet.write_table(pa.table(columns), path)
+    return path
+
+
+def test_csv_gives_columns_by_name_in_any_order(tmp_path: Path) -> None:
+    rows, feeds = read(write(tmp_path / "x.csv", '\ufeffb,a\n1,2\n"3", 4.5e0 \n-.5,+7\n'))
+    assert rows == [1, 2, 3]
+    assert {name: value.tolist() for name, value in feeds.items()} == {"a": [[2], [4.5], [7]], "b": [[1], [3], [-0.5]]}
+    assert all(value.dtype == np.float32 for value in feeds.values())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_csv_of_many_blocks_is_the_same_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    values = np.random.default_rng(0).normal(size=(2000, 2)).astype(np.float32)
+    text = end.join(["", "a,b", *(f"{a},{b}" for a, b in values)])
+    monkeypatch.setattr(readers, "_BLOCK", 512)
+    rows, feeds = read(write(tmp_path / "x.csv", text))
+    assert rows == list(range(1, 2001))
+    np.testing.assert_array_equal(np.hstack([feeds["a"], feeds["b"]]), values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n3,x\n", r"x\.csv: row 2, column 'b': expected a finite number within float32, found 'x'"),
+        ("a,b\n1,2\n3,1_000\n", "row 2, column 'b': .* found '1_000'"),
+        ("a,b\n1,2\n,4\n", "row 2, column 'a': .* found nothing"),
+        ("a,b\n1,2\nNA,4\n", "row 2, column 'a': .* found 'NA'"),
+        ("a,b\n1,2\nnan,4\n", "row 2, column 'a': .* found nan"),
+        ("a,b\n1,2\n4,inf\n", "row 2, column 'b': .* found inf"),
+        ("a,b\n1,2\n4,-1e39\n", r"row 2, column 'b': .* found -1e\+39"),
+        ("a,b\n1,2\n3\n", "x.csv: row 2: expected 2 values as in the heading, found 1"),
+        ("a,b\n1,2\n3,4,5\n", "x.csv: row 2: expected 2 values as in the heading, found 3"),
+        ("a,c,d\n1,2,3\n", "expected the columns a, b; missing: 'b'; surplus: 'c', 'd'"),
+        ("1,2\n3,4\n", "missing: 'a', 'b'; surplus: '1', '2'"),
+        ("a,b,b\n1,2,3\n", "there twice: 'b'"),
+        ("a;b\n1;2\n", "missing: 'a', 'b'; surplus: 'a;b'"),
+        ("a,b\n", "x.csv: has no rows"),
+        ("a,b", "x.csv: has no rows"),
+        ("\n\r\na,b\n1,2\n3,x\n", "row 2, column 'b'"),
+        ("a,b\n" + "1" * 3_000_000, "x.csv: has a line of more than 1,048,576 bytes"),
+        ("", "x.csv: has no rows"),
+    ],
+)
+def test_csv_that_does_not_fit_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(write(tmp_path / "x.csv", text))
+
+
+def test_the_row_is_counted_over_all_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_BLOCK", 512)
+    lines = ["a,b", *(f"{row},{row}" for row in range(1, 5001))]
+    lines[4321] = "4321,four"
+    assert "row 4321, column 'b': " in refused(write(tmp_path / "x.csv", "\n".join(lines)))
+    lines[4320] = "4320"
+    assert "row 4320: expected 2 values" in refused(write(tmp_path / "x.csv", "\n".join(lines)))
+
+
+def test_csv_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes("a,b\n1,2\n3,ä\n".encode("latin-1"))
+    assert "cannot be read as CSV" in refused(tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_bytes("a,b\n1,2\n".encode("utf-16"))
+    assert refused(tmp_path / "x.csv")
+
+
+def test_parquet_gives_numbers_of_any_kind(tmp_path: Path) -> None:
+    kinds = [
+        pa.array([1, 2, 3], pa.int8()),
+        pa.array([1, 2, 3], pa.uint64()),
+        pa.array([1.0, 2.0, 3.0], pa.float64()),
+        pa.array(np.array([1, 2, 3], np.float16)),
+        pa.array([Decimal(1), Decimal(2), Decimal(3)]),
+    ]
+    for kind in kinds:
+        rows, feeds = read(save(tmp_path / "x.parquet", b=kind, a=pa.array([0.5, 0.25, 0.125], pa.float32())))
+        assert rows == [1, 2, 3]
+        assert feeds["a"].tolist() == [[0.5], [0.25], [0.125]]
+        assert feeds["b"].tolist() == [[1], [2], [3]]
+        assert feeds["b"].dtype == np.float32
+
+
+def test_parquet_is_read_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "NUMBERS_AT_ONCE", 200)
+    values = np.arange(1050, dtype=np.float32)
+    parquet.write_table(pa.table({"a": values, "b": -values}), tmp_path / "x.parquet", row_group_size=400)
+    batches = list(readers.open_source(str(tmp_path / "x.parquet"), TWO).batches)
+    assert max(len(batch.rows) for batch in batches) == 100
+    np.testing.assert_array_equal(np.concatenate([batch.feeds["b"] for batch in batches]), -values[:, None])
+    assert batches[-1].rows[-1] == 1050
+
+
+@pytest.mark.parametrize(
+    ("b", "message"),
+    [
+        (pa.array([1.0, None]), "row 2, column 'b': .* found null"),
+        (pa.array([1.0, np.nan]), "row 2, column 'b': .* found nan"),
+        (pa.array([1.0, 1e39]), r"row 2, column 'b': .* found 1e\+39"),
+        (pa.array(["1", "2"]), r"row 1, column 'b': .* found '1' \(string\)"),
+        (pa.array([True, False]), r"row 1, column 'b': .* found True \(bool\)"),
+        (pa.array([], pa.float32()), "has no rows"),
+    ],
+)
+def test_parquet_that_does_not_fit_is_refused_with_its_place(tmp_path: Path, b: pa.Array, message: str) -> None:
+    a = pa.array(np.zeros(len(b), np.float32))
+    with pytest.raises(InputError, match=message):
+        read(save(tmp_path / "x.parquet", a=a, b=b))
+
+
+def test_parquet_that_is_none_or_has_other_columns_is_refused(tmp_path: Path) -> None:
+    assert "x.parquet: cannot be read as Parquet" in refused(write(tmp_path / "x.parquet", "a,b\n1,2\n"))
+    assert "cannot be read as Parquet" in refused(write(tmp_path / "x.parquet", ""))
+    assert "missing: 'b'; surplus: 'c'" in refused(save(tmp_path / "x.parquet", a=[1.0], c=[2.0]))
+    whole = save(tmp_path / "x.parquet", a=np.arange(9999.0), b=np.arange(9999.0)).read_bytes()
+    (tmp_path / "x.parquet").write_bytes(whole[:2000] + bytes(5000) + whole[7000:])
+    assert "cannot be read as Parquet" in refused(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", ">f8", "int64", "uint8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_of_columns_is_read_in_the_models_order(tmp_path: Path, dtype: str, order: str) -> None:
+    np.save(tmp_path / "x.npy", np.array([[1, 2], [3, 4], [5, 6]], dtype=dtype, order=order))  # type: ignore[call-overload]
+    rows, feeds = read(tmp_path / "x.npy")
+    assert rows == [1, 2, 3]
+    assert feeds["a"].tolist() == [[1], [3], [5]]
+    assert feeds["b"].tolist() == [[2], [4], [6]]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 3)), r"expected shape \(N, 2\), the columns a, b in this order, found \(2, 3\)"),
+        (np.zeros(2), r"found \(2,\)"),
+        (np.zeros(()), r"found \(\)"),
+        (np.zeros((0, 2)), "has no rows"),
+        (np.array([["1", "2"]]), r"row 1, column 'a': .* found .*'1'"),
+        (np.array([[1, 2], [3, np.inf]]), "row 2, column 'b': .* found inf"),
+        (np.array([[1, None]]), "cannot be read as .npy"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused(tmp_path: Path, array: NDArray[np.generic], message: str) -> None:
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "x.npy")
+
+
+def test_a_file_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    assert "cannot be read as .npy" in refused(write(tmp_path / "x.npy", "a,b\n"))
+    assert "cannot be read as .npy" in refused(write(tmp_path / "x.npy", ""))
+    np.save(tmp_path / "x.npy", np.zeros((100, 2)))
+    os.truncate(tmp_path / "x.npy", 500)
+    assert "cannot be read as .npy" in refused(tmp_path / "x.npy")
+
+
+def test_an_array_of_images_is_one_or_many(tmp_path: Path) -> None:
+    images = np.arange(7 * 12, dtype=np.uint8).reshape(7, 3, 4)
+    np.save(tmp_path / "many.npy", images)
+    np.save(tmp_path / "one.npy", images[5])
+    rows, feeds = read(tmp_path / "many.npy", GREY)
+    assert rows == list(range(1, 8))
+    np.testing.assert_array_equal(feeds["image"], images)
+    rows, feeds = read(tmp_path / "one.npy", GREY)
+    assert rows == [1]
+    np.testing.assert_array_equal(feeds["image"], images[5:6])
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((2, 3, 4)), np.zeros((2, 4, 3), np.uint8), np.zeros((1, 2, 3, 4), np.uint8), np.zeros(12, np.uint8)],
+)
+def test_an_array_of_other_images_is_refused(tmp_path: Path, array: NDArray[np.generic]) -> None:
+    np.save(tmp_path / "x.npy", array)
+    message = refused(tmp_path / "x.npy", GREY)
+    assert "expected uint8 of shape (N, 3, 4) or (3, 4), found " in message
+    assert str(array.shape) in message
+
+
+def test_an_image_and_a_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 4), dtype=np.uint8)
+    for name, pixels in zip("cabed", images, strict=True):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    (tmp_path / ".DS_Store").touch()
+    rows, feeds = read(tmp_path / "c.png", GREY)
+    assert rows == ["c.png"]
+    np.testing.assert_array_equal(feeds["image"], images[:1])
+    monkeypatch.setattr(readers, "ROWS_AT_ONCE", 2)
+    rows, feeds = read(tmp_path, GREY)
+    assert rows == [f"{name}.png" for name in "abcde"]
+    np.testing.assert_array_equal(feeds["image"], images[[1, 2, 0, 4, 3]])
+
+
+def test_an_image_of_one_bit_is_black_and_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 0, 0, 0], [255, 255, 255, 255], [0, 255, 0, 255]], np.uint8)).convert("1").save(
+        tmp_path / "x.png"
+    )
+    _, feeds = read(tmp_path / "x.png", GREY)
+    assert feeds["image"].tolist() == [[[0, 0, 0, 0], [255, 255, 255, 255], [0, 255, 0, 255]]]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "I;16"])
+def test_an_image_of_another_mode_is_refused(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (4, 3)).save(tmp_path / "x.png")
+    assert f"x.png: expected a grey image (mode L), found mode {mode}" in refused(tmp_path / "x.png", GREY)
+
+
+def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (3, 4)).save(tmp_path / "x.png")
+    assert "x.png: expected 3 x 4 pixels (height x width), found 4 x 3" in refused(tmp_path / "x.png", GREY)
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "x.png")  # Pillow warns of it
+    assert "x.png: cannot be read as an image: Image size" in refused(tmp_path / "x.png", GREY)
+
+
+def test_several_images_in_one_file_are_refused(tmp_path: Path) -> None:
+    one = Image.new("L", (4, 3))
+    one.save(tmp_path / "x.tif", save_all=True, append_images=[one, one])
+    assert "expected one image, found 3 in one file" in refused(tmp_path / "x.tif", GREY)
+
+
+def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
+    assert "cannot be read as an image" in refused(write(tmp_path / "x.png", "no image"), GREY)
+    Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(tmp_path / "x.png")
+    os.truncate(tmp_path / "x.png", 45)
+    assert "x.png: cannot be read as an image" in refused(tmp_path / "x.png", GREY)
+
+
+def test_a_folder_with_anything_else_or_nothing_is_refused(tmp_path: Path) -> None:
+    assert "has no rows" in refused(tmp_path, GREY)
+    write(tmp_path / "notes.txt", "")
+    assert "expected images alone" in refused(tmp_path, GREY)
+    (tmp_path / "notes.txt").unlink()
+    (tmp_path / "0.png").mkdir()
+    assert "found '0.png'" in refused(tmp_path, GREY)
+
+
+def test_a_source_that_the_model_cannot_take_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (4, 3)).save(tmp_path / "x.png")
+    assert "x.png: the model takes no images but the columns a, b" in refused(tmp_path / "x.png")
+    assert "the model takes no images" in refused(tmp_path)
+    message = "x.csv: has columns, and the model takes grey images of 3 x 4 pixels"
+    assert message in refused(write(tmp_path / "x.csv", "a,b\n1,2\n"), GREY)
+    assert "nowhere.csv: there is no such file or folder" in refused(tmp_path / "nowhere.csv")
+    assert "expected a file that ends in .csv, .parquet, .npy, .png" in refused(write(tmp_path / "x.txt", "a,b\n1,2\n"))
+
+
+SOURCES: dict[str, Callable[[Path, NDArray[np.float64]], object]] = {
+    ".csv": lambda path, x: np.savetxt(path, x, "%.6f", ",", header="a,b", comments=""),
+    ".npy": np.save,
+    ".parquet": lambda path, x: parquet.write_table(pa.table({"a": x[:, 0], "b": x[:, 1]}), path),
+}
+
+
+@pytest.mark.parametrize("suffix", SOURCES)
+def test_no_more_than_some_batches_are_in_memory(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 32 MB. Python's own memory, NumPy's among it, and Arrow's."""
+    monkeypatch.setattr(readers, "_BLOCK", 2**18)
+    path = tmp_path / f"x{suffix}"
+    SOURCES[suffix](path, np.random.default_rng(0).uniform(size=(2_000_000, 2)))
+    pool, before, rows, most = pa.default_memory_pool(), pa.total_allocated_bytes(), 0, 0
+    tracemalloc.start()
+    for batch in readers.open_source(str(path), TWO).batches:
+        rows += len(batch.rows)
+        most = max(most, pool.bytes_allocated() - before)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == 2_000_000
+    assert peak < 12e6
+    assert most < 12e6

@@ -1,0 +1,232 @@
+import csv
+import json
+import os
+import pty
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from tasks.ml import writers
+from tasks.ml.errors import InputError
+from tasks.ml.predictions import Heading, Predictions
+from tasks.ml.writers import Form
+
+AWKWARD = ("plain", 'say "no"', "a,b", "naïve [red]", "")
+FILE_FORMS: tuple[Form, ...] = ("csv", "parquet", "jsonl")
+
+
+def predictions(rows: range | list[str], classes: int = 3, seed: int = 0) -> Predictions:
+    raw = np.random.default_rng(seed).exponential(size=(len(rows), classes)).astype(np.float32)
+    probabilities: NDArray[np.float32] = raw / raw.sum(axis=1, keepdims=True)
+    return Predictions(rows, probabilities.argmax(axis=1), probabilities)
+
+
+def write(path: Path, form: Form, heading: Heading, *batches: Predictions) -> list[dict[str, object]]:
+    """Write batches and read them back with a library of its own."""
+    with writers.open_output(path, form, heading) as take:
+        for batch in batches:
+            take(batch)
+    match form:
+        case "csv":
+            with path.open(newline="", encoding="utf-8") as file:
+                return list(csv.DictReader(file))
+        case "jsonl":
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return parquet.read_table(path).to_pylist()
+
+
+def begin(path: Path | None, form: Form) -> None:
+    """Write much, and fail."""
+    with writers.open_output(path, form, Heading("row", ("a", "b", "c"))) as take:
+        take(predictions(range(1, 100_000)))
+        raise RuntimeError("stop")
+
+
+@pytest.mark.parametrize("form", FILE_FORMS)
+def test_every_row_has_its_number_its_class_and_all_probabilities(tmp_path: Path, form: Form) -> None:
+    heading = Heading("row", ("a", "b", "c"))
+    first, second = predictions(range(1, 6)), predictions(range(6, 9), seed=1)
+    rows = write(tmp_path / "y", form, heading, first, second)
+    assert [list(row) for row in rows] == [["row", "class", "p_a", "p_b", "p_c"]] * 8
+    assert [int(str(row["row"])) for row in rows] == list(range(1, 9))
+    assert [row["class"] for row in rows] == ["abc"[label] for label in (*first.label, *second.label)]
+    read = np.array([[np.float32(row[name]) for name in ("p_a", "p_b", "p_c")] for row in rows])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read, np.concatenate([first.probabilities, second.probabilities]))
+
+
+@pytest.mark.parametrize("form", FILE_FORMS)
+def test_names_may_be_awkward(tmp_path: Path, form: Form) -> None:
+    files = ["a.png", 'b "b".png', "c,d.png", "ë\n.png", "{}.png"]
+    said = Predictions(files, np.arange(5), np.eye(5, dtype=np.float32))
+    rows = write(tmp_path / "y", form, Heading("file", AWKWARD), said)
+    assert [row["file"] for row in rows] == files
+    assert [row["class"] for row in rows] == list(AWKWARD)
+    assert [name for name in rows[0] if name.startswith("p_")] == [f"p_{name}" for name in AWKWARD]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_extreme_probabilities_are_exact_and_valid(tmp_path: Path, form: Form) -> None:
+    values = np.array([[1, 0], [np.nextafter(np.float32(1), np.float32(0)), 5.960464e-08], [1e-30, 1e-45]], np.float32)
+    said = Predictions(range(1, 4), values.argmax(axis=1), values)
+    rows = write(tmp_path / "y", form, Heading("row", ("a", "b")), said)
+    read = np.array([[np.float32(row["p_a"]), np.float32(row["p_b"])] for row in rows])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(read, values)
+
+
+def test_csv_is_plain(tmp_path: Path) -> None:
+    said = Predictions(range(1, 3), np.array([1, 0]), np.array([[0.25, 0.75], [1, 0]], np.float32))
+    write(tmp_path / "y", "csv", Heading("row", ("no", "yes")), said)
+    assert (tmp_path / "y").read_bytes() == b"row,class,p_no,p_yes\n1,yes,0.25,0.75\n2,no,1,0\n"
+    write(tmp_path / "y", "jsonl", Heading("row", ("no", "yes")), said)
+    first = '{"row": 1, "class": "yes", "p_no": 0.25, "p_yes": 0.75}'
+    assert (tmp_path / "y").read_text().splitlines()[0] == first
+
+
+def test_parquet_has_types(tmp_path: Path) -> None:
+    write(tmp_path / "y", "parquet", Heading("row", ("a", "b", "c")), predictions(range(1, 6)))
+    kinds = [pa.int64(), pa.string(), *[pa.float32()] * 3]
+    assert parquet.read_schema(tmp_path / "y").types == kinds
+    write(tmp_path / "y", "parquet", Heading("file", ("a", "b", "c")), predictions(["x.png"]))
+    assert parquet.read_schema(tmp_path / "y").types == [pa.string(), *kinds[1:]]
+
+
+@pytest.mark.parametrize("form", FILE_FORMS)
+def test_what_fails_leaves_what_was_there(tmp_path: Path, form: Form) -> None:
+    path = tmp_path / "y"
+    path.write_text("before")
+    with pytest.raises(RuntimeError, match="stop"):
+        begin(path, form)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize("form", FILE_FORMS)
+def test_stdout_gets_all_or_nothing(
+    form: Form, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "_SPOOLED", 100)
+    heading, said = Heading("row", ("a", "b", "c")), predictions(range(1, 1000))
+    write(tmp_path / "y", form, heading, said)
+    with writers.open_output(None, form, heading) as take:
+        take(said)
+    assert capfdbinary.readouterr().out == (tmp_path / "y").read_bytes()
+    with pytest.raises(RuntimeError, match="stop"):
+        begin(None, form)
+    assert capfdbinary.readouterr().out == b""
+
+
+def table(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    heading: Heading,
+    *said: Predictions,
+) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(width))
+    with writers.open_output(None, "table", heading) as take:
+        for batch in said:
+            take(batch)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_table_has_the_first_rows(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    heading = Heading("row", ("a", "b", "c"))
+    batches = [predictions(range(start, start + 8), seed=start) for start in (1, 9, 17)]
+    lines = table(capsys, monkeypatch, 80, heading, *batches)
+    assert lines[0].split() == ["row", "class", "probability", "p_a", "p_b", "p_c"]
+    assert [line.split()[0] for line in lines[1:21]] == [str(row) for row in range(1, 21)]
+    assert lines[21:] == ["... and 4 more rows: --output FILE has them all"]
+    row, label, probability, *others = lines[1].split()
+    assert (row, label) == ("1", "abc"[batches[0].label[0]])
+    assert others == [f"{value:.4f}" for value in batches[0].probabilities[0]]
+    assert probability == max(others)
+
+
+def test_a_narrow_table_leaves_classes_out_and_cuts_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heading = Heading("file", tuple(f"class {index}" for index in range(10)))
+    lines = table(capsys, monkeypatch, 40, heading, predictions(["a.png", "b.png"], 10))
+    assert lines[0].split() == ["file", "class", "probability"]
+    assert max(map(len, lines)) <= 40
+    long = "x" * 50 + ".png"
+    lines = table(capsys, monkeypatch, 40, heading, predictions([long, "b [red].png"], 10))
+    assert lines[1].startswith(long)
+    assert lines[2].startswith("b [red].png ")
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("output", "form", "chosen"),
+    [
+        ("y.csv", None, "csv"),
+        ("y.PARQUET", None, "parquet"),
+        ("y.jsonl", None, "jsonl"),
+        ("y.txt", "jsonl", "jsonl"),
+        ("y.csv", "parquet", "parquet"),
+        (None, None, "csv"),
+        (None, "table", "table"),
+        (None, "parquet", "parquet"),
+    ],
+)
+def test_the_form_is_as_asked_for_or_by_the_name_or_csv(output: str | None, form: Form | None, chosen: Form) -> None:
+    assert writers.choose(Path(output) if output else None, form) == chosen
+
+
+def test_a_form_that_does_not_go_there_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"y\.txt: expected a name that ends in \.csv, \.parquet, \.jsonl, or --format"
+    ):
+        writers.choose(Path("y.txt"), None)
+    with pytest.raises(InputError, match=r"y\.txt: a table is for people"):
+        writers.choose(Path("y.txt"), "table")
+
+
+@pytest.mark.parametrize(("form", "said"), [(None, "table"), *((form, form) for form in ("table", *FILE_FORMS))])
+def test_a_terminal_gets_a_table_and_no_parquet(form: Form | None, said: str) -> None:
+    code = (
+        "from tasks.ml import writers\n"
+        f"try: print('chosen', writers.choose(None, {form!r}))\n"
+        "except writers.InputError as error: print(error)\n"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    output = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:  # Linux says so when the other side has closed
+            break
+        if not chunk:
+            break
+        output += chunk
+    os.waitpid(pid, 0)
+    expected = "Parquet is not for a terminal: add --output FILE" if form == "parquet" else f"chosen {said}"
+    assert output.decode().strip() == expected
+
+
+def refused(output: str, *, overwrite: bool = False) -> str:
+    with pytest.raises(InputError) as error:
+        writers.refuse(Path(output), "x.csv", overwrite=overwrite)
+    return str(error.value)
+
+
+def test_an_output_that_must_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.csv", "y.csv"):
+        (tmp_path / name).touch()
+    assert refused("y.csv") == "y.csv: exists: choose another name, or add --overwrite"
+    assert refused("x.csv", overwrite=True) == "x.csv: is what is read: choose another name"
+    assert refused("nowhere/y.csv") == "nowhere/y.csv: there is no folder nowhere: make it first"
+    assert refused("/dev/null", overwrite=True) == "/dev/null: is no file that could be written"
+    assert refused(".", overwrite=True) == ".: is no file that could be written"
+    if sys.platform == "linux":
+        assert refused("/proc/y.csv") == "/proc/y.csv: the folder /proc cannot be written"
+    writers.refuse(Path("y.csv"), "x.csv", overwrite=True)
+    writers.refuse(Path("z.csv"), "-", overwrite=False)
