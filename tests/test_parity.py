@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from flows import options
 from tasks.ml import models, onnx_export, parity, runtimes
@@ -263,3 +264,24 @@ def test_one_unit_is_served_as_two_classes(tmp_path: Path) -> None:
     x = np.array([[-2.0], [1.9]], dtype=np.float32)
     label, probabilities = runtimes.open_session(str(artifact.path)).run(None, {"x": x})
     assert (label.tolist(), probabilities.shape) == ([0, 1], (2, 2))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"kernel_shape": [2, 2], "strides": [2, 2]},
+        {"kernel_shape": [3, 2], "strides": [3, 2]},
+        {"kernel_shape": [2, 2], "strides": [1, 1]},
+        {"kernel_shape": [2, 2]},
+        {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+        {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1},
+        {"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
+    ],
+)
+def test_pooling_is_that_of_onnx(attributes: dict[str, Any]) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 9, 8)).astype(np.float32)
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("MaxPool", ["x"], ["y"], **attributes)], "pool", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    expected, found = ReferenceEvaluator(model), runtimes.reference(model)
+    np.testing.assert_array_equal(found.run(None, {"x": x})[0], expected.run(None, {"x": x})[0])

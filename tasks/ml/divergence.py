@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 from torch.fx import Interpreter, Node
 
 from tasks.ml import onnx_export, runtimes
@@ -104,7 +103,7 @@ def _by_torch(classifier: Classifier, dataset: Dataset, x: Raw) -> dict[str, NDA
 
 def _by_graph(model: onnx.ModelProto, dataset: Dataset, x: Raw) -> dict[str, NDArray[Any]]:
     given = runtimes.feeds(dataset.columns, x)
-    found = cast(dict[str, Any], ReferenceEvaluator(model).run(None, given, intermediate=True))
+    found = cast(dict[str, Any], runtimes.reference(model).run(None, given, intermediate=True))
     return {name: np.asarray(value) for name, value in found.items() if value is not None}
 
 

@@ -111,12 +111,12 @@ def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset, report:
 def compare(file: Path, classifier: Classifier, dataset: Dataset) -> Comparison:
     """Ask the runtimes and torch, and hold the one against the other.
 
-    The whole test split passes onnxruntime, with the graph as it is and fully optimised. On at least 512 rows (some of
-    the test split, edges of the input's domain, noise) the batches vary, and onnx's reference evaluator is a second
-    runtime. A row passes if each probability is within `FLOOR + FACTOR * own` of float64, where `own` is the largest
-    error of torch's own float32 on like rows; if its label is that of float64, or of a class that is as probable
-    within twice the error measured there; and if label, sum and finiteness fit. Rows of the whole test split that are
-    beyond doubt are compared with float32 alone.
+    The whole test split passes onnxruntime, its graph fully optimised. At least 512 rows (some of the test split, edges
+    of the input's domain, noise) pass it as it is too, and in batches of several sizes; onnx's reference evaluator is a
+    second runtime. A row passes if each probability is within `FLOOR + FACTOR * own` of float64, where `own` is the
+    largest error of torch's own float32 on like rows; if its label is that of float64, or of a class that is as
+    probable within twice the error measured there; and if label, sum and finiteness fit. Rows of the whole test split
+    that are beyond doubt are compared with float32 alone.
     """
     rows = probes(dataset)
     problem = form(onnx.load(file, load_external_data=False), dataset)
