@@ -57,14 +57,14 @@ class Perceptron:
         self._layers = _pairs([parameter.detach() for parameter in parameters])
         self._slopes = _pairs(_cut(self.gradients[0][0], parameters))
         self._seen: list[Tensor] = []
+        """What each layer was given by the last `forward`, `(B, ...)`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, F)` to `(U, B)`."""
-        z, self._seen = x.t(), []
-        for (weight, bias), share in zip(self._layers, self._shares, strict=True):
-            if self._seen:
-                z.relu_()
-            self._seen.append(z)
+        z, self._seen = x.t(), [x]
+        for index, ((weight, bias), share) in enumerate(zip(self._layers, self._shares, strict=True)):
+            if index:
+                self._seen.append(z.relu_().t())
             z = torch.addmm(bias, weight, z, alpha=share)
         return z
 
@@ -77,7 +77,7 @@ class Perceptron:
         """Write the gradient of the last `forward`'s weights."""
         layers = zip(self._slopes, self._by_layer(slope), self._seen, self._shares, strict=True)
         for (by_weight, by_bias), own, seen, share in layers:
-            torch.addmm(by_weight, own, seen.t(), beta=0, alpha=share, out=by_weight)
+            torch.addmm(by_weight, own, seen, beta=0, alpha=share, out=by_weight)
             torch.sum(own, 1, keepdim=True, out=by_bias)
 
     def descend(self, slope: Tensor, rate: Number, kept: Number) -> None:
@@ -86,15 +86,16 @@ class Perceptron:
         _shrink(self.weights, kept)
         for (weight, bias), own, seen, share in zip(self._layers, slopes, self._seen, self._shares, strict=True):
             scaled, factor = _scaled(own, rate)
-            weight.addmm_(scaled, seen.t(), alpha=factor * share)
+            weight.addmm_(scaled, seen, alpha=factor * share)
             bias.addmm_(scaled, ones, alpha=factor)
 
     def _by_layer(self, slope: Tensor) -> list[Tensor]:
         """The derivative by what each layer gives, first to last."""
         found = [slope]
-        for (weight, _), seen in zip(self._layers[:0:-1], self._seen[:0:-1], strict=True):
-            found.append(_through_relu(torch.mm(weight.t(), found[-1]), seen))
-        return found[::-1]
+        for index in range(len(self._layers) - 1, 0, -1):
+            weight, seen = self._layers[index][0], self._seen[index].t()
+            found.insert(0, _through_relu(torch.mm(weight.t(), found[0]), seen))
+        return found
 
 
 class Perceptrons:
