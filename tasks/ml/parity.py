@@ -74,11 +74,18 @@ class Comparison:
     """By way of asking."""
     problem: str
     """Why it came to no numbers, if so: the graph's form, or what a runtime said."""
+    gpu_error: str
+    """What a runtime said on a GPU, which is reported and decides nothing."""
+
+    @property
+    def on_cpu(self) -> list[Judged]:
+        """The ways that decide, and that a certificate tells of."""
+        return [one for one in self.judged if not one.way.startswith(runtimes.CUDA)]
 
     @property
     def refused(self) -> Judged | None:
         """The first way in which a row is wrong."""
-        return next((one for one in self.judged if one.is_wrong.any()), None)
+        return next((one for one in self.on_cpu if one.is_wrong.any()), None)
 
 
 def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset, report: Path) -> Proof:
@@ -123,8 +130,8 @@ def compare(file: Path, classifier: Classifier, dataset: Dataset) -> Comparison:
     with _asked(file, dataset, rows) as answers, _one_thread():
         torchs = Oracle(classifier, dataset, rows)
         told = answers()
-    problem = problem or str(told.pop("error", ""))
-    return Comparison(rows, torchs, [judge(way, said, torchs, rows) for way, said in _ways(told)], problem)
+    said, on_gpu = (str(told.pop(name, "")) for name in ("error", "gpu_error"))
+    return Comparison(rows, torchs, [judge(*way, torchs, rows) for way in _ways(told)], problem or said, on_gpu)
 
 
 def form(model: onnx.ModelProto, dataset: Dataset) -> str:
@@ -200,7 +207,10 @@ def _asked(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[], 
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
 
             def answers() -> dict[str, NDArray[Any]]:
-                _, said = process.communicate(timeout=SECONDS)
+                try:
+                    _, said = process.communicate(timeout=SECONDS)
+                except subprocess.TimeoutExpired as error:
+                    raise ParityError(f"parity: the runtimes gave no answer in {SECONDS} seconds") from error
                 if process.returncode:
                     raise ParityError(f"parity: the runtimes ended with {process.returncode}: {said.strip()[-300:]}")
                 with np.load(folder / "answers.npz", allow_pickle=False) as stored:
@@ -258,18 +268,19 @@ def _describe(found: Comparison) -> dict[str, Any]:
         "rule": f"error of a probability <= {FLOOR:g} + {FACTOR:g} * own_float32_error, and every label but ties",
         "own_float32_error": {name: _number(own) for name, own in torchs.own.items()},
         "tolerance": {name: _number(FLOOR + FACTOR * own) for name, own in torchs.own.items()},
-        "smallest_tolerance": _number(max(largest, default=0.0)),
+        "smallest_tolerance": _number(max((float(one.error.max()) for one in found.on_cpu), default=0.0)),
         "ways": [
             {"way": one.way, "rows": len(one.rows), "wrong": int(one.is_wrong.sum()), "largest_error": _number(most)}
             for one, most in zip(judged, largest, strict=True)
         ],
+        "gpu_error": found.gpu_error,
         "ties": [show(one, int(row), found) for one in judged for row in np.flatnonzero(one.is_tie)],
     }
 
 
 def _proof(found: Comparison, report: Path) -> Proof:
     torchs, rows = found.torchs, found.rows
-    cpu = [one for one in found.judged if one.way != runtimes.CUDA]
+    cpu = found.on_cpu
     apart = [np.abs(one.answer.probabilities - torchs.float32.probabilities[one.rows]).max() for one in cpu]
     return Proof(
         max_abs_diff=float(max(apart)),
