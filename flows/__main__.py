@@ -19,7 +19,7 @@ app = App(
 COMMANDS = {
     "train": ("flows.commands.train:command", "Train a preset or a TOML file, and register the result."),
     "sweep": ("flows.commands.sweep:command", "Train many at once, and register the best."),
-    "verify": ("flows.commands.verify:verify", "Check a shipped file without torch."),
+    "verify": ("flows.commands.verify:verify", "Check a shipped file; 1 says that it does not hold."),
     "reproduce": ("flows.commands.reproduce:reproduce", "Run a recorded experiment again, and compare."),
     "predict": ("flows.commands.predict:predict", "Predict the rows of a file, with a file or a registered model."),
     "presets": ("flows.commands.presets:presets", "List the presets."),
