@@ -37,7 +37,7 @@ def reproduce(recorded: Recorded, experiment: Experiment, dataset: Dataset) -> R
         file=artifact.sha256 == recorded.onnx_sha256,
         differences=tuple(_differences(recorded, replace(recorded, dataset=dataset.digest, marks=now))),
     )
-    progress.say("reproduce", f"weights {_word(found.weights)}, file {_word(found.file)}")
+    progress.say("compare", f"weights {_word(found.weights)}, file {_word(found.file)}")
     return found
 
 
