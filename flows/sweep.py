@@ -34,7 +34,7 @@ from tasks.signals import held
 from tasks.stamp import stamp
 from tasks.verify import verify
 
-WORKERS = os.cpu_count() or 1
+_Parts = tuple[tuple[Experiment, ...], Dataset, tuple[Run, ...], tuple[Path, ...], Path]
 
 
 def _start_worker() -> None:
@@ -65,7 +65,7 @@ def _name(members: Sequence[Experiment], axes: Sequence[str]) -> str:
 @flow(
     name="sweep",
     flow_run_name=_run_name,
-    task_runner=ProcessPoolTaskRunner(max_workers=WORKERS, initializer=_start_worker),  # type: ignore[arg-type]
+    task_runner=ProcessPoolTaskRunner(max_workers=stacking.WORKERS, initializer=_start_worker),  # type: ignore[arg-type]
 )
 def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = False) -> SweepOutcome:  # noqa: FBT001, FBT002 - Prefect calls by name
     """Train all members, choose by the validation split, and evaluate, export, prove and register the one chosen.
@@ -108,17 +108,26 @@ def _train(
     members: Sequence[Experiment], axes: Sequence[str], dataset: Dataset, runs: Sequence[Run], unfinished: Path
 ) -> tuple[Member, ...]:
     """Train each member the fastest way there is."""
-    plan = stacking.plan(members)
+    plan = stacking.plan(members, dataset)
     progress.say("fit", f"{len(members)} members: {describe(plan)}")
+    home = settings.read().home / "sweeps" / unfinished.name
+
+    def parts(number: int, stack: tuple[int, ...]) -> _Parts:
+        folders = tuple(home / str(index) for index in stack)
+        own = tuple(members[index] for index in stack), dataset, tuple(runs[index] for index in stack)
+        return *own, folders, unfinished / f"stack-{number}"
+
     with _followed_by_workers():
         alone = {index: fit.submit(members[index], dataset, runs[index], in_pool=True) for index in plan.alone}
-        ways, fits = dict.fromkeys(alone, "process pool"), {}
-        for number, stack in enumerate(plan.stacks):
-            parts = tuple(members[index] for index in stack), dataset, tuple(runs[index] for index in stack)
-            folders = tuple(settings.read().home / "sweeps" / unfinished.name / str(index) for index in stack)
-            found = fit_stack(*parts, folders, unfinished / f"stack-{number}")
-            fits |= dict(zip(stack, found, strict=True))
+        shares = [fit_stack.submit(*parts(*each), in_pool=True) for each in enumerate(plan.shares)]
+        ways: dict[int, str] = dict.fromkeys(alone, "process pool")
+        fits: dict[int, Fit | str] = {}
+        for number, stack in enumerate(plan.stacks, start=len(shares)):
+            fits |= dict(zip(stack, fit_stack(*parts(number, stack)), strict=True))
             ways |= dict.fromkeys(stack, "stacked")
+        for share, future in zip(plan.shares, shares, strict=True):
+            fits |= dict(zip(share, future.result(), strict=True))
+            ways |= dict.fromkeys(share, "stacked in the pool")
         fits |= _gather(alone)
     return tuple(_member(axes, member, runs[index], ways[index], fits[index]) for index, member in enumerate(members))
 
@@ -170,9 +179,11 @@ def _ship(experiment: Experiment, dataset: Dataset, member: Member) -> Outcome:
 
 def describe(plan: stacking.Plan) -> str:
     """Which way each member goes, in words."""
-    stacked = [f"{len(stack)} as one" for stack in plan.stacks]
-    alone = [f"{len(plan.alone)} in a pool of {min(WORKERS, len(plan.alone))} processes"] if plan.alone else []
-    return ", ".join(stacked + alone)
+    told = [f"{len(stack)} as one" for stack in plan.stacks]
+    told += [f"{len(share)} as one in a process" for share in plan.shares]
+    if plan.alone:
+        told.append(f"{len(plan.alone)} in a pool of {min(stacking.WORKERS, len(plan.alone))} processes")
+    return ", ".join(told)
 
 
 def summary(result: SweepOutcome) -> str:

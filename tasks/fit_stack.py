@@ -21,6 +21,8 @@ def fit_stack(
     runs: tuple[Run, ...],
     folders: tuple[Path, ...],
     unfinished: Path,
+    *,
+    in_pool: bool = False,
 ) -> tuple[Fit | str, ...]:
     """Train all at once, logging every epoch of each; see `tasks.ml.training.fit_together`.
 
@@ -30,13 +32,18 @@ def fit_stack(
         runs: of each.
         folders: where the weights of each appear.
         unfinished: where the checkpoints of all lie.
+        in_pool: whether others train beside them, in a pool of processes: their epochs are not shown then.
 
     Returns:
         Of each its fit, or why there is none.
     """
     first, trainings = members[0], [member.training for member in members]
     lowest: dict[int, dict[str, float]] = {}  # of the running epoch, that of the member which does best
-    with progress.epochs(first.training.epochs) as show, tracking.metric_logs(runs) as logs, held() as arrived:
+    with (
+        progress.epochs(first.training.epochs, shown=not in_pool) as show,
+        tracking.metric_logs(runs) as logs,
+        held() as arrived,
+    ):
 
         def reporting(log: Log) -> Log:
             def report(step: int, metrics: dict[str, float], clock: int) -> None:

@@ -59,6 +59,20 @@ def test_labels_are_those_of_the_largest_probability() -> None:
     assert outputs.labels(LOGITS[:, :1]).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("networks", [1, 3])
+def test_of_several_largest_logits_the_first_is_the_label(networks: int) -> None:
+    logits = torch.from_numpy(np.random.default_rng(0).integers(-2, 3, (networks, 6, 500))).float() * 1e-38
+    assert (logits.sort(1).values.diff(dim=1)[:, -1] == 0).any()
+    assert torch.equal(outputs.labels(logits), logits.argmax(1))
+    assert torch.equal(outputs.labels(logits[0].mT), logits[0].argmax(0))
+
+
+def test_the_largest_logit_wins_by_its_last_bit() -> None:
+    one = torch.tensor([1e-38, 1.0, 1e30])
+    logits = torch.stack([one, one.nextafter(torch.tensor(torch.inf)), one], dim=-1)
+    assert outputs.labels(logits).tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("tokens", "two", "three"),
     [

@@ -271,10 +271,28 @@ def test_where_all_diverge_each_says_why(iris_folder: Folder) -> None:
         assert f"learning rate {lr}:" in str(error)
 
 
-def test_members_of_equal_shape_train_as_one_whatever_numbers_and_seeds_they_have() -> None:
+def test_members_of_equal_shape_train_as_one_whatever_numbers_and_seeds_they_have(iris_folder: Folder) -> None:
     own: list[Options] = [{"lr": 0.1}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"seed": 1}, {"shuffle_seed": 1}]
     members = [experiment(optimizer="sgd", **one) for one in own]
-    assert stacking.plan(members) == stacking.Plan(stacks=((0, 1, 2, 3, 4),), alone=())
+    assert stacking.plan(members, iris_folder.dataset) == stacking.Plan(((0, 1, 2, 3, 4),), shares=(), alone=())
+
+
+def test_a_long_training_is_cut_into_a_share_for_each_process(
+    iris_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long is what takes so many multiplications: rows by epochs, three products of four columns and three classes."""
+    members = [experiment(seed=seed) for seed in range(5)]
+    products = 5 * members[0].training.epochs * iris_folder.dataset.rows["train"] * 3 * 4 * 3
+    monkeypatch.setattr(stacking, "WORKERS", 2)
+    monkeypatch.setattr(stacking, "SPLITTING", products)
+    plan = stacking.plan(members, iris_folder.dataset)
+    assert plan == stacking.Plan(stacks=(), shares=((0, 2, 4), (1, 3)), alone=())
+    assert stacking.plan(members[:4], iris_folder.dataset).stacks == ((0, 1, 2, 3),)
+    monkeypatch.setattr(stacking, "SPLITTING", 0)
+    assert stacking.plan(members[:4], iris_folder.dataset).shares == ((0, 2), (1, 3))
+    assert stacking.plan(members[:3], iris_folder.dataset).stacks == ((0, 1, 2),)
+    monkeypatch.setattr(stacking, "WORKERS", 1)
+    assert stacking.plan(members, iris_folder.dataset).stacks == ((0, 1, 2, 3, 4),)
 
 
 OTHERS: dict[str, tuple[Experiment, Experiment]] = {
@@ -291,13 +309,14 @@ OTHERS: dict[str, tuple[Experiment, Experiment]] = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_members_of_other_shape_are_apart(what: str) -> None:
+def test_members_of_other_shape_are_apart(what: str, iris_folder: Folder) -> None:
     one, other = OTHERS[what]
     again, other_again = (
         e.model_copy(update={"training": e.training.model_copy(update={"seed": 1})}) for e in (one, other)
     )
-    assert stacking.plan([one, other, again, other_again]) == stacking.Plan(stacks=((0, 2), (1, 3)), alone=())
-    assert stacking.plan([one, other, again]) == stacking.Plan(stacks=((0, 2),), alone=(1,))
+    dataset = iris_folder.dataset
+    assert stacking.plan([one, other, again, other_again], dataset) == stacking.Plan(((0, 2), (1, 3)), (), alone=())
+    assert stacking.plan([one, other, again], dataset) == stacking.Plan(((0, 2),), (), alone=(1,))
 
 
 @pytest.mark.parametrize(
@@ -308,10 +327,10 @@ def test_members_of_other_shape_are_apart(what: str) -> None:
     ],
     ids=["cnn", "lbfgs"],
 )
-def test_what_cannot_be_stacked_is_alone(member: Experiment) -> None:
+def test_what_cannot_be_stacked_is_alone(member: Experiment, digits_folder: Folder) -> None:
     seeded = [member.training.model_copy(update={"seed": seed}) for seed in range(2)]
     members = [member.model_copy(update={"training": training}) for training in seeded]
-    assert stacking.plan(members) == stacking.Plan(stacks=(), alone=(0, 1))
+    assert stacking.plan(members, digits_folder.dataset) == stacking.Plan(stacks=(), shares=(), alone=(0, 1))
 
 
 def huge(members: int) -> list[Experiment]:

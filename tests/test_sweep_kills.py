@@ -83,7 +83,8 @@ def forked(home: Path) -> Iterator[Callable[[Sequence[str]], BaseProcess]]:
     def start(tokens: Sequence[str]) -> BaseProcess:
         environment = {name: os.environ[name] for name in ENVIRONMENT}
         home.mkdir(exist_ok=True)
-        process = context.Process(target=_run, args=(["sweep", "digits", *tokens, "--json"], environment, str(home)))
+        line = ["sweep", "digits", *tokens, "--json"]
+        process = context.Process(target=_run, args=(line, environment, str(home), stacking.SPLITTING))
         process.start()
         started.append(process)
         return process
@@ -94,8 +95,9 @@ def forked(home: Path) -> Iterator[Callable[[Sequence[str]], BaseProcess]]:
         process.join()
 
 
-def _run(arguments: list[str], environment: dict[str, str], folder: str) -> None:
+def _run(arguments: list[str], environment: dict[str, str], folder: str, splitting: float) -> None:
     os.environ.update(environment)
+    stacking.SPLITTING = splitting
     for name, number in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     code = command(arguments)
@@ -154,9 +156,10 @@ def statuses(tokens: Sequence[str]) -> set[str]:
 def alone(tokens: Sequence[str], folder: Path) -> list[Fit | None]:
     """What the members come to if nobody kills them, in the sweep's own ways; None of what diverges."""
     all_of_them = members(tokens)
-    dataset, plan = prepare(all_of_them[0].data, folder), stacking.plan(all_of_them)
+    dataset = prepare(all_of_them[0].data, folder)
+    plan = stacking.plan(all_of_them, dataset)
     found: dict[int, Fit | DivergedError | None] = {}
-    for group in (*plan.stacks, *((index,) for index in plan.alone)):
+    for group in (*plan.stacks, *plan.shares, *((index,) for index in plan.alone)):
         some = [all_of_them[index] for index in group]
         parts = some[0].data, some[0].model, [member.training for member in some]
         folders = [folder / str(index) for index in group]
@@ -231,6 +234,37 @@ def test_members_that_train_as_one(forked: Callable[[Sequence[str]], BaseProcess
     }
     assert statuses(tokens) == {"FINISHED"}
     assert_as_if_nothing_had_been(tokens, home, tmp_path / "alone")
+
+
+def test_shares_of_a_stack(
+    forked: Callable[[Sequence[str]], BaseProcess], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As large ones are cut: SIGTERM first, kill -9 then, each while both shares train."""
+    monkeypatch.setattr(stacking, "SPLITTING", 0)
+    if stacking.WORKERS != 2:
+        pytest.skip("needs a machine with two processors, whose pool has two processes")
+    tokens = typed(STACKED | {"training.epochs": 500})  # the second process of the pool begins seconds after the first
+    process = forked(tokens)
+    under_way(home, 2, process, epochs=5)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(LIMIT)
+    assert process.exitcode == 130
+    assert statuses(tokens) == {"KILLED"}
+    assert len(list(home.glob("unfinished/*/stack-[01]/*.safetensors"))) == 2
+    process = forked(tokens)
+    under_way(home, 2, process, epochs=5)
+    process.kill()
+    process.join()
+    assert statuses(tokens) == {"RUNNING"}
+    process = forked(tokens)
+    process.join(LIMIT)
+    said = (home / "stderr").read_text().splitlines()
+    assert process.exitcode == 0, said
+    assert "fit      4 members: 2 as one in a process, 2 as one in a process" in said
+    assert len([line for line in said if line.startswith("resumed ")]) == 2
+    assert statuses(tokens) == {"FINISHED"}
+    result = assert_as_if_nothing_had_been(tokens, home, tmp_path / "alone")
+    assert {member["way"] for member in result["members"]} == {"stacked in the pool"}
 
 
 @pytest.fixture

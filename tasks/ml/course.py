@@ -95,7 +95,11 @@ class Course:
         self._epoch, self._step = 0, 0
         self._epoch_seconds = 0.0
         self._began = time.perf_counter()
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        # In one place for all of an epoch: small tensors that outlive the batches around them would scatter over the
+        # heap, and keep hundreds of megabytes from being used again.
+        self._found = [
+            torch.empty((len(trainings), self._updates), dtype=dtype, device=self._device) for dtype in _MEASURED_AS
+        ]
         self._seen = _nothing(len(trainings))
         self._survival: Survival | None = None
         self._checkpoints: Checkpoints | None = None
@@ -178,7 +182,8 @@ class Course:
             y, target = epoch.truth(self._step, stop)
             feed = zip(epoch.batches(self._step, stop), self._wanted(target), numbers, strict=False)
             logits = torch.cat([self._update(*batch) for batch in feed], dim=-1)
-            self._waiting.append(self._measure_batches(logits, y, target))
+            for tensor, measured in zip(self._found, self._measure_batches(logits, y, target), strict=True):
+                tensor[:, self._step : stop] = measured
             self._step = stop
             self._epoch_seconds += time.perf_counter() - started
             self._look_up()
@@ -223,10 +228,10 @@ class Course:
         return iter(torch.split(torch.stack(found) if len(found) > 1 else found[0], self._size, dim=-1))
 
     def _measure_batches(self, logits: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss and mass of each batch of a segment, `(M, n)`, and how many rows were right, `(M, 1)`."""
+        """Loss and mass of each batch of a segment, and how many of its rows were right: each `(M, n)`, or `(1, n)`."""
         each, right = self._measure(logits, y, target)
         masses = self._by_batch(losses.masses(self._training.loss, target))
-        return self._by_batch(each) / masses, masses.expand(len(each), -1), right.sum(1, keepdim=True)
+        return self._by_batch(each) / masses, masses, self._by_batch(right)
 
     def _measure(self, logits: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each row, and whether it is right, `(M, R)`: of logits, `(U, R)` or `(M, U, R)`, and the truth."""
@@ -241,11 +246,11 @@ class Course:
 
     def _collect(self) -> None:
         """Bring from the device what batches have given since last time, and record their losses."""
-        if not self._waiting:
+        done = self._seen[0].shape[1]
+        if done == self._step:
             return
         started = time.perf_counter()
-        found = [torch.cat(tensors, dim=1).cpu().numpy() for tensors in zip(*self._waiting, strict=True)]
-        self._waiting.clear()
+        found = [tensor[:, done : self._step].cpu().numpy().copy() for tensor in self._found]
         self._epoch_seconds += time.perf_counter() - started  # a GPU has come to its end only now
         self._seen = [np.concatenate(pair, axis=1) for pair in zip(self._seen, found, strict=True)]
         for member, new in zip(self._members, found[0], strict=True):
@@ -381,11 +386,13 @@ class Course:
         self._resumed_from = self._epoch, self._step
 
 
+_MEASURED_AS = (torch.float32, torch.float32, torch.int64)
+"""Of each batch: its loss, its mass, and how many of its rows were right."""
+
 _KEPT = ("seed", "ended", "diverged", "best_loss", "best_epoch")
 """Of each network, beside its weights and its history."""
 
 
 def _nothing(networks: int) -> list[NDArray[Any]]:
     """Losses and masses of no batch, and no count of rows."""
-    empty = np.zeros((networks, 0), np.float32)
-    return [empty, empty, np.zeros((networks, 0), np.int64)]
+    return [torch.empty((networks, 0), dtype=dtype).numpy() for dtype in _MEASURED_AS]

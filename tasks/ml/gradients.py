@@ -113,17 +113,22 @@ class Perceptrons:
         slopes = [torch.empty_like(tensor) for tensor in stacked]
         self.weights, self.gradients = ([tensor.flatten(1) for tensor in tensors] for tensors in (stacked, slopes))
         self._layers, self._slopes = _pairs(stacked), _pairs(slopes)
+        # A view takes a microsecond, and a step needs these again and again.
+        self._flat = [(weight.flatten(0, 1), bias.flatten(0, 1)) for weight, bias in self._layers]
         self._shares = [1 / unit, *[1.0] * (len(self._layers) - 1)]
         self._seen: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, F)` that all share, or `(M, B, F)`, to `(M, U, B)`."""
         z, self._seen = x.mT, []
-        for (weight, bias), share in zip(self._layers, self._shares, strict=True):
+        for (weight, bias), (flat, column), share in zip(self._layers, self._flat, self._shares, strict=True):
             if self._seen:
                 z.relu_()
             self._seen.append(z)
-            z = _product(weight, bias, z, share)
+            if z.dim() == 2:
+                z = torch.addmm(column, flat, z, alpha=share).view(len(weight), -1, z.shape[1])
+            else:
+                z = torch.baddbmm(bias, weight, z, alpha=share)
         return z
 
     def predict(self, x: Tensor) -> Tensor:
@@ -146,13 +151,15 @@ class Perceptrons:
         """Make of the weights `kept * weights - rate * (gradients of the last forward)`."""
         slopes, ones = self._by_layer(slope), _ones(slope.shape[-1], slope.dtype, slope.device)
         _shrink(self.weights, kept)
-        for (weight, bias), own, seen, share in zip(self._layers, slopes, self._seen, self._shares, strict=True):
+        layers = zip(self._layers, self._flat, slopes, self._seen, self._shares, strict=True)
+        for (weight, _), (flat, column), own, seen, share in layers:
             scaled, factor = _scaled(own, rate)
+            rows = scaled.flatten(0, 1)
             if seen.dim() == 2:
-                weight.view(-1, len(seen)).addmm_(scaled.flatten(0, 1), seen.t(), alpha=factor * share)
+                flat.addmm_(rows, seen.t(), alpha=factor * share)
             else:
                 weight.baddbmm_(scaled, seen.mT, alpha=factor * share)
-            bias.view(-1, 1).addmm_(scaled.flatten(0, 1), ones, alpha=factor)
+            column.addmm_(rows, ones, alpha=factor)
 
     def _by_layer(self, slope: Tensor) -> list[Tensor]:
         """The derivative by what each layer gives, first to last."""
@@ -244,15 +251,6 @@ def _scaled(slope: Tensor, rate: Number) -> tuple[Tensor, float]:
 def _ones(rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A column that adds up the rows of a batch, at a third of what `sum` and `add_` take."""
     return torch.ones((rows, 1), dtype=dtype, device=device)
-
-
-def _product(weight: Tensor, bias: Tensor, z: Tensor, share: float) -> Tensor:
-    """`bias + share * weight @ z`: `(M, U, F)` and `(F, B)` or `(M, F, B)` to `(M, U, B)`; what all share in one."""
-    if z.dim() == 3:
-        return torch.baddbmm(bias, weight, z, alpha=share)
-    networks, units, features = weight.shape
-    flat = torch.addmm(bias.view(-1, 1), weight.view(-1, features), z, alpha=share)
-    return flat.view(networks, units, -1)
 
 
 def _through_relu(slope: Tensor, activated: Tensor) -> Tensor:

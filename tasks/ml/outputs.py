@@ -20,9 +20,18 @@ def activate(logits: Tensor, model: Model) -> Tensor:
 
 
 def labels(logits: Tensor) -> Tensor:
-    """The class index that the logits point to: `(N, U)` to `(N,) int64`, or `(M, U, R)` to `(M, R)`."""
-    # Of several largest the first, as `argmax` has it, which takes five times as long over columns.
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.max(1).indices
+    """The class index that the logits point to: `(N, U)` to `(N,) int64`, or `(M, U, R)` to `(M, R)`.
+
+    Of several largest the first, as `argmax` has it. Logits must be finite.
+    """
+    units = logits.shape[1]
+    if units == 1:
+        return (logits[:, 0] > 0).long()
+    # `argmax` and `max` walk columns one number at a time; this takes a sixth of their time. The largest become 1 and
+    # all others 0; and of the largest the first ranks highest.
+    ranks = torch.arange(units, 0, -1.0, device=logits.device).view(units, *(1,) * (logits.dim() - 2))
+    is_largest = (logits - logits.amax(1, keepdim=True)).sign_().add_(1)
+    return units - is_largest.mul_(ranks).amax(1).long()
 
 
 def probabilities(logits: Tensor, model: Model, loss: Loss) -> Tensor:

@@ -19,7 +19,7 @@ from tasks.ml.fingerprint import fingerprint
 from tasks.ml.history import Log
 from tasks.ml.records import Dataset, Fit, SplitName
 
-VERSION = 5
+VERSION = 6
 """Raised by whoever changes what training computes: part of the name under which fits are stored."""
 
 THREADING = 4_000_000

@@ -1,11 +1,13 @@
 """Sweeps beside the same members trained one after the other with the same engine, in turn; ends in one JSON line.
 
-Members that train as one: MNIST in batches of 32 in one order, 8 learning rates by 4 weight decays. An epoch of all 32
-beside 32 times an epoch of one: of each weight decay a member is trained alone, and of these the mean is taken. With it
-goes the largest difference of their losses, relatively, in any epoch. Then members in the pool of processes, through
-the task runner of the sweep's flow with everything that is logged, beside `training.fit` of each: small convolutional
-networks on digits, each so long that the workers' start, some seconds, weighs little.
-`python -m tests.bench.bench_sweep [ROUNDS]`; a round takes half a minute, and the pool, which has one, three.
+All take the sweep's own way: its task runner, with everything that is logged. Members that train as one: MNIST in
+batches of 32 in one order, 8 learning rates by 4 weight decays, for so many epochs that the stack is cut into a share
+for each process. An epoch of all 32, the slower share's, beside 32 times an epoch of one: of each weight decay a member
+is trained alone, and of these the mean is taken. With it go the largest difference of their losses, relatively, in any
+epoch, and the same ratio of whole trainings, from the start of the workers to the last weights. Then members that each
+train in the pool, beside `training.fit` of each: small convolutional networks on digits, each so long that the workers'
+start, some seconds, weighs little.
+`python -m tests.bench.bench_sweep [ROUNDS]`; a round takes two minutes, and the pool, which has one, three.
 """
 
 import json
@@ -16,6 +18,7 @@ import tempfile
 import time
 import uuid
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,6 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import sweep as sweeps
 from tasks import attempts, tracking
-from tasks.ml import training
 from tasks.ml.config import CNN, MLP, Experiment, Linear, Model
 from tasks.ml.config_data import Digits
 from tasks.ml.history import curves
@@ -33,7 +35,8 @@ from tests.bench import rows
 from tests.conftest import fit, prepare
 
 ROUNDS = 3
-EPOCHS = 3
+EPOCHS = {"softmax": 80, "mlp": 25}
+"""As many as `stacking.SPLITTING` asks of each."""
 LEARNING_RATES = [float(f"{rate:.3g}") for rate in np.geomspace(1e-4, 1e-2, 8)]
 WEIGHT_DECAYS = [1e-5, 1e-4, 1e-3, 1e-2]
 POOLED = 8
@@ -48,28 +51,34 @@ APART = 1e-5
 """Losses of a member may differ by so much, relatively, from those of its own training."""
 
 
-def stack(model: Model) -> list[Experiment]:
+def stack(what: str) -> list[Experiment]:
     """Members that differ in learning rate and weight decay."""
-    base = rows.preset("mnist", epochs=EPOCHS, batch_size=32, optimizer="sgd").model_copy(update={"model": model})
+    base = rows.preset("mnist", epochs=EPOCHS[what], batch_size=32, optimizer="sgd")
+    base = base.model_copy(update={"name": what, "model": STACKED[what]})
     pairs = [{"lr": lr, "weight_decay": decay} for lr in LEARNING_RATES for decay in WEIGHT_DECAYS]
     return [base.model_copy(update={"training": base.training.model_copy(update=pair)}) for pair in pairs]
 
 
-def together(members: list[Experiment], dataset: Dataset, folder: Path) -> list[Fit]:
-    folders = [folder / str(index) for index in range(len(members))]
-    trainings, logs = [member.training for member in members], [lambda *_: None for _ in members]
-    found = training.fit_together(dataset, members[0].data, members[0].model, trainings, folders, logs)
-    return [one for one in found if isinstance(one, Fit)]
+@dataclass(frozen=True)
+class Stacked:
+    """Seconds of an epoch and of the whole, together and one after the other, and how far their losses are apart."""
+
+    epoch: tuple[float, float]
+    whole: tuple[float, float]
+    apart: float
 
 
-def stacked(model: Model, dataset: Dataset, folder: Path) -> tuple[float, float, float]:
-    """Seconds an epoch of all together and one after the other, and how far their losses are apart."""
-    members = stack(model)
-    both = together(members, dataset, folder)
+def stacked(what: str, dataset: Dataset, folder: Path) -> Stacked:
+    members = stack(what)
+    seconds, both = by_sweep(members, "stacked in the pool", dataset, folder / uuid.uuid4().hex)
     chosen = range(0, len(members), len(members) // len(WEIGHT_DECAYS) + 1)
     alone = {index: fit(members[index], dataset, folder / "alone" / str(index)) for index in chosen}
-    apart = max(difference(both[index], one) for index, one in alone.items())
-    return rows.epoch_seconds(both[0]), len(members) * statistics.mean(map(rows.epoch_seconds, alone.values())), apart
+    count = len(members)
+    return Stacked(
+        (max(map(rows.epoch_seconds, both)), count * statistics.mean(map(rows.epoch_seconds, alone.values()))),
+        (seconds, count * statistics.mean(one.seconds for one in alone.values())),
+        max(difference(both[index], one) for index, one in alone.items()),
+    )
 
 
 def difference(one: Fit, other: Fit) -> float:
@@ -92,8 +101,8 @@ def pooled() -> list[Experiment]:
 
 
 @flow(task_runner=sweeps.sweep.task_runner)
-def in_pool(members: list[Experiment], dataset: Dataset, folder: Path) -> float:
-    """Seconds from the first member's start to the last one's end."""
+def by_sweep(members: list[Experiment], way: str, dataset: Dataset, folder: Path) -> tuple[float, list[Fit]]:
+    """Seconds from the first member's start to the last one's end, and what came of each."""
     attempt = Attempt(uuid.uuid4().hex, members[0].name, {}, folder)
     with ExitStack() as opened:
         runs = []
@@ -101,9 +110,10 @@ def in_pool(members: list[Experiment], dataset: Dataset, folder: Path) -> float:
             opening = tracking.open_run(member, dataset, attempts.of_member(attempt, index), str(index), {})
             runs.append(opened.enter_context(opening))
         started = time.perf_counter()
-        found = sweeps._train(members, ["training.seed"], dataset, runs, folder)
-        assert {member.way for member in found} == {"process pool"}
-        return time.perf_counter() - started
+        found = sweeps._train(members, ["training.lr"], dataset, runs, folder)
+        seconds = time.perf_counter() - started
+    assert {member.way for member in found} == {way}
+    return seconds, [member.fit for member in found if member.fit]
 
 
 def one_by_one(members: list[Experiment], dataset: Dataset, folder: Path) -> float:
@@ -117,7 +127,8 @@ def pool(folder: Path) -> tuple[float, float]:
     """Seconds in the pool, and one after the other."""
     members = pooled()
     dataset = prepare(members[0].data, folder)
-    return in_pool(members, dataset, folder / uuid.uuid4().hex), one_by_one(members, dataset, folder / "alone")
+    seconds, _ = by_sweep(members, "process pool", dataset, folder / uuid.uuid4().hex)
+    return seconds, one_by_one(members, dataset, folder / "alone")
 
 
 def show(number: int, what: str, ours: float, theirs: float) -> None:
@@ -127,24 +138,23 @@ def show(number: int, what: str, ours: float, theirs: float) -> None:
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     dataset = rows.mnist(rows.preset("mnist")).dataset
+    found: dict[str, list[Stacked]] = {what: [] for what in STACKED}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in TARGETS}
-    apart = 0.0
-    with tempfile.TemporaryDirectory() as name:
+    # Not beside the server's start, which takes a processor of its own.
+    with tempfile.TemporaryDirectory() as name, prefect_test_harness(server_startup_timeout=120):
         folder = Path(name)
         os.environ |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "HALLMARK_HOME": name}
         print("seconds\nround  what      together  one by one   ratio", flush=True)
         for number in range(1, rounds + 1):
-            for what, model in STACKED.items():
-                ours, theirs, far = stacked(model, dataset, folder)
-                times[what].append((ours, theirs))
-                apart = max(apart, far) if what == "softmax" else apart
-                show(number, what, ours, theirs)
-        # Not before: a server that starts takes a processor of its own.
-        with prefect_test_harness(server_startup_timeout=120):
-            for number in range(1, POOL_ROUNDS + 1):
-                times["pool"].append(pool(folder))
-                show(number, "pool", *times["pool"][-1])
+            for what in STACKED:
+                found[what].append(stacked(what, dataset, folder))
+                times[what].append(found[what][-1].epoch)
+                show(number, what, *times[what][-1])
+        for number in range(1, POOL_ROUNDS + 1):
+            times["pool"].append(pool(folder))
+            show(number, "pool", *times["pool"][-1])
     ratios = {what: statistics.median(theirs / ours for ours, theirs in taken) for what, taken in times.items()}
+    apart = max(one.apart for one in found["softmax"])
     result = {
         "benchmark": "members of a sweep, one after the other over together",
         "rounds": rounds,
@@ -153,6 +163,10 @@ def main() -> None:
             for what, taken in times.items()
         },
         "ratios": {what: round(ratio, 2) for what, ratio in ratios.items()},
+        "ratios_of_whole_trainings": {
+            what: round(statistics.median(one.whole[1] / one.whole[0] for one in taken), 2)
+            for what, taken in found.items()
+        },
         "targets": TARGETS,
         "softmax_losses_apart": {"found": apart, "target": APART},
         "reached": all(ratios[what] >= target for what, target in TARGETS.items()) and apart <= APART,
