@@ -14,6 +14,7 @@ import mlflow
 import numpy as np
 import onnx
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, RunTag
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
@@ -72,13 +73,14 @@ def register(
     return ModelVersion(name=name, version=int(version), is_champion=str(champion.version) == version)
 
 
-def fetch(reference: str) -> Path:
+def fetch(reference: str, *, anew: bool = False) -> Path:
     """Bring a registered model's file to this machine, once, and return its path.
 
     It lies in Hallmark's home under its SHA-256, which is compared with the one that it was registered with.
 
     Args:
         reference: a registered name, which means its champion; `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        anew: look at what the store has now, even if the file was fetched before.
 
     Raises:
         InputError: the store cannot be reached, or there is no such name, alias or version, or no file of ours.
@@ -93,10 +95,39 @@ def fetch(reference: str) -> Path:
         sha256 = client.get_model_version(name, number).tags.get("hallmark.onnx_sha256", "")
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise InputError(f"{name} version {number}: was not registered by Hallmark: it has no tag with a sha256")
-        return _download(name, number, sha256, home)
+        return _download(name, number, sha256, home, anew=anew)
     except (MlflowException, OSError) as error:
         said = " ".join(without_secrets(str(error)).split())[:200]
         raise InputError(f"{reference}: cannot be fetched from the model registry: {said}") from error
+
+
+def known(name: str, missing: str = "no registered model") -> RegisteredModel:
+    """A registered model, with its aliases and tags.
+
+    Args:
+        name: of the model.
+        missing: what is said not to be there, if it is not.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    client = connect()
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
+        raise InputError(_no_such_model(client, name, missing)) from error
+
+
+def resolve(reference: str) -> tuple[str, int]:
+    """Name and version that a reference means.
+
+    Raises:
+        InputError: there is no such name, alias or version.
+    """
+    name, number = _resolve(connect(), reference)
+    return name, int(number)
 
 
 def versions_of(sha256: str) -> list[str]:
@@ -135,13 +166,8 @@ def _resolve(client: MlflowClient, reference: str) -> tuple[str, str]:
     if reference.startswith("models:") and not found:
         raise InputError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
     name, alias, version = found.group("name", "alias", "version") if found else (reference, CHAMPION, None)
-    try:
-        registered = client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code not in _ABSENT:
-            raise
-        raise InputError(_no_such_model(client, name)) from error
-    versions = sorted(int(known.version) for known in client.search_model_versions(f"name = '{name}'"))
+    registered = known(name, "no file and no registered model")
+    versions = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
     said = ", ".join(map(str, versions))
     if not versions:
         raise InputError(f"'{name}' has no version: train it first")
@@ -153,16 +179,16 @@ def _resolve(client: MlflowClient, reference: str) -> tuple[str, str]:
     return name, version or str(registered.aliases[alias])
 
 
-def _no_such_model(client: MlflowClient, name: str) -> str:
+def _no_such_model(client: MlflowClient, name: str, what: str) -> str:
     names = [model.name for model in client.search_registered_models(max_results=1000)]
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(names)) or 'none at all yet'}"
-    return f"there is no file and no registered model '{name}': {hint}"
+    return f"there is {what} '{name}': {hint}"
 
 
-def _download(name: str, number: str, sha256: str, home: Path) -> Path:
+def _download(name: str, number: str, sha256: str, home: Path, *, anew: bool) -> Path:
     path = home / "models" / sha256 / f"{name}.onnx"
-    if path.exists():
+    if path.exists() and not anew:
         try:
             return check(path, sha256)
         except DamagedError as error:

@@ -6,7 +6,7 @@ Never a module, a tensor or a pickle: bulk data lies in the files that a record 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -271,3 +271,73 @@ class Scored:
     """Of the rows that the model was trained on."""
     outside_training_range: int
     """Rows of which a value lies outside the range that the training rows had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided of a registered model's champion, recorded before it is done."""
+
+    number: int
+    """Counts a model's decisions, from 1."""
+    name: str
+    """Of the registered model."""
+    verdict: Literal["FIRST", "PROMOTE", "HOLD", "REJECT", "MANUAL", "ROLLBACK"]
+    """FIRST: there was nobody to compare with; MANUAL and ROLLBACK: a person's."""
+    reason: str
+    version: int
+    """Of which version."""
+    run_id: str
+    """Its MLflow run; empty if it has none."""
+    before: int | None
+    """Who was champion then."""
+    champion: int
+    """Who is, afterwards."""
+    previous: int | None
+    """Who bears the alias `previous` afterwards."""
+    at: str
+    """When, ISO 8601 in UTC."""
+    by: str
+    """User."""
+    schedule: str | None
+    """Which ran it, if one did."""
+    digests: dict[str, str]
+    """Of the version: experiment, dataset and code; SHA-256 of its file and of the former champion's."""
+    rule: dict[str, Any] | None
+    judgement: dict[str, Any] | None
+    """Counts, p, interval and gates; None where a person decided, or nobody was there to compare with."""
+    refused_rows: int = 0
+    """Test rows that were left out, since one of the two had been trained on them."""
+    done: bool = False
+    """Whether the aliases are as decided, and were read back."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether the champion becomes another."""
+        return self.verdict in ("PROMOTE", "MANUAL", "ROLLBACK")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How a challenger compares with the champion; nothing has been decided by it."""
+
+    verdict: Literal["PROMOTE", "HOLD", "REJECT"]
+    reason: str
+    champion: int
+    challenger: int
+    rule: dict[str, Any]
+    judgement: dict[str, Any]
+    refused_rows: int
+    """Test rows that were left out, since one of the two had been trained on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """What came of one retraining."""
+
+    name: str
+    verdict: Literal["UNCHANGED", "FIRST", "PROMOTE", "HOLD", "REJECT"]
+    reason: str
+    champion: int
+    """Version that is champion now."""
+    decision: Decision | None
+    """None if nothing had changed."""

@@ -1,0 +1,40 @@
+"""The dry run of a judgement: what would be decided of a version, were it the challenger now."""
+
+from prefect import flow
+
+from tasks import champions, registry, runs
+from tasks.judge import judge as judge_files
+from tasks.ml.config import Experiment
+from tasks.ml.errors import InputError
+from tasks.ml.judgement import Rule
+from tasks.ml.records import Judged
+from tasks.prepare import prepare
+
+
+@flow(name="judge", flow_run_name="judge {name} version {version}")
+def judge(name: str, version: int, rule: Rule = Rule()) -> Judged:  # noqa: B008 - immutable
+    """Compare a registered version with the champion on the test rows of its experiment's data. Nothing is recorded.
+
+    Args:
+        name: the registered model.
+        version: which of its versions.
+        rule: what decides.
+    """
+    champion, experiment = refuse(name, version)
+    return judge_files(name, champion, version, prepare(experiment), rule)
+
+
+def refuse(name: str, version: int) -> tuple[int, Experiment]:
+    """The champion's version, and what the other was made by.
+
+    Raises:
+        InputError: there is no such version or no champion, it is the champion, or its run does not say what it is.
+    """
+    _, champion = registry.resolve(f"models:/{name}@{registry.CHAMPION}")
+    registry.resolve(f"models:/{name}/{version}")
+    if version == champion:
+        raise InputError(f"{name} version {version}: is the champion: there is nobody to compare it with")
+    run_id = champions.run_of(name, version)
+    if not run_id:
+        raise InputError(f"{name} version {version}: has no run that says what it was trained on")
+    return champion, runs.recorded(run_id)[1]

@@ -1,0 +1,147 @@
+"""Retraining that may run while everybody sleeps: train a challenger, judge it, and let a better one be champion."""
+
+import prefect.runtime
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+
+from flows import notify as messages
+from flows import presets, served
+from flows.train import train
+from tasks import champions, progress, provenance, seen_rows
+from tasks.judge import judge
+from tasks.ml.config import Experiment
+from tasks.ml.digests import SHOWN
+from tasks.ml.errors import InputError
+from tasks.ml.judgement import Rule
+from tasks.ml.records import Dataset, Decision, Retrained
+from tasks.prepare import prepare
+
+
+def _run_name() -> str:
+    return presets.run_name(Experiment.model_validate(prefect.runtime.flow_run.parameters["experiment"]))
+
+
+@flow(name="retrain", flow_run_name=_run_name, on_failure=[messages.failed], on_crashed=[messages.failed])
+def retrain(
+    experiment: Experiment,
+    rule: Rule = Rule(),  # noqa: B008 - immutable
+    notify: str | None = None,
+    schedule: str | None = None,
+) -> Retrained:
+    """Prepare the data anew, train a challenger, judge it against the champion as files, and decide.
+
+    Where data, experiment and code are those of the champion, nothing is trained.
+
+    Args:
+        experiment: data, model, training and export; its rows are divided by content.
+        rule: when a challenger becomes champion.
+        notify: address that hears of failures, HOLD and REJECT.
+        schedule: which schedule runs it.
+    """
+    served.end_with_server()
+    asked, experiment = experiment, by_content(experiment)
+    if experiment != asked:
+        progress.say("split", f"by content, not {asked.data.split.method}: no row changes its split as data grows")
+    name = experiment.name
+    if champions.champion(name) is not None:
+        champions.look(name)
+    dataset = prepare(experiment)
+    made_from = _made_from(experiment, dataset)
+    champion = champions.champion(name)
+    if champion is not None and champions.digests(name, champion) == made_from:
+        result = Retrained(name, "UNCHANGED", "data, experiment and code are the champion's", champion, None)
+    else:
+        challenger = champion and champions.undecided(name, made_from)
+        challenger = challenger or train(experiment).model_version.version
+        seen_rows.keep(champions.run_of(name, challenger), dataset)
+        decision = _decide(name, challenger, dataset, rule, schedule)
+        result = Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)
+    _tell(result, dataset, notify, schedule)
+    return result
+
+
+def by_content(experiment: Experiment) -> Experiment:
+    """The same, its rows divided by their own digest: none ever changes its split as data grows.
+
+    A test split that the source itself brings stays: its rows are never trained on.
+
+    Raises:
+        InputError: it is tested on the rows that it was trained on.
+    """
+    method = experiment.data.split.method
+    if method == "resubstitution":
+        raise InputError(
+            f"{experiment.name}: data.split.method 'resubstitution' tests on the training rows, where nothing can be "
+            "judged: add --data.split.method content --data.split.test 0.2"
+        )
+    if method in ("content", "given"):
+        return experiment
+    tree = experiment.model_dump(mode="json")
+    tree["data"]["split"]["method"] = "content"
+    return Experiment.model_validate(tree)
+
+
+def summary(result: Retrained, dataset: Dataset) -> str:
+    """What came of it as markdown, for the Prefect UI."""
+    rows = {
+        "verdict": result.verdict,
+        "why": result.reason,
+        "champion": f"{result.name} version {result.champion}",
+        "dataset": f"`{dataset.digest[:SHOWN]}`",
+    }
+    if result.decision:
+        rows |= {"challenger": f"version {result.decision.version}", "decision": f"number {result.decision.number}"}
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join([f"# {result.name}: {result.verdict}", "", "| what | outcome |", "|---|---|", *lines])
+
+
+def table(decision: Decision) -> list[dict[str, str]]:
+    """A decision as the rows of a table."""
+    said = decision.judgement or {}
+    rows = {
+        "decision": f"{decision.number}: {decision.verdict}",
+        "reason": decision.reason,
+        "version": str(decision.version),
+        "champion before": str(decision.before or "none"),
+        "champion after": str(decision.champion),
+        **{name: str(said[name]) for name in ("rows", "wins", "losses", "p", "difference", "interval") if name in said},
+        **{
+            f"gate: {gate['name']}": f"{'passed' if gate['passed'] else 'FAILED'}: {gate['found']}"
+            for gate in said.get("gates", ())
+        },
+        **decision.digests,
+    }
+    return [{"what": name, "found": value} for name, value in rows.items()]
+
+
+def _made_from(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
+    found = (dataset.digest, experiment.digest, provenance.tags()["hallmark.code_digest"])
+    return dict(zip(champions.COMPARED, found, strict=True))
+
+
+def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: str | None) -> Decision:
+    """Judge, record the decision, and only then do what it says."""
+    with champions.alone(name):
+        champions.repair(name)
+        champion = champions.champion(name)
+        if champion is None or champion == challenger:  # it came first, and was registered as champion
+            decision = champions.first(name, challenger, schedule)
+        else:
+            with champions.challenging(name, challenger):
+                decision = champions.judged(name, judge(name, champion, challenger, dataset, rule), schedule)
+        decision = champions.record(decision)
+        create_table_artifact(table(decision), key="decision", description=decision.reason)
+        return champions.finish(decision)
+
+
+def _tell(result: Retrained, dataset: Dataset, address: str | None, schedule: str | None) -> None:
+    """Say in the run's name, its summary, and to whoever wants to hear, what came of it."""
+    version = f" version {result.decision.version}" if result.decision else ""
+    text = f"{result.name} {result.verdict.lower()}{version}"
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(prefect.runtime.flow_run.id, name=text)
+    create_markdown_artifact(summary(result, dataset), key="retraining", description="What came of this retraining")
+    progress.say("retrain", f"{text}: {result.reason}")
+    if result.verdict in ("HOLD", "REJECT"):
+        messages.send(address, f"{schedule or 'retraining'} ({result.name}): {result.verdict}", result.reason)
