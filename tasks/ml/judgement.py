@@ -1,0 +1,328 @@
+"""The decision of champion against challenger, from what both say of the same test rows.
+
+1. Hard gates. One that fails rejects the challenger, whatever the rows say.
+2. The exact McNemar test on the rows where exactly one of the two models is right. A *win* is a row on which only the
+   challenger is right, a *loss* one on which only the champion is. If both models were equally good, each such row
+   would be a win or a loss with the same chance, so that the wins follow Binomial(wins + losses, 1/2).
+   McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12 (1947).
+3. In the mode `non_inferior`, also the lower bound of the difference's confidence interval.
+
+Rows are taken to be independent of each other, and alpha is the risk of one judgement: of a hundred challengers that
+are exactly as good as the champion, alpha = 0.05 promotes two or three and rejects as many.
+"""
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate, count
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tasks.ml.config_part import FLOAT32, Part
+from tasks.ml.errors import InputError
+
+Labels = NDArray[np.int64]
+Verdict = Literal["PROMOTE", "REJECT", "HOLD"]
+
+WHOLE_NUMBERS = 2000
+"""Up to so many disagreements, p is computed in whole numbers: within a millisecond, and correct to the last bit."""
+HALVINGS = 60
+"""Of an interval no longer than 2: what is left is below the spacing of float64 near 1."""
+
+
+class Rule(Part):
+    """When a challenger takes the champion's place."""
+
+    mode: Literal["better", "non_inferior"] = Field(
+        default="better",
+        description="'better' promotes what is significantly better; 'non_inferior' also what is no worse by delta",
+    )
+    alpha: float = Field(
+        default=0.05,
+        ge=1e-9,
+        le=0.5,
+        description="significance level of the two-sided test; the interval's is 1 - alpha",
+    )
+    delta: float = Field(
+        default=0.01, gt=0, lt=1, description="accuracy that mode non_inferior may put at risk, as a share of the rows"
+    )
+    accuracy_floor: float = Field(default=0.0, ge=0, le=1, description="least accuracy of the challenger")
+    recall_drop: float = Field(
+        default=0.1, ge=0, le=1, description="most that any class's recall may fall below the champion's"
+    )
+    size_budget: int | None = Field(default=None, ge=1, description="largest file, in bytes; any if not given")
+    latency_budget: float | None = Field(
+        default=None, gt=0, le=FLOAT32, description="longest time for one row, in milliseconds; any if not given"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A condition that the challenger must meet before it is compared."""
+
+    name: str
+    passed: bool
+    found: str
+    """What was measured and what is asked, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The decision and everything that it rests on. Shares are of all rows."""
+
+    verdict: Verdict
+    reason: str
+    """One sentence."""
+    gates: tuple[Gate, ...]
+    rows: int
+    wins: int
+    """Rows on which only the challenger is right."""
+    losses: int
+    """Rows on which only the champion is right."""
+    p: float
+    """Of the exact two-sided McNemar test."""
+    difference: float
+    """The challenger's accuracy less the champion's: `(wins - losses) / rows`."""
+    interval: tuple[float, float]
+    """Lower and upper bound of the difference; see `paired_interval`."""
+    smallest_detectable: float | None
+    """The smallest difference that could have been significant, None if none could; see `smallest_detectable`."""
+    champion_accuracy: float
+    challenger_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What the rows on which the models disagree say."""
+
+    rows: int
+    wins: int
+    losses: int
+    p: float
+    low: float
+    smallest: float | None
+
+
+def judge(
+    y: Labels, champion: Labels, challenger: Labels, rule: Rule, gates: tuple[Gate, ...], classes: tuple[str, ...]
+) -> Judgement:
+    """Decide whether the challenger takes the champion's place.
+
+    REJECT if a gate fails or the challenger is significantly worse (`losses > wins` and `p < alpha`); PROMOTE if it is
+    significantly better (`wins > losses` and `p < alpha`); otherwise HOLD. The mode `non_inferior` promotes, instead of
+    holding, a challenger of which the interval's lower bound lies above `-delta`, unless it has more losses than wins:
+    it is meant for "newer and no worse", and a chain of promotions, each a little worse than the last but within delta,
+    would lead downhill. So neither mode ever promotes what is right on fewer of these rows.
+
+    In the mode `better`, exchanging the models exchanges PROMOTE and REJECT where no gate fails.
+
+    Args:
+        y: `(N,)` class index of the test rows.
+        champion: `(N,)` what the champion says of them.
+        challenger: `(N,)` what the challenger says.
+        rule: the bounds.
+        gates: measured elsewhere (proof, loss, size, latency, signature); those of `label_gates` are added.
+        classes: the C names.
+
+    Raises:
+        InputError: there are no rows, or an array does not hold one of the C classes for each.
+    """
+    _check(y, champion, challenger, classes)
+    ours, theirs = champion == y, challenger == y
+    wins, losses, rows = int((theirs & ~ours).sum()), int((ours & ~theirs).sum()), len(y)
+    every = (*gates, *label_gates(y, champion, challenger, rule, classes))
+    p, interval = mcnemar(wins, losses), paired_interval(wins, losses, rows, rule.alpha)
+    smallest = smallest_detectable(wins + losses, rows, rule.alpha)
+    verdict, reason = _decide(_Comparison(rows, wins, losses, p, interval[0], smallest), rule, every)
+    return Judgement(
+        verdict=verdict,
+        reason=reason,
+        gates=every,
+        rows=rows,
+        wins=wins,
+        losses=losses,
+        p=p,
+        difference=(wins - losses) / rows,
+        interval=interval,
+        smallest_detectable=smallest,
+        champion_accuracy=int(ours.sum()) / rows,
+        challenger_accuracy=int(theirs.sum()) / rows,
+    )
+
+
+def label_gates(
+    y: Labels, champion: Labels, challenger: Labels, rule: Rule, classes: tuple[str, ...]
+) -> tuple[Gate, Gate]:
+    """The gates that labels alone decide: the accuracy floor and the guard of every class's recall.
+
+    The guard compares, for each class that has rows, the share of them that each model finds. It knows no chance: of a
+    class with ten rows, one more that is missed is a fall of 0.1.
+
+    Args:
+        y: `(N,)` class index, N > 0.
+        champion: `(N,)` its labels.
+        challenger: `(N,)` its labels.
+        rule: the bounds.
+        classes: the C names.
+    """
+    right = int((challenger == y).sum())
+    # A correctly rounded quotient meets a bound written in decimals exactly, which a product with it may not.
+    floor = Gate(
+        "accuracy floor",
+        right / len(y) >= rule.accuracy_floor,
+        f"{right} of {len(y)} rows are right; the floor is {rule.accuracy_floor:g}",
+    )
+    of, found, finds = (
+        np.bincount(y[chosen], minlength=len(classes)) for chosen in (slice(None), champion == y, challenger == y)
+    )
+    fall = np.where(of > 0, (found - finds) / np.maximum(of, 1), -np.inf)
+    worst = int(fall.argmax())
+    counts = f"of the {of[worst]} rows of class '{classes[worst]}', the champion finds {found[worst]}"
+    guard = Gate(
+        "recall of each class",
+        bool(fall[worst] <= rule.recall_drop),
+        f"{counts} and the challenger {finds[worst]}, no class fares worse; recall may fall by {rule.recall_drop:g}",
+    )
+    return floor, guard
+
+
+def mcnemar(wins: int, losses: int) -> float:
+    """The p-value of the exact two-sided McNemar test: 1 if there are no disagreements.
+
+    `min(1, 2 * P(X <= min(wins, losses)))` with X of Binomial(wins + losses, 1/2), which is symmetric, so that doubling
+    the tail and adding up all that is no likelier are the same.
+
+    Args:
+        wins: rows on which only the challenger is right.
+        losses: rows on which only the champion is right.
+    """
+    if wins == losses:
+        return 1.0
+    n, least = wins + losses, min(wins, losses)
+    if n <= WHOLE_NUMBERS:
+        # The binomial coefficients of n from 0 to `least`, each from the one before.
+        tail = sum(accumulate(range(least), lambda term, k: term * (n - k) // (k + 1), initial=1))
+        return tail / (1 << (n - 1))
+    from scipy.special import bdtr
+
+    return min(1.0, 2 * float(bdtr(least, n, 0.5)))
+
+
+def paired_interval(wins: int, losses: int, rows: int, alpha: float) -> tuple[float, float]:
+    """Confidence interval of the difference of two accuracies on the same rows, at level `1 - alpha`.
+
+    Tango's score interval: all differences d for which the score test does not reject "the true difference is d". It
+    keeps its level where disagreements are few or one-sided, and stays within -1 and 1. It leaves out 0 if and only if
+    McNemar's test without its exactness (`|wins - losses| > z * sqrt(wins + losses)`) rejects, so that it can leave out
+    0 where the exact test, which is the stricter, is not significant.
+    Tango, Equivalence test and confidence interval for the difference in proportions for the paired-sample design,
+    Statistics in Medicine 17 (1998), equations 24 to 26; recommended by Fagerland, Lydersen and Laake, Recommended
+    tests and confidence intervals for paired binomial proportions, Statistics in Medicine 33 (2014).
+
+    Args:
+        wins: rows on which only the challenger is right.
+        losses: rows on which only the champion is right.
+        rows: all rows, at least one.
+        alpha: chance that the interval misses the true difference, half of it on each side.
+    """
+    z = -NormalDist().inv_cdf(alpha / 2)
+    return _lower_bound(wins, losses, rows, z), -_lower_bound(losses, wins, rows, z)
+
+
+def smallest_detectable(disagreements: int, rows: int, alpha: float) -> float | None:
+    """The smallest difference in accuracy, as observed on these rows, that could have been significant.
+
+    With so many disagreements, that is `(wins - losses) / rows` for the fewest wins among them with `p < alpha`. Where
+    even wins alone would not reach that (fewer than six disagreements at alpha = 0.05), it is the smallest over any
+    number of disagreements: the fewest that are significant if all are wins, divided by the rows. None if these are
+    more than there are rows: then nothing that models say of these rows could be significant.
+
+    It bounds what is observed. A true difference of this size is found significant about every second time.
+
+    Args:
+        disagreements: rows on which exactly one of the models is right.
+        rows: all rows, at least one.
+        alpha: significance level.
+    """
+    fewest = _fewest_disagreements(alpha)
+    if disagreements < fewest:
+        return fewest / rows if fewest <= rows else None
+    majorities = range(disagreements // 2 + 1, disagreements + 1)
+    # p falls as the wins grow.
+    first = bisect_right(majorities, -alpha, key=lambda wins: -mcnemar(wins, disagreements - wins))
+    return (2 * majorities[first] - disagreements) / rows
+
+
+def _fewest_disagreements(alpha: float) -> int:
+    """So many wins without a loss are significant."""
+    return next(n for n in count(1) if mcnemar(n, 0) < alpha)
+
+
+def _lower_bound(wins: int, losses: int, rows: int, z: float) -> float:
+    """The difference below the observed one at which Tango's score is z. The score falls as the difference grows."""
+    outside, inside = -1.0, (wins - losses) / rows
+    for _ in range(HALVINGS):
+        middle = (outside + inside) / 2
+        if wins - losses - rows * middle > z * math.sqrt(_variance(wins, losses, rows, middle)):
+            outside = middle
+        else:
+            inside = middle
+    return outside
+
+
+def _variance(wins: int, losses: int, rows: int, difference: float) -> float:
+    """Variance of `wins - losses` if that is the true difference, from the likeliest share of losses under it."""
+    a = 2 * rows
+    b = (2 * rows - wins + losses) * difference - wins - losses
+    c = -losses * difference * (1 - difference)
+    root = math.sqrt(max(0.0, b * b - 4 * a * c))
+    return max(0.0, rows * ((root - b) / a + difference * (1 - difference)))
+
+
+def _decide(found: _Comparison, rule: Rule, gates: tuple[Gate, ...]) -> tuple[Verdict, str]:
+    if failed := [f"{gate.name} ({gate.found})" for gate in gates if not gate.passed]:
+        return "REJECT", f"the challenger fails {' and '.join(failed)}"
+    counted = f"it alone is right on {found.wins} rows, the champion alone on {found.losses}"
+    tested = f"{counted}: p = {found.p:.4g}"
+    if found.p < rule.alpha:
+        better = found.wins > found.losses
+        verdict: Verdict = "PROMOTE" if better else "REJECT"
+        return verdict, f"the challenger is {'better' if better else 'worse'}: {tested}, below {rule.alpha:g}"
+    limit = _limit(found, rule.alpha)
+    if rule.mode == "better":
+        return "HOLD", f"the test split cannot decide on the challenger: {tested}, not below {rule.alpha:g}; {limit}"
+    bound = f"the lower bound of the difference in accuracy is {_percent(found.low)}"
+    if found.low <= -rule.delta:
+        return "HOLD", f"the test split cannot decide: {bound}, not above {_percent(-rule.delta)}; {limit}"
+    if found.losses > found.wins:
+        return "HOLD", f"the challenger is right on fewer rows, which is never promoted: {counted}; {limit}"
+    return "PROMOTE", f"the challenger is no worse: {bound}, above {_percent(-rule.delta)}"
+
+
+def _limit(found: _Comparison, alpha: float) -> str:
+    """What such rows can show, in words."""
+    disagreements = found.wins + found.losses
+    few = disagreements < _fewest_disagreements(alpha)
+    why = f"{disagreements} disagreements are too few for any outcome to be significant, and " if few else ""
+    smallest = "none at all" if found.smallest is None else _percent(found.smallest)
+    return f"{why}the smallest difference that {found.rows} such rows can show is {smallest}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
+
+
+def _check(y: Labels, champion: Labels, challenger: Labels, classes: tuple[str, ...]) -> None:
+    if not len(y):
+        raise InputError("there is no test row to judge champion and challenger on: at least one is needed")
+    for name, labels in (("test rows", y), ("champion", champion), ("challenger", challenger)):
+        if labels.shape != (len(y),) or labels.dtype != np.int64:
+            expected = f"one int64 label for each of the {len(y)} test rows"
+            raise InputError(f"{name}: expected {expected}, found {labels.dtype} of shape {labels.shape}")
+        if strange := set(labels.tolist()) - set(range(len(classes))):
+            known = f"classes 0 to {len(classes) - 1} ({', '.join(classes)})"
+            raise InputError(f"{name}: expected {known}, found {min(strange)}: judge models of the same classes")

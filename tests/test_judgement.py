@@ -1,0 +1,412 @@
+import dataclasses
+import itertools
+import json
+import math
+from fractions import Fraction
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import binomtest
+
+from tasks.ml import judgement
+from tasks.ml.errors import InputError
+from tasks.ml.judgement import Gate, Judgement, Rule, judge, label_gates, mcnemar, paired_interval, smallest_detectable
+
+CLASSES = ("a", "b", "c")
+RANK = ("REJECT", "HOLD", "PROMOTE")
+OPPOSITE = {"PROMOTE": "REJECT", "HOLD": "HOLD", "REJECT": "PROMOTE"}
+Labels = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+steadily = settings(deadline=None, derandomize=True, max_examples=300)
+alphas = st.floats(1e-4, 0.5)
+rules = st.builds(
+    Rule,
+    mode=st.sampled_from(["better", "non_inferior"]),
+    alpha=alphas,
+    delta=st.floats(1e-4, 0.9),
+    accuracy_floor=st.sampled_from([0.0, 0.5]),
+    recall_drop=st.sampled_from([0.05, 1.0]),
+)
+
+measured = st.builds(Gate, name=st.just("size"), passed=st.booleans(), found=st.just("9 bytes"))
+
+
+def labels(wins: int, losses: int, both: int = 0, neither: int = 0) -> Labels:
+    """Test rows of class 0 with so many of each outcome: right is 0, wrong is 1."""
+    champion = np.repeat([1, 0, 0, 1], [wins, losses, both, neither])
+    challenger = np.repeat([0, 1, 0, 1], [wins, losses, both, neither])
+    return np.zeros(len(champion), dtype=np.int64), champion.astype(np.int64), challenger.astype(np.int64)
+
+
+def judged(wins: int, losses: int, both: int = 0, neither: int = 0, **rule: float | str) -> Judgement:
+    rule = {"recall_drop": 1.0} | rule
+    return judge(*labels(wins, losses, both, neither), Rule.model_validate(rule), (), CLASSES)
+
+
+@st.composite
+def outcomes(draw: st.DrawFn, most: int = 60) -> tuple[int, int, int, int]:
+    """Wins, losses, rows on which both are right, and neither: at least one row."""
+    counts = draw(st.tuples(*[st.integers(0, most)] * 4))
+    return counts if any(counts) else (0, 0, 1, 0)
+
+
+@st.composite
+def any_labels(draw: st.DrawFn) -> Labels:
+    """Of three classes; one model may be much better than the other."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    y = rng.integers(0, draw(st.integers(1, 3)), draw(st.integers(1, 120)))
+    said = [np.where(rng.random(len(y)) < draw(st.floats(0, 1)), y, rng.integers(0, 3, len(y))) for _ in range(2)]
+    return y, said[0], said[1]
+
+
+def score(difference: float, wins: int, losses: int, rows: int) -> float:
+    """Tango's score by its meaning: the likeliest shares under that difference are searched for, not solved for."""
+
+    def unlikely(share: float) -> float:
+        shares = (share + difference, share, 1 - 2 * share - difference)
+        counts = (wins, losses, rows - wins - losses)
+        return -sum(n * math.log(max(p, 1e-300)) for n, p in zip(counts, shares, strict=True) if n)
+
+    bounds = (max(0.0, -difference), (1 - difference) / 2)
+    share = minimize_scalar(unlikely, bounds=bounds, method="bounded", options={"xatol": 1e-13}).x
+    return float((wins - losses - rows * difference) / math.sqrt(rows * (2 * share + difference * (1 - difference))))
+
+
+# The exact test.
+
+
+@steadily
+@given(wins=st.integers(0, 4000), losses=st.integers(0, 4000))
+def test_p_is_scipys_exact_binomial_test(wins: int, losses: int) -> None:
+    expected = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    assert mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar(losses, wins) == mcnemar(wins, losses)
+
+
+def test_p_is_the_share_of_all_outcomes_that_are_no_less_extreme() -> None:
+    for n in range(1, 13):
+        sums = [sum(signs) for signs in itertools.product((-1, 1), repeat=n)]
+        for wins in range(n + 1):
+            extreme = sum(abs(total) >= abs(2 * wins - n) for total in sums)
+            assert Fraction(mcnemar(wins, n - wins)) == Fraction(extreme, 2**n)
+
+
+def test_p_is_the_same_on_both_sides_of_what_is_computed_in_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = judgement.WHOLE_NUMBERS
+    cases = [(wins, n - wins) for wins in (0, 500, 900, 999, 1000)]
+    whole = [mcnemar(*case) for case in cases]
+    monkeypatch.setattr(judgement, "WHOLE_NUMBERS", 0)
+    assert [mcnemar(*case) for case in cases] == pytest.approx(whole, rel=1e-9)
+
+
+def test_a_million_disagreements() -> None:
+    assert mcnemar(501_000, 499_000) == pytest.approx(binomtest(501_000, 1_000_000).pvalue, rel=1e-6)
+    assert 0 < smallest_detectable(1_000_000, 2_000_000, 0.05) < 0.001
+
+
+def test_published_exact_test() -> None:
+    # Cavo et al. (2012), in Fagerland, Lydersen and Laake, The McNemar test for binary matched-pairs data (2013).
+    assert mcnemar(6, 16) == pytest.approx(0.052479, abs=5e-7)
+
+
+# The interval.
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "rows", "alpha", "low", "high", "digits"),
+    [
+        (9, 3, 32, 0.05, -0.027, 0.390, 3),  # Tango (1998), section 6.2
+        (0, 1, 44, 0.10, -0.096, None, 3),  # Tango (1998), section 6.1
+        (6, 16, 161, 0.05, -0.1240, -0.0054, 4),  # Cavo et al., in Fagerland, Lydersen and Laake (2014)
+        (28, 25, 618, 0.10, -0.0148, 0.0247, 4),  # R, PropCIs::scoreci.mp(25, 28, 618, 0.9)
+    ],
+)
+def test_published_intervals(
+    wins: int, losses: int, rows: int, alpha: float, low: float, high: float | None, digits: int
+) -> None:
+    found = paired_interval(wins, losses, rows, alpha)
+    assert round(found[0], digits) == low
+    assert high is None or round(found[1], digits) == high
+
+
+@steadily
+@given(counts=outcomes(), alpha=alphas)
+def test_the_bounds_are_where_the_score_is_the_quantile(counts: tuple[int, int, int, int], alpha: float) -> None:
+    wins, losses, rows = counts[0], counts[1], sum(counts)
+    difference, z = (wins - losses) / rows, -NormalDist().inv_cdf(alpha / 2)
+    low, high = paired_interval(wins, losses, rows, alpha)
+    assert -1 <= low <= difference <= high <= 1
+    if difference > -1:
+        expected = brentq(lambda d: score(d, wins, losses, rows) - z, -1 + 1e-9, difference - 1e-9)
+        assert low == pytest.approx(expected, abs=1e-5)
+
+
+@steadily
+@given(counts=outcomes(), alpha=alphas)
+def test_the_interval_leaves_out_0_where_mcnemars_score_exceeds_the_quantile(
+    counts: tuple[int, int, int, int], alpha: float
+) -> None:
+    wins, losses, rows = counts[0], counts[1], sum(counts)
+    exceeds = abs(wins - losses) - math.sqrt(wins + losses) * -NormalDist().inv_cdf(alpha / 2)
+    low, high = paired_interval(wins, losses, rows, alpha)
+    if abs(exceeds) > 1e-9:
+        assert (low > 0 or high < 0) == (exceeds > 0)
+
+
+def test_models_that_agree_everywhere_leave_an_interval_that_shrinks_with_the_rows() -> None:
+    z = NormalDist().inv_cdf(0.975)
+    for rows in (1, 30, 10_000):
+        low, high = paired_interval(0, 0, rows, 0.05)
+        assert (low, high) == pytest.approx((-(z**2) / (rows + z**2), z**2 / (rows + z**2)))
+
+
+def test_one_model_is_right_where_the_other_is_wrong() -> None:
+    assert paired_interval(0, 9, 9, 0.05)[0] == -1
+    assert paired_interval(9, 0, 9, 0.05)[1] == 1
+
+
+# The decision.
+
+
+@steadily
+@given(counts=outcomes(), alpha=alphas)
+def test_better_promotes_and_rejects_as_scipys_test_says(counts: tuple[int, int, int, int], alpha: float) -> None:
+    wins, losses = counts[:2]
+    p = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    if abs(p - alpha) > 1e-9:
+        significant = "PROMOTE" if wins > losses else "REJECT"
+        assert judged(*counts, alpha=alpha).verdict == (significant if p < alpha else "HOLD")
+
+
+@steadily
+@given(case=any_labels(), alpha=alphas)
+def test_better_is_symmetric_under_swapping_the_models(case: Labels, alpha: float) -> None:
+    y, champion, challenger = case
+    rule = Rule(alpha=alpha, recall_drop=1.0)
+    one, other = judge(y, champion, challenger, rule, (), CLASSES), judge(y, challenger, champion, rule, (), CLASSES)
+    assert other.verdict == OPPOSITE[one.verdict]
+    assert (other.wins, other.losses, other.p) == (one.losses, one.wins, one.p)
+    assert other.difference == -one.difference
+    assert other.interval == (-one.interval[1], -one.interval[0])
+    assert other.smallest_detectable == one.smallest_detectable
+    assert (other.champion_accuracy, other.challenger_accuracy) == (one.challenger_accuracy, one.champion_accuracy)
+
+
+@steadily
+@given(case=any_labels(), rule=rules, gates=st.lists(measured, max_size=2))
+def test_no_rule_promotes_more_losses_than_wins_or_past_a_gate(case: Labels, rule: Rule, gates: list[Gate]) -> None:
+    found = judge(*case, rule, tuple(gates), CLASSES)
+    if found.verdict == "PROMOTE":
+        assert found.wins >= found.losses
+        assert found.challenger_accuracy >= max(found.champion_accuracy, rule.accuracy_floor)
+        assert all(gate.passed for gate in found.gates)
+    if not all(gate.passed for gate in found.gates):
+        assert found.verdict == "REJECT"
+    assert found.gates[: len(gates)] == tuple(gates)
+    assert found.reason
+    assert "\n" not in found.reason
+
+
+@steadily
+@given(counts=outcomes(), alpha=alphas, delta=st.floats(1e-4, 0.9))
+def test_non_inferior_promotes_what_better_does_and_rejects_the_same(
+    counts: tuple[int, int, int, int], alpha: float, delta: float
+) -> None:
+    better = judged(*counts, alpha=alpha)
+    found = judged(*counts, alpha=alpha, delta=delta, mode="non_inferior")
+    if better.verdict == "HOLD":
+        no_worse = found.interval[0] > -delta and found.wins >= found.losses
+        assert found.verdict == ("PROMOTE" if no_worse else "HOLD")
+    else:
+        assert found.verdict == better.verdict
+
+
+@steadily
+@given(counts=outcomes(), rule=rules)
+def test_a_row_more_that_the_challenger_gets_right_never_costs_it_the_verdict(
+    counts: tuple[int, int, int, int], rule: Rule
+) -> None:
+    wins, losses, both, neither = counts
+    rule = rule.model_copy(update={"recall_drop": 1.0})
+    before = judge(*labels(*counts), rule, (), CLASSES)
+    better = [(wins, losses - 1, both + 1, neither)] * (losses > 0)
+    better += [(wins + 1, losses, both, neither - 1)] * (neither > 0)
+    for after in better:
+        assert RANK.index(judge(*labels(*after), rule, (), CLASSES).verdict) >= RANK.index(before.verdict)
+
+
+@steadily
+@given(case=any_labels(), rule=rules, seed=st.integers(0, 2**32))
+def test_the_order_of_the_rows_does_not_matter(case: Labels, rule: Rule, seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(len(case[0]))
+    y, champion, challenger = case
+    assert judge(y[order], champion[order], challenger[order], rule, (), CLASSES) == judge(*case, rule, (), CLASSES)
+
+
+@steadily
+@given(case=any_labels(), rule=rules)
+def test_a_judgement_is_json(case: Labels, rule: Rule) -> None:
+    found = judge(*case, rule, (), CLASSES)
+    read = json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))
+    tuples = {"gates": tuple(Gate(**gate) for gate in read["gates"]), "interval": tuple(read["interval"])}
+    assert Judgement(**read | tuples) == found
+    assert Rule.model_validate_json(rule.model_dump_json()) == rule
+
+
+def test_a_p_that_equals_alpha_is_not_below_it() -> None:
+    assert judged(5, 0, 25, alpha=0.0625).verdict == "HOLD"
+    assert judged(5, 0, 25, alpha=0.063).verdict == "PROMOTE"
+    assert judged(0, 5, 25, alpha=0.0625).verdict == "HOLD"
+
+
+def test_newer_and_no_worse() -> None:
+    assert judged(20, 20, 9960, mode="non_inferior").verdict == "PROMOTE"
+    assert judged(0, 0, 10_000, mode="non_inferior").verdict == "PROMOTE"
+    assert judged(20, 20, 9960).verdict == "HOLD"
+    # Within delta, yet right on fewer rows: a chain of such promotions would lead downhill.
+    fewer = judged(19, 20, 9961, mode="non_inferior")
+    assert fewer.interval[0] > -0.01
+    assert fewer.verdict == "HOLD"
+    assert "fewer rows" in fewer.reason
+
+
+# What a test split can show.
+
+
+@steadily
+@given(counts=outcomes(30), alpha=alphas)
+def test_the_smallest_detectable_difference_is_the_first_that_is_significant(
+    counts: tuple[int, int, int, int], alpha: float
+) -> None:
+    disagreements, rows = counts[0] + counts[1], sum(counts)
+
+    def significant(n: int) -> list[int]:
+        return [2 * wins - n for wins in range(n + 1) if 2 * wins > n and binomtest(wins, n).pvalue < alpha - 1e-12]
+
+    shown = significant(disagreements) if disagreements else []
+    shown = shown or [d for n in range(1, rows + 1) for d in significant(n)]
+    assert smallest_detectable(disagreements, rows, alpha) == (min(shown) / rows if shown else None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "rule", "said"),
+    [
+        ((2, 1, 27), {}, "3 disagreements are too few for any outcome to be significant, and the smallest difference"),
+        ((2, 1, 27), {}, "30 such rows can show is 20%"),
+        ((9, 4, 17), {}, "p = 0.2668, not below 0.05; the smallest difference that 30 such rows can show is 30%"),
+        (
+            (5, 1, 24),
+            {},
+            "alone on 1: p = 0.2188, not below 0.05; the smallest difference that 30 such rows can show is 20%",
+        ),
+        ((3, 0, 2), {}, "that 5 such rows can show is none at all"),
+        (
+            (2, 1, 27),
+            {"mode": "non_inferior"},
+            "cannot decide: the lower bound of the difference in accuracy is -11.3%, not above -1%;",
+        ),
+    ],
+)
+def test_hold_says_what_the_rows_can_show(counts: tuple[int, int, int], rule: dict[str, Any], said: str) -> None:
+    found = judged(*counts, **rule)
+    assert found.verdict == "HOLD"
+    assert said in found.reason
+
+
+# Gates.
+
+
+def test_a_failed_gate_rejects_the_best_challenger_and_the_reason_names_every_one() -> None:
+    gates = (Gate("proof", passed=True, found="holds"), Gate("size", passed=False, found="9 bytes of 8"))
+    found = judge(*labels(50, 0, 0, 10), Rule(accuracy_floor=0.9), gates, CLASSES)
+    assert found.verdict == "REJECT"
+    assert "size (9 bytes of 8)" in found.reason
+    assert "accuracy floor (50 of 60 rows are right; the floor is 0.9)" in found.reason
+    assert "proof" not in found.reason
+
+
+def test_bounds_are_met_exactly() -> None:
+    # In float64, 0.29 * 100 is below 29 and 0.07 * 100 above 7.
+    for right in range(101):
+        bound = right / 100
+        y, _, challenger = labels(right, 0, 0, 100 - right)
+        assert label_gates(y, y, challenger, Rule(accuracy_floor=bound), CLASSES)[0].passed
+        lost = labels(0, right, 100 - right)
+        assert label_gates(*lost, Rule(recall_drop=bound), CLASSES)[1].passed
+        if right:
+            assert not label_gates(*lost, Rule(recall_drop=bound - 0.001), CLASSES)[1].passed
+
+
+def test_the_recall_guard_sees_a_class_that_the_accuracy_hides() -> None:
+    y = np.repeat([0, 2], [990, 10]).astype(np.int64)
+    champion, challenger = y.copy(), y.copy()
+    champion[:100] = 1
+    challenger[-2:] = 0
+    found = judge(y, champion, challenger, Rule(), (), CLASSES)
+    assert (found.wins, found.losses, found.verdict) == (100, 2, "REJECT")
+    assert "of the 10 rows of class 'c', the champion finds 10 and the challenger 8" in found.reason
+    assert judge(y, champion, challenger, Rule(recall_drop=0.2), (), CLASSES).verdict == "PROMOTE"
+
+
+def test_the_recall_guard_speaks_of_classes_that_have_rows() -> None:
+    y, champion, challenger = np.array([1, 1]), np.array([0, 0]), np.array([1, 1])
+    guard = label_gates(y, champion, challenger, Rule(), CLASSES)[1]
+    assert guard.passed
+    assert "of the 2 rows of class 'b', the champion finds 0 and the challenger 2" in guard.found
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("champion", "said"),
+    [
+        (np.array([0, 1]), "champion: expected one int64 label for each of the 3 test rows, found int64 of shape (2,)"),
+        (np.array([[0, 1, 2]]), "found int64 of shape (1, 3)"),
+        (np.array([0, np.nan, 1]), "found float64 of shape (3,)"),
+        (np.array([0, 1, 3]), "champion: expected classes 0 to 2 (a, b, c), found 3"),
+        (np.array([0, 1, -1]), "found -1"),
+    ],
+)
+def test_labels_that_cannot_be_judged_are_refused(champion: np.ndarray, said: str) -> None:
+    y = np.array([0, 1, 2])
+    with pytest.raises(InputError) as refused:
+        judge(y, champion, y, Rule(), (), CLASSES)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_no_rows_are_refused() -> None:
+    none = np.zeros(0, dtype=np.int64)
+    with pytest.raises(InputError, match="no test row"):
+        judge(none, none, none, Rule(), (), CLASSES)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"mode": "best"},
+        {"alpha": 0},
+        {"alpha": 0.6},
+        {"alpha": math.nan},
+        {"delta": 0},
+        {"delta": math.nan},
+        {"accuracy_floor": 1.1},
+        {"accuracy_floor": math.nan},
+        {"recall_drop": -0.1},
+        {"size_budget": 0},
+        {"latency_budget": 0},
+        {"latency_budget": math.inf},
+        {"latency_budget": math.nan},
+        {"floor": 0.9},
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Rule(**given)
