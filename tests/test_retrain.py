@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -10,13 +9,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 
 from flows import presets
-from flows.retrain import by_content, retrain
-from flows.train import train
-from tasks import champions, seen_rows, settings, tracking
+from flows.retrain import retrain
+from tasks import champions, tracking
 from tasks.ml.config import Experiment
-from tasks.ml.errors import InputError
-from tasks.ml.judgement import Rule
-from tasks.ml.records import Decision, Retrained
+from tasks.ml.records import Retrained
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -1,0 +1,191 @@
+"""`hallmark champion`, `history`, `judge`, `promote` and `rollback`: who serves, why, and a person's word on it."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter, validators
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.commands import execution
+from tasks.ml.digests import SHOWN
+from tasks.ml.errors import InputError
+
+if TYPE_CHECKING:
+    from tasks.ml.records import Decision, Judged
+
+Version = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+Json = Annotated[bool, Parameter(negative="")]
+
+
+def champion(model: str, /, *, json: Json = False) -> None:
+    """Say which version of a model is champion, since when, and why.
+
+    Parameters
+    ----------
+    model
+        A registered name.
+    json
+        Print one JSON object instead of a table.
+    """
+    with execution.refusals(as_json=json):
+        from tasks import champions
+
+        champions.look(model)
+        found = champions.standing(model)
+    if json:
+        execution.print_json({"status": "ok"} | asdict(found))
+        return
+    rows = {
+        "champion": f"{found.name} version {found.version}",
+        "since": found.since,
+        "why": found.why,
+        "previous": f"version {found.previous}" if found.previous else "none",
+        "sha256": found.sha256,
+        "run": found.run_id,
+    }
+    _print(rows)
+
+
+def history(model: str, /, *, json: Json = False) -> None:
+    """List every decision on a model, the first first.
+
+    Parameters
+    ----------
+    model
+        A registered name.
+    json
+        Print one JSON object instead of a table.
+    """
+    with execution.refusals(as_json=json):
+        from tasks import champions
+
+        champions.look(model)
+        found = champions.history(model)
+    if json:
+        execution.print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in found]})
+    elif found:
+        Console(soft_wrap=True).print(_table(found))
+    else:
+        Console(soft_wrap=True).print(f"no decisions yet: `{execution.hallmark()} retrain` makes the first")
+
+
+def judge(
+    model: str,
+    version: Version,
+    /,
+    *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    json: Json = False,
+) -> None:
+    """Say what would be decided of a version, were it the challenger now. Nothing is recorded.
+
+    The rule is given as for `hallmark retrain`: --rule.alpha 0.01.
+
+    Parameters
+    ----------
+    model
+        A registered name.
+    version
+        Which of its versions.
+    json
+        End with one line of JSON on stdout instead of a table.
+    """
+
+    def load() -> "Callable[[], Judged]":
+        from flows.judge import judge as flow
+        from flows.judge import refuse
+        from tasks import champions
+
+        champions.look(model)
+        refuse(model, version)
+        return lambda: flow(model, version, rule)
+
+    with execution.refusals(as_json=json):
+        from flows.commands import retrain
+
+        rule, rest = retrain.rule(tokens)
+        if rest:
+            raise InputError(f"'{rest[0]}': expected an option such as --rule.alpha 0.01")
+        found = execution.execute("judge", "judge", load)
+    if json:
+        execution.print_json({"status": "judged"} | asdict(found))
+        return
+    gates = {f"gate: {gate['name']}": _gate(gate["passed"], gate["found"]) for gate in found.judgement["gates"]}
+    numbers = {name: str(found.judgement[name]) for name in ("rows", "wins", "losses", "p", "difference", "interval")}
+    pair = f"champion version {found.champion}, challenger version {found.challenger}"
+    _print({"verdict": found.verdict, "why": found.reason, "of": pair} | numbers | gates)
+
+
+def promote(model: str, version: Version, /, *, reason: str, json: Json = False) -> None:
+    """Make a version champion, whatever the rule says; its proof and its digest are checked again.
+
+    Parameters
+    ----------
+    model
+        A registered name.
+    version
+        Which of its versions.
+    reason
+        Why: it is kept with the decision.
+    json
+        Print one JSON object instead of a line.
+    """
+    with execution.refusals(as_json=json):
+        from tasks import champions
+
+        if not reason.strip():
+            raise InputError("--reason: expected why, in words")
+        decision = champions.promote(model, version, reason)
+    _say(decision, as_json=json)
+
+
+def rollback(model: str, /, *, reason: str = "rolled back", json: Json = False) -> None:
+    """Make the previous version champion again; its proof and its digest are checked again.
+
+    The file that was champion is not promoted again by retraining, but it may be by `hallmark promote`.
+
+    Parameters
+    ----------
+    model
+        A registered name.
+    reason
+        Why: it is kept with the decision.
+    json
+        Print one JSON object instead of a line.
+    """
+    with execution.refusals(as_json=json):
+        from tasks import champions
+
+        decision = champions.rollback(model, reason)
+    _say(decision, as_json=json)
+
+
+def _say(decision: "Decision", *, as_json: bool) -> None:
+    if as_json:
+        execution.print_json({"status": "done"} | asdict(decision))
+    else:
+        former = f", before it version {decision.before}" if decision.before else ""
+        _print({"champion": f"{decision.name} version {decision.champion}{former}", "why": decision.reason})
+
+
+def _gate(passed: bool, found: str) -> str:  # noqa: FBT001 - the gate's own
+    return f"{'passed' if passed else 'FAILED'}: {found}"
+
+
+def _print(rows: dict[str, str]) -> None:
+    # Not wrapped: a digest that is cut in two cannot be copied.
+    console, width = Console(soft_wrap=True, highlight=False), max(map(len, rows)) + 2
+    for name, value in rows.items():
+        console.print(Text.assemble((f"{name:<{width}}", "bold"), value))
+
+
+def _table(found: "list[Decision]") -> Table:
+    table = Table("number", "when", "verdict", "version", "champion", "by", "file", "why", box=None, pad_edge=False)
+    for one in found:
+        moved = f"{one.before or 'none'} -> {one.champion}" if one.moves else str(one.champion)
+        by = one.schedule or one.by
+        sha256 = one.digests["onnx_sha256"][:SHOWN]
+        table.add_row(str(one.number), one.at, one.verdict, str(one.version), moved, by, sha256, one.reason)
+    return table

@@ -1,0 +1,130 @@
+"""`hallmark retrain`: refuse what cannot be done, run the flow, print what was decided."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from pydantic import ValidationError
+from rich.console import Console
+from rich.text import Text
+
+from flows import options
+from flows.commands import execution
+from tasks import settings
+from tasks.ml.config import Experiment
+from tasks.ml.errors import InputError
+from tasks.ml.judgement import Rule
+
+if TYPE_CHECKING:
+    from tasks.ml.records import Retrained
+
+PREFIX = "--rule."
+
+
+def describe() -> str:
+    """One line a field of the rule, for `--help`."""
+    fields = (f"{PREFIX}{name}: {field.description}" for name, field in Rule.model_fields.items())
+    return "\n".join(["", "The rule that decides, each followed by its value:", *fields])
+
+
+command = App(name="retrain", help_epilogue=options.describe() + "\n" + describe())
+
+
+@command.default
+def retrain(
+    source: str,
+    /,
+    *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    notify: str | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Train a challenger, judge it against the champion on rows that neither has seen, and decide.
+
+    Rows are divided by their content, so that none changes its split as data grows. Where data, experiment and code are
+    the champion's, nothing is trained. The decision is recorded before it is carried out.
+
+    Parameters
+    ----------
+    source
+        Name of a preset, or a file that ends in .toml.
+    notify
+        Address that hears of failures, HOLD and REJECT: json://host/path, mailto://..., or env:NAME of a variable.
+    json
+        End with one line of JSON on stdout instead of a table.
+    """
+
+    def load() -> "Callable[[], Retrained]":
+        from flows.retrain import by_content
+        from flows.retrain import retrain as flow
+
+        _refuse_impossible(by_content(experiment))
+        return lambda: flow(experiment, found, notify)
+
+    with execution.refusals(as_json=json):
+        found, rest = rule(tokens)
+        experiment = options.experiment(source, rest)
+        _refuse_address(notify)
+        result = execution.execute("retrain", experiment.name, load)
+    if json:
+        execution.print_json({"status": "finished"} | asdict(result))
+    else:
+        _print(result)
+
+
+def rule(tokens: Sequence[str]) -> tuple[Rule, list[str]]:
+    """Take `--rule.alpha 0.01` and `--rule.alpha=0.01` out of what was typed; the rule, and the rest.
+
+    Raises:
+        InputError: there is no such field, its value is missing or does not fit.
+    """
+    given: dict[str, str] = {}
+    rest: list[str] = []
+    following = iter(tokens)
+    for token in following:
+        if not token.startswith(PREFIX):
+            rest.append(token)
+            continue
+        name, equals, value = token.removeprefix(PREFIX).partition("=")
+        given[name] = value if equals else next(following, "--")
+        if given[name].startswith("--"):
+            raise InputError(f"{PREFIX}{name}: expected a value after it")
+    try:
+        return Rule.model_validate(given), rest
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(Rule.model_fields)
+            raise InputError(f"{PREFIX}{field}: there is no such option: there are {known}") from error
+        message = problem["msg"].removeprefix("Value error, ")
+        raise InputError(f"{PREFIX}{field}: {message[0].lower()}{message[1:]}, found {problem['input']!r}") from error
+
+
+def _refuse_address(address: str | None) -> None:
+    from flows import notify
+
+    try:
+        if address is not None:
+            notify.refuse(address)
+    except ValueError as error:
+        raise InputError(f"--notify: {error}") from error
+
+
+def _refuse_impossible(experiment: Experiment) -> None:
+    from tasks.ml import data, devices, sources
+
+    devices.choose(experiment.training.device)
+    if sources.is_local(experiment.data):  # else after the download, in the first step
+        table = sources.read(experiment.data, settings.read().home)
+        data.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
+
+
+def _print(result: "Retrained") -> None:
+    rows = {"verdict": result.verdict, "why": result.reason, "champion": f"{result.name} version {result.champion}"}
+    if result.decision:
+        rows |= {"decided": f"number {result.decision.number}, of version {result.decision.version}"}
+    # Not wrapped: a path or an address that is cut in two can be neither clicked nor copied.
+    console = Console(soft_wrap=True, highlight=False)
+    for name, value in rows.items():
+        console.print(Text.assemble((f"{name:<9}", "bold"), value))
