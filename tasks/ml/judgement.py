@@ -8,7 +8,7 @@
 3. In the mode `non_inferior`, also the lower bound of the difference's confidence interval.
 
 Rows are taken to be independent of each other, and alpha is the risk of one judgement: of a hundred challengers that
-are exactly as good as the champion, alpha = 0.05 promotes two or three and rejects as many.
+are exactly as good as the champion, alpha = 0.05 promotes two or three at most, and rejects as many.
 """
 
 import math
