@@ -44,9 +44,10 @@ def sweep(
 ) -> None:
     """Train many experiments that differ in few options, and ship the one with the lowest validation loss.
 
-    Members of equal shape train as one network; others, convolutional ones among them, in a pool of processes. Each is
-    a run of its own in MLflow, below that of the sweep. Only the one that is chosen sees the test split, is exported,
-    verified and registered. A sweep that was interrupted goes on when the same command is given again.
+    Members of equal shape train as one network, or where that takes long as one for each core; others, convolutional
+    ones among them, in a pool of processes. Each is a run of its own in MLflow, below that of the sweep. Only the one
+    that is chosen sees the test split, is exported, verified and registered. A sweep that was interrupted goes on when
+    the same command is given again.
 
     Parameters
     ----------

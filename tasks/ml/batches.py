@@ -17,7 +17,7 @@ from tasks.ml.records import Dataset, SplitName
 
 _SHARE_OF_MEMORY = 0.25
 """Splits that take more than this, scaled to float32, stay in their file and are read batch by batch."""
-_GATHERED = 2**22
+_GATHERED = 2**20
 """Bytes of pixels that are gathered at once: they stay in a processor's cache until they are used."""
 
 
@@ -89,11 +89,17 @@ class Epoch:
         return (self.rows.take(rows) for rows in torch.split(part, self.size, dim=-1))
 
     def _pixels(self, order: Tensor) -> Iterator[Tensor]:
-        """As `batches`, many gathered at once while they are small, and each made ready in the same place."""
+        """As `batches`, many gathered at once while they are small, and each made ready in the same place.
+
+        In the same places all: memory that is asked for anew may come page by page, which takes longer than the rest.
+        """
         features = self.rows.x.shape[1]
+        many = min(len(order), self.size * max(1, _GATHERED // (self.size * features)))
+        gathered = torch.empty((many, features), dtype=self.rows.x.dtype, device=self.rows.x.device)
         ready = torch.empty((self.size, features), device=self.rows.y.device)
-        for rows in torch.split(order, self.size * max(1, _GATHERED // (self.size * features))):
-            for x in torch.split(self.rows.x.index_select(0, rows), self.size):
+        for rows in torch.split(order, many):
+            torch.index_select(self.rows.x, 0, rows, out=gathered[: len(rows)])
+            for x in torch.split(gathered[: len(rows)], self.size):
                 yield (ready if len(x) == self.size else ready[: len(x)]).copy_(x)
 
     def truth(self, start: int, stop: int) -> tuple[Tensor, Tensor]:

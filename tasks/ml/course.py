@@ -176,12 +176,14 @@ class Course:
         """The rest of an epoch."""
         started = time.perf_counter()
         epoch, numbers = Epoch(self._rows["train"], self._size, self._order()), self._numbers()
+        batches = epoch.batches(self._step, self._updates)
         segment = max(1, min(_SEGMENT, SEGMENT_ROWS // self._size))
         while self._step < self._updates:
             stop = min(self._step + segment, self._updates)
             y, target = epoch.truth(self._step, stop)
-            feed = zip(epoch.batches(self._step, stop), self._wanted(target), numbers, strict=False)
-            logits = torch.cat([self._update(*batch) for batch in feed], dim=-1)
+            # What ends first comes first: of the others nothing is taken that would not be used.
+            feed = zip(self._wanted(target), batches, numbers, strict=False)
+            logits = torch.cat([self._update(x, wanted, rates) for wanted, x, rates in feed], dim=-1)
             for tensor, measured in zip(self._found, self._measure_batches(logits, y, target), strict=True):
                 tensor[:, self._step : stop] = measured
             self._step = stop

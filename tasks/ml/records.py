@@ -181,7 +181,7 @@ class Member:
     """The same by option."""
     run: Run
     way: str
-    """How it was trained: `stacked` or `process pool`."""
+    """How it was trained: `stacked`, `stacked in the pool` or `process pool`."""
     fit: Fit | None
     failed: str
     """Why there is no fit, if so."""

@@ -140,6 +140,7 @@ def main() -> None:
     dataset = rows.mnist(rows.preset("mnist")).dataset
     found: dict[str, list[Stacked]] = {what: [] for what in STACKED}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in TARGETS}
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     # Not beside the server's start, which takes a processor of its own.
     with tempfile.TemporaryDirectory() as name, prefect_test_harness(server_startup_timeout=120):
         folder = Path(name)
