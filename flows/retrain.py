@@ -7,7 +7,7 @@ from prefect.client.orchestration import get_client
 
 from flows import notify as messages
 from flows import presets, served
-from flows.train import train
+from flows.train import carry_out
 from tasks import champions, progress, provenance, seen_rows
 from tasks.judge import judge
 from tasks.ml.config import Experiment
@@ -53,7 +53,7 @@ def retrain(
         result = Retrained(name, "UNCHANGED", "data, experiment and code are the champion's", champion, None)
     else:
         challenger = champion and champions.undecided(name, made_from)
-        challenger = challenger or train(experiment).model_version.version
+        challenger = challenger or carry_out(experiment, dataset).model_version.version
         seen_rows.keep(champions.run_of(name, challenger), dataset)
         decision = _decide(name, challenger, dataset, rule, schedule)
         result = Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)

@@ -13,7 +13,7 @@ from tasks.export import export
 from tasks.fit import fit
 from tasks.ml.config import Experiment
 from tasks.ml.digests import SHOWN
-from tasks.ml.records import Outcome
+from tasks.ml.records import Dataset, Outcome
 from tasks.prepare import prepare
 from tasks.register import register
 from tasks.stamp import stamp
@@ -32,7 +32,11 @@ def train(experiment: Experiment, fresh: bool = False) -> Outcome:  # noqa: FBT0
         experiment: data, model, training and export.
         fresh: begin anew, where an interrupted attempt at the same experiment could be resumed.
     """
-    dataset = prepare(experiment)
+    return carry_out(experiment, prepare(experiment), fresh=fresh)
+
+
+def carry_out(experiment: Experiment, dataset: Dataset, *, fresh: bool = False) -> Outcome:
+    """All that follows the dataset, as steps of the flow that calls it: this one, or a retraining."""
     tags = {
         "hallmark.preset_kind": presets.kind_of(experiment),
         "hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id),

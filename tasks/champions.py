@@ -347,7 +347,8 @@ def _write(decision: Decision) -> None:
     text = json.dumps(asdict(decision))
     if len(text) > _LONGEST and decision.judgement:
         gates = [gate | {"found": gate["found"][:_FOUND]} for gate in decision.judgement["gates"]]
-        text = json.dumps(asdict(replace(decision, judgement=decision.judgement | {"gates": gates})))
+        short = decision.judgement | {"gates": gates, "reason": decision.reason}
+        text = json.dumps(asdict(replace(decision, judgement=short)))
     connect().set_registered_model_tag(decision.name, f"{_DECISION}{decision.number:04}", text)
 
 

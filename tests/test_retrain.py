@@ -1,18 +1,40 @@
 """The flow `retrain`, against a real Prefect server and a real MLflow store."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 
 from flows import presets
-from flows.retrain import retrain
-from tasks import champions, tracking
+from flows.retrain import by_content, retrain
+from flows.train import carry_out, train
+from tasks import champions, seen_rows, settings, tracking
+from tasks.ml import data, sources, splits
 from tasks.ml.config import Experiment
-from tasks.ml.records import Retrained
+from tasks.ml.errors import DamagedError, InputError
+from tasks.ml.records import Dataset, Outcome, Retrained
+from tests.conftest import ROOT
+from tests.test_notify import receiver
+
+HALLMARK = str(Path(sys.executable).with_name("hallmark"))
+LIMIT = 300
+"""Seconds after which a process that has not come so far is a failure."""
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -61,7 +83,7 @@ def test_the_first_version_is_champion_and_its_record_says_so(thrice: tuple[str,
     assert first.decision.done
     state, artifacts = flow_run(f"{name} first version 1")
     assert state == "Completed"
-    assert artifacts.keys() == {"retraining", "decision"}
+    assert artifacts.keys() == {"summary", "retraining", "decision"}
 
 
 def test_another_seed_is_held_and_the_champion_stays(thrice: tuple[str, list[Retrained]]) -> None:
@@ -78,7 +100,7 @@ def test_another_seed_is_held_and_the_champion_stays(thrice: tuple[str, list[Ret
     client = tracking.connect()
     run = client.get_run(decision.run_id)
     stored = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/decision.json")
-    assert stored == json.loads(json.dumps(champions.asdict(decision) | {"done": False}))
+    assert stored == json.loads(json.dumps(asdict(decision) | {"done": False}))
     for version in "12":
         assert client.get_model_version(name, version).tags["hallmark.decision.0002"].startswith("HOLD: version 2")
     state, artifacts = flow_run(f"{name} hold version 2")
@@ -106,3 +128,183 @@ def test_what_is_significantly_better_becomes_champion(prefect_server: str) -> N
     worse = retrain(experiment(name, "digits", epochs=1, lr=1e-6, seed=3))
     assert (worse.verdict, worse.champion) == ("REJECT", 2)
     assert aliases(name) == {"champion": 2, "previous": 1}
+
+
+@contextmanager
+def deciding(name: str) -> Iterator[None]:
+    """Somebody else decides on a model."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with champions.alone(name):
+            inside.set()
+            assert leave.wait(LIMIT)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    try:
+        assert inside.wait(LIMIT)
+        yield
+    finally:
+        leave.set()
+        other.join()
+
+
+def test_who_comes_second_says_so_and_the_next_run_judges_what_was_trained(prefect_server: str) -> None:  # noqa: ARG001
+    name = new_name()
+    retrain(experiment(name, epochs=10))
+    with deciding(name), pytest.raises(InputError, match="another process decides on this model now"):
+        retrain(experiment(name, epochs=10, seed=1))
+    assert (versions(name), aliases(name), len(champions.history(name))) == (2, {"champion": 1}, 1)
+    result = retrain(experiment(name, epochs=10, seed=1))
+    assert result.decision is not None
+    assert (result.verdict, result.decision.version, versions(name)) == ("HOLD", 2, 2)
+
+
+def test_what_was_rolled_back_is_not_promoted_again(prefect_server: str) -> None:  # noqa: ARG001
+    name = new_name()
+    retrain(experiment(name, "digits", epochs=1, lr=1e-6))
+    better = experiment(name, "digits", epochs=3)
+    assert retrain(better).verdict == "PROMOTE"
+    champions.rollback(name, "it fails at night")
+    assert aliases(name) == {"champion": 1}
+    again = retrain(better)
+    assert (again.verdict, again.champion) == ("REJECT", 1)
+    assert "not rolled back" in again.reason
+    assert aliases(name) == {"champion": 1}
+    assert [one.verdict for one in champions.history(name)] == ["FIRST", "PROMOTE", "ROLLBACK", "REJECT"]
+
+
+@flow(name="train on other labels")
+def train_on(given: Experiment, dataset: Dataset) -> Outcome:
+    return carry_out(given, dataset)
+
+
+def shuffled(given: Experiment) -> Dataset:
+    """The same rows, and the same test labels; the labels of all others are mixed."""
+    home = settings.read().home
+    table = sources.read(given.data, home)
+    rows = np.setdiff1d(np.arange(len(table.y)), splits.divide(table, given.data.split)["test"])
+    y = table.y.copy()
+    y[rows] = np.random.default_rng(0).permutation(y[rows])
+    return data.prepare(replace(table, y=y), given.data, home)
+
+
+def test_labels_that_were_shuffled_in_training_are_rejected_and_the_address_is_told(prefect_server: str) -> None:  # noqa: ARG001
+    name = new_name()
+    good = by_content(experiment(name, "digits", epochs=5))
+    retrain(good)
+    bad = shuffled(good)
+    run = train_on(by_content(experiment(name, "digits", epochs=5, seed=1)), bad)
+    # The data is as it was again: what was trained on the mixed labels passes for what is trained now.
+    tracking.connect().set_tag(run.run.id, "hallmark.dataset_digest", data_digest(good))
+    with receiver() as (address, told):
+        result = retrain(by_content(experiment(name, "digits", epochs=5, seed=1)), notify=address, schedule="nightly")
+    assert (result.verdict, result.champion) == ("REJECT", 1)
+    assert result.decision is not None
+    assert result.decision.judgement is not None
+    assert result.decision.judgement["losses"] > 50
+    assert aliases(name) == {"champion": 1}
+    assert [one["title"] for one in told] == [f"nightly ({name}): REJECT"]
+    assert result.decision.schedule == "nightly"
+
+
+def data_digest(given: Experiment) -> str:
+    home = settings.read().home
+    return data.prepare(sources.read(given.data, home), given.data, home).digest
+
+
+def test_rows_that_one_was_trained_on_are_left_out(prefect_server: str, tmp_path: Path) -> None:  # noqa: ARG001
+    name = new_name()
+    before = train(experiment(name, epochs=10))  # divided by seed: some of its training rows are now test rows
+    result = retrain(experiment(name, epochs=10, seed=1))
+    decision = result.decision
+    assert decision is not None
+    assert decision.judgement is not None
+    rows = by_content(experiment(name)).data.split
+    table = sources.read(experiment(name).data, tmp_path)
+    digests = splits.row_digests(table.x)
+    known = {row.tobytes() for row in seen_rows.find(name, 1)}
+    test = splits.divide(table, rows)["test"]
+    left_out = sum(digests[row].tobytes() in known for row in test)
+    assert 0 < left_out < len(test)
+    assert decision.refused_rows == left_out
+    assert decision.judgement["rows"] == len(test) - left_out
+    assert before.model_version.version == decision.before
+
+
+def test_rows_are_known_on_another_machine_or_nothing_is_judged(
+    prefect_server: str,  # noqa: ARG001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = new_name()
+    retrain(experiment(name, epochs=2))
+    here = seen_rows.find(name, 1)
+    other = new_name()
+    outcome = train(experiment(other, epochs=2))
+    copy = tmp_path / "datasets" / outcome.dataset.digest
+    shutil.copytree(outcome.dataset.folder, copy)
+    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path))
+    assert np.array_equal(seen_rows.find(name, 1), here)
+    (copy / "train.rows.npy").write_bytes(b"x")
+    with pytest.raises(DamagedError, match="train.rows.npy"):
+        seen_rows.find(other, 1)
+    shutil.rmtree(copy)
+    with pytest.raises(InputError, match="version 1: cannot be judged: which rows it was trained on"):
+        seen_rows.find(other, 1)
+
+
+@pytest.mark.parametrize(
+    ("preset", "method"),
+    [("iris", "content"), ("iris_as_published", "content"), ("mnist", "given"), ("blobs", "content")],
+)
+def test_retrained_presets_are_divided_by_content_or_bring_their_test_rows(preset: str, method: str) -> None:
+    found = by_content(presets.get(preset))
+    assert found.data.split.method == method
+    assert found.data.split.seed == presets.get(preset).data.split.seed
+    assert by_content(found) == found
+
+
+def test_what_is_tested_on_its_training_rows_is_refused() -> None:
+    with pytest.raises(InputError, match="add --data.split.method content"):
+        by_content(presets.get("iris_softmax"))
+
+
+def until(happened: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + LIMIT
+    while not happened():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(
+    prefect_server: str,  # noqa: ARG001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
+    name = new_name()
+    source = tmp_path / f"{name}.toml"
+    source.write_text('[data]\nkind = "digits"\n[model]\nkind = "linear"\n[training]\ndevice = "cpu"\nepochs = 2\n')
+    command = [HALLMARK, "retrain", str(source)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    longer = [*command, "--training.epochs", "2000", "--training.batch_size", "16"]
+    with subprocess.Popen(longer, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        until(lambda: any((tmp_path / "home" / "unfinished").glob("*/*.safetensors")), process)
+        os.kill(process.pid, signal.SIGKILL)
+    assert (aliases(name), versions(name)) == ({"champion": 1}, 1)
+    (run,) = (one for one in runs(name) if one.info.status == "RUNNING")
+    done = subprocess.run([*longer, "--json"], cwd=ROOT, check=True, capture_output=True, text=True)
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["decision"]["run_id"] == run.info.run_id
+    assert sorted(one.info.status for one in runs(name)) == ["FINISHED", "FINISHED"]
+    assert versions(name) == 2
+
+
+def runs(name: str) -> list[mlflow.entities.Run]:
+    client = tracking.connect()
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'"))

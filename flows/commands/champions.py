@@ -16,6 +16,9 @@ from tasks.ml.errors import InputError
 if TYPE_CHECKING:
     from tasks.ml.records import Decision, Judged
 
+_WIDE = 1000
+"""So wide may the table be, whatever the terminal: a digest that is cut in two cannot be copied."""
+
 Version = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 Json = Annotated[bool, Parameter(negative="")]
 
@@ -67,7 +70,7 @@ def history(model: str, /, *, json: Json = False) -> None:
     if json:
         execution.print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in found]})
     elif found:
-        Console(soft_wrap=True).print(_table(found))
+        Console(width=_WIDE, soft_wrap=True, highlight=False).print(_table(found))
     else:
         Console(soft_wrap=True).print(f"no decisions yet: `{execution.hallmark()} retrain` makes the first")
 
@@ -185,7 +188,7 @@ def _table(found: "list[Decision]") -> Table:
     table = Table("number", "when", "verdict", "version", "champion", "by", "file", "why", box=None, pad_edge=False)
     for one in found:
         moved = f"{one.before or 'none'} -> {one.champion}" if one.moves else str(one.champion)
-        by = one.schedule or one.by
+        when, by = one.at[:16].replace("T", " "), one.schedule or one.by
         sha256 = one.digests["onnx_sha256"][:SHOWN]
-        table.add_row(str(one.number), one.at, one.verdict, str(one.version), moved, by, sha256, one.reason)
+        table.add_row(str(one.number), when, one.verdict, str(one.version), moved, by, sha256, one.reason)
     return table
