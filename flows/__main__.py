@@ -19,12 +19,23 @@ app = App(
 COMMANDS = {
     "train": ("flows.commands.train:command", "Train a preset or a TOML file, and register the result."),
     "sweep": ("flows.commands.sweep:command", "Train many at once, and register the best."),
+    "retrain": ("flows.commands.retrain:command", "Train a challenger, judge it, and let a better one be champion."),
+    "champion": ("flows.commands.champions:champion", "Say which version is champion, since when, and why."),
+    "history": ("flows.commands.champions:history", "List every decision on a model."),
+    "judge": ("flows.commands.champions:judge", "Say what would be decided of a version; nothing is recorded."),
+    "promote": ("flows.commands.champions:promote", "Make a version champion by hand."),
+    "rollback": ("flows.commands.champions:rollback", "Make the previous version champion again."),
     "verify": ("flows.commands.verify:verify", "Check a shipped file; 1 says that it does not hold."),
     "reproduce": ("flows.commands.reproduce:reproduce", "Run a recorded experiment again, and compare."),
     "predict": ("flows.commands.predict:predict", "Predict the rows of a file, with a file or a registered model."),
+    "serve": ("flows.commands.serve:serve", "Run the schedules of schedules.toml."),
+    "deploy": ("flows.commands.serve:deploy", "Give the schedules to a Prefect work pool."),
     "presets": ("flows.commands.presets:presets", "List the presets."),
     "show": ("flows.commands.presets:show", "Print a preset as a TOML file."),
     "runs": ("flows.commands.runs:runs", "List recent runs."),
+    "up": ("flows.commands.station:up", "Start both servers and the schedules, for every other command to use."),
+    "status": ("flows.commands.station:status", "Say what is up, what is scheduled next, and what ran last."),
+    "down": ("flows.commands.station:down", "End what `hallmark up` started."),
     "ui": ("flows.commands.runs:ui", "Serve the MLflow UI on the project's runs."),
 }
 for position, (name, (target, sentence)) in enumerate(COMMANDS.items()):

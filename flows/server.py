@@ -8,6 +8,7 @@ Run as a module (`python -m flows.server DESCRIPTOR`) this file is that server.
 """
 
 import atexit
+import base64
 import os
 import signal
 import socket
@@ -15,12 +16,15 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 
+from tasks import settings, station
 from tasks.ml.errors import InputError
 
 ENVIRONMENT = {
@@ -30,11 +34,12 @@ ENVIRONMENT = {
 }
 BOOT_SECONDS = 120.0  # the first boot on a machine makes the database
 STOP_SECONDS = 10.0
+FINISH_SECONDS = 3  # which a server gives to open connections, when it ends
 ANSWER_SECONDS = 5.0
 
 
 def provide(log: Path) -> Callable[[], None]:
-    """Give the flows of this process a Prefect server: the one that the settings name, or an embedded one.
+    """Give the flows of this process a Prefect server: that of the settings, of the station, or an embedded one.
 
     The embedded one ends with this process, however that ends.
 
@@ -45,24 +50,85 @@ def provide(log: Path) -> Callable[[], None]:
         `wait()`, which returns when the server answers.
 
     Raises:
-        InputError: the server that the settings name does not answer.
+        InputError: the server that the settings name, or the station's, does not answer.
     """
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    if url := PREFECT_API_URL.value():
-        if not _answers(url):
-            raise InputError(
-                f"PREFECT_API_URL: {url} does not answer: start it (`prefect server start`), correct the address, "
-                "or unset it to use an embedded server"
-            )
+    if use_running():
         return lambda: None
     process, url = _start(log)
     # Prefect sends its last logs and events when threads are shut down, which is before these callbacks.
     atexit.register(_stop, process)
-    rest_of_process = ExitStack()
-    rest_of_process.enter_context(temporary_settings({PREFECT_API_URL: url}))
-    atexit.register(rest_of_process.close)
+    _use(url)
     return lambda: _wait(url, process, log)
+
+
+def use_running() -> str | None:
+    """Let this process use the Prefect server that the settings name, or else that of the station that is up.
+
+    Returns:
+        its address, or None where there is neither.
+
+    Raises:
+        InputError: it does not answer, or asks for another user and password.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if url := PREFECT_API_URL.value():
+        if not answers(url):
+            raise InputError(
+                f"PREFECT_API_URL: {url} does not answer: start it (`prefect server start`), correct the address, "
+                "or unset it to use an embedded server"
+            )
+        return url
+    machine = settings.from_environment()
+    up = station.current(machine.home)
+    return use_station(up, machine.credentials) if up else None
+
+
+def use_station(up: station.Station, auth: str | None) -> str:
+    """Let this process use the Prefect server of a station.
+
+    Args:
+        up: the station.
+        auth: `user:password` of the settings.
+
+    Returns:
+        its address.
+
+    Raises:
+        InputError: it does not answer, or asks for another user and password.
+    """
+    url = f"{up.url(station.PREFECT)}/api"
+    if not answers(url):
+        raise InputError(f"the station's Prefect server at {url} does not answer: `hallmark status` says more")
+    given = up.credentials(auth).get("PREFECT_API_AUTH_STRING")
+    if given and not _lets_in(url, given):
+        raise InputError(
+            "HALLMARK_AUTH: the station does not know this user and password: set it as where it was started"
+        )
+    _use(url, given)
+    return url
+
+
+def _use(url: str, auth: str | None = None) -> None:
+    """Let this process use a server as long as it lives."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    rest_of_process = ExitStack()
+    given = {PREFECT_API_AUTH_STRING: auth} if auth else {}
+    rest_of_process.enter_context(temporary_settings({PREFECT_API_URL: url, **given}))
+    atexit.register(rest_of_process.close)
+
+
+def _lets_in(url: str, auth: str) -> bool:
+    token = base64.b64encode(auth.encode()).decode()
+    request = urllib.request.Request(f"{url}/admin/version", headers={"Authorization": f"Basic {token}"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310
+            return True
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            return False
+        raise
 
 
 def _start(log: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -91,13 +157,14 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + BOOT_SECONDS
-    while not _answers(url):
+    while not answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
             raise InputError(f"the embedded Prefect server did not start: see {log}")
         time.sleep(0.05)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a server of Prefect's or MLflow's is there and healthy; either says so to everybody."""
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_SECONDS) as answer:  # noqa: S310
             return bool(answer.status == 200)
@@ -105,15 +172,23 @@ def _answers(url: str) -> bool:
         return False
 
 
+def follow_owner() -> None:
+    """End this process when the one that holds the other end of its stdin has ended, however that ended."""
+
+    def follow() -> None:
+        os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read(), whose lock Python wants back when it ends
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
 def _serve(descriptor: int) -> None:
     """Serve Prefect's API on an inherited socket until stdin closes."""
     import uvicorn
     from filelock import FileLock
     from prefect.settings import PREFECT_HOME
-
-    def follow_parent() -> None:
-        os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read(), whose lock Python wants back when it ends
-        os.kill(os.getpid(), signal.SIGTERM)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -123,8 +198,14 @@ def _serve(descriptor: int) -> None:
             with FileLock(home / "hallmark-start.lock"):
                 await super().startup(sockets)
 
-    threading.Thread(target=follow_parent, daemon=True).start()
-    config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
+    follow_owner()
+    config = uvicorn.Config(
+        "prefect.server.api.server:create_app",
+        factory=True,
+        log_level="error",
+        lifespan="on",
+        timeout_graceful_shutdown=FINISH_SECONDS,
+    )
     Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 

@@ -1,11 +1,14 @@
 """Settings of this machine, from the environment: where things are, never what is computed."""
 
+import os
+from functools import cache
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.ml.errors import InputError
+from tasks import station
+from tasks.ml.errors import InputError, without_secrets
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's root: defaults are resolved from here, not from the current folder."""
@@ -27,12 +30,30 @@ class Settings(BaseSettings):
         pattern="^(https?|file)://",
         description="address of a folder to download MNIST's archives from; FashionMNIST and KMNIST in folders of it",
     )
-    ui_port: int = Field(default=5000, ge=1, le=65535, description="where `hallmark ui` serves")
+    ui_port: int = Field(default=5000, ge=1, le=65535, description="where `hallmark ui` serves, and a station's MLflow")
+    prefect_port: int = Field(default=4200, ge=1, le=65535, description="where a station's Prefect serves")
+    host: str = Field(default="127.0.0.1", description="where a station serves; where others reach it, it needs auth")
+    auth: SecretStr | None = Field(default=None, description="user:password that both servers of a station ask for")
+    schedules: Path | None = Field(default=None, description="the file of schedules; else schedules.toml in the root")
+    serve_limit: int = Field(default=1, ge=1, le=100, description="how many scheduled runs train at once")
 
-    @field_validator("home")
+    @field_validator("home", "schedules")
     @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser().absolute()
+
+    @field_validator("auth")
+    @classmethod
+    def _is_pair(cls, auth: SecretStr | None) -> SecretStr | None:
+        user, colon, password = auth.get_secret_value().partition(":") if auth else ("", "", "")
+        if auth and not (user and colon and password and auth.get_secret_value().isascii()):
+            raise ValueError("expected user:password, in ASCII")
+        return auth
+
+    @property
+    def credentials(self) -> str | None:
+        """`user:password`, in the clear."""
+        return self.auth.get_secret_value() if self.auth else None
 
 
 def database(uri: str) -> Path | None:
@@ -41,7 +62,18 @@ def database(uri: str) -> Path | None:
 
 
 def read() -> Settings:
-    """Read the environment, anew at each call.
+    """Read the environment, anew at each call; runs are kept where the station that is up keeps them.
+
+    Raises:
+        InputError: a variable does not fit; the message names it.
+    """
+    machine = from_environment()
+    found = _station(machine.home)
+    return machine.model_copy(update={"tracking_uri": found.url(station.MLFLOW)}) if found else machine
+
+
+def from_environment() -> Settings:
+    """Read the environment alone, whatever station is up.
 
     Raises:
         InputError: a variable does not fit; the message names it.
@@ -52,4 +84,17 @@ def read() -> Settings:
         problem = error.errors(include_url=False)[0]
         name = "_".join(map(str, problem["loc"])).upper()
         variable = name if name == "MLFLOW_TRACKING_URI" else f"HALLMARK_{name}"
-        raise InputError(f"{variable}: {problem['msg'].lower()}, found {problem['input']!r}") from error
+        found = "something else" if name == "AUTH" else repr(problem["input"])  # a password is shown to nobody
+        raise InputError(f"{variable}: {problem['msg'].lower()}, found {found}") from error
+
+
+def store_of_station() -> station.Station | None:
+    """The station whose MLflow server this process uses: the one that was up when it first asked."""
+    return _station(from_environment().home)
+
+
+@cache
+def _station(home: Path) -> station.Station | None:
+    """Asked once: a process whose station comes or goes would write one half of a run here and the other there."""
+    found, uri = station.current(home), os.environ.get("MLFLOW_TRACKING_URI")
+    return found if found and (not uri or without_secrets(uri) == found.store) else None

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 from filelock import FileLock
@@ -33,6 +34,9 @@ from tasks.ml.errors import InputError, without_secrets
 from tasks.ml.history import Log
 from tasks.ml.records import Attempt, Dataset, Evaluation, Finding, Fit, Member, Run
 from tasks.signals import held, interrupted
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +58,10 @@ def connect() -> MlflowClient:
     Raises:
         InputError: the server or store cannot be reached.
     """
-    uri = _patient(settings.read().tracking_uri)
+    machine = settings.read()
+    if station := settings.store_of_station():
+        os.environ.update(station.credentials(machine.credentials))  # from where MLflow's client takes them
+    uri = _patient(machine.tracking_uri)
     client = _connect(uri)
     mlflow.set_tracking_uri(uri)  # for what takes no client: models and artifacts
     return client
@@ -66,6 +73,7 @@ def _connect(uri: str) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # files here are small
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the commands say it, and stdout is theirs
     try:
         if uri.startswith(("http://", "https://")):
             # MLflow's own client would try for minutes.
@@ -86,6 +94,30 @@ def _connect(uri: str) -> MlflowClient:
             f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({without_secrets(_one_line(error))[:160]}): "
             "start the server, correct the address, or unset it to use the project's own store"
         ) from error
+
+
+def application(uri: str) -> "ASGIApp":
+    """MLflow's server, with its UI, as an ASGI application.
+
+    Artifacts lie where a client without a server puts them, so that runs are whole with and without it.
+
+    Args:
+        uri: the store.
+    """
+    # As `mlflow server` does before it starts another process. Its jobs would be further processes.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    from mlflow.server import constants, handlers
+
+    database = settings.database(uri)
+    folder = (database.absolute().parent if database else settings.ROOT / "mlruns") / "artifacts"
+    uri = _patient(uri)
+    os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = uri
+    os.environ[constants.REGISTRY_STORE_URI_ENV_VAR] = uri
+    os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = folder.as_uri()
+    handlers.initialize_backend_stores(uri, uri, folder.as_uri())
+    from mlflow.server.fastapi_app import app
+
+    return app
 
 
 @contextmanager

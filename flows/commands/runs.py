@@ -74,6 +74,9 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
     """
     machine = settings.read()
     uri, port = machine.tracking_uri, port or machine.ui_port
+    if settings.store_of_station():
+        sys.stdout.write(f"the station that is up has the UI: {uri}\n")
+        return
     if uri.startswith(("http://", "https://")):
         sys.stdout.write(f"MLFLOW_TRACKING_URI names a server, which has the UI: {uri}\n")
         return

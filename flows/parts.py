@@ -1,0 +1,82 @@
+"""Two of the parts of a station, each in a process of its own that ends with it; the third is `flows.server`.
+
+Run as a module: `python -m flows.parts mlflow DESCRIPTOR` or `python -m flows.parts schedules`.
+"""
+
+import base64
+import hmac
+import socket
+import sys
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from flows import server
+from tasks import settings, station
+from tasks.ml.errors import HallmarkError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class Guarded:
+    """Lets those through to an application who give user and password, and everybody to its health."""
+
+    def __init__(self, application: "ASGIApp", auth: str) -> None:
+        """Guard an application.
+
+        Args:
+            application: which is guarded.
+            auth: `user:password`.
+        """
+        self.application = application
+        self.token = base64.b64encode(auth.encode())
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Answer a request, as ASGI wants it."""
+        if scope["type"] == "lifespan" or scope.get("path") == "/health" or self._knows(scope):
+            await self.application(scope, receive, send)
+        elif scope["type"] == "http":
+            headers = [(b"www-authenticate", b'Basic realm="Hallmark"'), (b"content-type", b"text/plain")]
+            await send({"type": "http.response.start", "status": HTTPStatus.UNAUTHORIZED, "headers": headers})
+            await send({"type": "http.response.body", "body": b"user and password are needed"})
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    def _knows(self, scope: "Scope") -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        scheme, _, token = given.partition(b" ")
+        return scheme.lower() == b"basic" and hmac.compare_digest(token.strip(), self.token)
+
+
+def _serve_mlflow(descriptor: int) -> None:
+    """Serve MLflow's API and UI, on the store of the environment and on an inherited socket."""
+    import uvicorn
+
+    from tasks import tracking
+
+    machine = settings.from_environment()
+    auth, application = machine.credentials, tracking.application(machine.tracking_uri)
+    config = uvicorn.Config(
+        Guarded(application, auth) if auth else application,
+        log_level="warning",
+        timeout_graceful_shutdown=server.FINISH_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+def main() -> None:
+    """Be the part that the arguments name, until SIGTERM or the end of the station."""
+    server.follow_owner()
+    try:
+        if sys.argv[1] == station.MLFLOW:
+            _serve_mlflow(int(sys.argv[2]))
+        else:
+            from flows import serve
+
+            serve.main()
+    except HallmarkError as error:
+        sys.exit(f"{error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The station that is up (`hallmark up`), as its file in the home says.
+
+A station holds a kernel lock as long as it lives: by it a file that a killed one has left is known from that of a
+living one.
+"""
+
+import fcntl
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.ml.errors import InputError
+from tasks.ml.files import whole_file
+
+PREFECT, MLFLOW, SCHEDULES = "prefect", "mlflow", "schedules"
+
+
+class Part(BaseModel):
+    """One process of a station."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    pid: int
+    log: Path
+    url: str | None = None
+    """Where it answers on this machine, and shows its UI; the process that serves the schedules does not answer."""
+    ended: int | None = None
+    """Its exit code, where it ended before the station; negative: the signal."""
+
+
+class Station(BaseModel):
+    """What the file says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    started: datetime
+    store: str
+    """What the MLflow server keeps the runs in, without user and password."""
+    guarded: bool
+    """Whether both servers ask for user and password, which are not written down."""
+    parts: tuple[Part, ...]
+
+    def url(self, name: str) -> str:
+        """Where the part of this name answers."""
+        return next(part.url for part in self.parts if part.name == name and part.url)
+
+    def credentials(self, auth: str | None) -> dict[str, str]:
+        """What the clients of both servers read from the environment.
+
+        Args:
+            auth: `user:password` of the settings.
+
+        Raises:
+            InputError: the servers ask for them and the settings have none.
+        """
+        if self.guarded and not auth:
+            raise InputError("HALLMARK_AUTH: the station asks for user and password: set it as where it was started")
+        return credentials(auth) if self.guarded else {}
+
+
+def credentials(auth: str | None) -> dict[str, str]:
+    """The variables that make Prefect's and MLflow's clients give `user:password`."""
+    if auth is None:
+        return {}
+    user, _, password = auth.partition(":")
+    return {
+        "PREFECT_API_AUTH_STRING": auth,
+        "MLFLOW_TRACKING_USERNAME": user,
+        "MLFLOW_TRACKING_PASSWORD": password,
+    }
+
+
+def file(home: Path) -> Path:
+    """Where a station says what it is."""
+    return home / "station.json"
+
+
+def lock(home: Path) -> Path:
+    """What a station holds as long as it lives."""
+    return home / "station.lock"
+
+
+def current(home: Path) -> Station | None:
+    """The station that is up; None also while one starts."""
+    return recorded(home) if is_held(home) else None
+
+
+def recorded(home: Path) -> Station | None:
+    """What the file says, whether or not its station is still alive.
+
+    Raises:
+        InputError: the file is not one that a station wrote.
+    """
+    try:
+        return Station.model_validate_json(file(home).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise InputError(f"{file(home)}: is not what `hallmark up` writes: remove it") from error
+
+
+def is_held(home: Path) -> bool:
+    """Whether a station is up, starts or ends."""
+    try:
+        with lock(home).open("rb") as held:
+            # Shared, so that those who ask do not meet each other.
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def record(station: Station, home: Path) -> None:
+    """Write the file, whole or not at all."""
+    with whole_file(file(home)) as path:
+        path.write_text(station.model_dump_json(indent=2) + "\n")

@@ -1,0 +1,332 @@
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tasks import station
+from tasks.ml.errors import InputError
+from tests.conftest import ROOT
+
+HALLMARK = str(Path(sys.executable).with_name("hallmark"))
+LIMIT = 180
+"""Seconds after which what has not happened is a failure."""
+
+AUTH = "assayer:a secret of 25 letters"
+
+
+def until(happened: Callable[[], bool], seconds: float = LIMIT) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a station keeps everything, and what it is told."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def station(self) -> station.Station:
+        found = station.current(self.home)
+        assert found
+        return found
+
+    def hallmark(self, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [HALLMARK, *words],
+            env=self.environment | environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT,
+        )  # fmt: skip
+
+    @contextmanager
+    def foreground(self) -> Iterator["subprocess.Popen[str]"]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen([HALLMARK, "up"], env=self.environment, cwd=ROOT, text=True, **pipes)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """An empty one. Whatever station is up there in the end is ended."""
+    schedules = tmp_path / "schedules.toml"
+    schedules.touch()
+    ours = {
+        "HALLMARK_HOME": str(tmp_path / "home"),
+        "HALLMARK_PREFECT_PORT": str(free_port()),
+        "HALLMARK_SCHEDULES": str(schedules),
+        "HALLMARK_UI_PORT": str(free_port()),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}",
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+    }
+    made = Place(tmp_path, {**os.environ, **ours})
+    yield made
+    if found := station.current(made.home):
+        os.kill(found.pid, signal.SIGTERM)
+        until(lambda: not station.is_held(made.home))
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line]
+
+
+def exists(part: station.Part) -> bool:
+    """Whether there is a process in the part's session."""
+    try:
+        os.killpg(part.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def gone(found: station.Station) -> bool:
+    return not any(map(exists, found.parts))
+
+
+def get(url: str, auth: str | None = None) -> int:
+    """Status of the answer."""
+    token = base64.b64encode((auth or "").encode()).decode()
+    request = urllib.request.Request(url, headers={"Authorization": f"Basic {token}"} if auth else {})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own address
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.slow
+def test_a_station_is_used_by_every_command_and_leaves_nothing_behind(place: Place) -> None:
+    up = place.hallmark("up", "--detach")
+    assert up.returncode == 0, up.stderr
+    found = place.station
+    prefect, mlflow = found.url("prefect"), found.url("mlflow")
+    assert lines(up.stdout) == [f"Prefect UI: {prefect}", f"MLflow UI:  {mlflow}"]
+    assert get(prefect) == get(mlflow) == 200
+    assert place.hallmark("ui").stdout == f"the station that is up has the UI: {mlflow}\n"
+
+    again = place.hallmark("up")
+    assert again.returncode == 2
+    assert lines(again.stderr)[-1].startswith(f"hallmark: a station is up (pid {found.pid})")
+    assert place.station == found
+
+    train = place.hallmark("train", "iris", "--training.device", "cpu", "--training.epochs", "2", "--json")
+    assert train.returncode == 0, train.stderr
+    result = json.loads(lines(train.stdout)[-1])
+    assert lines(train.stdout) == [json.dumps(result)]
+    server = f"{mlflow}/ajax-api/2.0/mlflow"
+    with urllib.request.urlopen(f"{server}/runs/get?run_id={result['run_id']}") as answer:  # noqa: S310
+        assert json.load(answer)["run"]["info"]["status"] == "FINISHED"
+
+    said = json.loads(lines(place.hallmark("status", "--json").stdout)[-1])
+    assert said["status"] == "up"
+    assert [(part["name"], part["fault"]) for part in said["parts"]] == [
+        ("prefect", None), ("mlflow", None), ("schedules", None),
+    ]  # fmt: skip
+    assert [run["state"] for run in said["last"]] == ["Completed"]
+    assert said["next"] == said["running"] == []
+
+    down = place.hallmark("down")
+    assert down.returncode == 0, down.stderr
+    assert gone(found)
+    assert not station.file(place.home).exists()
+    # What the server has kept is whole without it.
+    runs = json.loads(lines(place.hallmark("runs", "--json").stdout)[-1])["runs"]
+    assert [run["id"] for run in runs] == [result["run_id"]]
+    verify = place.hallmark("verify", "models:/iris@champion", "--registered", "--json")
+    assert json.loads(lines(verify.stdout)[-1])["sha256"] == result["sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_parts(place: Place, number: int) -> None:
+    with place.foreground() as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("Prefect UI: http://127.0.0.1:")
+        assert process.stdout.readline().startswith("MLflow UI:  http://127.0.0.1:")
+        found = place.station
+        process.send_signal(number)
+        _, error = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0
+    assert lines(error)[-1] == "station  ended; schedules stay active"
+    assert gone(found)
+    assert place.hallmark("status").stderr == "hallmark: no station is up: `hallmark up` starts one\n"
+
+
+@pytest.mark.slow
+def test_a_signal_while_it_starts_ends_what_has_started(place: Place) -> None:
+    with place.foreground() as process:
+        until(lambda: len(list(place.home.glob("logs/*-station-mlflow.log"))) == 1)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, error
+    assert not station.file(place.home).exists()
+    until(lambda: not listens(place))
+
+
+def listens(place: Place) -> bool:
+    def is_taken(variable: str) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", int(place.environment[variable])), timeout=5).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    return is_taken("HALLMARK_PREFECT_PORT") or is_taken("HALLMARK_UI_PORT")
+
+
+@pytest.mark.slow
+def test_parts_follow_a_killed_station_and_a_dead_part_is_named(place: Place) -> None:
+    assert place.hallmark("up", "--detach").returncode == 0
+    killed = place.station
+    os.kill(killed.pid, signal.SIGKILL)
+    until(lambda: gone(killed))
+    for command in ("status", "down"):
+        stale = place.hallmark(command)
+        assert stale.returncode == 2
+        assert len(lines(stale.stderr)) == 1
+        assert f"is stale: its station (pid {killed.pid}) was killed" in stale.stderr
+    runs = place.hallmark("runs")
+    assert runs.returncode == 0, runs.stderr
+
+    up = place.hallmark("up", "--detach")
+    assert up.returncode == 0, up.stderr
+    found = place.station
+    assert found.pid != killed.pid
+    server = next(part for part in found.parts if part.name == "prefect")
+    os.kill(server.pid, signal.SIGKILL)
+    until(lambda: place.station.parts[0].ended == -signal.SIGKILL)
+    status = place.hallmark("status")
+    assert status.returncode == 2
+    assert len(lines(status.stderr)) == 1
+    assert status.stderr.startswith("hallmark: the Prefect server ended by SIGKILL")
+    train = place.hallmark("train", "iris")
+    assert train.returncode == 2
+    assert "the station's Prefect server" in train.stderr
+    assert place.hallmark("down").returncode == 0
+    assert gone(found)
+
+
+@pytest.mark.slow
+def test_both_servers_ask_for_user_and_password(place: Place) -> None:
+    guarded = Place(place.folder, place.environment | {"HALLMARK_AUTH": AUTH, "HALLMARK_HOST": "0.0.0.0"})  # noqa: S104
+    up = guarded.hallmark("up", "--detach")
+    assert up.returncode == 0, up.stderr
+    found = place.station
+    asked = [f"{found.url('prefect')}/api/admin/version", f"{found.url('mlflow')}/version", found.url("mlflow")]
+    for url in asked:
+        assert [get(url), get(url, "assayer:another"), get(url, AUTH)] == [401, 401, 200], url
+    for url in (f"{found.url('prefect')}/api/health", f"{found.url('mlflow')}/health"):
+        assert get(url) == 200
+
+    status = guarded.hallmark("status", "--json")
+    assert status.returncode == 0, status.stderr
+    train = guarded.hallmark("train", "iris", "--training.device", "cpu", "--training.epochs", "2")
+    assert train.returncode == 0, train.stderr
+    for command in (["status"], ["train", "iris"], ["runs"]):
+        refused = place.hallmark(*command)
+        assert refused.returncode == 2
+        assert "HALLMARK_AUTH: the station asks for user and password" in refused.stderr
+    wrong = place.hallmark("train", "iris", HALLMARK_AUTH="assayer:another")
+    assert wrong.returncode == 2
+    assert "HALLMARK_AUTH: the station does not know this user and password" in wrong.stderr
+
+    written = [path.read_text(errors="replace") for path in (station.file(place.home), *place.home.glob("logs/*"))]
+    processes = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    password = AUTH.partition(":")[2]
+    assert not any(password in text for text in (*written, processes, up.stdout, up.stderr))
+
+
+@pytest.mark.parametrize("variable", ["HALLMARK_PREFECT_PORT", "HALLMARK_UI_PORT"])
+def test_a_port_in_use_is_named(place: Place, variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        refused = place.hallmark("up", **{variable: str(port)})
+    assert refused.returncode == 2
+    said = f"{variable}: {port} on 127.0.0.1 is in use: choose another port, or end what uses it"
+    assert lines(refused.stderr) == [f"hallmark: {said}"]
+    assert not station.is_held(place.home)
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"HALLMARK_HOST": "0.0.0.0"}, "HALLMARK_HOST: others reach 0.0.0.0: set HALLMARK_AUTH"),  # noqa: S104
+        ({"HALLMARK_AUTH": "only-a-secret"}, "HALLMARK_AUTH: value error, expected user:password"),
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "PREFECT_API_URL: names http://127.0.0.1:9/api"),
+        ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "MLFLOW_TRACKING_URI: names http://127.0.0.1:9"),
+        ({"HALLMARK_SCHEDULES": "/nowhere/schedules.toml"}, "/nowhere/schedules.toml"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(place: Place, environment: dict[str, str], said: str) -> None:
+    refused = place.hallmark("up", **environment)
+    assert refused.returncode == 2
+    assert len(lines(refused.stderr)) == 1
+    assert refused.stderr.startswith(f"hallmark: {said}")
+    assert "only-a-secret" not in refused.stderr
+    assert not list(place.home.glob("logs/*"))
+
+
+@pytest.mark.slow
+def test_a_part_that_does_not_start_is_named_and_the_others_are_ended(place: Place) -> None:
+    database = f"sqlite+aiosqlite:///{place.folder}/nowhere/prefect.db"
+    refused = place.hallmark("up", PREFECT_API_DATABASE_CONNECTION_URL=database)
+    assert refused.returncode == 2
+    assert lines(refused.stderr)[0].startswith("hallmark: the Prefect server did not start: ")
+    until(lambda: not listens(place))
+
+
+def test_a_station_is_known_by_its_lock(tmp_path: Path) -> None:
+    part = station.Part(name="mlflow", pid=2, log=tmp_path / "log", url="http://127.0.0.1:5000")
+    made = station.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=(part,))
+    assert station.current(tmp_path) is None
+    station.record(made, tmp_path)
+    assert station.current(tmp_path) is None
+    with FileLock(station.lock(tmp_path)):
+        assert station.current(tmp_path) == made
+    assert not station.is_held(tmp_path)
+    assert station.recorded(tmp_path) == made
+    assert made.url("mlflow") == "http://127.0.0.1:5000"
+
+
+def test_credentials_are_wanted_only_where_the_servers_ask(tmp_path: Path) -> None:
+    made = station.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=())
+    given = {
+        "PREFECT_API_AUTH_STRING": "me:a:b",
+        "MLFLOW_TRACKING_USERNAME": "me",
+        "MLFLOW_TRACKING_PASSWORD": "a:b",
+    }
+    assert made.credentials("me:a:b") == given
+    assert made.model_copy(update={"guarded": False}).credentials("me:a:b") == {}
+    with pytest.raises(InputError, match="HALLMARK_AUTH: the station asks"):
+        made.credentials(None)
+    station.file(tmp_path).write_text("{}")
+    with pytest.raises(InputError, match="is not what `hallmark up` writes"):
+        station.recorded(tmp_path)
