@@ -1,11 +1,15 @@
 """Who is champion: decisions that are killed between any two steps, by hand, rolled back, and told by the commands."""
 
 import json
+import multiprocessing
+import os
 import re
 import shutil
+import signal
 import threading
 import uuid
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -88,7 +92,11 @@ def stored(name: str, version: int) -> Path:
     return settings.read().home / "stored" / name / str(version) / "model.onnx"
 
 
-def kill_after(writes: int, patch: pytest.MonkeyPatch) -> None:
+def die() -> None:
+    raise Killed
+
+
+def kill_after(writes: int, patch: pytest.MonkeyPatch, how: Callable[[], None] = die) -> None:
     """Let the process end when MLflow has been written to so often."""
     done = iter(range(1, writes))
 
@@ -96,7 +104,7 @@ def kill_after(writes: int, patch: pytest.MonkeyPatch) -> None:
         def call(*given: object, **named: object) -> object:
             found = method(*given, **named)
             if next(done, None) is None:
-                raise Killed
+                how()
             return found
 
         return call
@@ -350,3 +358,77 @@ def test_a_model_whose_training_rows_nobody_knows_is_not_judged(name: str, conso
     code, _, error = console("judge", name, "4")
     assert code == 2
     assert "version 4: has no run that says what it was trained on" in error
+
+
+def forked(target: Callable[..., object], *given: object) -> BaseProcess:
+    """A process of its own, forked from one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.test_champions"])
+    process = context.Process(target=target, args=({**os.environ}, *given), daemon=True)
+    process.start()
+    return process
+
+
+def promoted(environment: dict[str, str], name: str, writes: int) -> None:
+    """In a process of its own: promote version 2, and be killed with -9 after so many writes."""
+    os.environ.update(environment)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(writes, patch, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        judged(name, "PROMOTE")()
+
+
+@pytest.mark.slow
+def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(outcomes: list[Outcome]) -> None:
+    writes = 0
+    while True:
+        writes += 1
+        model = registered(outcomes)
+        process = forked(promoted, model, writes)
+        process.join(120)
+        assert process.exitcode in (0, -signal.SIGKILL)
+        assert aliases(model) in ({"champion": 1}, {"champion": 1, "previous": 1}, {"champion": 2, "previous": 1})
+        champions.look(model)  # the kernel has released the lock
+        assert aliases(model) == {"champion": 2, "previous": 1}
+        (decision,) = champions.history(model)
+        assert decision.done
+        if process.exitcode == 0:
+            break
+    assert writes >= 7
+
+
+def one_of_two(environment: dict[str, str], name: str, version: int, folder: str) -> None:
+    """In a process of its own: promote a version by the command, and say how it ended."""
+    os.environ.update(environment)
+    error = Path(folder) / f"{version}.error"
+    os.dup2(os.open(error, os.O_WRONLY | os.O_CREAT), 2)
+    os._exit(run(["promote", name, str(version), "--reason", "two at once"]))
+
+
+@pytest.mark.slow
+def test_of_two_processes_at_once_each_wins_or_says_so(outcomes: list[Outcome], tmp_path: Path) -> None:
+    model = registered(outcomes)
+    processes = {version: forked(one_of_two, model, version, str(tmp_path)) for version in (2, 3)}
+    for process in processes.values():
+        process.join(120)
+    codes = {version: process.exitcode for version, process in processes.items()}
+    assert set(codes.values()) <= {0, 2}
+    assert 0 in codes.values()
+    for version, code in codes.items():
+        said = (tmp_path / f"{version}.error").read_text()
+        assert (code == 0) == (said == "")
+        assert code == 0 or said.startswith(f"hallmark: {model}: another process decides on this model now")
+    decisions = champions.history(model)
+    assert sorted(one.version for one in decisions) == sorted(version for version, code in codes.items() if code == 0)
+    assert [one.number for one in decisions] == list(range(1, len(decisions) + 1))
+    assert aliases(model)["champion"] == decisions[-1].version
+
+
+def test_a_decision_with_much_to_say_fits_into_a_tag(name: str) -> None:
+    gates = [{"name": f"gate {index}", "passed": False, "found": "x" * 3000} for index in range(9)]
+    found = Judged("REJECT", "y" * 9000, 1, 2, {}, {"gates": gates, "reason": "y" * 9000}, 0)
+    with champions.alone(name):
+        champions.finish(champions.record(champions.judged(name, found, None)))
+    (decision,) = champions.history(name)
+    assert decision.done
+    assert decision.judgement is not None
+    assert [gate["name"] for gate in decision.judgement["gates"]] == [gate["name"] for gate in gates]

@@ -118,6 +118,7 @@ def test_where_nothing_has_changed_nothing_is_trained(thrice: tuple[str, list[Re
     assert "data, experiment and code are the champion's" in artifacts["retraining"]
 
 
+@pytest.mark.slow
 def test_what_is_significantly_better_becomes_champion(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     retrain(experiment(name, "digits", epochs=1, lr=1e-6))
@@ -150,6 +151,7 @@ def deciding(name: str) -> Iterator[None]:
         other.join()
 
 
+@pytest.mark.slow
 def test_who_comes_second_says_so_and_the_next_run_judges_what_was_trained(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     retrain(experiment(name, epochs=10))
@@ -161,6 +163,7 @@ def test_who_comes_second_says_so_and_the_next_run_judges_what_was_trained(prefe
     assert (result.verdict, result.decision.version, versions(name)) == ("HOLD", 2, 2)
 
 
+@pytest.mark.slow
 def test_what_was_rolled_back_is_not_promoted_again(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     retrain(experiment(name, "digits", epochs=1, lr=1e-6))
@@ -190,6 +193,7 @@ def shuffled(given: Experiment) -> Dataset:
     return data.prepare(replace(table, y=y), given.data, home)
 
 
+@pytest.mark.slow
 def test_labels_that_were_shuffled_in_training_are_rejected_and_the_address_is_told(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     good = by_content(experiment(name, "digits", epochs=5))
@@ -248,7 +252,7 @@ def test_rows_are_known_on_another_machine_or_nothing_is_judged(
     monkeypatch.setenv("HALLMARK_HOME", str(tmp_path))
     assert np.array_equal(seen_rows.find(name, 1), here)
     (copy / "train.rows.npy").write_bytes(b"x")
-    with pytest.raises(DamagedError, match="train.rows.npy"):
+    with pytest.raises(DamagedError, match=r"train\.rows\.npy"):
         seen_rows.find(other, 1)
     shutil.rmtree(copy)
     with pytest.raises(InputError, match="version 1: cannot be judged: which rows it was trained on"):
@@ -267,7 +271,7 @@ def test_retrained_presets_are_divided_by_content_or_bring_their_test_rows(prese
 
 
 def test_what_is_tested_on_its_training_rows_is_refused() -> None:
-    with pytest.raises(InputError, match="add --data.split.method content"):
+    with pytest.raises(InputError, match=r"add --data\.split\.method content"):
         by_content(presets.get("iris_softmax"))
 
 
