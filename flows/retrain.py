@@ -45,7 +45,7 @@ def retrain(
         progress.say("split", f"by content, not {asked.data.split.method}: no row changes its split as data grows")
     name = experiment.name
     if champions.champion(name) is not None:
-        champions.look(name)
+        _show(champions.look(name))
     dataset = prepare(experiment)
     made_from = _made_from(experiment, dataset)
     champion = champions.champion(name)
@@ -123,7 +123,7 @@ def _made_from(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
 def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: str | None) -> Decision:
     """Judge, record the decision, and only then do what it says."""
     with champions.alone(name):
-        champions.repair(name)
+        _show(champions.repair(name))
         champion = champions.champion(name)
         if champion is None or champion == challenger:  # it came first, and was registered as champion
             decision = champions.first(name, challenger, schedule)
@@ -131,8 +131,14 @@ def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: 
             with champions.challenging(name, challenger):
                 decision = champions.judged(name, judge(name, champion, challenger, dataset, rule), schedule)
         decision = champions.record(decision)
-        create_table_artifact(table(decision), key="decision", description=decision.reason)
+        _show([decision])
         return champions.finish(decision)
+
+
+def _show(decisions: list[Decision]) -> None:
+    """Show what is decided in the Prefect UI, also where a process was killed before it could."""
+    for decision in decisions:
+        create_table_artifact(table(decision), key="decision", description=decision.reason)
 
 
 def _tell(result: Retrained, dataset: Dataset, address: str | None, schedule: str | None) -> None:

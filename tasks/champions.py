@@ -65,12 +65,7 @@ def alone(name: str) -> Iterator[None]:
     Raises:
         InputError: another one does.
     """
-    home = settings.read().home
-    if not is_writable(home):
-        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
-    path = home / "locks" / f"champion-{digest_of(name)[:SHOWN]}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)  # a kernel lock, which kill -9 releases
+    lock = _lock(name)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -133,17 +128,15 @@ def digests(name: str, version: int) -> dict[str, str]:
 
 
 def undecided(name: str, made_from: dict[str, str]) -> int | None:
-    """The newest version made from the same, of a run that has finished, which no decision is about.
+    """The newest version made from the same, of a run that has finished, and newer than any that was decided on.
 
     A process that was killed between training and judging leaves one.
     """
     client = connect()
-    decided = {one.version for one in history(name)} | {_alias(name, CHAMPION)}
+    last = max([_alias(name, CHAMPION) or 0, *(one.version for one in history(name))])
     versions = client.search_model_versions(f"name = '{name}'")
-    for number in sorted((int(one.version) for one in versions), reverse=True):
-        if number in decided or digests(name, number) != made_from:
-            continue
-        if client.get_run(_version(name, number).run_id).info.status == "FINISHED":
+    for number in sorted((int(one.version) for one in versions if int(one.version) > last), reverse=True):
+        if digests(name, number) == made_from and client.get_run(run_of(name, number)).info.status == "FINISHED":
             return number
     return None
 
@@ -176,7 +169,7 @@ def challenging(name: str, version: int) -> Iterator[None]:
 
 def first(name: str, version: int, schedule: str | None) -> Decision:
     """What is decided where nobody was there to compare with: the first version is champion already."""
-    reason = "the first version: there was no champion to compare with"
+    reason = "there was no champion to compare with"
     return _decision(name, "FIRST", reason, version, None, champion=version, previous=None, schedule=schedule)
 
 
@@ -296,16 +289,30 @@ def repair(name: str) -> list[Decision]:
     return [finish(decision) for decision in left]
 
 
-def look(name: str) -> None:
-    """Repair what a crash has left, before somebody is told how a model stands.
+def look(name: str) -> list[Decision]:
+    """Repair what a crash has left, before somebody is told how a model stands; returns what was repaired.
+
+    What another process is about to finish is left to it.
 
     Raises:
         InputError: there is no such model.
     """
     if all(decision.done for decision in history(name)):
-        return
-    with alone(name):
-        repair(name)
+        return []
+    try:
+        with _lock(name).acquire(timeout=0):
+            return repair(name)
+    except Timeout:
+        return []
+
+
+def _lock(name: str) -> FileLock:
+    home = settings.read().home
+    if not is_writable(home):
+        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
+    path = home / "locks" / f"champion-{digest_of(name)[:SHOWN]}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)  # a kernel lock, which kill -9 releases
 
 
 def _decision(

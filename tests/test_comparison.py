@@ -1,0 +1,137 @@
+"""Two shipped files on the same rows: which rows may be asked, and the gates that the files themselves decide."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.ml import certificate, comparison
+from tasks.ml.comparison import Unseen
+from tasks.ml.errors import DamagedError, InputError
+from tasks.ml.judgement import Gate, Rule
+from tasks.ml.records import Dataset
+from tasks.ml.splits import row_digests
+from tests import certified
+
+ROWS = 60
+FILE_GATES = ("proof holds", "same inputs and classes", "loss finite", "file size", "latency of one row")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """Test rows on disk, labelled by the very model that `certified.columns` makes."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    x = np.random.default_rng(1).uniform(certified.LOWEST, certified.HIGHEST, (ROWS, 4)).astype(np.float32)
+    y = certified.expected(x, 3).argmax(axis=1)
+    for part, array in {"x": x, "y": y, "rows": row_digests(x)}.items():
+        np.save(folder / f"test.{part}.npy", array)
+    rows = {"train": 0, "validation": 0, "test": ROWS}
+    return Dataset("made", folder, "0" * 64, certified.COLUMNS, (4,), "float32", None, certified.CLASSES, rows)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def champion(tmp_path: Path) -> Path:
+    (tmp_path / "champion").mkdir()
+    return certified.columns(tmp_path / "champion" / "model.onnx")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a challenger lies."""
+    (tmp_path / "challenger").mkdir()
+    return tmp_path / "challenger"
+
+
+def every(dataset: Dataset) -> Unseen:
+    return Unseen(np.arange(dataset.rows["test"]), 0)
+
+
+def test_the_same_file_is_held_with_every_gate_passed(dataset: Dataset, champion: Path) -> None:
+    more = Gate("another", passed=True, found="elsewhere")
+    said = comparison.compare(champion, champion, dataset, every(dataset), Rule(), [more])
+    assert (said.verdict, said.wins, said.losses, said.rows) == ("HOLD", 0, 0, ROWS)
+    assert (said.champion_accuracy, said.challenger_accuracy) == (1.0, 1.0)
+    assert [gate.name for gate in said.gates][:6] == [*FILE_GATES, "another"]
+    assert all(gate.passed for gate in said.gates)
+
+
+def test_only_rows_that_neither_has_seen_are_asked(dataset: Dataset, champion: Path) -> None:
+    test = np.load(dataset.folder / "test.rows.npy")
+    other = np.zeros((5, 32), np.uint8)
+    rows = comparison.unseen(dataset, [np.concatenate([test[:7], other]), test[5:10]])
+    assert rows.rows.tolist() == list(range(10, ROWS))
+    assert rows.refused == 10
+    assert comparison.compare(champion, champion, dataset, rows, Rule()).rows == ROWS - 10
+    with pytest.raises(InputError, match="all 60 test rows were trained on by one of the two models"):
+        comparison.unseen(dataset, [test[:30], test[30:]])
+
+
+def test_digests_that_end_in_zeros_are_told_apart(dataset: Dataset) -> None:
+    rows = np.full((2, 32), 7, np.uint8)
+    rows[0, -1] = 0
+    np.save(dataset.folder / "test.rows.npy", rows)
+    shorter = rows[:1].copy()
+    shorter[0, -2] = 0
+    assert comparison.unseen(dataset, [shorter]).refused == 0
+    assert comparison.unseen(dataset, [rows[:1]]).rows.tolist() == [1]
+
+
+def test_a_challenger_with_other_inputs_is_rejected(dataset: Dataset, champion: Path, folder: Path) -> None:
+    challenger = certified.columns(folder / "model.onnx", ("a", "b", "c", "d"))
+    said = comparison.compare(champion, challenger, dataset, every(dataset), Rule())
+    assert said.verdict == "REJECT"
+    assert [gate.name for gate in said.gates if not gate.passed] == ["same inputs and classes"]
+
+
+def test_a_challenger_with_other_classes_is_rejected(dataset: Dataset, champion: Path, folder: Path) -> None:
+    challenger = certified.columns(folder / "model.onnx", classes=("virginica", "versicolor", "setosa"))
+    said = comparison.compare(champion, challenger, dataset, every(dataset), Rule())
+    assert said.verdict == "REJECT"
+
+
+def test_a_challenger_whose_seal_is_broken_is_rejected(dataset: Dataset, champion: Path, folder: Path) -> None:
+    challenger = certified.columns(folder / "model.onnx")
+    content = challenger.read_bytes()
+    challenger.write_bytes(content.replace(b"centimetres", b"millimetres"))
+    assert not certificate.check(challenger).holds
+    said = comparison.compare(champion, challenger, dataset, every(dataset), Rule())
+    assert (said.verdict, said.gates[0].name, said.gates[0].passed) == ("REJECT", "proof holds", False)
+    with pytest.raises(DamagedError, match="the champion's own proof does not hold"):
+        comparison.compare(challenger, champion, dataset, every(dataset), Rule())
+
+
+@pytest.mark.parametrize(
+    ("rule", "failed"),
+    [
+        (Rule(size_budget=100), "file size"),
+        (Rule(latency_budget=1e-6), "latency of one row"),
+        (Rule(size_budget=10**6, latency_budget=1e4), None),
+    ],
+)
+def test_budgets_are_gates(dataset: Dataset, champion: Path, rule: Rule, failed: str | None) -> None:
+    said = comparison.compare(champion, champion, dataset, every(dataset), rule)
+    assert [gate.name for gate in said.gates if not gate.passed] == ([failed] if failed else [])
+    assert said.verdict == ("REJECT" if failed else "HOLD")
+
+
+def test_rows_that_no_model_gives_a_number_for_are_a_loss_that_is_not_finite(dataset: Dataset, champion: Path) -> None:
+    x = np.load(dataset.folder / "test.x.npy")
+    x[3] = np.nan
+    np.save(dataset.folder / "test.x.npy", x)
+    said = comparison.compare(champion, champion, dataset, every(dataset), Rule())
+    assert said.verdict == "REJECT"
+    assert [gate.name for gate in said.gates if not gate.passed] == ["loss finite"]
+
+
+def test_rows_of_another_kind_are_refused(dataset: Dataset, champion: Path, folder: Path) -> None:
+    other = certified.images(folder / "model.onnx")
+    with pytest.raises(InputError, match="takes image and knows dark, light; the rows have sepal_length"):
+        comparison.compare(other, champion, dataset, every(dataset), Rule())
+
+
+def test_what_is_no_list_of_digests_is_damaged(tmp_path: Path) -> None:
+    for split in comparison.SEEN:
+        np.save(tmp_path / f"{split}.rows.npy", np.zeros((3, 31), np.uint8))
+    with pytest.raises(DamagedError, match=r"expected \(N, 32\) uint8"):
+        comparison.seen(tmp_path)
