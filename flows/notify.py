@@ -1,0 +1,94 @@
+"""Telling somebody: one message to one address, through Apprise, which Prefect brings.
+
+An address says where and, for most services, with which secret: `mailto://user:password@host`, `slack://token/...`,
+`json://host/path`. One that is written `env:NAME` is read from the environment variable NAME when it is needed, so that
+no secret stands in a file or in Prefect's database.
+"""
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from tasks.ml.errors import without_secrets
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.states import State
+
+logger = logging.getLogger(__name__)
+
+LONGEST = 1000
+"""Characters of a message: chat services cut or refuse longer ones."""
+
+
+def refuse(address: str) -> None:
+    """Refuse an address that Apprise does not understand. Nothing is sent.
+
+    Raises:
+        ValueError: says what was expected, without the address, which may hold a secret.
+    """
+    if address.startswith("env:") and not _resolved(address):
+        raise ValueError(f"the environment variable that '{address}' names is not set")
+    if _read(address) is None:
+        raise ValueError(f"'{_kind(address)}' is no address that Apprise understands, such as json://host/path")
+
+
+def send(address: str | None, title: str, text: str) -> bool:
+    """Send a message, if there is an address. One that cannot be sent is a warning in the log, never a failure.
+
+    Returns:
+        whether it was sent.
+    """
+    if address is None:
+        return False
+    target = _read(address)
+    if target is None:
+        logger.warning("%s: not sent: '%s' is no address that Apprise understands", title, _kind(address))
+        return False
+    sent = bool(target.notify(title=title, body=without_secrets(text)[:LONGEST]))
+    if not sent:
+        logger.warning("%s: not sent: %s does not take it", title, _kind(address))
+    return sent
+
+
+def failed(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
+    """Tell the schedule's address that its run failed or crashed. A hook for `on_failure` and `on_crashed`."""
+    given = flow_run.parameters
+    send(given.get("notify"), f"{_subject(given)}: {state.name.upper()}", _describe(flow, flow_run, state))
+
+
+def _subject(given: dict[str, Any]) -> str:
+    """Which retraining: the schedule and the model, as far as they are known."""
+    experiment = given.get("experiment")
+    model = experiment.get("name") if isinstance(experiment, dict) else getattr(experiment, "name", None)
+    return " ".join(part for part in (given.get("schedule"), model and f"({model})") if part) or "retraining"
+
+
+def _describe(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> str:
+    lines = [(state.message or state.name).strip(), f"Run '{flow_run.name}' of flow '{flow.name}' in Prefect"]
+    if address := _page(flow_run):
+        lines.append(address)
+    return "\n".join(lines)
+
+
+def _page(flow_run: "FlowRun") -> str | None:
+    from prefect.utilities.urls import url_for
+
+    return url_for("flow-run", obj_id=flow_run.id)
+
+
+def _read(address: str) -> Any | None:  # noqa: ANN401 - Apprise has no types
+    import apprise
+
+    target = apprise.Apprise()
+    return target if (known := _resolved(address)) and target.add(known) else None
+
+
+def _resolved(address: str) -> str:
+    return os.environ.get(address.removeprefix("env:"), "") if address.startswith("env:") else address
+
+
+def _kind(address: str) -> str:
+    """What may be said of an address: where it stands, or its scheme."""
+    return address if address.startswith("env:") else f"{address.partition('://')[0][:20]}://..."

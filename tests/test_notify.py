@@ -1,0 +1,99 @@
+"""Messages, as a service receives them."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from prefect import flow
+
+from flows import notify
+
+SECRET = "token-of-a-service"  # noqa: S105 - none
+
+
+@contextmanager
+def receiver(status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A local service that takes messages: its address for Apprise, and what it was told."""
+    told: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"json://127.0.0.1:{server.server_port}/{SECRET}", told
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_message_arrives_without_the_secrets_of_addresses_in_it() -> None:
+    with receiver() as (address, told):
+        assert notify.send(address, "iris: HOLD", "see http://user:password@127.0.0.1/runs")
+    assert [(one["title"], one["message"]) for one in told] == [("iris: HOLD", "see http://127.0.0.1/runs")]
+
+
+def test_an_address_can_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiver() as (address, told):
+        monkeypatch.setenv("TELL", address)
+        notify.refuse("env:TELL")
+        assert notify.send("env:TELL", "iris: HOLD", "why")
+    assert len(told) == 1
+
+
+def test_nobody_is_told_where_there_is_no_address() -> None:
+    assert not notify.send(None, "iris: HOLD", "why")
+
+
+def test_a_message_that_is_not_taken_is_a_warning_without_secrets(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TELL", raising=False)
+    with receiver(status=500) as (address, _), caplog.at_level(logging.WARNING, "flows.notify"):
+        assert not notify.send(address, "iris: HOLD", "why")
+    gone = address
+    assert not notify.send(gone, "iris: HOLD", "why")
+    assert not notify.send("env:TELL", "iris: HOLD", "why")
+    ours = [record.getMessage() for record in caplog.records if record.name == "flows.notify"]
+    assert ours == [
+        "iris: HOLD: not sent: json://... does not take it",
+        "iris: HOLD: not sent: json://... does not take it",
+        "iris: HOLD: not sent: 'env:TELL' is no address that Apprise understands",
+    ]
+    assert SECRET not in "".join(ours)
+
+
+@pytest.mark.parametrize("address", ["", "somewhere", f"nosuch://{SECRET}@host"])
+def test_an_address_that_apprise_does_not_understand_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="no address that Apprise understands") as caught:
+        notify.refuse(address)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_failed_run_tells_the_address_of_its_schedule() -> None:
+    @flow(name="failing", on_failure=[notify.failed], on_crashed=[notify.failed])
+    def failing(experiment: dict[str, Any], notify: str | None, schedule: str | None) -> None:  # noqa: ARG001
+        raise ValueError("postgresql://user:password@host is away")
+
+    with receiver() as (address, told):
+        with pytest.raises(ValueError, match="is away"):
+            failing({"name": "iris"}, address, "nightly")
+        assert [one["title"] for one in told] == ["nightly (iris): FAILED"]
+    assert "postgresql://host is away" in told[0]["message"]
+    assert "password" not in str(told)
+    assert SECRET not in told[0]["message"]

@@ -1,0 +1,197 @@
+"""The file of schedules, what it refuses, and the dates around changes of the clock."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from flows import schedules
+from flows.schedules import Schedule
+from tasks.ml.errors import InputError
+from tests.conftest import ROOT
+
+WHOLE = """
+[[schedule]]
+name = "nightly"
+experiment = "iris"
+cron = "30 2 * * *"
+timezone = "Europe/Berlin"
+missed = "skip"
+notify = "json://127.0.0.1:9/told"
+options = { "training.epochs" = 7, data.split.seed = 3 }
+
+[schedule.rule]
+mode = "non_inferior"
+
+[[schedule]]
+name = "own"
+experiment = "own.toml"
+interval = "90m"
+"""
+
+BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
+CHANGES = {
+    (BERLIN, "spring"): datetime(2026, 3, 29, 1, tzinfo=UTC),
+    (BERLIN, "autumn"): datetime(2026, 10, 25, 1, tzinfo=UTC),
+    (NEW_YORK, "spring"): datetime(2027, 3, 14, 7, tzinfo=UTC),
+    (NEW_YORK, "autumn"): datetime(2026, 11, 1, 6, tzinfo=UTC),
+}
+"""When clocks change."""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Write a file of schedules and point the settings at it."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "schedules.toml"
+        path.write_text(text)
+        monkeypatch.setenv("HALLMARK_SCHEDULES", str(path))
+        return path
+
+    return write
+
+
+def one(**changes: object) -> Schedule:
+    return Schedule.model_validate({"name": "nightly", "experiment": "iris"} | changes)
+
+
+def test_a_file_gives_schedules_with_their_experiments(file: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[data]\nkind = "iris"\n[model]\nkind = "linear"\n')
+    file(WHOLE)
+    nightly, own = schedules.load()
+    assert nightly.schedule.missed == "skip"
+    assert nightly.schedule.rule.mode == "non_inferior"
+    assert nightly.experiment.name == "iris"
+    assert (nightly.experiment.training.epochs, nightly.experiment.data.split.seed) == (7, 3)
+    assert own.schedule.missed == "latest"
+    assert own.schedule.interval == timedelta(minutes=90)
+    assert (own.experiment.name, own.experiment.model.kind) == ("own", "linear")
+
+
+def test_no_file_is_no_schedule_unless_one_was_named(
+    file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(schedules, "DEFAULT", tmp_path / "none.toml")
+    assert schedules.load() == []
+    file("").unlink()
+    with pytest.raises(InputError, match=r"schedules\.toml: cannot be read"):
+        schedules.load()
+
+
+def test_the_example_schedules_nothing_until_its_lines_are_uncommented(
+    file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALLMARK_TELL", "json://127.0.0.1:9")
+    text = (ROOT / "schedules.toml").read_text()
+    file(text)
+    assert schedules.load() == []
+    file(re.sub(r"^#(?=\S)", "", text, flags=re.MULTILINE))
+    assert [planned.schedule.name for planned in schedules.load()] == ["iris-nightly", "digits-hourly"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[schedule]]\nname = \n", r"is not TOML: .*line 2"),
+        ("[schedule]\nname = 'a'\n", r"schedule: expected \[\[schedule\]\], with two brackets"),
+        ("[[schedules]]\nname = 'a'\n", "there is no such table: 'schedules'"),
+        ("[[schedule]]\nexperiment = 'iris'\n", "schedule 1: name: field required"),
+        ("cron = '61 * * * *'", "schedule 'a': .*no such cron, or it never comes: '61"),
+        ("cron = '* * *'", r"schedule 'a': cron: expected five fields.*found '\* \* \*'"),
+        ("cron = '0 0 30 2 *'", "no such cron, or it never comes: '0 0 30 2"),
+        ("cron = '0 0 * * *'\ntimezone = 'Europe/Berlim'", "timezone: there is no.*found 'Europe/Berlim'"),
+        ("cron = '0 0 * * *'\ntimezone = '../etc/passwd'", "timezone: there is no such timezone"),
+        ("interval = 'often'", "interval: expected a number and s, m, h or d.*found 'often'"),
+        ("interval = '0s'", "interval: "),
+        ("interval = '1h'\ntimezone = 'UTC'", "interval and timezone contradict each other"),
+        ("interval = '1h'\ncron = '0 0 * * *'", "expected one of cron and interval"),
+        ("", "expected one of cron and interval"),
+        ("interval = '1h'\nmissed = 'none'", "missed: .*found 'none'"),
+        ("interval = '1h'\nwhen = 'now'", "when: there is no such field: there are name, experiment"),
+        ("interval = '1h'\nexperiment = 'irsi'", "schedule 'a': .*irsi.*iris"),
+        ("interval = '1h'\nexperiment = 'none.toml'", r"schedule 'a': .*none\.toml: cannot be read"),
+        ("interval = '1h'\noptions = { training.epoch = 1 }", "options: there is no option 'training.epoch'"),
+        ("interval = '1h'\noptions = { training.epochs = -1 }", "schedule 'a': .*training.epochs"),
+        ("interval = '1h'\nrule = { alpha = 2 }", "schedule 'a': rule.alpha"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(file: Callable[[str], Path], text: str, said: str) -> None:
+    if not text.startswith("["):
+        named = "" if "experiment" in text else "experiment = 'iris'\n"
+        text = f"[[schedule]]\nname = 'a'\n{named}{text}\n"
+    path = file(text)
+    with pytest.raises(InputError, match=said) as caught:
+        schedules.load()
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_used_twice_is_refused(file: Callable[[str], Path]) -> None:
+    entry = "[[schedule]]\nname = 'a'\nexperiment = 'iris'\ninterval = '1h'\n"
+    file(entry + entry)
+    with pytest.raises(InputError, match="schedule 'a': the name is used twice"):
+        schedules.load()
+
+
+def test_an_address_that_cannot_be_used_is_refused_without_its_secret(file: Callable[[str], Path]) -> None:
+    file("[[schedule]]\nname = 'a'\nexperiment = 'iris'\ninterval = '1h'\nnotify = 'nosuch://user:secret@host'\n")
+    with pytest.raises(InputError, match=r"notify: 'nosuch://\.\.\.' is no address") as caught:
+        schedules.load()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("zone", "season"), CHANGES)
+@pytest.mark.parametrize("hour", [1, 2, 3])
+def test_a_local_time_comes_once_a_day_whenever_the_scheduler_looks(zone: str, season: str, hour: int) -> None:
+    change, schedule = CHANGES[zone, season], one(cron=f"30 {hour} * * *", timezone=zone)
+    dates = schedule.upcoming(10, change - timedelta(days=3))
+    local = [date.astimezone(ZoneInfo(zone)) for date in dates]
+    assert [after.date() - before.date() for before, after in pairwise(local)] == [timedelta(days=1)] * 9
+    is_left_out = season == "spring" and hour == 2
+    odd = [date.hour for date in local if (date.hour, date.minute) != (hour, 30)]
+    assert odd in ([[hour - 1], [hour + 1]] if is_left_out else [[]])  # by the version of Python
+    assert not any(date.fold for date in local)
+    for minutes in range(-5 * 60, 5 * 60, 20):
+        start = change + timedelta(minutes=minutes)
+        found = schedule.upcoming(3, start)
+        # In an hour that is shown twice, or before one that is left out, Prefect may name the last date once more.
+        assert set(found) <= set(dates), start
+        assert [date for date in dates if date >= start][:2] == [date for date in found if date >= start][:2], start
+
+
+@pytest.mark.parametrize(("zone", "season"), CHANGES)
+def test_every_hour_of_the_clock_is_met_once(zone: str, season: str) -> None:
+    change = CHANGES[zone, season]
+    dates = one(cron="0 * * * *", timezone=zone).upcoming(72, change - timedelta(hours=36))
+    local = [date.astimezone(ZoneInfo(zone)) for date in dates]
+    on_the_day = [date.hour for date in local if date.date() == change.astimezone(ZoneInfo(zone)).date()]
+    left_out = {"spring": {2}, "autumn": set()}[season]
+    assert on_the_day == sorted(set(range(24)) - left_out)
+    assert len(set(dates)) == len(dates)
+
+
+@pytest.mark.parametrize(("zone", "season"), CHANGES)
+@pytest.mark.parametrize("interval", ["15m", "6h", "1d"])
+def test_an_interval_is_elapsed_time_whatever_clocks_do(zone: str, season: str, interval: str) -> None:
+    change = CHANGES[zone, season]
+    schedule = one(interval=interval)
+    assert schedule.interval is not None
+    for minutes in range(-3 * 60, 3 * 60, 50):
+        dates = [date.astimezone(UTC) for date in schedule.upcoming(4, change + timedelta(minutes=minutes))]
+        seconds = [(date - schedules.ANCHOR).total_seconds() for date in dates]
+        assert {after - before for before, after in pairwise(seconds)} == {schedule.interval.total_seconds()}
+        assert not any(second % schedule.interval.total_seconds() for second in seconds)
+
+
+@pytest.mark.parametrize("when", [{"cron": "*/20 * * * *", "timezone": BERLIN}, {"interval": "20m"}])
+def test_a_clock_that_is_set_back_finds_the_same_dates_again(when: dict[str, str]) -> None:
+    """Prefect plans a date of a schedule once, by the date: what it has run does not come again."""
+    schedule, now = one(**when), datetime(2026, 6, 1, 12, 7, tzinfo=UTC)
+    before, again = (schedule.upcoming(12, start) for start in (now, now - timedelta(hours=1)))
+    assert again[3:] == before[:9]
+    assert [str(date) for date in again[3:]] == [str(date) for date in before[:9]]
