@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 STEPS = (
     "prepare", "examine", "fit", "fit_stack", "choose", "evaluate", "diagnose", "export", "verify", "stamp", "register",
+    "judge",
 )  # fmt: skip
 
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
