@@ -1,5 +1,7 @@
 """Retraining that may run while everybody sleeps: train a challenger, judge it, and let a better one be champion."""
 
+from typing import TYPE_CHECKING, Any
+
 import prefect.runtime
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -8,7 +10,7 @@ from prefect.client.orchestration import get_client
 from flows import notify as messages
 from flows import presets, served
 from flows.train import carry_out
-from tasks import champions, progress, provenance, seen_rows
+from tasks import attempts, champions, progress, provenance, seen_rows
 from tasks.judge import judge
 from tasks.ml.config import Experiment
 from tasks.ml.digests import SHOWN
@@ -18,11 +20,21 @@ from tasks.ml.records import Dataset, Decision, Retrained
 from tasks.prepare import prepare
 
 
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.client.schemas.objects import FlowRun, State
+
+
+def _close(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:  # noqa: ARG001 - Prefect's shape
+    """Close the MLflow run of a process that was killed. Called by the process that served it."""
+    attempts.close_orphans()
+
+
 def _run_name() -> str:
     return presets.run_name(Experiment.model_validate(prefect.runtime.flow_run.parameters["experiment"]))
 
 
-@flow(name="retrain", flow_run_name=_run_name, on_failure=[messages.failed], on_crashed=[messages.failed])
+@flow(name="retrain", flow_run_name=_run_name, on_failure=[messages.failed], on_crashed=[_close, messages.failed])
 def retrain(
     experiment: Experiment,
     rule: Rule = Rule(),  # noqa: B008 - immutable
@@ -40,24 +52,26 @@ def retrain(
         schedule: which schedule runs it.
     """
     served.end_with_server()
+    attempts.close_orphans()
     asked, experiment = experiment, by_content(experiment)
     if experiment != asked:
         progress.say("split", f"by content, not {asked.data.split.method}: no row changes its split as data grows")
     name = experiment.name
-    if champions.champion(name) is not None:
-        _show(champions.look(name))
-    dataset = prepare(experiment)
-    made_from = _made_from(experiment, dataset)
-    champion = champions.champion(name)
-    if champion is not None and champions.digests(name, champion) == made_from:
-        result = Retrained(name, "UNCHANGED", "data, experiment and code are the champion's", champion, None)
-    else:
-        challenger = champion and champions.undecided(name, made_from)
-        challenger = challenger or carry_out(experiment, dataset).model_version.version
-        seen_rows.keep(champions.run_of(name, challenger), dataset)
-        decision = _decide(name, challenger, dataset, rule, schedule)
-        result = Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)
-    _tell(result, dataset, notify, schedule)
+    with served.turn(name):
+        if champions.champion(name) is not None:
+            _show(champions.look(name))
+        dataset = prepare(experiment)
+        made_from = _made_from(experiment, dataset)
+        champion = champions.champion(name)
+        if champion is not None and champions.digests(name, champion) == made_from:
+            result = Retrained(name, "UNCHANGED", "data, experiment and code are the champion's", champion, None)
+        else:
+            challenger = champion and champions.undecided(name, made_from)
+            challenger = challenger or carry_out(experiment, dataset).model_version.version
+            seen_rows.keep(champions.run_of(name, challenger), dataset)
+            decision = _decide(name, challenger, dataset, rule, schedule)
+            result = Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)
+        _tell(result, dataset, notify, schedule)
     return result
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -325,3 +326,18 @@ def test_the_schedules_can_be_given_to_a_work_pool(server: str, file: Callable[.
         "quick: left to work pool 'station'"
     ]
     forget(server, path)
+
+
+def test_one_model_is_retrained_once_at_a_time(python: Callable[..., str]) -> None:
+    code = (
+        "import sys, time\nfrom flows import served\n"
+        "with served.turn(sys.argv[1]): print(time.monotonic()); time.sleep(1); print(time.monotonic())"
+    )
+
+    def hold(model: str) -> list[float]:
+        return [float(line) for line in python(code, model).split()]
+
+    with ThreadPoolExecutor(3) as pool:
+        (begun, ended), (begun_too, ended_too), other = pool.map(hold, ["iris", "iris", "digits"])
+    assert ended <= begun_too or ended_too <= begun
+    assert len(other) == 2
