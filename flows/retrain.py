@@ -19,7 +19,6 @@ from tasks.ml.judgement import Rule
 from tasks.ml.records import Dataset, Decision, Retrained
 from tasks.prepare import prepare
 
-
 if TYPE_CHECKING:
     from prefect import Flow
     from prefect.client.schemas.objects import FlowRun, State

@@ -67,6 +67,23 @@ def of_member(attempt: Attempt, index: int) -> Attempt:
     return replace(attempt, id=f"{attempt.id}-{index}", folder=attempt.folder / str(index))
 
 
+def close_orphans() -> None:
+    """Close as killed the MLflow runs of processes that were killed before they could; each can still be gone on with.
+
+    Whoever lives holds the lock of what it runs, and is left alone.
+    """
+    home = settings.read().home
+    for path in sorted(home.glob(f"unfinished/*/{_FILE}")):
+        try:
+            with FileLock(home / "locks" / f"experiment-{path.parent.name}.lock").acquire(timeout=0):
+                if known := _read(path.parent):
+                    tracking.give_up(known)
+        except Timeout:
+            continue
+        except DamagedError as error:
+            logger.warning("its MLflow run cannot be closed: %s", error)
+
+
 @contextmanager
 def _only_one(path: Path, name: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)

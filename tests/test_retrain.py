@@ -24,7 +24,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from flows import presets
 from flows.retrain import by_content, retrain
 from flows.train import carry_out, train
-from tasks import champions, seen_rows, settings, tracking
+from tasks import attempts, champions, seen_rows, settings, tracking
 from tasks.ml import data, sources, splits
 from tasks.ml.config import Experiment
 from tasks.ml.errors import DamagedError, InputError
@@ -295,12 +295,15 @@ def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(
     source.write_text('[data]\nkind = "digits"\n[model]\nkind = "linear"\n[training]\ndevice = "cpu"\nepochs = 2\n')
     command = [HALLMARK, "retrain", str(source)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    longer = [*command, "--training.epochs", "2000", "--training.batch_size", "16"]
+    longer = [*command, "--training.epochs", "1500", "--training.batch_size", "16"]
     with subprocess.Popen(longer, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         until(lambda: any((tmp_path / "home" / "unfinished").glob("*/*.safetensors")), process)
+        attempts.close_orphans()
+        assert sorted(one.info.status for one in runs(name)) == ["FINISHED", "RUNNING"]  # its process lives
         os.kill(process.pid, signal.SIGKILL)
     assert (aliases(name), versions(name)) == ({"champion": 1}, 1)
-    (run,) = (one for one in runs(name) if one.info.status == "RUNNING")
+    attempts.close_orphans()
+    (run,) = (one for one in runs(name) if one.info.status == "KILLED")
     done = subprocess.run([*longer, "--json"], cwd=ROOT, check=True, capture_output=True, text=True)
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["decision"]["run_id"] == run.info.run_id
