@@ -4,8 +4,12 @@ A station holds a kernel lock as long as it lives: by it a file that a killed on
 living one.
 """
 
+import base64
 import fcntl
+import urllib.error
+import urllib.request
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,6 +18,7 @@ from tasks.ml.errors import InputError
 from tasks.ml.files import whole_file
 
 PREFECT, MLFLOW, SCHEDULES = "prefect", "mlflow", "schedules"
+ANSWER_SECONDS = 5.0
 
 
 class Part(BaseModel):
@@ -47,18 +52,36 @@ class Station(BaseModel):
         """Where the part of this name answers."""
         return next(part.url for part in self.parts if part.name == name and part.url)
 
-    def credentials(self, auth: str | None) -> dict[str, str]:
+    def credentials(self, auth: str | None, door: str) -> dict[str, str]:
         """What the clients of both servers read from the environment.
 
         Args:
             auth: `user:password` of the settings.
+            door: an address of the station, where they are tried.
 
         Raises:
-            InputError: the servers ask for them and the settings have none.
+            InputError: the servers ask for them, and the settings have none or others.
         """
-        if self.guarded and not auth:
+        if not self.guarded:
+            return {}
+        if not auth:
             raise InputError("HALLMARK_AUTH: the station asks for user and password: set it as where it was started")
-        return credentials(auth) if self.guarded else {}
+        if not _lets_in(door, auth):
+            raise InputError("HALLMARK_AUTH: the station has another user or password: set it as where it was started")
+        return credentials(auth)
+
+
+def _lets_in(door: str, auth: str) -> bool:
+    """Whether a server takes `user:password`. One that does not answer has not refused."""
+    token = base64.b64encode(auth.encode()).decode()
+    request = urllib.request.Request(door, headers={"Authorization": f"Basic {token}"})  # noqa: S310 - our own address
+    try:
+        urllib.request.urlopen(request, timeout=ANSWER_SECONDS).close()  # noqa: S310
+    except urllib.error.HTTPError as error:
+        return error.code != HTTPStatus.UNAUTHORIZED
+    except OSError:
+        return True
+    return True
 
 
 def credentials(auth: str | None) -> dict[str, str]:

@@ -34,6 +34,7 @@ from tasks.ml.errors import InputError, without_secrets
 from tasks.ml.history import Log
 from tasks.ml.records import Attempt, Dataset, Evaluation, Finding, Fit, Member, Run
 from tasks.signals import held, interrupted
+from tasks.station import MLFLOW, Station
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -60,11 +61,16 @@ def connect() -> MlflowClient:
     """
     machine = settings.read()
     if station := settings.store_of_station():
-        os.environ.update(station.credentials(machine.credentials))  # from where MLflow's client takes them
+        os.environ.update(_credentials(station, machine.credentials))  # from where MLflow's client takes them
     uri = _patient(machine.tracking_uri)
     client = _connect(uri)
     mlflow.set_tracking_uri(uri)  # for what takes no client: models and artifacts
     return client
+
+
+@cache
+def _credentials(station: Station, auth: str | None) -> dict[str, str]:
+    return station.credentials(auth, f"{station.url(MLFLOW)}/version")
 
 
 @cache

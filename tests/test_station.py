@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -24,6 +25,14 @@ from tests.conftest import ROOT
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 LIMIT = 180
 """Seconds after which what has not happened is a failure."""
+
+DAILY = """
+[[schedule]]
+name = "iris-daily"
+experiment = "iris"
+interval = "1d"
+missed = "skip"
+"""
 
 AUTH = "assayer:a secret of 25 letters"
 
@@ -107,6 +116,13 @@ def exists(part: station.Part) -> bool:
     return True
 
 
+def status(place: Place) -> dict[str, Any]:
+    done = place.hallmark("status", "--json")
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(lines(done.stdout)[-1])
+    return said
+
+
 def gone(found: station.Station) -> bool:
     return not any(map(exists, found.parts))
 
@@ -124,6 +140,7 @@ def get(url: str, auth: str | None = None) -> int:
 
 @pytest.mark.slow
 def test_a_station_is_used_by_every_command_and_leaves_nothing_behind(place: Place) -> None:
+    Path(place.environment["HALLMARK_SCHEDULES"]).write_text(DAILY)
     up = place.hallmark("up", "--detach")
     assert up.returncode == 0, up.stderr
     found = place.station
@@ -145,13 +162,15 @@ def test_a_station_is_used_by_every_command_and_leaves_nothing_behind(place: Pla
     with urllib.request.urlopen(f"{server}/runs/get?run_id={result['run_id']}") as answer:  # noqa: S310
         assert json.load(answer)["run"]["info"]["status"] == "FINISHED"
 
-    said = json.loads(lines(place.hallmark("status", "--json").stdout)[-1])
+    until(lambda: bool(status(place)["next"]))
+    said = status(place)
     assert said["status"] == "up"
     assert [(part["name"], part["fault"]) for part in said["parts"]] == [
         ("prefect", None), ("mlflow", None), ("schedules", None),
     ]  # fmt: skip
-    assert [run["state"] for run in said["last"]] == ["Completed"]
-    assert said["next"] == said["running"] == []
+    assert {(run["schedule"], run["state"]) for run in said["next"]} == {("iris-daily", "Scheduled")}
+    assert said["running"] == []
+    assert [(run["schedule"], run["state"]) for run in said["last"]] == [(None, "Completed")]
 
     down = place.hallmark("down")
     assert down.returncode == 0, down.stderr
@@ -223,10 +242,10 @@ def test_parts_follow_a_killed_station_and_a_dead_part_is_named(place: Place) ->
     server = next(part for part in found.parts if part.name == "prefect")
     os.kill(server.pid, signal.SIGKILL)
     until(lambda: place.station.parts[0].ended == -signal.SIGKILL)
-    status = place.hallmark("status")
-    assert status.returncode == 2
-    assert len(lines(status.stderr)) == 1
-    assert status.stderr.startswith("hallmark: the Prefect server ended by SIGKILL")
+    broken = place.hallmark("status")
+    assert broken.returncode == 2
+    assert len(lines(broken.stderr)) == 1
+    assert broken.stderr.startswith("hallmark: the Prefect server ended by SIGKILL")
     train = place.hallmark("train", "iris")
     assert train.returncode == 2
     assert "the station's Prefect server" in train.stderr
@@ -246,17 +265,17 @@ def test_both_servers_ask_for_user_and_password(place: Place) -> None:
     for url in (f"{found.url('prefect')}/api/health", f"{found.url('mlflow')}/health"):
         assert get(url) == 200
 
-    status = guarded.hallmark("status", "--json")
-    assert status.returncode == 0, status.stderr
+    assert status(guarded)["status"] == "up"
     train = guarded.hallmark("train", "iris", "--training.device", "cpu", "--training.epochs", "2")
     assert train.returncode == 0, train.stderr
     for command in (["status"], ["train", "iris"], ["runs"]):
         refused = place.hallmark(*command)
         assert refused.returncode == 2
         assert "HALLMARK_AUTH: the station asks for user and password" in refused.stderr
-    wrong = place.hallmark("train", "iris", HALLMARK_AUTH="assayer:another")
-    assert wrong.returncode == 2
-    assert "HALLMARK_AUTH: the station does not know this user and password" in wrong.stderr
+    for command in (["status"], ["train", "iris"], ["runs"]):
+        wrong = place.hallmark(*command, HALLMARK_AUTH="assayer:another")
+        assert wrong.returncode == 2
+        assert "HALLMARK_AUTH: the station has another user or password" in wrong.stderr
 
     written = [path.read_text(errors="replace") for path in (station.file(place.home), *place.home.glob("logs/*"))]
     processes = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
@@ -323,10 +342,11 @@ def test_credentials_are_wanted_only_where_the_servers_ask(tmp_path: Path) -> No
         "MLFLOW_TRACKING_USERNAME": "me",
         "MLFLOW_TRACKING_PASSWORD": "a:b",
     }
-    assert made.credentials("me:a:b") == given
-    assert made.model_copy(update={"guarded": False}).credentials("me:a:b") == {}
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    assert made.credentials("me:a:b", nowhere) == given
+    assert made.model_copy(update={"guarded": False}).credentials("me:a:b", nowhere) == {}
     with pytest.raises(InputError, match="HALLMARK_AUTH: the station asks"):
-        made.credentials(None)
+        made.credentials(None, nowhere)
     station.file(tmp_path).write_text("{}")
     with pytest.raises(InputError, match="is not what `hallmark up` writes"):
         station.recorded(tmp_path)
