@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flows import server
+from flows import notify, server
 from flows.schedules import Planned, Schedule
 from tasks.ml.digests import SHOWN
 from tasks.ml.errors import InputError
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 TAG = "hallmark-schedule"
 """Marks deployments as made by Hallmark."""
 
+TOLD = "hallmark-told"
+"""Marks crashed runs of which somebody was told at the next start."""
+
 PAGE = 200
 """So many runs a request: Prefect's own limit."""
-
 
 FLOW = "retrain"
 ENTRYPOINT = "flows.retrain.retrain"
@@ -130,6 +132,34 @@ async def thin(client: "PrefectClient", planned: Sequence[Planned], file: "Path"
         if asked[deployment.name] != "all" and len(due) > 1:
             await _cancel(client, due[:-1], "A later one was due before its turn came")
             lines.append(f"{deployment.name}: {len(due) - 1} cancelled, since a later one is due")
+    return lines
+
+
+async def tell_of_silent(client: "PrefectClient", file: "Path", message: str) -> list[str]:
+    """Tell the schedules' addresses of runs that crashed together with what served them, when nobody could.
+
+    Args:
+        client: of the Prefect server.
+        file: where the schedules stand.
+        message: of the state in which the automation puts such runs.
+
+    Returns:
+        a line for each run that is told of now; each is told of once.
+    """
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    crashed = filters.FlowRunFilter(
+        tags=filters.FlowRunFilterTags(all_=[TAG, mark(file)]),
+        state=filters.FlowRunFilterState(name=filters.FlowRunFilterStateName(any_=["Crashed"])),
+    )
+    found = await client.read_flow_runs(flow_run_filter=crashed, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=PAGE)
+    lines = []
+    for run in found:
+        if run.state and run.state.message == message and TOLD not in run.tags:
+            notify.ended(FLOW, run, run.state)
+            await client.update_flow_run(run.id, tags=[*run.tags, TOLD])
+            lines.append(f"{run.parameters.get('schedule')}: run '{run.name}': {message}")
     return lines
 
 

@@ -54,6 +54,17 @@ def send(address: str | None, title: str, text: str) -> bool:
 
 def failed(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
     """Tell the schedule's address that its run failed or crashed. A hook for `on_failure` and `on_crashed`."""
+    ended(flow.name, flow_run, state)
+
+
+def ended(flow: str, flow_run: "FlowRun", state: "State[Any]") -> None:
+    """Tell the address of a run's schedule in which state it ended.
+
+    Args:
+        flow: its name.
+        flow_run: which.
+        state: the last.
+    """
     given = flow_run.parameters
     send(given.get("notify"), f"{_subject(given)}: {state.name.upper()}", _describe(flow, flow_run, state))
 
@@ -65,8 +76,8 @@ def _subject(given: dict[str, Any]) -> str:
     return " ".join(part for part in (given.get("schedule"), model and f"({model})") if part) or "retraining"
 
 
-def _describe(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> str:
-    lines = [(state.message or state.name).strip(), f"Run '{flow_run.name}' of flow '{flow.name}' in Prefect"]
+def _describe(flow: str, flow_run: "FlowRun", state: "State[Any]") -> str:
+    lines = [(state.message or state.name).strip(), f"Run '{flow_run.name}' of flow '{flow}' in Prefect"]
     if address := _page(flow_run):
         lines.append(address)
     return "\n".join(lines)

@@ -32,6 +32,8 @@ HEARTBEAT_SECONDS = 30
 SILENCE = timedelta(seconds=2.5 * HEARTBEAT_SECONDS)
 """A run that was silent for so long has crashed: said before its third heartbeat would have come."""
 
+SILENT = f"No sign of life for {SILENCE.total_seconds():.0f} seconds: its process or machine is gone"
+
 POLL_SECONDS = 2.0
 THIN_SECONDS = 15.0
 AUTOMATION = "hallmark: a run without heartbeats has crashed"
@@ -70,6 +72,8 @@ async def _serve(found: list[schedules.Planned], file: Path) -> None:
         await watch_heartbeats(client)
         for line in await deployments.settle_missed(client, found, file):
             progress.say("missed", line)
+        for line in await deployments.tell_of_silent(client, file, SILENT):
+            progress.say("crashed", line)
         mine = await deployments.served(client, file)
     names = ", ".join(sorted(mine.values()))
     progress.say("serving", f"{len(mine)} of {len(found)} schedules: {names}" if found else "there are no schedules")
@@ -180,7 +184,7 @@ def _automation() -> "AutomationCore":
             ChangeFlowRunState(
                 state=StateType.CRASHED,
                 name="Crashed",
-                message=f"No sign of life for {SILENCE.total_seconds():.0f} seconds: its process or machine is gone",
+                message=SILENT,
             )
         ],
     )
