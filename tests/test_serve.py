@@ -20,6 +20,7 @@ import pytest
 from flows import deployments, schedules, serve
 from tasks.ml.errors import InputError
 from tests.conftest import ROOT
+from tests.test_notify import receiver
 
 T = TypeVar("T")
 QUICK = 'name = "quick"\nexperiment = "iris"\ninterval = "10s"\noptions = { "training.epochs" = 3 }\n'
@@ -126,6 +127,8 @@ def test_what_was_missed_is_run_as_the_schedule_asks(file: Callable[..., Path], 
 
     planned = with_client(plan)
     assert with_client(settle) == [f"quick: 3 missed, {len(kept)} to be run, {3 - len(kept)} cancelled"]
+    thinned = with_client(lambda client: deployments.thin(client, schedules.load(), path))
+    assert thinned == []  # one at most is left, or all were asked for
     wanted = ["Scheduled" if minutes in kept else "Missed" for minutes in (3, 2, 1)]
     assert with_client(names) == [*wanted, "Scheduled"]
     path.write_text("")
@@ -289,7 +292,21 @@ def test_a_run_ends_with_the_process_that_serves_it_and_the_next_resumes_it(
 def test_a_run_that_is_silent_has_crashed_within_three_heartbeats(
     server: str, file: Callable[..., Path], tmp_path: Path
 ) -> None:
-    path, log = file(LONG), tmp_path / "serve.log"
+    log = tmp_path / "serve.log"
+    with receiver() as (address, told):
+        path = file(LONG + f'notify = "{address}"\n')
+        silence(server, path, tmp_path, log)
+        assert not told  # nobody was left to tell
+        with serving(tmp_path):
+            until(lambda: told)
+            until(lambda: "serving" in log.read_text().rpartition("crashed")[2])
+    assert told[0]["title"] == "long (iris): CRASHED"
+    assert "No sign of life" in told[0]["message"]
+    forget(server, path)
+
+
+def silence(server: str, path: Path, tmp_path: Path, log: Path) -> None:
+    """Kill a run and what serves it, and wait until Prefect has noticed."""
     with serving(tmp_path) as served:
         until(lambda: "epoch" in log.read_text())
         (running,) = runs(server, path, "Running")
@@ -301,7 +318,24 @@ def test_a_run_that_is_silent_has_crashed_within_three_heartbeats(
     (crashed,) = until(lambda: runs(server, path, "Crashed"), 3 * serve.HEARTBEAT_SECONDS + 10)
     assert time.monotonic() - killed < 3 * serve.HEARTBEAT_SECONDS + 10
     assert crashed.id == running.id
-    assert "No sign of life" in crashed.state.message
+    assert crashed.state.message == serve.SILENT
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_is_killed_has_crashed_and_somebody_hears_of_it(
+    server: str, file: Callable[..., Path], tmp_path: Path
+) -> None:
+    log = tmp_path / "serve.log"
+    with receiver() as (address, told):
+        path = file(LONG + f'notify = "{address}"\n')
+        with serving(tmp_path):
+            until(lambda: log.read_text().count("epoch") > 3)  # a line each 5 seconds: a checkpoint was written
+            (engine,) = engines()
+            os.kill(engine, signal.SIGKILL)
+            until(lambda: runs(server, path, "Crashed"), 30)
+            until(lambda: told, 30)
+            until(lambda: "resumed" in log.read_text())  # by the next run
+    assert told[0]["title"] == "long (iris): CRASHED"
     forget(server, path)
 
 
