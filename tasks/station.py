@@ -111,6 +111,10 @@ def current(home: Path) -> Station | None:
     return recorded(home) if is_held(home) else None
 
 
+_ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
+"""Where nothing lies that this user may read: who needs the home to be writable says so."""
+
+
 def recorded(home: Path) -> Station | None:
     """What the file says, whether or not its station is still alive.
 
@@ -119,7 +123,7 @@ def recorded(home: Path) -> Station | None:
     """
     try:
         return Station.model_validate_json(file(home).read_bytes())
-    except FileNotFoundError:
+    except _ABSENT:
         return None
     except ValidationError as error:
         raise InputError(f"{file(home)}: is not what `hallmark up` writes: remove it") from error
@@ -131,7 +135,7 @@ def is_held(home: Path) -> bool:
         with lock(home).open("rb") as held:
             # Shared, so that those who ask do not meet each other.
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except _ABSENT:
         return False
     except BlockingIOError:
         return True
