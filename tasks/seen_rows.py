@@ -45,5 +45,5 @@ def find(name: str, version: int) -> Digests:
             return comparison.seen(Path(client.download_artifacts(run_id, FOLDER, temporary)))
     raise InputError(
         f"{name} version {version}: cannot be judged: which rows it was trained on is known neither here (dataset "
-        f"{str(digest)[:12]}) nor in its run: train it anew with `hallmark retrain`"
+        f"{str(digest)[:12]}) nor in its run: let `hallmark promote` make a retrained one champion"
     )
