@@ -9,6 +9,7 @@ from tasks.ml.config import Experiment, Linear, Step, Training
 from tasks.ml.config_data import Data, Points
 from tasks.ml.data import Rows, open_split
 from tasks.ml.history import curves
+from tasks.ml.paired import fewest_disagreements
 from tasks.ml.records import Dataset, Evaluation, Finding, Fit
 
 ENOUGH_EPOCHS = 10
@@ -38,7 +39,7 @@ RELATED_AT_MOST = 0.05
 """... but of a handful of rows, any that shows counts."""
 ROWS_LOOKED_AT = 5000
 """Of more rows, so many evenly spread ones tell as much about a relation."""
-DISCORDANT = 6
+DISCORDANT = fewest_disagreements(0.05)
 """So many rows must be right under one model and wrong under the other, and none the other way round, before the exact
 two-sided McNemar test is below 0.05: 2 * 0.5**6 = 0.031."""
 USEFUL_DIFFERENCE = 0.02
