@@ -13,12 +13,9 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from filelock import FileLock, Timeout
-
-from tasks import progress, settings
+from tasks import settings
 
 MARK = "HALLMARK_SERVED"
 """Set by `flows.serve` in its own environment, so in that of its runs."""
@@ -55,22 +52,12 @@ def _follow() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@contextmanager
-def turn(model: str) -> Iterator[None]:
+def turn(model: str) -> AbstractContextManager[None]:
     """Hold the place of a model's retraining, on this machine; wait for it where another run has it.
 
     Args:
         model: its registered name.
     """
-    locks = settings.read().home / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"retrain-{model}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress.say("waiting", f"another run retrains {model}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    from tasks import attempts  # imports torch and MLflow, of which the serving process needs neither
+
+    return attempts.only_one(settings.read().home / "locks" / f"retrain-{model}.lock", f"another run retrains {model}")

@@ -46,7 +46,8 @@ def claim(
     """
     home, name = settings.read().home, members[0].name
     key = digest_of([*(member.digest for member in members), *axes, dataset.digest])[:SHOWN]
-    with _only_one(home / "locks" / f"experiment-{key}.lock", name):
+    waiting = f"another process runs {name}, or its twin by another name"
+    with only_one(home / "locks" / f"experiment-{key}.lock", waiting):
         attempt = _take_up(home / "unfinished" / key, members, dataset, fresh=fresh)
         try:
             yield attempt
@@ -85,13 +86,14 @@ def close_orphans() -> None:
 
 
 @contextmanager
-def _only_one(path: Path, name: str) -> Iterator[None]:
+def only_one(path: Path, waiting: str) -> Iterator[None]:
+    """Hold a lock; who comes second says for what it is `waiting`, and waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)  # a kernel lock, which kill -9 releases
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress.say("waiting", f"another process runs {name}, or its twin by another name")
+        progress.say("waiting", waiting)
         lock.acquire()
     try:
         yield

@@ -20,6 +20,7 @@ from tasks.ml.errors import HallmarkError, InputError
 from tasks.settings import ROOT
 
 if TYPE_CHECKING:
+    from tasks.ml.config import Experiment
     from tasks.ml.records import Outcome, Proof
 
 T = TypeVar("T")
@@ -71,6 +72,20 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
         wait()
         with _logged(flow, log):
             return run()
+
+
+def refuse_impossible(experiment: "Experiment") -> None:
+    """Refuse what data, model and training cannot do together, where the data is here; else the first step does.
+
+    Raises:
+        InputError: says what, and what would help.
+    """
+    from tasks.ml import data, devices, sources
+
+    devices.choose(experiment.training.device)
+    if sources.is_local(experiment.data):
+        table = sources.read(experiment.data, settings.read().home)
+        data.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
 
 
 @contextmanager

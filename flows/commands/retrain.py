@@ -11,8 +11,6 @@ from rich.text import Text
 
 from flows import options
 from flows.commands import execution
-from tasks import settings
-from tasks.ml.config import Experiment
 from tasks.ml.errors import InputError
 from tasks.ml.judgement import Rule
 
@@ -58,7 +56,7 @@ def retrain(
         from flows.retrain import by_content
         from flows.retrain import retrain as flow
 
-        _refuse_impossible(by_content(experiment))
+        execution.refuse_impossible(by_content(experiment))
         return lambda: flow(experiment, found, notify)
 
     with execution.refusals(as_json=json):
@@ -109,15 +107,6 @@ def _refuse_address(address: str | None) -> None:
             notify.refuse(address)
     except ValueError as error:
         raise InputError(f"--notify: {error}") from error
-
-
-def _refuse_impossible(experiment: Experiment) -> None:
-    from tasks.ml import data, devices, sources
-
-    devices.choose(experiment.training.device)
-    if sources.is_local(experiment.data):  # else after the download, in the first step
-        table = sources.read(experiment.data, settings.read().home)
-        data.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
 
 
 def _print(result: "Retrained") -> None:

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from flows import options
 from flows.commands import execution
-from tasks import settings
 from tasks.ml.config import Experiment
 from tasks.ml.errors import InputError
 
@@ -48,7 +47,7 @@ def train(
     def load() -> "Callable[[], Outcome]":
         from flows.train import train as flow
 
-        _refuse_impossible(experiment)
+        execution.refuse_impossible(experiment)
         return lambda: flow(experiment, fresh=fresh)
 
     with execution.refusals(as_json=json):
@@ -68,15 +67,6 @@ def _refuse_mistakes(experiment: Experiment) -> None:
     if known := diagnosis.beforehand(experiment):
         said = "; ".join(f"{found.code}: {found.sentence} (remedy: {found.remedy})" for found in known)
         raise InputError(f"{experiment.name}: refused by --strict: {said}")
-
-
-def _refuse_impossible(experiment: Experiment) -> None:
-    from tasks.ml import data, devices, sources
-
-    devices.choose(experiment.training.device)
-    if sources.is_local(experiment.data):  # else after the download, in the first step
-        table = sources.read(experiment.data, settings.read().home)
-        data.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
 
 
 def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tasks.ml.digests import check
 from tasks.ml.errors import DamagedError, InputError
 from tasks.ml.judgement import Gate, Judgement, Rule
 from tasks.ml.records import Dataset
-from tasks.ml.runtimes import Answer, Feeds
+from tasks.ml.runtimes import Answer, Feeds, Run
 
 CALLS = 101
 """One row is asked so often; the latency is the median."""
@@ -100,12 +100,13 @@ def compare(
     given = runtimes.feeds(dataset.columns, x)
     _refuse_others(first.certificate, dataset, champion)
     gates = [_proof(second), _signature(first.certificate, second.certificate)]
-    theirs = _ask(champion, given)
+    theirs = _ask(_open(champion), given)
     if not all(gate.passed for gate in gates):
         # It cannot be asked, or its classes are others: whatever it says of a row, it says nothing to compare.
         return judgement.judge(y, theirs.label, theirs.label, rule, (*gates, *more), dataset.classes)
-    own = _ask(challenger, given)
-    gates += [_loss(own, y), _size(challenger, rule), _latency(challenger, given, rule)]
+    run = _open(challenger)
+    own = _ask(run, given)
+    gates += [_loss(own, y), _size(challenger, rule), _latency(run, given, rule)]
     return judgement.judge(y, theirs.label, own.label, rule, (*gates, *more), dataset.classes)
 
 
@@ -114,9 +115,12 @@ def _words(rows: Digests) -> NDArray[np.bytes_]:
     return np.ascontiguousarray(rows).view("S32").ravel()
 
 
-def _ask(path: Path, given: Feeds) -> Answer:
-    session = runtimes.open_session(certificate.load(path))
-    return runtimes.ask(runtimes.runner(session), given, runtimes.ROWS_AT_ONCE)
+def _open(path: Path) -> Run:
+    return runtimes.runner(runtimes.open_session(certificate.load(path)))
+
+
+def _ask(run: Run, given: Feeds) -> Answer:
+    return runtimes.ask(run, given, runtimes.ROWS_AT_ONCE)
 
 
 def _refuse_others(said: Certificate, dataset: Dataset, path: Path) -> None:
@@ -159,8 +163,7 @@ def _size(path: Path, rule: Rule) -> Gate:
     return Gate("file size", budget is None or size <= budget, f"{size:,} bytes{allowed}")
 
 
-def _latency(path: Path, given: Feeds, rule: Rule) -> Gate:
-    run = runtimes.runner(runtimes.open_session(certificate.load(path)))
+def _latency(run: Run, given: Feeds, rule: Rule) -> Gate:
     row = {name: value[:1] for name, value in given.items()}
     times = []
     for _ in range(WARM + CALLS):
