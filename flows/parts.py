@@ -52,10 +52,10 @@ def _serve_mlflow(descriptor: int) -> None:
     """Serve MLflow's API and UI, on the store of the environment and on an inherited socket."""
     import uvicorn
 
-    from tasks import tracking
+    from tasks import store
 
     machine = settings.from_environment()
-    auth, application = machine.credentials, tracking.application(machine.tracking_uri)
+    auth, application = machine.credentials, store.application(machine.tracking_uri)
     config = uvicorn.Config(
         Guarded(application, auth) if auth else application,
         log_level="warning",

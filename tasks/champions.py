@@ -22,7 +22,7 @@ from tasks.ml.files import is_writable
 from tasks.ml.records import Decision, Judged
 from tasks.registry import CHAMPION
 from tasks.signals import held
-from tasks.tracking import connect
+from tasks.store import connect
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

@@ -26,7 +26,7 @@ from tasks.ml.errors import DamagedError, InputError, without_secrets
 from tasks.ml.files import is_writable, whole_file
 from tasks.ml.records import Artifact, Dataset, ModelVersion, Proof, Run
 from tasks.signals import held
-from tasks.tracking import connect
+from tasks.store import connect
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

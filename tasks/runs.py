@@ -10,7 +10,7 @@ from tasks.ml import toml
 from tasks.ml.config import NAME, Experiment
 from tasks.ml.errors import InputError
 from tasks.ml.records import RecentRun, Recorded
-from tasks.tracking import connect
+from tasks.store import connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun

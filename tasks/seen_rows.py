@@ -10,7 +10,7 @@ from tasks.ml.comparison import Digests
 from tasks.ml.errors import InputError
 from tasks.ml.records import Dataset
 from tasks.signals import held
-from tasks.tracking import connect
+from tasks.store import connect
 
 FOLDER = "rows"
 """Of a run's artifacts, so that another machine can judge its model, too."""

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 from flows.commands.execution import USED_LATER
-from tasks import tracking
+from tasks import store
 from tasks.ml.digests import file_digest
 from tests.conftest import ROOT
 
@@ -45,8 +45,8 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        store = f"sqlite:///{self.folder / 'mlruns' / 'mlflow.db'}"
-        return {"HALLMARK_HOME": str(self.folder / "home"), "MLFLOW_TRACKING_URI": store}
+        uri = f"sqlite:///{self.folder / 'mlruns' / 'mlflow.db'}"
+        return {"HALLMARK_HOME": str(self.folder / "home"), "MLFLOW_TRACKING_URI": uri}
 
     @property
     def said(self) -> list[str]:
@@ -106,7 +106,7 @@ def made(folder: Path) -> Place:
     place = Place(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", place.environment["MLFLOW_TRACKING_URI"])
-        tracking.connect()
+        store.connect()
     return place
 
 

@@ -17,7 +17,7 @@ from mlflow.entities import Run, ViewType
 from flows import presets
 from flows.__main__ import run as command
 from flows.train import train
-from tasks import attempts, progress, settings, tracking
+from tasks import attempts, progress, settings, store, tracking
 from tasks.ml import course, training
 from tasks.ml.config import Experiment, Training
 from tasks.ml.errors import DamagedError, InputError
@@ -85,7 +85,7 @@ def left(home: Path) -> list[Path]:
 
 def runs(name: str) -> list[Run]:
     """Of an experiment, oldest first."""
-    client = tracking.connect()
+    client = store.connect()
     everywhere = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
     return list(client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'", order_by=["start_time ASC"]))
 
@@ -96,7 +96,7 @@ def statuses(name: str) -> list[str]:
 
 def history(run: str) -> dict[str, list[tuple[int, float]]]:
     """Every point that MLflow has of a run, in order of its step."""
-    client = tracking.connect()
+    client = store.connect()
     return {
         name: sorted((point.step, point.value) for point in client.get_metric_history(run, name))
         for name in client.get_run(run).data.metrics
@@ -120,7 +120,7 @@ def assert_whole(run: Run) -> None:
 def assert_equal(outcome: Outcome, reference: Outcome) -> None:
     assert outcome.fit.weights_sha256 == reference.fit.weights_sha256
     assert outcome.evaluation.metrics == reference.evaluation.metrics
-    assert_whole(tracking.connect().get_run(outcome.run.id))
+    assert_whole(store.connect().get_run(outcome.run.id))
     assert without_times(history(outcome.run.id)) == without_times(history(reference.run.id))
 
 
@@ -182,7 +182,7 @@ def test_a_finished_experiment_is_trained_anew_as_a_new_run(home: Path, monkeypa
 
 def begun(run: Run) -> int:
     """The clock of the first epoch of a run."""
-    return min(point.timestamp for point in tracking.connect().get_metric_history(run.info.run_id, "train/loss"))
+    return min(point.timestamp for point in store.connect().get_metric_history(run.info.run_id, "train/loss"))
 
 
 def test_one_that_was_killed_between_its_end_and_the_removal_of_its_remains_is_finished(
@@ -204,7 +204,7 @@ def test_one_that_was_killed_between_its_end_and_the_removal_of_its_remains_is_f
 def end(experiment: Experiment, status: str) -> None:
     """Let its only run be in a state, as if its process had been killed at the right moment."""
     (run,) = runs(experiment.name)
-    tracking.connect().set_terminated(run.info.run_id, status)
+    store.connect().set_terminated(run.info.run_id, status)
 
 
 def test_a_kill_amid_the_removal_leaves_nothing_that_would_be_resumed(
@@ -380,7 +380,7 @@ def test_who_gives_up_a_sweep_gives_up_its_members(home: Path) -> None:
     for own in (attempt, attempts.of_member(attempt, 0), attempts.of_member(attempt, 1)):
         with tracking.open_run(experiment, dataset, own, "a run of a sweep", {}) as run:
             ids.append(run.id)
-    client = tracking.connect()
+    client = store.connect()
     for run_id, status in zip(ids, ("RUNNING", "RUNNING", "FINISHED"), strict=True):
         client.update_run(run_id, status)
     tracking.give_up(attempt)
@@ -491,7 +491,7 @@ def test_a_checkpoint_that_came_from_elsewhere_is_refused_before_a_run_is_opened
 def test_a_run_that_somebody_deleted_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = named()
     interrupt(experiment, monkeypatch)
-    tracking.connect().delete_run(runs(experiment.name)[0].info.run_id)
+    store.connect().delete_run(runs(experiment.name)[0].info.run_id)
     interrupt(experiment, monkeypatch, at=EPOCHS)
     (run,) = runs(experiment.name)
     assert_whole(run)

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from flows import presets
 from flows.__main__ import run
 from flows.train import train
-from tasks import champions, registry, settings, tracking
+from tasks import champions, registry, settings, store
 from tasks.ml.records import Decision, Judged, Outcome
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -45,7 +45,7 @@ def outcomes(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server
 
 def registered(outcomes: list[Outcome]) -> str:
     """A model with a version for each outcome, the first of them champion; their files are its own."""
-    client, model = tracking.connect(), f"c{uuid.uuid4().hex[:12]}"
+    client, model = store.connect(), f"c{uuid.uuid4().hex[:12]}"
     client.create_registered_model(model)
     for number, outcome in enumerate(outcomes, 1):
         folder = settings.read().home / "stored" / model / str(number)
@@ -76,13 +76,13 @@ def console(capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 def aliases(name: str) -> dict[str, int]:
-    found = tracking.connect().get_registered_model(name).aliases
+    found = store.connect().get_registered_model(name).aliases
     return {alias: int(version) for alias, version in found.items()}
 
 
 def everything(name: str) -> tuple[object, ...]:
     """All that a registry says of a model."""
-    client = tracking.connect()
+    client = store.connect()
     model = client.get_registered_model(name)
     versions = client.search_model_versions(f"name = '{name}'")
     return model.tags, model.aliases, sorted((int(one.version), tuple(one.tags.items())) for one in versions)
@@ -152,7 +152,7 @@ def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that
         assert decision.done
         assert (decision.verdict, decision.before, decision.schedule) == (verdict, 1, "nightly")
         assert aliases(model) == wanted
-        client = tracking.connect()
+        client = store.connect()
         for version in "12":
             assert "hallmark.decision.0001" in client.get_model_version(model, version).tags
         artifacts = {file.path for file in client.list_artifacts(outcomes[1].run.id)}
@@ -182,7 +182,7 @@ def test_a_rollback_that_was_killed_after_any_write_is_finished_by_the_next_that
 
 def test_a_champion_that_somebody_made_after_a_crash_stays(name: str) -> None:
     assert killed(1, judged(name, "PROMOTE"))
-    tracking.connect().set_registered_model_alias(name, "champion", "3")
+    store.connect().set_registered_model_alias(name, "champion", "3")
     champions.look(name)
     assert aliases(name) == {"champion": 3}
     (decision,) = champions.history(name)
@@ -293,11 +293,11 @@ def remove_file(name: str) -> None:
 
 
 def forget_digest(name: str) -> None:
-    tracking.connect().delete_model_version_tag(name, "2", "hallmark.onnx_sha256")
+    store.connect().delete_model_version_tag(name, "2", "hallmark.onnx_sha256")
 
 
 def forget_proof(name: str) -> None:
-    tracking.connect().delete_model_version_tag(name, "2", "hallmark.parity")
+    store.connect().delete_model_version_tag(name, "2", "hallmark.parity")
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_of_two_at_once_one_wins_and_the_other_says_so(name: str, console: Call)
 
 
 def test_a_model_whose_training_rows_nobody_knows_is_not_judged(name: str, console: Call) -> None:
-    client = tracking.connect()
+    client = store.connect()
     path = stored(name, 2)
     client.create_model_version(name, path.parent.as_uri(), tags=client.get_model_version(name, "2").tags)
     code, _, error = console("judge", name, "4")

@@ -31,6 +31,7 @@ def test_imports_keep_their_contracts() -> None:
         ("tasks.ml.diagnosis", HEAVY),
         ("tasks.ml.training", ("prefect", "mlflow")),
         ("tasks.ml.parity", ("prefect", "mlflow")),
+        ("tasks.store", ("torch", "prefect")),
         ("tasks.tracking", ("torch", "prefect")),
     ],
 )

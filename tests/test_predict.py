@@ -20,7 +20,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from flows.__main__ import run
-from tasks import tracking
+from tasks import store
 from tasks.ml.digests import file_digest
 from tests import certified
 from tests.conftest import ROOT
@@ -249,7 +249,7 @@ def test_json_says_why_it_was_refused(console: Call) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_a_registered_name_is_predicted_with_its_champion(console: Call, tmp_path: Path) -> None:
-    client, name = tracking.connect(), f"p{uuid.uuid4().hex[:12]}"
+    client, name = store.connect(), f"p{uuid.uuid4().hex[:12]}"
     client.create_registered_model(name)
     code, _, error = console(name, "rows.csv", "--output", "said.csv")
     assert (code, error) == (2, f"hallmark: '{name}' has no version: train it first\n")

@@ -7,7 +7,7 @@ import pytest
 
 from flows import presets, references
 from flows.train import train
-from tasks import registry, settings, tracking
+from tasks import registry, settings, store
 from tasks.ml.digests import file_digest
 from tasks.ml.errors import DamagedError, InputError
 from tests import certified
@@ -19,7 +19,7 @@ def register(folder: Path, name: str, digest: str | None = None) -> Path:
     stored.mkdir()
     classes = tuple(f"{kind} {len(list(folder.iterdir()))}" for kind in certified.CLASSES)
     path = certified.columns(stored / "model.onnx", classes=classes)
-    client = tracking.connect()
+    client = store.connect()
     tags = {"hallmark.onnx_sha256": file_digest(path) if digest is None else digest}
     client.create_model_version(name, stored.as_uri(), tags=tags)
     return path
@@ -36,7 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def name() -> str:
     """A registered model without any version."""
     name = f"f{uuid.uuid4().hex[:12]}"
-    tracking.connect().create_registered_model(name)
+    store.connect().create_registered_model(name)
     return name
 
 
@@ -72,7 +72,7 @@ def test_a_path_is_what_exists_or_looks_like_one(tmp_path: Path, monkeypatch: py
 def test_a_name_means_its_champion_and_a_uri_any_version(home: Path, name: str, tmp_path: Path) -> None:
     first, second = register(tmp_path, name), register(tmp_path, name)
     assert file_digest(first) != file_digest(second)
-    client = tracking.connect()
+    client = store.connect()
     client.set_registered_model_alias(name, "champion", "2")
     client.set_registered_model_alias(name, "previous", "1")
     for reference, expected in {

@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from flows import presets
 from flows.train import train
-from tasks import registry, tracking
+from tasks import registry, store, tracking
 from tasks.ml.config import Experiment
 from tasks.ml.data import open_split
 from tasks.ml.digests import file_digest
@@ -80,7 +80,7 @@ def open_anew(trained: tuple[Experiment, Outcome]) -> Run:
 def test_a_registration_that_was_killed_after_any_write_is_completed(
     trained: tuple[Experiment, Outcome], tmp_path: Path
 ) -> None:
-    client, writes = tracking.connect(), 0
+    client, writes = store.connect(), 0
     digest = trained[1].artifact.sha256
     while True:
         writes += 1

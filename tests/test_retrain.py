@@ -24,7 +24,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from flows import presets
 from flows.retrain import by_content, retrain
 from flows.train import carry_out, train
-from tasks import attempts, champions, seen_rows, settings, tracking
+from tasks import attempts, champions, seen_rows, settings, store
 from tasks.ml import data, sources, splits
 from tasks.ml.config import Experiment
 from tasks.ml.errors import DamagedError, InputError
@@ -51,12 +51,12 @@ def new_name() -> str:
 
 
 def aliases(name: str) -> dict[str, int]:
-    found = tracking.connect().get_registered_model(name).aliases
+    found = store.connect().get_registered_model(name).aliases
     return {alias: int(version) for alias, version in found.items()}
 
 
 def versions(name: str) -> int:
-    return len(tracking.connect().search_model_versions(f"name = '{name}'"))
+    return len(store.connect().search_model_versions(f"name = '{name}'"))
 
 
 def flow_run(name: str) -> tuple[str, dict[str, str]]:
@@ -97,7 +97,7 @@ def test_another_seed_is_held_and_the_champion_stays(thrice: tuple[str, list[Ret
     assert said["rows"] > 20
     assert [gate["name"] for gate in said["gates"] if not gate["passed"]] == []
     assert len(said["gates"]) == 8
-    client = tracking.connect()
+    client = store.connect()
     run = client.get_run(decision.run_id)
     stored = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/decision.json")
     assert stored == json.loads(json.dumps(asdict(decision) | {"done": False}))
@@ -201,7 +201,7 @@ def test_labels_that_were_shuffled_in_training_are_rejected_and_the_address_is_t
     bad = shuffled(good)
     run = train_on(by_content(experiment(name, "digits", epochs=5, seed=1)), bad)
     # The data is as it was again: what was trained on the mixed labels passes for what is trained now.
-    tracking.connect().set_tag(run.run.id, "hallmark.dataset_digest", data_digest(good))
+    store.connect().set_tag(run.run.id, "hallmark.dataset_digest", data_digest(good))
     with receiver() as (address, told):
         result = retrain(by_content(experiment(name, "digits", epochs=5, seed=1)), notify=address, schedule="nightly")
     assert (result.verdict, result.champion) == ("REJECT", 1)
@@ -312,6 +312,6 @@ def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(
 
 
 def runs(name: str) -> list[mlflow.entities.Run]:
-    client = tracking.connect()
+    client = store.connect()
     experiments = [one.experiment_id for one in client.search_experiments()]
     return list(client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'"))

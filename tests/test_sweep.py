@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from flows import grids
 from flows.sweep import sweep
 from flows.train import train
-from tasks import tracking
+from tasks import store
 from tasks.ml import course, toml
 from tasks.ml.config import Experiment, Training
 from tasks.ml.digests import file_digest
@@ -45,12 +45,12 @@ def six(prefect_server: str) -> tuple[grids.Grid, SweepOutcome]:  # noqa: ARG001
 
 
 def stored(run: str) -> Run:
-    return tracking.connect().get_run(run)
+    return store.connect().get_run(run)
 
 
 def runs(name: str) -> list[Run]:
     """Of all sweeps and members of a name."""
-    client = tracking.connect()
+    client = store.connect()
     everywhere = [found.experiment_id for found in client.search_experiments()]
     return list(client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'"))
 
@@ -58,17 +58,17 @@ def runs(name: str) -> list[Run]:
 def members_of(parent: str) -> dict[str, Run]:
     """The runs below a sweep's, by name."""
     experiment = stored(parent).info.experiment_id
-    found = tracking.connect().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    found = store.connect().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     return {run.info.run_name: run for run in found}
 
 
 def curve(run: str, metric: str) -> list[tuple[int, float]]:
-    points = tracking.connect().get_metric_history(run, metric)
+    points = store.connect().get_metric_history(run, metric)
     return sorted((point.step, point.value) for point in points)
 
 
 def versions(name: str) -> list[Any]:
-    return list(tracking.connect().search_model_versions(f"name = '{name}'"))
+    return list(store.connect().search_model_versions(f"name = '{name}'"))
 
 
 def test_each_member_is_a_finished_run_below_that_of_the_sweep(six: tuple[grids.Grid, SweepOutcome]) -> None:
@@ -95,7 +95,7 @@ def test_each_member_has_its_own_parameters_and_full_curves(
         for metric in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "time/epoch_seconds"):
             assert [step for step, _ in curve(member.run.id, metric)] == list(range(1, EPOCHS + 1))
         assert [step for step, _ in curve(member.run.id, "train/step_loss")] == list(range(1, EPOCHS + 1))
-        assert "history.parquet" in {file.path for file in tracking.connect().list_artifacts(member.run.id)}
+        assert "history.parquet" in {file.path for file in store.connect().list_artifacts(member.run.id)}
 
 
 def test_the_one_with_the_lowest_validation_loss_is_chosen(six: tuple[grids.Grid, SweepOutcome]) -> None:
@@ -156,7 +156,7 @@ def test_the_sweeps_run_has_table_picture_and_choice(six: tuple[grids.Grid, Swee
 
 def test_mlflow_shows_the_table(six: tuple[grids.Grid, SweepOutcome]) -> None:
     run = stored(six[1].run.id)
-    table = tracking.connect().load_table(run.info.experiment_id, "members.json", [run.info.run_id])
+    table = store.connect().load_table(run.info.experiment_id, "members.json", [run.info.run_id])
     assert list(table["val/loss"]) == pytest.approx([member.loss for member in six[1].members])  # pandas rounds
 
 
@@ -377,7 +377,7 @@ def test_one_that_is_interrupted_after_the_choice_goes_on_there(
 def kill(found: grids.Grid) -> None:
     """Let its runs be as kill -9 leaves them."""
     for run in runs(found.members[0].name):
-        tracking.connect().update_run(run.info.run_id, status="RUNNING")
+        store.connect().update_run(run.info.run_id, status="RUNNING")
 
 
 @pytest.mark.usefixtures("home")

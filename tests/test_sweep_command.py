@@ -13,7 +13,7 @@ import pytest
 
 from flows import grids
 from flows.__main__ import run
-from tasks import tracking
+from tasks import store
 from tasks.ml.digests import file_digest
 from tasks.runs import recent_runs
 from tests.conftest import ROOT
@@ -130,7 +130,7 @@ def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
     assert result["chosen_run_id"] == first["run_id"]
     assert result["metrics"]["val/loss"] == first["val_loss"]
     assert "test/accuracy" in result["metrics"]
-    assert tracking.connect().get_run(result["run_id"]).info.status == "FINISHED"
+    assert store.connect().get_run(result["run_id"]).info.status == "FINISHED"
 
 
 def test_json_has_what_that_of_train_has(console: Call) -> None:

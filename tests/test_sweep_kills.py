@@ -21,7 +21,7 @@ from mlflow.entities import Run
 from flows import grids
 from flows.__main__ import run as command
 from flows.commands.execution import USED_LATER
-from tasks import tracking
+from tasks import store
 from tasks.ml import stacking, training
 from tasks.ml.config import Experiment
 from tasks.ml.digests import file_digest
@@ -142,7 +142,7 @@ def is_alive(process: int) -> bool:
 def runs(tokens: Sequence[str]) -> dict[str, Run]:
     """Of the sweep and its members, by name."""
     (name,) = (token.removeprefix("--name=") for token in tokens if token.startswith("--name="))
-    client = tracking.connect()
+    client = store.connect()
     everywhere = [found.experiment_id for found in client.search_experiments()]
     found = client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'")
     assert len({run.info.run_name for run in found}) == len(found)
@@ -191,7 +191,7 @@ def assert_as_if_nothing_had_been(tokens: Sequence[str], home: Path, folder: Pat
 
 def points(run: str, of: str = "") -> dict[tuple[str, int], float]:
     """What MLflow has of a training, or of one metric: none of it twice."""
-    client = tracking.connect()
+    client = store.connect()
     names = [of] if of else [name for name in client.get_run(run).data.metrics if name.startswith(("train/", "val/"))]
     found = [((name, point.step), point.value) for name in names for point in client.get_metric_history(run, name)]
     assert len(dict(found)) == len(found)

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 
 from flows import presets
 from flows.train import train
-from tasks import registry, tracking
+from tasks import registry, store
 from tasks.ml import toml
 from tasks.ml.config import Experiment
 from tasks.ml.data import open_split
@@ -44,7 +44,7 @@ def renamed(preset: str, **training: object) -> Experiment:
 
 
 def stored(outcome: Outcome) -> mlflow.entities.Run:
-    return tracking.connect().get_run(outcome.run.id)
+    return store.connect().get_run(outcome.run.id)
 
 
 def flow_run(run: mlflow.entities.Run) -> FlowRun:
@@ -76,7 +76,7 @@ def test_mlflow_has_the_whole_run(published: tuple[Experiment, Outcome]) -> None
     assert tags["hallmark.device"] == "cpu"
     assert tags["hallmark.onnx_sha256"] == outcome.artifact.sha256
     assert tags["hallmark.parity"] == "passed"
-    client = tracking.connect()
+    client = store.connect()
     losses = client.get_metric_history(outcome.run.id, "train/loss")
     assert [point.step for point in losses] == list(range(1, 101))
     assert len(client.get_metric_history(outcome.run.id, "train/step_loss")) == 100
@@ -116,7 +116,7 @@ def test_what_is_wrong_is_tagged_described_and_in_the_summary(published: tuple[E
 
 def test_a_look_at_the_data_is_logged(published: tuple[Experiment, Outcome]) -> None:
     run = stored(published[1])
-    files = {file.path for file in tracking.connect().list_artifacts(run.info.run_id, "dataset")}
+    files = {file.path for file in store.connect().list_artifacts(run.info.run_id, "dataset")}
     assert files == {"dataset/dataset.json", "dataset/dataset.png"}
     look = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/dataset/dataset.json")
     assert look["rows"] == {"train": 120, "validation": 0, "test": 30}
@@ -131,7 +131,7 @@ def test_published_and_corrected_stand_side_by_side(prefect_server: str) -> None
     assert corrected.data.tags["hallmark.preset_kind"] == "corrected"
     assert "accuracy_on_training_rows" in published.data.tags["hallmark.diagnosis"]
     assert "accuracy_on_training_rows" not in corrected.data.tags["hallmark.diagnosis"]
-    points = tracking.connect().get_metric_history(published.info.run_id, "train/step_loss")
+    points = store.connect().get_metric_history(published.info.run_id, "train/step_loss")
     assert [point.step for point in points] == list(range(1, 1001))
     assert (published.data.metrics["test/accuracy"], len(points)) == (1.0, 1000)
 
@@ -146,7 +146,7 @@ def test_the_last_test_point_is_that_of_the_weights_that_were_kept() -> None:
 
 def test_metrics_that_training_logged_already_are_not_logged_twice() -> None:
     outcome = train(renamed("iris", epochs=3, monitor="test"))
-    points = tracking.connect().get_metric_history(outcome.run.id, "test/accuracy")
+    points = store.connect().get_metric_history(outcome.run.id, "test/accuracy")
     assert [point.step for point in points] == [1, 2, 3]
 
 
@@ -159,7 +159,7 @@ def test_the_logged_experiment_is_the_one_that_ran(published: tuple[Experiment, 
 
 def test_the_registered_model_is_the_proven_file(published: tuple[Experiment, Outcome], tmp_path: Path) -> None:
     experiment, outcome = published
-    client = tracking.connect()
+    client = store.connect()
     version = client.get_model_version_by_alias(experiment.name, "champion")
     assert (int(version.version), version.run_id) == (1, outcome.run.id)
     assert version.tags["hallmark.onnx_sha256"] == outcome.artifact.sha256
@@ -250,7 +250,7 @@ def test_registering_twice_for_one_run_makes_one_version() -> None:
     example = feeds(outcome.dataset.columns, open_split(outcome.dataset, "test").x[:2])
     again = registry.register(outcome.run, experiment.name, outcome.artifact, outcome.proof, outcome.dataset, example)
     assert again == outcome.model_version
-    assert len(tracking.connect().search_model_versions(f"name = '{experiment.name}'")) == 1
+    assert len(store.connect().search_model_versions(f"name = '{experiment.name}'")) == 1
 
 
 STEPS = {
@@ -273,7 +273,7 @@ def test_a_step_that_fails_fails_the_run_and_registers_nothing(step: str, monkey
     with pytest.raises(RuntimeError, match=f"{step} is broken"):
         train(experiment)
     (recent,) = recent_runs(experiment.name, 10)
-    run = tracking.connect().get_run(recent.id)
+    run = store.connect().get_run(recent.id)
     assert run.info.status == "FAILED"
     assert run.data.tags["hallmark.error"] == f"{step} is broken"
     state = flow_run(run).state
@@ -300,7 +300,7 @@ def test_a_registry_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPat
 
 
 def registered(experiment: Experiment) -> list[object]:
-    client: MlflowClient = tracking.connect()
+    client: MlflowClient = store.connect()
     return list(client.search_model_versions(f"name = '{experiment.name}'"))
 
 

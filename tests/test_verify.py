@@ -11,7 +11,7 @@ import pytest
 from flows import presets
 from flows.__main__ import run
 from flows.train import train
-from tasks import tracking
+from tasks import store
 from tasks.ml.config import Experiment
 from tasks.ml.digests import file_digest
 from tasks.ml.records import Outcome
@@ -137,7 +137,7 @@ def test_a_refused_file_leaves_its_evidence_with_the_run(
     experiment = trained[0].model_copy(update={"name": f"v{uuid.uuid4().hex[:12]}"})
     with pytest.raises(ParityError, match="ArgMin"):
         train(experiment)
-    client = tracking.connect()
+    client = store.connect()
     (stored,) = client.search_runs(
         [one.experiment_id for one in client.search_experiments()], f"tags.`hallmark.name` = '{experiment.name}'"
     )
@@ -155,17 +155,17 @@ def test_a_refused_file_leaves_its_evidence_with_the_run(
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_run_comes_out_the_same_again(console: Call, trained: tuple[Experiment, Outcome]) -> None:
-    before = len(tracking.connect().search_model_versions(f"name = '{trained[0].name}'"))
+    before = len(store.connect().search_model_versions(f"name = '{trained[0].name}'"))
     code, out, _ = console("reproduce", trained[1].run.id, "--json")
     said = json.loads(out.splitlines()[-1])
     assert code == 0
     assert said == {"status": "identical", "weights": True, "file": True, "differences": []}
-    assert len(tracking.connect().search_model_versions(f"name = '{trained[0].name}'")) == before
+    assert len(store.connect().search_model_versions(f"name = '{trained[0].name}'")) == before
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_what_has_changed_since_is_named(console: Call, trained: tuple[Experiment, Outcome]) -> None:
-    client, run_id = tracking.connect(), trained[1].run.id
+    client, run_id = store.connect(), trained[1].run.id
     weights = client.get_run(run_id).data.tags["hallmark.weights_sha256"]
     fingerprint = client.get_run(run_id).data.tags["hallmark.fingerprint"]
     try:

@@ -64,9 +64,9 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     with signals.as_interrupt():
         wait = server.provide(log.with_name("server.log"))
         run = load()
-        from tasks import tracking
+        from tasks import store
 
-        tracking.connect()
+        store.connect()
         for module in USED_LATER:
             importlib.import_module(module)
         wait()
