@@ -45,6 +45,13 @@ def prefect_server(machine: None) -> Iterator[str]:  # noqa: ARG001 - the enviro
 
 
 @pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own, in which nothing is yet."""
+    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
 def iris(tmp_path: Path) -> tuple[Experiment, Dataset]:
     """The preset iris, on the CPU, and its rows on disk."""
     preset = presets.iris()

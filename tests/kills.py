@@ -5,7 +5,6 @@ processes are forked from one that has imported everything (the standard library
 step. There, checkpoints are written ten times a second, not every ten seconds.
 """
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -18,21 +17,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.commands.execution import USED_LATER
 from tasks import store
 from tasks.ml.digests import file_digest
+from tests import forks
 from tests.conftest import ROOT
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 EPOCHS = 120
 EXPERIMENT = ["digits", "--training.device", "cpu", "--training.epochs", str(EPOCHS)]
+ANCHORS = ("start", "prepare", "evaluate", "export", "verify")
+"""From where the moment of a kill is counted: the start, and steps that every command says it has done, resumed or not.
+Counted from the start alone, most kills would hit the start wherever the machine is slower than it was."""
 LIMIT = 300
 """Seconds after which a process that has not ended is a failure."""
 
@@ -184,7 +185,12 @@ def typed(place: Place, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 def reach(place: Place, step: str) -> None:
     """Wait until the command has said something of a step."""
-    until(lambda: step in (line.split()[0] for line in place.said if line))
+    until(lambda: step in _steps(place.said))
+
+
+def _steps(said: list[str]) -> list[str]:
+    """Of which steps lines speak."""
+    return [line.split()[0] for line in said if line]
 
 
 def until(happened: Callable[[], bool]) -> None:
@@ -197,15 +203,9 @@ def until(happened: Callable[[], bool]) -> None:
 
 def forked(place: Place) -> BaseProcess:
     """The same command in a process that is forked from one that has imported everything."""
-    process = _context().Process(target=_train, args=(place.environment, str(place.folder)), daemon=True)
+    process = forks.context().Process(target=_train, args=(place.environment, str(place.folder)), daemon=True)
     process.start()
     return process
-
-
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["flows.train", "flows.commands.train", "tasks.ml.plots", *USED_LATER])
-    return context
 
 
 def _train(environment: dict[str, str], folder: str) -> None:
@@ -262,9 +262,9 @@ class Chain:
     finished: int = 0
 
     def run(self) -> None:
-        """Kill as often as said, in moments spread evenly over the command's time, in random order."""
-        slices = self.random.sample(range(self.kills), self.kills)
-        moments = [(part + self.random.random()) / self.kills * self.seconds for part in slices]
+        """Kill as often as said, at random moments after each anchor in turn, in random order."""
+        anchors = self.random.sample([ANCHORS[kill % len(ANCHORS)] for kill in range(self.kills)], self.kills)
+        moments = [(anchor, self.random.uniform(0, self.seconds / 3)) for anchor in anchors]
         place = self._anew()
         while moments:
             if self._kill(place, moments):
@@ -277,10 +277,15 @@ class Chain:
     def _anew(self) -> Place:
         return copy(self.template, self.folder / f"{self.finished}")
 
-    def _kill(self, place: Place, moments: list[float]) -> bool:
+    def _kill(self, place: Place, moments: list[tuple[str, float]]) -> bool:
         """Start the command and kill it at the next moment; whether its run has come to its end."""
+        (place.folder / "stderr").unlink(missing_ok=True)
         process = forked(place)
-        by_itself = ended(process, moments[-1] if moments else LIMIT)
+        anchor, seconds = moments[-1] if moments else ("start", LIMIT)
+        until(lambda: process.exitcode is not None or anchor in ["start", *_steps(place.said)])
+        by_itself = ended(process, seconds)
+        if by_itself and moments:
+            moments[-1] = anchor, seconds / 2  # it came to its end before
         if not by_itself:
             assert moments, "it takes too long"
             moments.pop()

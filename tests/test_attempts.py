@@ -1,69 +1,40 @@
 """What an execution leaves when it is interrupted, and what the next one makes of it."""
 
 import json
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import uuid
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Run
 
-from flows import presets
 from flows.__main__ import run as command
 from flows.train import train
 from tasks import attempts, progress, settings, store, tracking
-from tasks.ml import course, training
-from tasks.ml.config import Experiment, Training
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.history import History
+from tasks.ml import course
+from tasks.ml.config import Experiment
 from tasks.ml.records import Attempt, Outcome
 from tests.conftest import ROOT, prepare
+from tests.interrupted import (
+    EPOCHS,
+    assert_whole,
+    end,
+    history,
+    interrupt,
+    left,
+    named,
+    runs,
+    statuses,
+    tokens,
+    without_times,
+)
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "home")
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
-EPOCHS = 6
-METRICS = {"train/step_loss": 9 * EPOCHS} | dict.fromkeys(
-    ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "time/epoch_seconds"), EPOCHS
-)
-"""How many points a whole training has of each metric."""
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of its own, and looks within an epoch."""
-    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(course, "_SEGMENT", 4)
-    return tmp_path / "home"
-
-
-def named(name: str = "", **options: object) -> Experiment:
-    """Iris in batches of 10, under a name that no other test has."""
-    preset = presets.iris()
-    given = {"device": "cpu", "epochs": EPOCHS, "batch_size": 10} | options
-    config = Training.model_validate(dict(preset.training) | given)
-    return preset.model_copy(update={"name": name or f"a{uuid.uuid4().hex[:12]}", "training": config})
-
-
-def interrupt(experiment: Experiment, monkeypatch: pytest.MonkeyPatch, *, at: int = 3, fresh: bool = False) -> None:
-    """Press Ctrl-C when an epoch has been recorded."""
-    real = History.epoch
-
-    def record(self: History, epoch: int, metrics: dict[str, float]) -> None:
-        real(self, epoch, metrics)
-        if epoch == at:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(History, "epoch", record)
-        with pytest.raises(KeyboardInterrupt):
-            train(experiment, fresh=fresh)
 
 
 def fail(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,45 +47,6 @@ def fail(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr("tasks.ml.onnx_export.export", export)
         with pytest.raises(RuntimeError, match="export is broken"):
             train(experiment)
-
-
-def left(home: Path) -> list[Path]:
-    """The folders that attempts have left."""
-    return list((home / "unfinished").glob("[!.]*"))
-
-
-def runs(name: str) -> list[Run]:
-    """Of an experiment, oldest first."""
-    client = store.connect()
-    everywhere = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
-    return list(client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'", order_by=["start_time ASC"]))
-
-
-def statuses(name: str) -> list[str]:
-    return [run.info.status for run in runs(name)]
-
-
-def history(run: str) -> dict[str, list[tuple[int, float]]]:
-    """Every point that MLflow has of a run, in order of its step."""
-    client = store.connect()
-    return {
-        name: sorted((point.step, point.value) for point in client.get_metric_history(run, name))
-        for name in client.get_run(run).data.metrics
-    }
-
-
-def without_times(points: dict[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
-    return {name: some for name, some in points.items() if not name.startswith("time/")}
-
-
-def assert_whole(run: Run) -> None:
-    """Every point of its training is there, and none twice."""
-    found = history(run.info.run_id)
-    for name, points in found.items():
-        steps = Counter(step for step, _ in points)
-        assert set(steps.values()) == {1}, name
-        assert not name.startswith(("train/", "val/")) or list(steps) == list(range(1, len(steps) + 1)), name
-    assert {name: len(points) for name, points in found.items() if name in METRICS} == METRICS
 
 
 def assert_equal(outcome: Outcome, reference: Outcome) -> None:
@@ -199,12 +131,6 @@ def test_one_that_was_killed_between_its_end_and_the_removal_of_its_remains_is_f
     assert (old.info.status, new.info.status) == ("FINISHED", "KILLED")
     assert begun(new) >= old.info.end_time
     assert_whole(new)
-
-
-def end(experiment: Experiment, status: str) -> None:
-    """Let its only run be in a state, as if its process had been killed at the right moment."""
-    (run,) = runs(experiment.name)
-    store.connect().set_terminated(run.info.run_id, status)
 
 
 def test_a_kill_amid_the_removal_leaves_nothing_that_would_be_resumed(
@@ -336,42 +262,6 @@ def test_why_it_failed_is_said_even_if_nothing_can_be_written_any_more(
         train(named())
 
 
-def test_what_ran_elsewhere_or_otherwise_is_not_continued_and_that_is_said(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    experiment = named()
-    interrupt(experiment, monkeypatch)
-    end(experiment, "RUNNING")  # as after kill -9
-    (path,) = home.glob("unfinished/*/attempt.json")
-    content = json.loads(path.read_text())
-    assert {"torch", "numpy", "threads", "processor", "device", "code"} <= set(content["marks"])
-    content["marks"]["torch"] = "1.0.0"
-    path.write_text(json.dumps(content))
-    capsys.readouterr()
-    interrupt(experiment, monkeypatch, at=EPOCHS)
-    said = capsys.readouterr().err
-    assert "anew     an attempt was interrupted that had another torch: nothing of it is used" in said
-    assert "resumed" not in said
-    assert statuses(experiment.name) == ["KILLED", "KILLED"]
-    assert_whole(runs(experiment.name)[1])
-
-
-def test_what_an_older_hallmark_left_is_not_continued_and_that_is_said(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    experiment = named()
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "VERSION", training.VERSION - 1)
-        interrupt(experiment, monkeypatch)
-    end(experiment, "RUNNING")  # as after kill -9
-    capsys.readouterr()
-    interrupt(experiment, monkeypatch)
-    said = capsys.readouterr().err
-    assert "anew     an attempt was interrupted that had another version: nothing of it is used" in said
-    assert statuses(experiment.name) == ["KILLED", "KILLED"]
-    assert len(left(home)) == 1
-
-
 def test_who_gives_up_a_sweep_gives_up_its_members(home: Path) -> None:
     experiment = named()
     dataset = prepare(experiment.data, home)
@@ -385,31 +275,6 @@ def test_who_gives_up_a_sweep_gives_up_its_members(home: Path) -> None:
         client.update_run(run_id, status)
     tracking.give_up(attempt)
     assert [client.get_run(run_id).info.status for run_id in ids] == ["KILLED", "KILLED", "FINISHED"]
-
-
-def test_a_damaged_note_of_the_attempt_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named()
-    interrupt(experiment, monkeypatch, at=1)
-    (path,) = home.glob("unfinished/*/attempt.json")
-    for content in (b"\xff{", b'{"id": "x"}', b""):
-        path.write_bytes(content)
-        with pytest.raises(DamagedError, match=r"attempt\.json: is damaged: add --fresh to begin anew"):
-            train(experiment)
-        assert path.read_bytes() == content
-    assert len(runs(experiment.name)) == 1
-    interrupt(experiment, monkeypatch, at=EPOCHS, fresh=True)
-    assert_whole(runs(experiment.name)[1])
-
-
-def test_a_damaged_journal_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named()
-    interrupt(experiment, monkeypatch, at=1)
-    (path,) = home.glob("unfinished/*/journal")
-    path.write_bytes(b"what is this\n" + path.read_bytes())
-    with pytest.raises(DamagedError, match="journal: a line is damaged: add --fresh to begin anew"):
-        train(experiment)
-    interrupt(experiment, monkeypatch, at=EPOCHS, fresh=True)
-    assert_whole(runs(experiment.name)[-1])
 
 
 def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_used(
@@ -429,12 +294,6 @@ def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_used(
     assert without_times(history(run.info.run_id)) == without_times(history(whole.run.id))
 
 
-def tokens(experiment: Experiment) -> list[str]:
-    """How to type an experiment that `named` has made."""
-    given = {"name": experiment.name, "training.device": "cpu", "training.epochs": EPOCHS, "training.batch_size": 10}
-    return ["iris", *(f"--{option}={value}" for option, value in given.items())]
-
-
 def test_the_typed_experiment_is_the_named_one() -> None:
     from flows import options
 
@@ -448,53 +307,6 @@ def test_json_says_whence_it_was_resumed(monkeypatch: pytest.MonkeyPatch, capsys
     interrupt(experiment, monkeypatch)
     assert command(["train", *tokens(experiment), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["resumed_from"] == {"epoch": 3, "step": 4}
-
-
-def test_a_checkpoint_of_another_experiment_is_refused_before_a_run_is_opened(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    experiment, other = named(), named(seed=1)
-    interrupt(other, monkeypatch)
-    (stranger,) = home.glob("unfinished/*/*.safetensors")
-    interrupt(experiment, monkeypatch)
-    (folder,) = (path for path in left(home) if path != stranger.parent)
-    for path in folder.glob("*.safetensors"):
-        path.unlink()
-    shutil.copy(stranger, folder)
-    for note in ((folder / "attempt.json").read_bytes(), None):
-        if note is None:
-            (folder / "attempt.json").unlink()
-        before = {path: path.read_bytes() for path in folder.iterdir()}
-        capsys.readouterr()
-        assert command(["train", *tokens(experiment)]) == 2
-        (said,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("prepare "))
-        assert re.match("hallmark: .*is a checkpoint with another experiment: expected .*, found .*: add --fresh", said)
-        assert len(runs(experiment.name)) == 1
-        assert {path: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_a_checkpoint_that_came_from_elsewhere_is_refused_before_a_run_is_opened(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of the same experiment, but where another result comes out, and without the note that would tell."""
-    experiment = named()
-    with monkeypatch.context() as patch:
-        patch.setattr("tasks.ml.fingerprint.version", lambda _: "1.0.0")
-        interrupt(experiment, monkeypatch)
-    (folder,) = left(home)
-    (folder / "attempt.json").unlink()
-    with pytest.raises(InputError, match=r"is a checkpoint with another torch: expected .*, found 1\.0\.0"):
-        train(experiment)
-    assert len(runs(experiment.name)) == 1
-
-
-def test_a_run_that_somebody_deleted_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named()
-    interrupt(experiment, monkeypatch)
-    store.connect().delete_run(runs(experiment.name)[0].info.run_id)
-    interrupt(experiment, monkeypatch, at=EPOCHS)
-    (run,) = runs(experiment.name)
-    assert_whole(run)
 
 
 def lock_of(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -1,7 +1,6 @@
 """Who is champion: decisions that are killed between any two steps, by hand, rolled back, and told by the commands."""
 
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from flows.__main__ import run
 from flows.train import train
 from tasks import champions, registry, settings, store
 from tasks.ml.records import Decision, Judged, Outcome
+from tests import forks
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -362,9 +362,7 @@ def test_a_model_whose_training_rows_nobody_knows_is_not_judged(name: str, conso
 
 def forked(target: Callable[..., object], *given: object) -> BaseProcess:
     """A process of its own, forked from one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_champions"])
-    process = context.Process(target=target, args=({**os.environ}, *given), daemon=True)
+    process = forks.context().Process(target=target, args=({**os.environ}, *given), daemon=True)
     process.start()
     return process
 
@@ -377,7 +375,14 @@ def promoted(environment: dict[str, str], name: str, writes: int) -> None:
         judged(name, "PROMOTE")()
 
 
+@pytest.fixture
+def address(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' Prefect server, for other processes too."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("address")
 def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(outcomes: list[Outcome]) -> None:
     writes = 0
     while True:
@@ -405,6 +410,7 @@ def one_of_two(environment: dict[str, str], name: str, version: int, folder: str
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("address")
 def test_of_two_processes_at_once_each_wins_or_says_so(outcomes: list[Outcome], tmp_path: Path) -> None:
     model = registered(outcomes)
     processes = {version: forked(one_of_two, model, version, str(tmp_path)) for version in (2, 3)}

@@ -26,13 +26,6 @@ def register(folder: Path, name: str, digest: str | None = None) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home in which nothing was fetched yet."""
-    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def name() -> str:
     """A registered model without any version."""
     name = f"f{uuid.uuid4().hex[:12]}"

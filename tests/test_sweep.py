@@ -1,9 +1,7 @@
 """A sweep through the real flow: its runs, its choice, its one artifact, and what goes wrong."""
 
 import re
-import signal
 import uuid
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +13,15 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 
 from flows import grids
 from flows.sweep import sweep
-from flows.train import train
 from tasks import store
-from tasks.ml import course, toml
+from tasks.ml import toml
 from tasks.ml.config import Experiment, Training
 from tasks.ml.digests import file_digest
 from tasks.ml.errors import DivergedError, InputError
-from tasks.ml.history import History
 from tasks.ml.records import Member, SweepOutcome
+from tests.swept import EPOCHS, LR, SEED, curve, grid, runs, stored, versions
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-EPOCHS = 4
-LR, SEED = "training.lr", "training.seed"
-
-
-def grid(*tokens: str, preset: str = "iris") -> grids.Grid:
-    """Members of few epochs under a name that no other sweep has."""
-    name = f"s{uuid.uuid4().hex[:12]}"
-    given = {"name": name, "training.device": "cpu", "training.epochs": EPOCHS, "training.optimizer": "sgd"}
-    return grids.grid(preset, [f"--{path}={value}" for path, value in given.items()] + list(tokens))
 
 
 @pytest.fixture(scope="module")
@@ -44,31 +31,11 @@ def six(prefect_server: str) -> tuple[grids.Grid, SweepOutcome]:  # noqa: ARG001
     return found, sweep(found.members, found.axes)
 
 
-def stored(run: str) -> Run:
-    return store.connect().get_run(run)
-
-
-def runs(name: str) -> list[Run]:
-    """Of all sweeps and members of a name."""
-    client = store.connect()
-    everywhere = [found.experiment_id for found in client.search_experiments()]
-    return list(client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'"))
-
-
 def members_of(parent: str) -> dict[str, Run]:
     """The runs below a sweep's, by name."""
     experiment = stored(parent).info.experiment_id
     found = store.connect().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     return {run.info.run_name: run for run in found}
-
-
-def curve(run: str, metric: str) -> list[tuple[int, float]]:
-    points = store.connect().get_metric_history(run, metric)
-    return sorted((point.step, point.value) for point in points)
-
-
-def versions(name: str) -> list[Any]:
-    return list(store.connect().search_model_versions(f"name = '{name}'"))
 
 
 def test_each_member_is_a_finished_run_below_that_of_the_sweep(six: tuple[grids.Grid, SweepOutcome]) -> None:
@@ -287,123 +254,3 @@ def test_as_many_members_as_are_allowed_are_begun(monkeypatch: pytest.MonkeyPatc
     found = grid(f"--{SEED}=1000000..{1_000_000 + grids.MOST - 1}")
     with pytest.raises(RuntimeError, match="so far"):
         sweep(found.members, found.axes)
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-def interrupt(found: grids.Grid, monkeypatch: pytest.MonkeyPatch, *, fresh: bool = False, at: int = 2) -> None:
-    """Press Ctrl-C when an epoch has been recorded."""
-    real = History.epoch
-
-    def record(self: History, epoch: int, metrics: dict[str, float]) -> None:
-        real(self, epoch, metrics)
-        if epoch == at:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(History, "epoch", record)
-        patch.setattr(course, "_SEGMENT", 4)
-        with pytest.raises(KeyboardInterrupt):
-            sweep(found.members, found.axes, fresh=fresh)
-
-
-def statuses(found: grids.Grid) -> Counter[str]:
-    return Counter(run.info.status for run in runs(found.members[0].name))
-
-
-def same(found: grids.Grid, of: str) -> grids.Grid:
-    """The same members by another name."""
-    return grids.Grid(found.axes, tuple(member.model_copy(update={"name": of}) for member in found.members))
-
-
-def history(run: str) -> dict[str, list[tuple[int, float]]]:
-    """What MLflow has of a run, but for what is measured in seconds; no step twice."""
-    curves = {name: curve(run, name) for name in stored(run).data.metrics}
-    for name, points in curves.items():
-        assert len(dict(points)) == len(points), name
-    return {name: points for name, points in curves.items() if not name.startswith("time/")}
-
-
-def assert_as_if_nothing_had_been(outcome: SweepOutcome, reference: SweepOutcome) -> None:
-    assert outcome.chosen == reference.chosen
-    for one, other in zip([outcome, *outcome.members], [reference, *reference.members], strict=True):
-        assert history(one.run.id) == history(other.run.id)
-    for member, other in zip(outcome.members, reference.members, strict=True):
-        assert member.fit
-        assert other.fit
-        assert member.fit.weights_sha256 == other.fit.weights_sha256
-
-
-@pytest.mark.usefixtures("home")
-def test_an_interrupted_sweep_goes_on_in_the_same_runs(
-    six: tuple[grids.Grid, SweepOutcome], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = same(six[0], f"s{uuid.uuid4().hex[:12]}")
-    interrupt(found, monkeypatch)
-    assert statuses(found) == {"KILLED": 7}
-    before = {run.info.run_id for run in runs(found.members[0].name)}
-    capsys.readouterr()
-    outcome = sweep(found.members, found.axes)
-    assert "resumed  after epoch 2" in capsys.readouterr().err
-    assert statuses(found) == {"FINISHED": 7}
-    assert {run.info.run_id for run in runs(found.members[0].name)} == before
-    assert_as_if_nothing_had_been(outcome, six[1])
-
-
-@pytest.mark.usefixtures("home")
-def test_one_that_is_interrupted_after_the_choice_goes_on_there(
-    six: tuple[grids.Grid, SweepOutcome], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = same(six[0], f"s{uuid.uuid4().hex[:12]}")
-
-    def export(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("tasks.ml.onnx_export.export", export)
-        with pytest.raises(KeyboardInterrupt):
-            sweep(found.members, found.axes)
-    assert statuses(found) == {"FINISHED": 5, "KILLED": 2}
-    outcome = sweep(found.members, found.axes)
-    assert statuses(found) == {"FINISHED": 7}
-    assert_as_if_nothing_had_been(outcome, six[1])
-    assert len(versions(found.members[0].name)) == 1
-
-
-def kill(found: grids.Grid) -> None:
-    """Let its runs be as kill -9 leaves them."""
-    for run in runs(found.members[0].name):
-        store.connect().update_run(run.info.run_id, status="RUNNING")
-
-
-@pytest.mark.usefixtures("home")
-def test_fresh_closes_every_run_of_what_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = grid(f"--{LR}=0.1,0.01")
-    interrupt(found, monkeypatch)
-    kill(found)
-    assert statuses(found) == {"RUNNING": 3}
-    interrupt(found, monkeypatch, fresh=True)
-    assert statuses(found) == {"KILLED": 6}
-
-
-@pytest.mark.usefixtures("home")
-def test_a_sweep_of_one_member_is_no_training_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `--random 1` gives it: the run of an interrupted training does not become a sweep's parent."""
-    found = grid(f"--{LR}=0.1,0.01")
-    one = grids.Grid(found.axes, found.members[:1])
-    with monkeypatch.context() as patch:
-        patch.setattr("tasks.ml.onnx_export.export", lambda *_: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(KeyboardInterrupt):
-            train(one.members[0])
-    (before,) = runs(one.members[0].name)
-    with monkeypatch.context() as patch:
-        patch.setattr("flows.sweep._train", lambda *_: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(KeyboardInterrupt):
-            sweep(one.members, one.axes)
-    after = {run.info.run_id: run.info.run_name for run in runs(one.members[0].name)}
-    assert len(after) == 3
-    assert after[before.info.run_id] == before.info.run_name

@@ -1,7 +1,6 @@
 """A sweep that is killed goes on when the same command is given again, and leaves no process behind."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -20,7 +19,6 @@ from mlflow.entities import Run
 
 from flows import grids
 from flows.__main__ import run as command
-from flows.commands.execution import USED_LATER
 from tasks import store
 from tasks.ml import stacking, training
 from tasks.ml.config import Experiment
@@ -28,6 +26,7 @@ from tasks.ml.digests import file_digest
 from tasks.ml.errors import DivergedError
 from tasks.ml.history import curves
 from tasks.ml.records import Fit
+from tests import forks
 from tests.conftest import prepare
 
 pytestmark = pytest.mark.slow
@@ -77,8 +76,7 @@ def members(tokens: Sequence[str]) -> tuple[Experiment, ...]:
 def forked(home: Path) -> Iterator[Callable[[Sequence[str]], BaseProcess]]:
     """Run the command in a process that is forked from one that has imported everything."""
     started: list[BaseProcess] = []
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["flows.sweep", "flows.commands.sweep", "tasks.ml.plots", *USED_LATER])
+    context = forks.context()
 
     def start(tokens: Sequence[str]) -> BaseProcess:
         environment = {name: os.environ[name] for name in ENVIRONMENT}

@@ -1,7 +1,7 @@
 """Kill `hallmark train` with -9 at many random moments, and compare what comes of it with what comes of no kill.
 
-The moments are spread evenly over the command's time, from its start to its end, and taken in random order; the command
-is given again until its run is finished, and then another begins until all kills are spent. Equal are: weights, ONNX
+The moments are random, some after the start and some after each of several steps, in random order; the command is given
+again until its run is finished, and then another begins until all kills are spent. Equal are: weights, ONNX
 file, the file in the registry, every metric but `time/` with its steps and values, one run, one logged model, one
 version, and the artifacts. Ends in one JSON line. `python -m tests.bench.bench_kills [KILLS [SEED]]`.
 """

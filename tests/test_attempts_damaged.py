@@ -1,0 +1,125 @@
+"""What an interrupted execution left that cannot be gone on with: it is refused or dropped, and that is said."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.__main__ import run as command
+from flows.train import train
+from tasks import store
+from tasks.ml import training
+from tasks.ml.errors import DamagedError, InputError
+from tests.interrupted import EPOCHS, assert_whole, end, interrupt, left, named, runs, statuses, tokens
+
+pytestmark = pytest.mark.usefixtures("prefect_server", "home")
+
+
+def test_what_ran_elsewhere_or_otherwise_is_not_continued_and_that_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch)
+    end(experiment, "RUNNING")  # as after kill -9
+    (path,) = home.glob("unfinished/*/attempt.json")
+    content = json.loads(path.read_text())
+    assert {"torch", "numpy", "threads", "processor", "device", "code"} <= set(content["marks"])
+    content["marks"]["torch"] = "1.0.0"
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    interrupt(experiment, monkeypatch, at=EPOCHS)
+    said = capsys.readouterr().err
+    assert "anew     an attempt was interrupted that had another torch: nothing of it is used" in said
+    assert "resumed" not in said
+    assert statuses(experiment.name) == ["KILLED", "KILLED"]
+    assert_whole(runs(experiment.name)[1])
+
+
+def test_what_an_older_hallmark_left_is_not_continued_and_that_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = named()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "VERSION", training.VERSION - 1)
+        interrupt(experiment, monkeypatch)
+    end(experiment, "RUNNING")  # as after kill -9
+    capsys.readouterr()
+    interrupt(experiment, monkeypatch)
+    said = capsys.readouterr().err
+    assert "anew     an attempt was interrupted that had another version: nothing of it is used" in said
+    assert statuses(experiment.name) == ["KILLED", "KILLED"]
+    assert len(left(home)) == 1
+
+
+def test_a_damaged_note_of_the_attempt_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch, at=1)
+    (path,) = home.glob("unfinished/*/attempt.json")
+    for content in (b"\xff{", b'{"id": "x"}', b""):
+        path.write_bytes(content)
+        with pytest.raises(DamagedError, match=r"attempt\.json: is damaged: add --fresh to begin anew"):
+            train(experiment)
+        assert path.read_bytes() == content
+    assert len(runs(experiment.name)) == 1
+    interrupt(experiment, monkeypatch, at=EPOCHS, fresh=True)
+    assert_whole(runs(experiment.name)[1])
+
+
+def test_a_damaged_journal_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch, at=1)
+    (path,) = home.glob("unfinished/*/journal")
+    path.write_bytes(b"what is this\n" + path.read_bytes())
+    with pytest.raises(DamagedError, match="journal: a line is damaged: add --fresh to begin anew"):
+        train(experiment)
+    interrupt(experiment, monkeypatch, at=EPOCHS, fresh=True)
+    assert_whole(runs(experiment.name)[-1])
+
+
+def test_a_checkpoint_of_another_experiment_is_refused_before_a_run_is_opened(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment, other = named(), named(seed=1)
+    interrupt(other, monkeypatch)
+    (stranger,) = home.glob("unfinished/*/*.safetensors")
+    interrupt(experiment, monkeypatch)
+    (folder,) = (path for path in left(home) if path != stranger.parent)
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    shutil.copy(stranger, folder)
+    for note in ((folder / "attempt.json").read_bytes(), None):
+        if note is None:
+            (folder / "attempt.json").unlink()
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        capsys.readouterr()
+        assert command(["train", *tokens(experiment)]) == 2
+        (said,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("prepare "))
+        assert re.match("hallmark: .*is a checkpoint with another experiment: expected .*, found .*: add --fresh", said)
+        assert len(runs(experiment.name)) == 1
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_checkpoint_that_came_from_elsewhere_is_refused_before_a_run_is_opened(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same experiment, but where another result comes out, and without the note that would tell."""
+    experiment = named()
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.ml.fingerprint.version", lambda _: "1.0.0")
+        interrupt(experiment, monkeypatch)
+    (folder,) = left(home)
+    (folder / "attempt.json").unlink()
+    with pytest.raises(InputError, match=r"is a checkpoint with another torch: expected .*, found 1\.0\.0"):
+        train(experiment)
+    assert len(runs(experiment.name)) == 1
+
+
+def test_a_run_that_somebody_deleted_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = named()
+    interrupt(experiment, monkeypatch)
+    store.connect().delete_run(runs(experiment.name)[0].info.run_id)
+    interrupt(experiment, monkeypatch, at=EPOCHS)
+    (run,) = runs(experiment.name)
+    assert_whole(run)
