@@ -4,11 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import prefect.runtime
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.client.orchestration import get_client
 
+from flows import artifacts, presets, served
 from flows import notify as messages
-from flows import presets, served
 from flows.train import carry_out
 from tasks import attempts, champions, progress, provenance, seen_rows
 from tasks.judge import judge
@@ -151,16 +149,15 @@ def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: 
 def _show(decisions: list[Decision]) -> None:
     """Show what is decided in the Prefect UI, also where a process was killed before it could."""
     for decision in decisions:
-        create_table_artifact(table(decision), key="decision", description=decision.reason)
+        artifacts.table(table(decision), "decision", decision.reason)
 
 
 def _tell(result: Retrained, dataset: Dataset, address: str | None, schedule: str | None) -> None:
     """Say in the run's name, its summary, and to whoever wants to hear, what came of it."""
     version = f" version {result.decision.version}" if result.decision else ""
     text = f"{result.name} {result.verdict.lower()}{version}"
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(prefect.runtime.flow_run.id, name=text)
-    create_markdown_artifact(summary(result, dataset), key="retraining", description="What came of this retraining")
+    artifacts.rename_run(text)
+    artifacts.markdown(summary(result, dataset), "retraining", "What came of this retraining")
     progress.say("retrain", f"{text}: {result.reason}")
     if result.verdict in ("HOLD", "REJECT"):
         messages.send(address, f"{schedule or 'retraining'} ({result.name}): {result.verdict}", result.reason)

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
-from flows import references
+from flows import artifacts, references
 from tasks.ml import readers, writers
 from tasks.ml.errors import InputError
 from tasks.ml.records import Scored
@@ -27,7 +26,7 @@ def score(model: str, source: str, output: Path, overwrite: bool = False) -> Sco
     writers.choose(output, None)
     writers.refuse(output, source, overwrite=overwrite)
     scored = score_rows(references.find(model), source, output)
-    create_markdown_artifact(summary(scored), key="scoring", description="What was predicted")
+    artifacts.markdown(summary(scored), "scoring", "What was predicted")
     return scored
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import prefect.runtime
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from flows import grids, presets
+from flows import artifacts, grids, presets
 from tasks import attempts, progress, settings, tracking
 from tasks.choose import choose
 from tasks.diagnose import diagnose
@@ -100,7 +99,7 @@ def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = 
                 door.close()
         outcome = _ship(members[chosen], dataset, trained[chosen])
         result = SweepOutcome(parent, tuple(axes), trained, chosen, outcome)
-        create_markdown_artifact(summary(result), key="sweep", description="What this sweep found")
+        artifacts.markdown(summary(result), "sweep", "What this sweep found")
     return result
 
 

@@ -2,9 +2,8 @@
 
 import prefect.runtime
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
-from flows import presets
+from flows import artifacts, presets
 from tasks import attempts, tracking
 from tasks.diagnose import diagnose
 from tasks.evaluate import evaluate
@@ -54,7 +53,7 @@ def carry_out(experiment: Experiment, dataset: Dataset, *, fresh: bool = False) 
         artifact = stamp(experiment, dataset, fitted, evaluation, bare, proof)
         version = register(experiment, dataset, artifact, proof, run)
         outcome = Outcome(dataset, run, fitted, evaluation, findings, artifact, proof, version)
-        create_markdown_artifact(summary(experiment, outcome), key="summary", description="What this run produced")
+        artifacts.markdown(summary(experiment, outcome), "summary", "What this run produced")
     return outcome
 
 

@@ -20,7 +20,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
-from tasks import settings
+from tasks import settings, store
 from tasks.ml.digests import check
 from tasks.ml.errors import DamagedError, InputError, without_secrets
 from tasks.ml.files import is_writable, whole_file
@@ -154,9 +154,7 @@ def signature(example: dict[str, np.ndarray], classes: int) -> ModelSignature:
 def is_network_failure(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's shape
     """Whether a task's failure is worth another try: MLflow or the way to it failed, not what we gave it."""
     error = state.result(raise_on_failure=False)
-    if isinstance(error, MlflowException):
-        return bool(error.get_http_status_code() >= 500)
-    return isinstance(error, (ConnectionError, TimeoutError))
+    return isinstance(error, Exception) and store.is_network_failure(error)
 
 
 def _resolve(client: MlflowClient, reference: str) -> tuple[str, str]:

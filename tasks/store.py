@@ -4,13 +4,16 @@ import logging
 import os
 import sqlite3
 import urllib.request
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import cache
+from http import HTTPStatus
 from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 import mlflow
 from filelock import FileLock
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
@@ -74,6 +77,24 @@ def _connect(uri: str) -> MlflowClient:
             f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({without_secrets(' '.join(str(error).split()))[:160]}): "
             "start the server, correct the address, or unset it to use the project's own store"
         ) from error
+
+
+def is_network_failure(error: Exception) -> bool:
+    """Whether MLflow or the way to it failed, not what it was given: worth another try."""
+    if isinstance(error, MlflowException):
+        return bool(error.get_http_status_code() >= HTTPStatus.INTERNAL_SERVER_ERROR)
+    return isinstance(error, (ConnectionError, TimeoutError))
+
+
+@contextmanager
+def tried_once() -> Iterator[None]:
+    """Let a request to a server that is away fail at once; MLflow's client would try for four minutes."""
+    given = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get_raw()
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(0)
+    try:
+        yield
+    finally:
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES.unset() if given is None else MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(given)
 
 
 def application(uri: str) -> "ASGIApp":

@@ -25,7 +25,7 @@ from tasks.ml.errors import without_secrets
 from tasks.ml.history import Log
 from tasks.ml.records import Attempt, Dataset, Evaluation, Finding, Fit, Member, Run
 from tasks.signals import held, interrupted
-from tasks.store import connect
+from tasks.store import connect, is_network_failure, tried_once
 
 logger = logging.getLogger(__name__)
 
@@ -158,33 +158,59 @@ def metric_logs(runs: Sequence[Run]) -> Iterator[list[Log]]:
 
 @contextmanager
 def metric_log(run: Run) -> Iterator[Log]:
-    """Yield a `log(step, metrics, clock)` that sends points in batches, every two seconds or as often as is cheap."""
-    client = connect()
-    points: list[Metric] = []
-    flushed, pause = time.monotonic(), _FLUSH_SECONDS
+    """Yield a `log(step, metrics, clock)` that sends points in batches, every two seconds or as often as is cheap.
 
-    @held()
-    def flush() -> None:
-        nonlocal flushed, pause
-        started = time.monotonic()
-        for start in range(0, len(points), _BATCH):
-            client.log_batch(run.id, metrics=points[start : start + _BATCH])
-        points.clear()
-        flushed = time.monotonic()
-        pause = max(_FLUSH_SECONDS, (flushed - started) / _FLUSH_SHARE)
-
-    def log(step: int, metrics: dict[str, float], clock: int) -> None:
-        points.extend(Metric(name, value, clock, step) for name, value in metrics.items())
-        if len(points) >= _BATCH or time.monotonic() - flushed > pause:
-            flush()
-
+    A training goes on while MLflow is away, such as for a restart: its points are kept and sent later. The last ones
+    are insisted on, for as long as MLflow's client tries.
+    """
+    points = _Points(connect(), run)
     try:
-        yield log
+        yield points.log
     except BaseException as error:
         with _second_to(error):
-            flush()  # also what a failed training had reached is worth seeing
+            points.flush()  # also what a failed training had reached is worth seeing
         raise
-    flush()
+    points.flush()
+
+
+class _Points:
+    """What has been logged and not been sent yet."""
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self.client, self.run = client, run
+        self.waiting: list[Metric] = []
+        self.tried, self.pause = time.monotonic(), _FLUSH_SECONDS
+        self.is_away = False
+
+    def log(self, step: int, metrics: dict[str, float], clock: int) -> None:
+        self.waiting.extend(Metric(name, value, clock, step) for name, value in metrics.items())
+        is_full = len(self.waiting) >= _BATCH and not self.is_away
+        if is_full or time.monotonic() - self.tried > self.pause:
+            self._try()
+
+    @held()
+    def flush(self) -> None:
+        for start in range(0, len(self.waiting), _BATCH):
+            self.client.log_batch(self.run.id, metrics=self.waiting[start : start + _BATCH])
+        self.waiting.clear()
+
+    def _try(self) -> None:
+        started = time.monotonic()
+        try:
+            with tried_once():
+                self.flush()
+            self.is_away = False
+        except MlflowException as error:
+            if not is_network_failure(error):
+                raise
+            if not self.is_away:
+                text = _one_line(error)[:200]
+                logger.warning(
+                    "%s: training goes on, its points are kept until MLflow answers: %s", self.run.name, text
+                )
+            self.is_away = True
+        self.tried = time.monotonic()
+        self.pause = max(_FLUSH_SECONDS, (self.tried - started) / _FLUSH_SHARE)
 
 
 @held()

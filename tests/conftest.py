@@ -12,6 +12,7 @@ from tasks.ml import data, models, sources, training
 from tasks.ml.config import Experiment
 from tasks.ml.config_data import Data
 from tasks.ml.records import Dataset, Fit
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,6 +43,31 @@ def prefect_server(machine: None) -> Iterator[str]:  # noqa: ARG001 - the enviro
 
     with prefect_test_harness(server_startup_timeout=120):
         yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture(scope="module")
+def scheduler(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001 - as above
+    """A real Prefect server with all its services, for the tests of a file; its address, which the settings name."""
+    port = processes.free_port()
+    with (
+        processes.prefect_server(tmp_path_factory.mktemp("scheduler"), port),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
+        yield f"http://127.0.0.1:{port}/api"
+
+
+@pytest.fixture
+def write_schedules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write schedules to a file and point the settings at it."""
+
+    def write(*entries: str) -> Path:
+        path = tmp_path / "schedules.toml"
+        path.write_text("".join(f"[[schedule]]\n{entry}\n" for entry in entries))
+        monkeypatch.setenv("HALLMARK_SCHEDULES", str(path))
+        return path
+
+    return write
 
 
 @pytest.fixture

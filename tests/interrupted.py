@@ -65,11 +65,12 @@ def left(home: Path) -> list[Path]:
     return list((home / "unfinished").glob("[!.]*"))
 
 
-def runs(name: str) -> list[Run]:
-    """Of an experiment, oldest first."""
+def runs(name: str, status: str = "") -> list[Run]:
+    """Of an experiment, oldest first; those of a status alone, if one is given."""
     client = store.connect()
     everywhere = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
-    return list(client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'", order_by=["start_time ASC"]))
+    found = client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'", order_by=["start_time ASC"])
+    return [run for run in found if status in ("", run.info.status)]
 
 
 def statuses(name: str) -> list[str]:

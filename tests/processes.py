@@ -1,0 +1,85 @@
+"""Processes that tests start, real servers among them, and waiting for what they do."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from flows.server import answers
+from tasks.settings import ROOT
+
+T = TypeVar("T")
+
+HALLMARK = str(Path(sys.executable).with_name("hallmark"))
+LIMIT = 180
+"""Seconds after which what has not happened is a failure."""
+
+
+def until(happened: Callable[[], T], seconds: float = LIMIT) -> T:
+    """Wait until something has happened; return it."""
+    deadline = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < deadline, f"not within {seconds} seconds"
+        time.sleep(0.05)
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def hallmark(*tokens: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [HALLMARK, *tokens],
+        env=os.environ | environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT,
+    )  # fmt: skip
+
+
+@contextmanager
+def process(command: list[str], log: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process in a group of its own, which ends with the block, and all that it began."""
+    with log.open("ab") as output:
+        started = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=ROOT, env=os.environ | environment, start_new_session=True
+        )
+    try:
+        yield started
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(started.pid, number)
+            except ProcessLookupError:
+                break
+            try:
+                started.wait(40)
+            except subprocess.TimeoutExpired:
+                continue
+        started.wait()
+
+
+@contextmanager
+def prefect_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """A Prefect server as people run one, with its scheduler and what evaluates automations."""
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    with process(command, folder / "server.log", **environment) as started:
+        until(lambda: answers(f"http://127.0.0.1:{port}/api"))
+        yield started
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """An MLflow server as people run one, artifacts and all."""
+    store = {"backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}", "artifacts-destination": str(folder / "files")}
+    options = store | {"host": "127.0.0.1", "port": str(port), "workers": "1"}
+    command = [sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())]
+    with process(command, folder / "mlflow.log", MLFLOW_TRACKING_URI="", MLFLOW_DISABLE_TELEMETRY="true") as started:
+        until(lambda: answers(f"http://127.0.0.1:{port}"))
+        yield started
