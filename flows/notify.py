@@ -9,6 +9,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from flows import served
 from tasks.ml.errors import without_secrets
 
 if TYPE_CHECKING:
@@ -53,8 +54,12 @@ def send(address: str | None, title: str, text: str) -> bool:
 
 
 def failed(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
-    """Tell the schedule's address that its run failed or crashed. A hook for `on_failure` and `on_crashed`."""
-    ended(flow.name, flow_run, state)
+    """Tell the schedule's address that its run failed or crashed. A hook for `on_failure` and `on_crashed`.
+
+    Nobody is told of one that was told to end, as by `hallmark down`: the next run goes on with it.
+    """
+    if not (state.is_crashed() and served.is_told_to_end(state.message)):
+        ended(flow.name, flow_run, state)
 
 
 def ended(flow: str, flow_run: "FlowRun", state: "State[Any]") -> None:

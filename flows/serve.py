@@ -109,6 +109,7 @@ async def _run(found: list[schedules.Planned], file: Path, mine: dict[UUID, str]
     ended.cancel()
     thinning.cancel()
     if ending.is_set():
+        served.ENDING.set()
         await runner.astop()
     await running
 

@@ -9,6 +9,7 @@ server, which forgets the leases, would end every training. A lock of the kernel
 
 import atexit
 import os
+import select
 import signal
 import stat
 import sys
@@ -20,6 +21,9 @@ from tasks import settings
 MARK = "HALLMARK_SERVED"
 """Set by `flows.serve` in its own environment, so in that of its runs."""
 
+ENDING = threading.Event()
+"""Set in the serving process when it has been told to end."""
+
 
 def end_with_server() -> None:
     """Let this process end as by SIGTERM when the one that serves it has gone; nothing where none does.
@@ -30,6 +34,21 @@ def end_with_server() -> None:
     if os.environ.get(MARK) and _is_held():
         threading.Thread(target=_follow, daemon=True).start()
         atexit.register(_leave)
+
+
+def is_told_to_end(message: str | None) -> bool:
+    """Whether a run that has crashed was told to end, as by `hallmark down`, and did not meet with a fault.
+
+    Asked in the process that serves it, or in its own. There the signal that ends it counts as told while the process
+    that serves it lives; when that has died, the same signal is a fault.
+
+    Args:
+        message: of the state in which Prefect has put the run.
+    """
+    if ENDING.is_set():
+        return True
+    is_signal = "termination signal" in (message or "")
+    return is_signal and bool(os.environ.get(MARK)) and _is_held() and not select.select([sys.stdin], [], [], 0)[0]
 
 
 def _is_held() -> bool:

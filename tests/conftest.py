@@ -12,7 +12,7 @@ from tasks.ml import data, models, sources, training
 from tasks.ml.config import Experiment
 from tasks.ml.config_data import Data
 from tasks.ml.records import Dataset, Fit
-from tests import processes
+from tests import processes, stations
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,6 +68,13 @@ def write_schedules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         return path
 
     return write
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[stations.Place]:
+    """An empty place for a station, which is ended with the test."""
+    with stations.empty(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

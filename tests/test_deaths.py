@@ -21,6 +21,16 @@ from tests.test_notify import receiver
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def model(tmp_path: Path, home: Path) -> str:  # noqa: ARG001 - no other test has left a checkpoint there
+    """Name of an experiment that no other test has, in a file beside the schedules."""
+    name = f"d{uuid.uuid4().hex[:12]}"
+    (tmp_path / f"{name}.toml").write_text(
+        '[data]\nkind = "iris"\nsplit = { method = "content" }\n[model]\nkind = "mlp"\n[training]\ndevice = "cpu"\n'
+    )
+    return name
+
+
 def test_a_run_ends_with_the_process_that_serves_it_and_the_next_resumes_it(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -34,6 +44,23 @@ def test_a_run_ends_with_the_process_that_serves_it_and_the_next_resumes_it(
     assert "aborted" in crashed.state.message
     with serving(tmp_path):
         until(lambda: "resumed" in log.read_text())
+    forget(scheduler, path)
+
+
+def test_nobody_is_told_of_a_run_that_was_told_to_end(
+    scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path, model: str
+) -> None:
+    log = tmp_path / "serve.log"
+    with receiver() as (address, told):
+        path = write_schedules(LONG.replace('"iris"', f'"{model}.toml"') + f'notify = "{address}"\n')
+        with serving(tmp_path) as served:
+            until(lambda: "epoch" in log.read_text())
+            served.terminate()
+            assert served.wait(60) == 0
+        (ended,) = until(lambda: runs(scheduler, path, "Cancelled"), 30)
+        assert ended.state.message == "Runner is shutting down."
+        assert [run.info.status for run in training_runs(model)] == ["KILLED"]
+        assert not told
     forget(scheduler, path)
 
 
@@ -69,16 +96,6 @@ def silence(url: str, path: Path, tmp_path: Path, log: Path) -> None:
     assert crashed.state.message == serve.SILENT
 
 
-@pytest.fixture
-def model(tmp_path: Path, home: Path) -> str:  # noqa: ARG001 - no other test has left a checkpoint there
-    """Name of an experiment that no other test has, in a file beside the schedules."""
-    name = f"d{uuid.uuid4().hex[:12]}"
-    (tmp_path / f"{name}.toml").write_text(
-        '[data]\nkind = "iris"\nsplit = { method = "content" }\n[model]\nkind = "mlp"\n[training]\ndevice = "cpu"\n'
-    )
-    return name
-
-
 def test_a_run_whose_process_is_killed_has_crashed_and_the_next_goes_on_in_its_mlflow_run(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path, model: str
 ) -> None:
@@ -104,35 +121,24 @@ def test_a_run_whose_process_is_killed_has_crashed_and_the_next_goes_on_in_its_m
     forget(scheduler, path)
 
 
-EPOCHS = 20_000
+EPOCHS = 10_000
 STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register")
 
 
-@pytest.mark.parametrize("restarted", ["prefect", "mlflow"])
-def test_a_training_goes_on_while_a_server_restarts_and_nothing_is_lost(
-    restarted: str,
-    write_schedules: Callable[..., Path],
-    tmp_path: Path,
-    model: str,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_training_goes_on_while_both_servers_restart_and_nothing_is_lost(
+    write_schedules: Callable[..., Path], tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, log = {"prefect": prefect_server, "mlflow": mlflow_server}, tmp_path / "serve.log"
-    ports = {name: free_port() for name in start}
-    url = f"http://127.0.0.1:{ports['prefect']}/api"
+    log, port, other = tmp_path / "serve.log", free_port(), free_port()
+    url = f"http://127.0.0.1:{port}/api"
     monkeypatch.setenv("PREFECT_API_URL", url)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{ports['mlflow']}")
-    entry = LONG.replace('"iris"', f'"{model}.toml"').replace("1000000", str(EPOCHS))
-    path = write_schedules(entry)
-    (other,) = set(start) - {restarted}
-    with (
-        start[other](tmp_path, ports[other]),
-        start[restarted](tmp_path, ports[restarted]) as server,
-        serving(tmp_path),
-    ):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{other}")
+    path = write_schedules(LONG.replace('"iris"', f'"{model}.toml"').replace("1000000", str(EPOCHS)))
+    with prefect_server(tmp_path, port) as prefect, mlflow_server(tmp_path, other) as mlflow, serving(tmp_path):
         until(lambda: "epoch" in log.read_text())
-        os.killpg(server.pid, signal.SIGKILL)
+        for server in (prefect, mlflow):
+            os.killpg(server.pid, signal.SIGKILL)
         until(lambda: f"epoch {EPOCHS}/{EPOCHS}" in log.read_text())  # it went on to its end meanwhile
-        with start[restarted](tmp_path, ports[restarted]):
+        with prefect_server(tmp_path, port), mlflow_server(tmp_path, other):
             (done,) = until(lambda: named(url, path, f"{model} first version 1"))
             until(lambda: named(url, path, f"{model} unchanged"))  # what serves is there, too
             until(lambda: states(url, done) == {f"{step} {model}": "Completed" for step in STEPS})

@@ -4,13 +4,8 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +15,8 @@ from filelock import FileLock
 
 from tasks import station
 from tasks.ml.errors import InputError
-from tests.conftest import ROOT
-
-HALLMARK = str(Path(sys.executable).with_name("hallmark"))
-LIMIT = 180
-"""Seconds after which what has not happened is a failure."""
+from tests.processes import LIMIT, free_port, until
+from tests.stations import Place, lines
 
 DAILY = """
 [[schedule]]
@@ -35,76 +27,6 @@ missed = "skip"
 """
 
 AUTH = "assayer:a secret of 25 letters"
-
-
-def until(happened: Callable[[], bool], seconds: float = LIMIT) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a station keeps everything, and what it is told."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    @property
-    def home(self) -> Path:
-        return self.folder / "home"
-
-    @property
-    def station(self) -> station.Station:
-        found = station.current(self.home)
-        assert found
-        return found
-
-    def hallmark(self, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [HALLMARK, *words],
-            env=self.environment | environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT,
-        )  # fmt: skip
-
-    @contextmanager
-    def foreground(self) -> Iterator["subprocess.Popen[str]"]:
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([HALLMARK, "up"], env=self.environment, cwd=ROOT, text=True, **pipes)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    """An empty one. Whatever station is up there in the end is ended."""
-    schedules = tmp_path / "schedules.toml"
-    schedules.touch()
-    ours = {
-        "HALLMARK_HOME": str(tmp_path / "home"),
-        "HALLMARK_PREFECT_PORT": str(free_port()),
-        "HALLMARK_SCHEDULES": str(schedules),
-        "HALLMARK_UI_PORT": str(free_port()),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}",
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-    }
-    made = Place(tmp_path, {**os.environ, **ours})
-    yield made
-    if found := station.current(made.home):
-        os.kill(found.pid, signal.SIGTERM)
-        until(lambda: not station.is_held(made.home))
-
-
-def lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line]
 
 
 def exists(part: station.Part) -> bool:
@@ -140,7 +62,7 @@ def get(url: str, auth: str | None = None) -> int:
 
 @pytest.mark.slow
 def test_a_station_is_used_by_every_command_and_leaves_nothing_behind(place: Place) -> None:
-    Path(place.environment["HALLMARK_SCHEDULES"]).write_text(DAILY)
+    place.schedules.write_text(DAILY)
     up = place.hallmark("up", "--detach")
     assert up.returncode == 0, up.stderr
     found = place.station

@@ -1,0 +1,76 @@
+"""Places in which tests start a station, each with a home, a store and ports of its own."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import station
+from tasks.settings import ROOT
+from tests.processes import HALLMARK, LIMIT, free_port, until
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a station keeps everything, and what it is told."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def schedules(self) -> Path:
+        return self.folder / "schedules.toml"
+
+    @property
+    def station(self) -> station.Station:
+        found = station.current(self.home)
+        assert found
+        return found
+
+    def hallmark(self, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [HALLMARK, *words],
+            env=self.environment | environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT,
+        )  # fmt: skip
+
+    @contextmanager
+    def foreground(self) -> Iterator["subprocess.Popen[str]"]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen([HALLMARK, "up"], env=self.environment, cwd=ROOT, text=True, **pipes)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def empty(folder: Path) -> Iterator[Place]:
+    """A place in an empty folder. Whatever station is up there in the end is ended."""
+    (folder / "schedules.toml").touch()
+    ours = {
+        "HALLMARK_HOME": str(folder / "home"),
+        "HALLMARK_PREFECT_PORT": str(free_port()),
+        "HALLMARK_SCHEDULES": str(folder / "schedules.toml"),
+        "HALLMARK_UI_PORT": str(free_port()),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}",
+        "PREFECT_HOME": str(folder / "prefect"),
+    }
+    made = Place(folder, {**os.environ, **ours})
+    try:
+        yield made
+    finally:
+        if found := station.current(made.home):
+            os.kill(found.pid, signal.SIGTERM)
+            until(lambda: not station.is_held(made.home))
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line]

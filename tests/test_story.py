@@ -1,0 +1,173 @@
+"""The story of one schedule under a station, as both servers tell it."""
+
+import json
+import urllib.request
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows import options
+from tasks.ml import sources, splits
+from tests.processes import until
+from tests.stations import Place, lines
+from tests.test_notify import receiver
+
+POOR = {"training.epochs": 1, "training.lr": 1e-6}
+"""Leaves the weight where it starts, on the wrong side."""
+GOOD = {"training.epochs": 60, "training.lr": 0.3}
+SCHEDULE = """
+[[schedule]]
+name = "always"
+experiment = "{model}.toml"
+interval = "5s"
+options = {options}
+notify = "{address}"
+"""
+EXPERIMENT = """
+[data]
+kind = "points"
+x = {x}
+y = {y}
+split = {{ method = "content", validation = 0.2, test = 0.3 }}
+[model]
+kind = "linear"
+weight = -5
+[training]
+device = "cpu"
+loss = {{ kind = "bce_with_logits" }}
+batch_size = 16
+"""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Is x above 0? Of one in twenty the label is wrong."""
+
+    x: tuple[float, ...]
+    y: tuple[int, ...]
+
+    def write(self, place: Place, model: str) -> None:
+        text = EXPERIMENT.format(x=list(self.x), y=list(self.y))
+        (place.folder / f"{model}.toml").write_text(text)
+
+
+def points() -> Points:
+    x = np.linspace(-3, 3, 400).round(3)
+    y = (x > 0) ^ (np.arange(400) % 20 == 7)
+    return Points(tuple(x.tolist()), tuple(y.astype(int).tolist()))
+
+
+def shuffled(place: Place, model: str) -> Points:
+    """The same points; the labels of those that are trained on or chosen by are mixed."""
+    experiment = options.experiment(str(place.folder / f"{model}.toml"), [])
+    table = sources.read(experiment.data, place.home)
+    y, test = table.y.copy(), splits.divide(table, experiment.data.split)["test"]
+    seen = np.setdiff1d(np.arange(len(y)), test)
+    y[seen] = np.random.default_rng(0).permutation(y[seen])
+    return replace(points(), y=tuple(y.tolist()))
+
+
+def call(url: str, given: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - what the server says
+    body = None if given is None else json.dumps(given).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own address
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def completed(place: Place, name: str) -> list[dict[str, Any]]:
+    """The completed flow runs of this station whose name begins so, as Prefect tells them."""
+    begun = {"after_": place.station.started.isoformat()}
+    wanted = {"name": {"like_": name}, "state": {"name": {"any_": ["Completed"]}}, "start_time": begun}
+    return list(call(f"{place.station.url('prefect')}/api/flow_runs/filter", {"flow_runs": wanted}))
+
+
+def in_prefect(place: Place, run: dict[str, Any]) -> dict[str, str]:
+    """The table of a decision, by row."""
+    url = f"{place.station.url('prefect')}/api/artifacts/filter"
+    wanted = {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["decision"]}}
+    (artifact,) = call(url, {"artifacts": wanted})
+    return {row["what"]: row["found"] for row in json.loads(artifact["data"])}
+
+
+def in_mlflow(place: Place, model: str, number: int) -> tuple[dict[str, int], dict[str, Any]]:
+    """Champion and previous, and a decision, as the registry tells them."""
+    server = f"{place.station.url('mlflow')}/api/2.0/mlflow"
+    found = call(f"{server}/registered-models/get?name={model}")["registered_model"]
+    aliases = {one["alias"]: int(one["version"]) for one in found.get("aliases", [])}
+    tags = {tag["key"]: tag["value"] for tag in found["tags"]}
+    decision = json.loads(tags[f"hallmark.decision.{number:04}"])
+    for version in {decision["version"], decision["before"]} - {None}:
+        url = f"{server}/model-versions/get?name={model}&version={version}"
+        told = {tag["key"]: tag["value"] for tag in call(url)["model_version"]["tags"]}
+        assert told[f"hallmark.decision.{number:04}"].startswith(
+            f"{decision['verdict']}: version {decision['version']}"
+        )
+    url = f"{place.station.url('mlflow')}/get-artifact?path=decision.json&run_uuid={decision['run_id']}"
+    assert call(url) | {"done": True} == decision
+    return {alias: version for alias, version in aliases.items() if alias != "challenger"}, decision
+
+
+def tell(place: Place, model: str, verdict: str) -> tuple[dict[str, int], dict[str, Any]]:
+    """Wait for a verdict; champion and previous, and the decision, on which all who tell of it agree."""
+    (run, *_) = until(lambda: completed(place, f"{model} {verdict.lower()} version"))
+    table = in_prefect(place, run)
+    number = int(table["decision"].partition(":")[0])
+    aliases, decision = in_mlflow(place, model, number)
+    assert run["name"] == f"{model} {verdict.lower()} version {decision['version']}"
+    assert table["decision"] == f"{number}: {verdict}" == f"{number}: {decision['verdict']}"
+    told = {"reason": "reason", "version": "version", "champion before": "before", "champion after": "champion"}
+    assert {row: table[row] for row in told} == {row: str(decision[name] or "none") for row, name in told.items()}
+    if said := decision["judgement"]:
+        assert {name: table[name] for name in ("rows", "wins", "losses", "p")} == {
+            name: str(said[name]) for name in ("rows", "wins", "losses", "p")
+        }
+    assert {name: table[name] for name in decision["digests"]} == decision["digests"]
+    history = json.loads(lines(place.hallmark("history", model, "--json").stdout)[-1])["decisions"]
+    assert history[number - 1] == decision
+    champion = json.loads(lines(place.hallmark("champion", model, "--json").stdout)[-1])
+    assert (champion["version"], champion["previous"]) == (aliases["champion"], aliases.get("previous"))
+    return aliases, decision
+
+
+@pytest.mark.slow
+def test_a_schedule_promotes_holds_and_rejects_and_both_servers_tell_the_same(place: Place) -> None:
+    model = f"s{uuid.uuid4().hex[:12]}"
+    points().write(place, model)
+
+    def chapter(given: dict[str, float], verdict: str) -> tuple[dict[str, int], dict[str, Any]]:
+        options = "{ " + ", ".join(f'"{name}" = {value}' for name, value in given.items()) + " }"
+        place.schedules.write_text(SCHEDULE.format(model=model, options=options, address=address))
+        up = place.hallmark("up", "--detach")
+        assert up.returncode == 0, up.stderr
+        found = tell(place, model, verdict)
+        if verdict == "PROMOTE":
+            until(lambda: completed(place, f"{model} unchanged"))
+            assert found == tell(place, model, verdict)
+        assert place.hallmark("down").returncode == 0
+        return found
+
+    with receiver() as (address, told):
+        aliases, _ = chapter(POOR, "FIRST")
+        assert aliases == {"champion": 1}
+        aliases, decision = chapter(GOOD, "PROMOTE")
+        assert aliases == {"champion": 2, "previous": 1}
+        assert decision["judgement"]["wins"] > 80
+        assert not told
+        aliases, decision = chapter(GOOD | {"training.seed": 1}, "HOLD")
+        assert aliases == {"champion": 2, "previous": 1}
+        assert told[0]["title"] == f"always ({model}): HOLD"
+        shuffled(place, model).write(place, model)
+        aliases, decision = chapter(GOOD, "REJECT")
+        assert aliases == {"champion": 2, "previous": 1}
+        assert decision["judgement"]["losses"] > 30
+        assert told[-1]["title"] == f"always ({model}): REJECT"
+
+        back = place.hallmark("rollback", model, "--reason", "it fails at night", "--json")
+        assert back.returncode == 0, back.stderr
+        points().write(place, model)
+        aliases, decision = chapter(GOOD, "REJECT")
+        assert aliases == {"champion": 1}
+        assert "not rolled back" in decision["reason"]
