@@ -28,6 +28,11 @@ TOLD = "hallmark-told"
 PAGE = 200
 """So many runs a request: Prefect's own limit."""
 
+MOST_MISSED = 1000
+"""No more dates of a schedule are made up for."""
+
+UNSTARTED = "Its process never began: what served it had died"
+
 FLOW = "retrain"
 ENTRYPOINT = "flows.retrain.retrain"
 """What is deployed. By module: every process of the installed project can import it, wherever it was started."""
@@ -107,6 +112,8 @@ async def settle_missed(client: "PrefectClient", planned: Sequence[Planned], fil
     asked = {schedule.name: schedule.missed for schedule, _ in planned}
     lines = []
     for deployment in await _served(client, file):
+        if asked[deployment.name] == "all":
+            await _plan_missed(client, deployment)
         due = await _due(client, deployment.id)
         current = [run for run in due if run.parameters == deployment.parameters]
         await _cancel(client, [run for run in due if run not in current], "The schedule has changed since")
@@ -132,6 +139,32 @@ async def thin(client: "PrefectClient", planned: Sequence[Planned], file: "Path"
         if asked[deployment.name] != "all" and len(due) > 1:
             await _cancel(client, due[:-1], "A later one was due before its turn came")
             lines.append(f"{deployment.name}: {len(due) - 1} cancelled, since a later one is due")
+    return lines
+
+
+async def crash_unstarted(client: "PrefectClient", file: "Path", since: datetime) -> list[str]:
+    """Call runs crashed that were taken up before a time and have not begun since, and tell their addresses.
+
+    Such a run gives no sign of life that could cease.
+
+    Returns:
+        a line for each.
+    """
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    pending = filters.FlowRunFilter(
+        tags=filters.FlowRunFilterTags(all_=[TAG, mark(file)]),
+        state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.PENDING])),
+    )
+    lines = []
+    for run in await client.read_flow_runs(flow_run_filter=pending, limit=PAGE):
+        if run.state and run.state.timestamp < since and not run.work_pool_name:
+            state = Crashed(message=UNSTARTED)
+            await client.set_flow_run_state(run.id, state)
+            notify.ended(FLOW, run, state)
+            lines.append(f"{run.parameters.get('schedule')}: run '{run.name}': {UNSTARTED}")
     return lines
 
 
@@ -161,6 +194,30 @@ async def tell_of_silent(client: "PrefectClient", file: "Path", message: str) ->
             await client.update_flow_run(run.id, tags=[*run.tags, TOLD])
             lines.append(f"{run.parameters.get('schedule')}: run '{run.name}': {message}")
     return lines
+
+
+async def _plan_missed(client: "PrefectClient", deployment: "DeploymentResponse") -> None:
+    """Let Prefect plan every date that has passed since the last run, or since the schedule was made.
+
+    Its scheduler plans a few ahead, and none while the server is off. Whatever is planned already stays as it is.
+    """
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    taken_up = filters.FlowRunFilter(
+        deployment_id=filters.FlowRunFilterDeploymentId(any_=[deployment.id]),
+        state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(not_any_=[StateType.SCHEDULED])),
+    )
+    last = await client.read_flow_runs(flow_run_filter=taken_up, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    times = [run.expected_start_time for run in last] + [one.created for one in deployment.schedules]
+    dates = {
+        "start_time": max(time for time in times if time).isoformat(),
+        "end_time": datetime.now(UTC).isoformat(),
+        "min_runs": MOST_MISSED,
+        "max_runs": MOST_MISSED,
+    }
+    await client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment.id}, json=dates)
 
 
 async def _due(client: "PrefectClient", deployment: UUID) -> "list[FlowRun]":

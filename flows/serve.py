@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -34,8 +34,11 @@ SILENCE = timedelta(seconds=2.5 * HEARTBEAT_SECONDS)
 
 SILENT = f"No sign of life for {SILENCE.total_seconds():.0f} seconds: its process or machine is gone"
 
+START = timedelta(minutes=5)
+"""A run whose process has not begun so long after it was taken up never will."""
+
 POLL_SECONDS = 2.0
-THIN_SECONDS = 15.0
+LOOK_SECONDS = 15.0
 AUTOMATION = "hallmark: a run without heartbeats has crashed"
 
 
@@ -104,26 +107,28 @@ async def _run(found: list[schedules.Planned], file: Path, mine: dict[UUID, str]
         await asyncio.sleep(POLL_SECONDS / 100)
     _end_with(ending)  # once more: the runner has put its own handler in place
     ended = asyncio.create_task(ending.wait())
-    thinning = asyncio.create_task(_thin(found, file))
+    looking = asyncio.create_task(_look(found, file))
     await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
     ended.cancel()
-    thinning.cancel()
+    looking.cancel()
     if ending.is_set():
         served.ENDING.set()
         await runner.astop()
     await running
 
 
-async def _thin(found: list[schedules.Planned], file: Path) -> None:
-    """Let no more than one run of a schedule wait while others train, unless all are asked for."""
+async def _look(found: list[schedules.Planned], file: Path) -> None:
+    """Let no more than one run of a schedule wait while others train, unless all are asked for, and none for ever."""
     from prefect.client.orchestration import get_client
 
     while True:
-        await asyncio.sleep(THIN_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
         try:
             async with get_client() as client:
                 for line in await deployments.thin(client, found, file):
                     progress.say("waiting", line)
+                for line in await deployments.crash_unstarted(client, file, datetime.now(UTC) - START):
+                    progress.say("crashed", line)
         except Exception as error:  # noqa: BLE001 - the server may be away for a while; the next look comes
             logger.warning("waiting runs were not looked at: %s", error)
 

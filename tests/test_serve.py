@@ -6,16 +6,19 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect.states import Completed, Pending, Scheduled
 
 from flows import deployments, schedules, serve
 from tasks.ml.errors import InputError
 from tests.processes import hallmark, process, until
 from tests.scheduled import LONG, QUICK, ask, engines, forget, runs, serving, with_client
+from tests.test_notify import receiver
 
 
 def reconcile(path: Path, pool: str | None = None) -> list[str]:
@@ -75,8 +78,6 @@ def test_the_automation_is_made_once_and_kept_as_it_should_be() -> None:
 def test_what_was_missed_is_run_as_the_schedule_asks(
     write_schedules: Callable[..., Path], missed: str, kept: list[int]
 ) -> None:
-    from prefect.states import Scheduled
-
     path = write_schedules(QUICK + f'missed = "{missed}"\n')
     reconcile(path)
     deployment, now = ours(path)["quick"].id, datetime.now(UTC)
@@ -102,6 +103,78 @@ def test_what_was_missed_is_run_as_the_schedule_asks(
     assert with_client(names) == [*wanted, "Scheduled"]
     path.write_text("")
     reconcile(path)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_dates_that_passed_while_prefect_itself_was_off_are_made_up_for(write_schedules: Callable[..., Path]) -> None:
+    path = write_schedules(QUICK.replace("10s", "1s") + 'missed = "all"\n')
+    reconcile(path)  # on a server without a scheduler: nothing is planned
+
+    async def settle(client: Any) -> list[str]:  # noqa: ANN401
+        return await deployments.settle_missed(client, schedules.load(), path)
+
+    def missed() -> int:
+        (line,) = with_client(settle) or ["quick: 0 missed"]
+        return int(line.split()[1])
+
+    until(lambda: missed() >= 3)
+    dates = [run.expected_start_time for run in runs(address(), path, "Scheduled")]
+    assert {(after - before).total_seconds() for before, after in pairwise(dates)} == {1}
+    path.write_text("")
+    reconcile(path)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_clock_that_is_set_back_plans_no_date_twice(write_schedules: Callable[..., Path]) -> None:
+    path, now = write_schedules(QUICK.replace("10s", "1h")), datetime.now(UTC)
+    reconcile(path)
+    deployment = ours(path)["quick"].id
+
+    def plan(start: datetime) -> list[datetime]:
+        """As Prefect's scheduler does at this time; the dates that are known then."""
+        given = {"start_time": start.isoformat(), "min_runs": 5, "max_runs": 5}
+        route = "/deployments/{id}/schedule"
+        with_client(lambda client: client.request("POST", route, path_params={"id": deployment}, json=given))
+        return [run.expected_start_time for run in runs(address(), path, "Scheduled", "Completed")]
+
+    before = plan(now)
+    (first, *_) = runs(address(), path, "Scheduled")
+    with_client(lambda client: client.set_flow_run_state(first.id, Completed(), force=True))
+    after = plan(now - timedelta(hours=2))
+    assert after[2:] == before
+    assert len(set(after)) == len(after)
+    assert runs(address(), path, "Completed")[0].id == first.id
+    path.write_text("")
+    reconcile(path)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_that_was_taken_up_and_never_began_has_crashed_and_somebody_hears_of_it(
+    write_schedules: Callable[..., Path],
+) -> None:
+    with receiver() as (told_at, told):
+        path = write_schedules(QUICK + f'notify = "{told_at}"\n')
+        reconcile(path)
+        deployment = ours(path)["quick"].id
+        run = with_client(lambda client: client.create_flow_run_from_deployment(deployment, state=Pending()))
+
+        def look(since: datetime) -> list[str]:
+            return list(with_client(lambda client: deployments.crash_unstarted(client, path, since)))
+
+        assert look(datetime.now(UTC) - timedelta(minutes=1)) == []  # it may still begin
+        assert look(datetime.now(UTC)) == [f"quick: run '{run.name}': {deployments.UNSTARTED}"]
+        assert [one.id for one in runs(address(), path, "Crashed")] == [run.id]
+        assert [one["title"] for one in told] == ["quick (iris): CRASHED"]
+        assert look(datetime.now(UTC)) == []
+    path.write_text("")
+    reconcile(path)
+
+
+def address() -> str:
+    """Of the Prefect server that the settings name."""
+    from prefect.settings import PREFECT_API_URL
+
+    return str(PREFECT_API_URL.value())
 
 
 def test_what_cannot_be_served_is_refused_in_one_line(write_schedules: Callable[..., Path]) -> None:
