@@ -8,7 +8,7 @@ from prefect import flow
 from flows import artifacts, presets, served
 from flows import notify as messages
 from flows.train import carry_out
-from tasks import attempts, champions, progress, provenance, seen_rows
+from tasks import attempts, champions, decisions, progress, provenance, seen_rows
 from tasks.judge import judge
 from tasks.ml.config import Experiment
 from tasks.ml.digests import SHOWN
@@ -56,7 +56,7 @@ def retrain(
     name = experiment.name
     with served.turn(name):
         if champions.champion(name) is not None:
-            _show(champions.look(name))
+            _show(decisions.look(name))
         dataset = prepare(experiment)
         made_from = _made_from(experiment, dataset)
         champion = champions.champion(name)
@@ -133,22 +133,22 @@ def _made_from(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
 
 def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: str | None) -> Decision:
     """Judge, record the decision, and only then do what it says."""
-    with champions.alone(name):
-        _show(champions.repair(name))
+    with decisions.alone(name):
+        _show(decisions.repair(name))
         champion = champions.champion(name)
         if champion is None or champion == challenger:  # it came first, and was registered as champion
             decision = champions.first(name, challenger, schedule)
         else:
             with champions.challenging(name, challenger):
                 decision = champions.judged(name, judge(name, champion, challenger, dataset, rule), schedule)
-        decision = champions.record(decision)
+        decision = decisions.record(decision)
         _show([decision])
-        return champions.finish(decision)
+        return decisions.finish(decision)
 
 
-def _show(decisions: list[Decision]) -> None:
+def _show(made: list[Decision]) -> None:
     """Show what is decided in the Prefect UI, also where a process was killed before it could."""
-    for decision in decisions:
+    for decision in made:
         artifacts.table(table(decision), "decision", decision.reason)
 
 

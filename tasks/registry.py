@@ -14,6 +14,7 @@ import mlflow
 import numpy as np
 import onnx
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, RunTag
+from mlflow.entities.model_registry import ModelVersion as Entry
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHAMPION = "champion"
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+"""Aliases of a registered model."""
+SHA256 = "hallmark.onnx_sha256"
+"""Tag of a version, and of its run: the digest of its file."""
 SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime")
 
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -92,7 +96,7 @@ def fetch(reference: str, *, anew: bool = False) -> Path:
     client = connect()
     try:
         name, number = _resolve(client, reference)
-        sha256 = client.get_model_version(name, number).tags.get("hallmark.onnx_sha256", "")
+        sha256 = client.get_model_version(name, number).tags.get(SHA256, "")
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise InputError(f"{name} version {number}: was not registered by Hallmark: it has no tag with a sha256")
         return _download(name, number, sha256, home, anew=anew)
@@ -120,6 +124,21 @@ def known(name: str, missing: str = "no registered model") -> RegisteredModel:
         raise InputError(_no_such_model(client, name, missing)) from error
 
 
+def bearer(name: str, alias: str) -> int | None:
+    """The version that bears an alias, if one does.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    number = known(name).aliases.get(alias)
+    return int(number) if number else None
+
+
+def entry(name: str, number: int) -> Entry:
+    """What the registry keeps of a version: its tags, its run, when it was made."""
+    return connect().get_model_version(name, str(number))
+
+
 def resolve(reference: str) -> tuple[str, int]:
     """Name and version that a reference means.
 
@@ -134,7 +153,7 @@ def versions_of(sha256: str) -> list[str]:
     """The registered versions of a file, in words: `iris version 3 (champion), run 07309d70...`."""
     client = connect()
     said = []
-    for found in client.search_model_versions(f"tags.`hallmark.onnx_sha256` = '{sha256}'"):
+    for found in client.search_model_versions(f"tags.`{SHA256}` = '{sha256}'"):
         aliases = client.get_model_version(found.name, found.version).aliases
         known_as = f" ({', '.join(aliases)})" if aliases else ""
         said.append(f"{found.name} version {found.version}{known_as}, run {found.run_id}")
@@ -215,7 +234,7 @@ def _log_model(
     example: dict[str, np.ndarray],
 ) -> str:
     tags = {
-        "hallmark.onnx_sha256": artifact.sha256,
+        SHA256: artifact.sha256,
         "hallmark.parity": "passed",
         "hallmark.parity_max_abs_diff": f"{proof.max_abs_diff:.3g}",
         "hallmark.parity_rows": str(proof.rows),
@@ -239,7 +258,7 @@ def _logged_model(client: MlflowClient, run: Run, artifact: Artifact) -> LoggedM
     """The run's model of this file, if another process came so far."""
     experiment = client.get_run(run.id).info.experiment_id
     models = client.search_logged_models([experiment], f"source_run_id = '{run.id}'")
-    return next((model for model in models if model.tags.get("hallmark.onnx_sha256") == artifact.sha256), None)
+    return next((model for model in models if model.tags.get(SHA256) == artifact.sha256), None)
 
 
 def _fill(

@@ -24,12 +24,13 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from flows import presets
 from flows.retrain import by_content, retrain
 from flows.train import carry_out, train
-from tasks import attempts, champions, seen_rows, settings, store
+from tasks import attempts, champions, decisions, seen_rows, settings, store
 from tasks.ml import data, sources, splits
 from tasks.ml.config import Experiment
 from tasks.ml.errors import DamagedError, InputError
 from tasks.ml.records import Dataset, Outcome, Retrained
 from tests.conftest import ROOT
+from tests.registered import aliases
 from tests.test_notify import receiver
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
@@ -48,11 +49,6 @@ def experiment(name: str, preset: str = "iris", **training: object) -> Experimen
 
 def new_name() -> str:
     return f"r{uuid.uuid4().hex[:12]}"
-
-
-def aliases(name: str) -> dict[str, int]:
-    found = store.connect().get_registered_model(name).aliases
-    return {alias: int(version) for alias, version in found.items()}
 
 
 def versions(name: str) -> int:
@@ -79,7 +75,7 @@ def test_the_first_version_is_champion_and_its_record_says_so(thrice: tuple[str,
     name, (first, *_) = thrice
     assert (first.verdict, first.champion) == ("FIRST", 1)
     assert first.decision is not None
-    assert champions.history(name)[0] == first.decision
+    assert decisions.history(name)[0] == first.decision
     assert first.decision.done
     state, artifacts = flow_run(f"{name} first version 1")
     assert state == "Completed"
@@ -112,7 +108,7 @@ def test_where_nothing_has_changed_nothing_is_trained(thrice: tuple[str, list[Re
     name, (_, _, third) = thrice
     assert (third.verdict, third.decision, third.champion) == ("UNCHANGED", None, 1)
     assert versions(name) == 2
-    assert len(champions.history(name)) == 2
+    assert len(decisions.history(name)) == 2
     state, artifacts = flow_run(f"{name} unchanged")
     assert state == "Completed"
     assert "data, experiment and code are the champion's" in artifacts["retraining"]
@@ -137,7 +133,7 @@ def deciding(name: str) -> Iterator[None]:
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with champions.alone(name):
+        with decisions.alone(name):
             inside.set()
             assert leave.wait(LIMIT)
 
@@ -157,7 +153,7 @@ def test_who_comes_second_says_so_and_the_next_run_judges_what_was_trained(prefe
     retrain(experiment(name, epochs=10))
     with deciding(name), pytest.raises(InputError, match="another process decides on this model now"):
         retrain(experiment(name, epochs=10, seed=1))
-    assert (versions(name), aliases(name), len(champions.history(name))) == (2, {"champion": 1}, 1)
+    assert (versions(name), aliases(name), len(decisions.history(name))) == (2, {"champion": 1}, 1)
     result = retrain(experiment(name, epochs=10, seed=1))
     assert result.decision is not None
     assert (result.verdict, result.decision.version, versions(name)) == ("HOLD", 2, 2)
@@ -175,7 +171,7 @@ def test_what_was_rolled_back_is_not_promoted_again(prefect_server: str) -> None
     assert (again.verdict, again.champion) == ("REJECT", 1)
     assert "not rolled back" in again.reason
     assert aliases(name) == {"champion": 1}
-    assert [one.verdict for one in champions.history(name)] == ["FIRST", "PROMOTE", "ROLLBACK", "REJECT"]
+    assert [one.verdict for one in decisions.history(name)] == ["FIRST", "PROMOTE", "ROLLBACK", "REJECT"]
 
 
 @flow(name="train on other labels")

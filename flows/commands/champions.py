@@ -34,9 +34,9 @@ def champion(model: str, /, *, json: Json = False) -> None:
         Print one JSON object instead of a table.
     """
     with execution.refusals(as_json=json):
-        from tasks import champions
+        from tasks import champions, decisions
 
-        champions.look(model)
+        decisions.look(model)
         found = champions.standing(model)
     if json:
         execution.print_json({"status": "ok"} | asdict(found))
@@ -63,10 +63,10 @@ def history(model: str, /, *, json: Json = False) -> None:
         Print one JSON object instead of a table.
     """
     with execution.refusals(as_json=json):
-        from tasks import champions
+        from tasks import decisions
 
-        champions.look(model)
-        found = champions.history(model)
+        decisions.look(model)
+        found = decisions.history(model)
     if json:
         execution.print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in found]})
     elif found:
@@ -99,9 +99,9 @@ def judge(
     def load() -> "Callable[[], Judged]":
         from flows.judge import judge as flow
         from flows.judge import refuse
-        from tasks import champions
+        from tasks import decisions
 
-        champions.look(model)
+        decisions.look(model)
         refuse(model, version)
         return lambda: flow(model, version, rule)
 

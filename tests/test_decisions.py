@@ -1,0 +1,203 @@
+"""Decisions: killed after any write, repaired by the next that looks, and made by one process at a time."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from flows.__main__ import run
+from tasks import champions, decisions, store
+from tasks.ml.records import Decision, Judged, Outcome
+from tests import forks, registered
+from tests.registered import Call, aliases, everything, kill_after, killed
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(scope="module")
+def outcomes(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server comes first
+    return registered.trained()
+
+
+@pytest.fixture
+def name(outcomes: list[Outcome]) -> str:
+    return registered.model(outcomes)
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Call:
+    return registered.console(capsys)
+
+
+def judged(name: str, verdict: str) -> Callable[[], Decision]:
+    """What retraining does when the judgement is made, of version 2 against 1."""
+
+    def act() -> Decision:
+        with decisions.alone(name):
+            decisions.repair(name)
+            found = Judged(verdict, "as the test says", 1, 2, {}, {"gates": [], "p": 0.5}, 0)  # type: ignore[arg-type]
+            return decisions.finish(decisions.record(champions.judged(name, found, "nightly")))
+
+    return act
+
+
+@pytest.mark.parametrize("verdict", ["PROMOTE", "HOLD", "REJECT"])
+def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that_looks(
+    outcomes: list[Outcome], verdict: str
+) -> None:
+    writes = 0
+    wanted = {"champion": 2, "previous": 1} if verdict == "PROMOTE" else {"champion": 1}
+    while True:
+        writes += 1
+        model = registered.model(outcomes)
+        was_killed = killed(writes, judged(model, verdict))
+        decisions.look(model)
+        (decision,) = decisions.history(model)
+        assert decision.done
+        assert (decision.verdict, decision.before, decision.schedule) == (verdict, 1, "nightly")
+        assert aliases(model) == wanted
+        client = store.connect()
+        for version in "12":
+            assert "hallmark.decision.0001" in client.get_model_version(model, version).tags
+        artifacts = {file.path for file in client.list_artifacts(outcomes[1].run.id)}
+        assert "decision.json" in artifacts
+        decisions.look(model)
+        assert decisions.history(model) == [decision]
+        if not was_killed:
+            break
+    assert writes >= (7 if verdict == "PROMOTE" else 5)
+
+
+def test_a_rollback_that_was_killed_after_any_write_is_finished_by_the_next_that_looks(outcomes: list[Outcome]) -> None:
+    writes = 0
+    while True:
+        writes += 1
+        model = registered.model(outcomes)
+        judged(model, "PROMOTE")()
+        was_killed = killed(writes, lambda model=model: champions.rollback(model, "bad nights"))
+        decisions.look(model)
+        assert aliases(model) == {"champion": 1}
+        assert [decision.done for decision in decisions.history(model)] == [True, True]
+        assert champions.is_demoted(model, 2) == 2
+        if not was_killed:
+            break
+    assert writes >= 7
+
+
+def test_a_champion_that_somebody_made_after_a_crash_stays(name: str) -> None:
+    assert killed(1, judged(name, "PROMOTE"))
+    store.connect().set_registered_model_alias(name, "champion", "3")
+    decisions.look(name)
+    assert aliases(name) == {"champion": 3}
+    (decision,) = decisions.history(name)
+    assert decision.done
+    assert "version 3 was made champion meanwhile" in decision.reason
+    assert champions.standing(name).why == "set outside Hallmark"
+
+
+def test_a_decision_with_much_to_say_fits_into_a_tag(name: str) -> None:
+    gates = [{"name": f"gate {index}", "passed": False, "found": "x" * 3000} for index in range(9)]
+    found = Judged("REJECT", "y" * 9000, 1, 2, {}, {"gates": gates, "reason": "y" * 9000}, 0)
+    with decisions.alone(name):
+        decisions.finish(decisions.record(champions.judged(name, found, None)))
+    (decision,) = decisions.history(name)
+    assert decision.done
+    assert decision.judgement is not None
+    assert [gate["name"] for gate in decision.judgement["gates"]] == [gate["name"] for gate in gates]
+
+
+def test_of_two_at_once_one_wins_and_the_other_says_so(name: str, console: Call) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with decisions.alone(name):
+            inside.set()
+            assert leave.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    try:
+        assert inside.wait(60)
+        before = everything(name)
+        for tokens in (["promote", name, "2", "--reason", "x"], ["rollback", name]):
+            code, out, error = console(*tokens)
+            assert (code, out) == (2, "")
+            assert error == f"hallmark: {name}: another process decides on this model now: try again when it is done\n"
+        assert everything(name) == before
+    finally:
+        leave.set()
+        other.join()
+    assert console("promote", name, "2", "--reason", "x")[0] == 0
+
+
+def forked(target: Callable[..., object], *given: object) -> BaseProcess:
+    """A process of its own, forked from one that has imported everything."""
+    process = forks.context().Process(target=target, args=({**os.environ}, *given), daemon=True)
+    process.start()
+    return process
+
+
+def promoted(environment: dict[str, str], name: str, writes: int) -> None:
+    """In a process of its own: promote version 2, and be killed with -9 after so many writes."""
+    os.environ.update(environment)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(writes, patch, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        judged(name, "PROMOTE")()
+
+
+@pytest.fixture
+def address(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' Prefect server, for other processes too."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("address")
+def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(outcomes: list[Outcome]) -> None:
+    writes = 0
+    while True:
+        writes += 1
+        model = registered.model(outcomes)
+        process = forked(promoted, model, writes)
+        process.join(120)
+        assert process.exitcode in (0, -signal.SIGKILL)
+        assert aliases(model) in ({"champion": 1}, {"champion": 1, "previous": 1}, {"champion": 2, "previous": 1})
+        decisions.look(model)  # the kernel has released the lock
+        assert aliases(model) == {"champion": 2, "previous": 1}
+        (decision,) = decisions.history(model)
+        assert decision.done
+        if process.exitcode == 0:
+            break
+    assert writes >= 7
+
+
+def one_of_two(environment: dict[str, str], name: str, version: int, folder: str) -> None:
+    """In a process of its own: promote a version by the command, and say how it ended."""
+    os.environ.update(environment)
+    error = Path(folder) / f"{version}.error"
+    os.dup2(os.open(error, os.O_WRONLY | os.O_CREAT), 2)
+    os._exit(run(["promote", name, str(version), "--reason", "two at once"]))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("address")
+def test_of_two_processes_at_once_each_wins_or_says_so(outcomes: list[Outcome], tmp_path: Path) -> None:
+    model = registered.model(outcomes)
+    processes = {version: forked(one_of_two, model, version, str(tmp_path)) for version in (2, 3)}
+    for process in processes.values():
+        process.join(120)
+    codes = {version: process.exitcode for version, process in processes.items()}
+    assert set(codes.values()) <= {0, 2}
+    assert 0 in codes.values()
+    for version, code in codes.items():
+        said = (tmp_path / f"{version}.error").read_text()
+        assert (code == 0) == (said == "")
+        assert code == 0 or said.startswith(f"hallmark: {model}: another process decides on this model now")
+    made = decisions.history(model)
+    assert sorted(one.version for one in made) == sorted(version for version, code in codes.items() if code == 0)
+    assert [one.number for one in made] == list(range(1, len(made) + 1))
+    assert aliases(model)["champion"] == made[-1].version
