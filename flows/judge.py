@@ -1,5 +1,7 @@
 """The dry run of a judgement: what would be decided of a version, were it the challenger now."""
 
+from typing import Any
+
 from prefect import flow
 
 from tasks import champions, registry, runs
@@ -22,6 +24,26 @@ def judge(name: str, version: int, rule: Rule = Rule()) -> Judged:  # noqa: B008
     """
     champion, experiment = refuse(name, version)
     return judge_files(name, champion, version, prepare(experiment), rule)
+
+
+def findings(said: dict[str, Any]) -> dict[str, str]:
+    """The numbers and the gates of a judgement, for people: what, and what was found.
+
+    Args:
+        said: a `Judgement` as a decision holds it.
+    """
+    low, high = said["interval"]
+    gates = {
+        f"gate: {gate['name']}": f"{'passed' if gate['passed'] else 'FAILED'}: {gate['found']}"
+        for gate in said["gates"]
+    }
+    return {
+        "test rows": str(said["rows"]),
+        "right: challenger alone": str(said["wins"]),
+        "right: champion alone": str(said["losses"]),
+        "p": f"{said['p']:.4g}",
+        "difference in accuracy": f"{said['difference']:+.4f}, between {low:+.4f} and {high:+.4f}",
+    } | gates
 
 
 def refuse(name: str, version: int) -> tuple[int, Experiment]:

@@ -7,6 +7,7 @@ from prefect import flow
 
 from flows import artifacts, presets, served
 from flows import notify as messages
+from flows.judge import findings
 from flows.train import carry_out
 from tasks import attempts, champions, decisions, progress, provenance, seen_rows
 from tasks.judge import judge
@@ -96,31 +97,24 @@ def by_content(experiment: Experiment) -> Experiment:
 def summary(result: Retrained, dataset: Dataset) -> str:
     """What came of it as markdown, for the Prefect UI."""
     rows = {
-        "verdict": result.verdict,
-        "why": result.reason,
         "champion": f"{result.name} version {result.champion}",
         "dataset": f"`{dataset.digest[:SHOWN]}`",
     }
     if result.decision:
         rows |= {"challenger": f"version {result.decision.version}", "decision": f"number {result.decision.number}"}
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    return "\n".join([f"# {result.name}: {result.verdict}", "", "| what | outcome |", "|---|---|", *lines])
+    title = f"# {result.name}: {result.verdict}"
+    return "\n".join([title, "", result.reason, "", "| what | outcome |", "|---|---|", *lines])
 
 
 def table(decision: Decision) -> list[dict[str, str]]:
     """A decision as the rows of a table."""
-    said = decision.judgement or {}
     rows = {
         "decision": f"{decision.number}: {decision.verdict}",
-        "reason": decision.reason,
         "version": str(decision.version),
         "champion before": str(decision.before or "none"),
         "champion after": str(decision.champion),
-        **{name: str(said[name]) for name in ("rows", "wins", "losses", "p", "difference", "interval") if name in said},
-        **{
-            f"gate: {gate['name']}": f"{'passed' if gate['passed'] else 'FAILED'}: {gate['found']}"
-            for gate in said.get("gates", ())
-        },
+        **(findings(decision.judgement) if decision.judgement else {}),
         **decision.digests,
     }
     return [{"what": name, "found": value} for name, value in rows.items()]

@@ -168,6 +168,8 @@ def rollback(name: str, reason: str) -> Decision:
         before, version = registry.bearer(name, CHAMPION), registry.bearer(name, PREVIOUS)
         if version is None or version == before:
             raise InputError(f"{name}: has no previous version to roll back to: `hallmark history {name}` tells why")
+        if before is None:
+            raise InputError(f"{name}: nobody is champion, so there is nothing to roll back: use `hallmark promote`")
         refuse_unproven(name, version)
         earlier = [
             one for one in decisions.history(name) if one.champion == version and one.verdict in ("PROMOTE", "MANUAL")

@@ -88,7 +88,8 @@ def finish(decision: Decision) -> Decision:
     client, name = connect(), decision.name
     now = registry.bearer(name, CHAMPION)
     if now not in (decision.before, decision.champion):
-        decision = replace(decision, reason=f"{decision.reason} (not done: version {now} was made champion meanwhile)")
+        who = "nobody" if now is None else f"version {now}"
+        decision = replace(decision, reason=f"{decision.reason} (not done: {who} was made champion meanwhile)")
     elif decision.moves:
         _move(client, decision)
     done = replace(decision, done=True)

@@ -75,6 +75,17 @@ def test_a_dry_run_records_nothing(name: str, console: Call) -> None:
     assert everything(name) == before
 
 
+def test_where_nobody_is_champion_a_version_is_promoted_and_nothing_rolled_back(name: str, console: Call) -> None:
+    champions.promote(name, 2, "a try")
+    store.connect().delete_registered_model_alias(name, "champion")
+    code, _, error = console("rollback", name)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "nobody is champion" in error
+    assert aliases(name) == {"previous": 1}
+    assert console("promote", name, "3", "--reason", "a third")[0] == 0
+    assert aliases(name) == {"champion": 3}
+
+
 def test_what_was_rolled_back_is_rejected_by_a_schedule(name: str, console: Call) -> None:
     champions.promote(name, 2, "a try")
     champions.rollback(name, "it failed")

@@ -101,7 +101,8 @@ def test_another_seed_is_held_and_the_champion_stays(thrice: tuple[str, list[Ret
         assert client.get_model_version(name, version).tags["hallmark.decision.0002"].startswith("HOLD: version 2")
     state, artifacts = flow_run(f"{name} hold version 2")
     assert state == "Completed"
-    assert decision.reason in artifacts["decision"]
+    assert decision.reason in artifacts["retraining"]
+    assert "right: challenger alone" in artifacts["decision"]
 
 
 def test_where_nothing_has_changed_nothing_is_trained(thrice: tuple[str, list[Retrained]]) -> None:

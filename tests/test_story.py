@@ -85,11 +85,12 @@ def completed(place: Place, name: str) -> list[dict[str, Any]]:
 
 
 def in_prefect(place: Place, run: dict[str, Any]) -> dict[str, str]:
-    """The table of a decision, by row."""
+    """The table of a decision, by row, and what stands above it as its reason."""
     url = f"{place.station.url('prefect')}/api/artifacts/filter"
     wanted = {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["decision"]}}
     (artifact,) = call(url, {"artifacts": wanted})
-    return {row["what"]: row["found"] for row in json.loads(artifact["data"])}
+    rows = {row["what"]: row["found"] for row in json.loads(artifact["data"])}
+    return rows | {"reason": artifact["description"]}
 
 
 def in_mlflow(place: Place, model: str, number: int) -> tuple[dict[str, int], dict[str, Any]]:
@@ -121,9 +122,8 @@ def tell(place: Place, model: str, verdict: str) -> tuple[dict[str, int], dict[s
     told = {"reason": "reason", "version": "version", "champion before": "before", "champion after": "champion"}
     assert {row: table[row] for row in told} == {row: str(decision[name] or "none") for row, name in told.items()}
     if said := decision["judgement"]:
-        assert {name: table[name] for name in ("rows", "wins", "losses", "p")} == {
-            name: str(said[name]) for name in ("rows", "wins", "losses", "p")
-        }
+        shown = table["test rows"], table["right: challenger alone"], table["right: champion alone"], float(table["p"])
+        assert shown == (str(said["rows"]), str(said["wins"]), str(said["losses"]), float(f"{said['p']:.4g}"))
     assert {name: table[name] for name in decision["digests"]} == decision["digests"]
     history = json.loads(lines(place.hallmark("history", model, "--json").stdout)[-1])["decisions"]
     assert history[number - 1] == decision

@@ -1,5 +1,6 @@
 """`hallmark champion`, `history`, `judge`, `promote` and `rollback`: who serves, why, and a person's word on it."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -70,7 +71,7 @@ def history(model: str, /, *, json: Json = False) -> None:
     if json:
         execution.print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in found]})
     elif found:
-        Console(width=_WIDE, soft_wrap=True, highlight=False).print(_table(found))
+        _print_table(found)
     else:
         Console(soft_wrap=True).print(f"no decisions yet: `{execution.hallmark()} retrain` makes the first")
 
@@ -115,10 +116,10 @@ def judge(
     if json:
         execution.print_json({"status": "judged"} | asdict(found))
         return
-    gates = {f"gate: {gate['name']}": _gate(gate["passed"], gate["found"]) for gate in found.judgement["gates"]}
-    numbers = {name: str(found.judgement[name]) for name in ("rows", "wins", "losses", "p", "difference", "interval")}
+    from flows.judge import findings
+
     pair = f"champion version {found.champion}, challenger version {found.challenger}"
-    _print({"verdict": found.verdict, "why": found.reason, "of": pair} | numbers | gates)
+    _print({"verdict": found.verdict, "why": found.reason, "of": pair} | findings(found.judgement))
 
 
 def promote(model: str, version: Version, /, *, reason: str, json: Json = False) -> None:
@@ -173,10 +174,6 @@ def _say(decision: "Decision", *, as_json: bool) -> None:
         _print({"champion": f"{decision.name} version {decision.champion}{former}", "why": decision.reason})
 
 
-def _gate(passed: bool, found: str) -> str:  # noqa: FBT001 - the gate's own
-    return f"{'passed' if passed else 'FAILED'}: {found}"
-
-
 def _print(rows: dict[str, str]) -> None:
     # Not wrapped: a digest that is cut in two cannot be copied.
     console, width = Console(soft_wrap=True, highlight=False), max(map(len, rows)) + 2
@@ -184,11 +181,15 @@ def _print(rows: dict[str, str]) -> None:
         console.print(Text.assemble((f"{name:<{width}}", "bold"), value))
 
 
-def _table(found: "list[Decision]") -> Table:
+def _print_table(found: "list[Decision]") -> None:
     table = Table("number", "when", "verdict", "version", "champion", "by", "file", "why", box=None, pad_edge=False)
     for one in found:
         moved = f"{one.before or 'none'} -> {one.champion}" if one.moves else str(one.champion)
         when, by = one.at[:16].replace("T", " "), one.schedule or one.by
         sha256 = one.digests["onnx_sha256"][:SHOWN]
         table.add_row(str(one.number), when, one.verdict, str(one.version), moved, by, sha256, one.reason)
-    return table
+    console = Console(width=_WIDE, highlight=False)
+    with console.capture() as drawn:
+        console.print(table)
+    # Without the blanks that fill the last column: they would wrap into empty lines.
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))
