@@ -121,6 +121,24 @@ def test_a_run_whose_process_is_killed_has_crashed_and_the_next_goes_on_in_its_m
     forget(scheduler, path)
 
 
+def test_somebody_hears_of_a_run_that_fails_and_the_champion_stays(
+    scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path, model: str
+) -> None:
+    first = hallmark("retrain", str(tmp_path / f"{model}.toml"), "--training.epochs", "2", PREFECT_API_URL=scheduler)
+    assert first.returncode == 0, first.stderr
+    entry = LONG.replace('"iris"', f'"{model}.toml"').replace("1000000", '100, "training.lr" = 1e30')
+    with receiver() as (address, told):
+        path = write_schedules(entry + f'notify = "{address}"\n')
+        with serving(tmp_path):
+            (failed, *_) = until(lambda: runs(scheduler, path, "Failed"))
+            until(lambda: told, 30)
+    assert told[0]["title"] == f"long ({model}): FAILED"
+    assert failed.name in told[0]["message"]
+    assert [run.info.status for run in training_runs(model)][:2] == ["FINISHED", "FAILED"]
+    assert champions.standing(model).version == 1
+    forget(scheduler, path)
+
+
 EPOCHS = 10_000
 STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register")
 
