@@ -9,13 +9,6 @@ from cyclopts import App, CycloptsError
 
 from tasks.ml.errors import HallmarkError, InputError
 
-app = App(
-    name="hallmark",
-    help="Train classifiers, track them, and ship ONNX files that are proven to predict what was trained.",
-    help_format="plaintext",
-    suppress_keyboard_interrupt=False,
-    version=lambda: version("hallmark"),
-)
 COMMANDS = {
     "train": ("flows.commands.train:command", "Train a preset or a TOML file, and register the result."),
     "sweep": ("flows.commands.sweep:command", "Train many at once, and register the best."),
@@ -37,9 +30,8 @@ COMMANDS = {
     "status": ("flows.commands.station:status", "Say what is up, what is scheduled next, and what ran last."),
     "down": ("flows.commands.station:down", "End what `hallmark up` started."),
     "ui": ("flows.commands.runs:ui", "Serve the MLflow UI on the project's runs."),
+    "doctor": ("flows.commands.doctor:doctor", "Look at this machine: what a command would trip over."),
 }
-for position, (name, (target, sentence)) in enumerate(COMMANDS.items()):
-    app.command(target, name=name, help=sentence, sort_key=position)
 
 
 def main() -> None:
@@ -63,7 +55,7 @@ def run(tokens: list[str]) -> int:
     # Nothing phones home. Prefect and MLflow both read this.
     os.environ.setdefault("DO_NOT_TRACK", "true")
     try:
-        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        _application(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except (InputError, CycloptsError) as error:
         return _complain(error, 2)
     except HallmarkError as error:
@@ -71,6 +63,20 @@ def run(tokens: list[str]) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     return 0
+
+
+def _application(tokens: list[str]) -> App:
+    app = App(
+        name="hallmark",
+        help="Train classifiers, track them, and ship ONNX files that are proven to predict what was trained.",
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+        version=lambda: version("hallmark"),
+    )
+    for position, (name, (target, sentence)) in enumerate(COMMANDS.items()):
+        # What was typed is imported anyway, and says all that it has to say.
+        app.command(target, name=name, help=None if tokens[:1] == [name] else sentence, sort_key=position)
+    return app
 
 
 def _complain(what: object, code: int) -> int:

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import re
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
+from cyclopts import App
 
 from flows import presets
-from flows.__main__ import run
+from flows.__main__ import COMMANDS, run
 from tasks import tracking
 from tasks.ml.digests import file_digest
 from tasks.ml.records import Attempt
@@ -97,6 +99,17 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     assert error.count("\n") == 1
     assert not [path for path in files(tmp_path) if path.is_file()]
     assert len(recent_runs(None, 1000)) == runs
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_says_what_it_does_and_has_an_example(console: Call, command: str) -> None:
+    code, out, _ = console(command, "--help")
+    assert code == 0
+    assert re.search(rf"^(Example: |  )hallmark {command}\b", out, re.MULTILINE)
+    module, _, name = COMMANDS[command][0].partition(":")
+    target = getattr(importlib.import_module(module), name)
+    function = target.default_command if isinstance(target, App) else target
+    assert " ".join(str(function.__doc__).split("\n\n")[0].split()) in " ".join(out.split())
 
 
 @pytest.mark.usefixtures("prefect_server")

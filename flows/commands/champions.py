@@ -27,6 +27,8 @@ Json = Annotated[bool, Parameter(negative="")]
 def champion(model: str, /, *, json: Json = False) -> None:
     """Say which version of a model is champion, since when, and why.
 
+    Example: hallmark champion iris
+
     Parameters
     ----------
     model
@@ -55,6 +57,8 @@ def champion(model: str, /, *, json: Json = False) -> None:
 
 def history(model: str, /, *, json: Json = False) -> None:
     """List every decision on a model, the first first.
+
+    Example: hallmark history iris
 
     Parameters
     ----------
@@ -86,6 +90,8 @@ def judge(
     """Say what would be decided of a version, were it the challenger now. Nothing is recorded.
 
     The rule is given as for `hallmark retrain`: --rule.alpha 0.01.
+
+    Example: hallmark judge iris 3 --rule.alpha 0.01
 
     Parameters
     ----------
@@ -125,6 +131,8 @@ def judge(
 def promote(model: str, version: Version, /, *, reason: str, json: Json = False) -> None:
     """Make a version champion, whatever the rule says; its proof and its digest are checked again.
 
+    Example: hallmark promote iris 3 --reason "new sensor"
+
     Parameters
     ----------
     model
@@ -149,6 +157,8 @@ def rollback(model: str, /, *, reason: str = "rolled back", json: Json = False) 
     """Make the previous version champion again; its proof and its digest are checked again.
 
     The file that was champion is not promoted again by retraining, but it may be by `hallmark promote`.
+
+    Example: hallmark rollback iris --reason "drift in field 2"
 
     Parameters
     ----------

@@ -28,6 +28,8 @@ def predict(
 ) -> None:
     """Predict the class of every row, whatever their number, with a file that Hallmark shipped.
 
+    Example: hallmark predict iris flowers.csv --output said.csv
+
     Parameters
     ----------
     model

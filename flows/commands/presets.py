@@ -17,6 +17,8 @@ def presets(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
 
     published: a tutorial as it stands, mistakes included. corrected: the same, put right.
 
+    Example: hallmark presets
+
     Parameters
     ----------
     json
@@ -38,6 +40,8 @@ def presets(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
 
 def show(preset: str, /) -> None:
     """Print a preset as TOML that `hallmark train FILE.toml` reads back to the same digest.
+
+    Example: hallmark show digits > mine.toml
 
     Parameters
     ----------

@@ -21,6 +21,8 @@ def reproduce(run_id: str, /, *, json: Annotated[bool, Parameter(negative="")] =
     Nothing is logged or registered. Exit code 0: both are identical. 1: they are not; what the bits depend on and is
     another now is named.
 
+    Example: hallmark reproduce 07309d70
+
     Parameters
     ----------
     run_id

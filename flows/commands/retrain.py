@@ -42,6 +42,8 @@ def retrain(
     Rows are divided by their content, so that none changes its split as data grows. Where data, experiment and code are
     the champion's, nothing is trained. The decision is recorded before it is carried out.
 
+    Example: hallmark retrain iris --rule.mode non_inferior
+
     Parameters
     ----------
     source

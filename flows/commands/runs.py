@@ -39,6 +39,8 @@ def runs(
 ) -> None:
     """List recent runs, newest first.
 
+    Example: hallmark runs iris --limit 5
+
     Parameters
     ----------
     name
@@ -66,6 +68,8 @@ def runs(
 
 def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=65535))] = None) -> None:
     """Serve the MLflow UI on the project's runs, on 127.0.0.1, until Ctrl-C.
+
+    Example: hallmark ui --port 5001
 
     Parameters
     ----------

@@ -8,6 +8,8 @@ def serve() -> None:
 
     The file is schedules.toml in the project's root, or HALLMARK_SCHEDULES. What changes there counts from the next
     start. Ending this ends the runs that it has begun, which are resumed; the schedules stay active.
+
+    Example: hallmark serve
     """
     from flows import serve as serving
 
@@ -16,6 +18,8 @@ def serve() -> None:
 
 def deploy(*, pool: str) -> None:
     """Give the schedules to a Prefect work pool, whose workers then run them.
+
+    Example: hallmark deploy --pool station
 
     Parameters
     ----------

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def up(*, detach: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Start a Prefect server, an MLflow server and the schedules, until Ctrl-C. Every other command uses them.
 
+    Example: hallmark up --detach
+
     Parameters
     ----------
     detach
@@ -43,6 +45,8 @@ def status(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
 
     Exit code 0: everything is up. 2: nothing is, or a part is not; one line says which.
 
+    Example: hallmark status
+
     Parameters
     ----------
     json
@@ -64,7 +68,10 @@ def status(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
 
 
 def down() -> None:
-    """End the station that is up, and wait until it has ended. Its schedules stay active."""
+    """End the station that is up, and wait until it has ended. Its schedules stay active.
+
+    Example: hallmark down
+    """
     from flows import station
 
     found = station.end(settings.from_environment().home)

@@ -32,6 +32,8 @@ def train(
 
     What was interrupted, even by kill -9, goes on where it stopped when the same command is given again.
 
+    Example: hallmark train iris --training.epochs 20 --data.split.seed 1
+
     Parameters
     ----------
     source

@@ -26,6 +26,8 @@ def verify(
     Exit code 0: it holds. 1: it does not. 2: it is no file that Hallmark shipped. The seal detects damage and careless
     edits; whoever forges a file can seal it anew, which --registered finds.
 
+    Example: hallmark verify --registered iris.onnx
+
     Parameters
     ----------
     model

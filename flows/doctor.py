@@ -1,0 +1,154 @@
+"""A look at this machine: everything that a command would trip over later, each with what would help."""
+
+import os
+import platform
+import shutil
+import socket
+import urllib.request
+from dataclasses import dataclass
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+from flows import schedules, server
+from tasks import settings, station
+from tasks.ml.errors import HallmarkError, InputError, without_secrets
+from tasks.ml.files import is_writable
+from tasks.settings import Settings
+
+LEAST_FREE = 2 * 10**9
+"""Bytes: MNIST, its dataset and a few runs need one of the two gigabytes."""
+SECONDS = 5.0
+NAMED = ("torch", "torchvision", "prefect", "mlflow", "scikit-learn", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    is_well: bool
+    found: str
+    """In words, and what would help where it is not well."""
+
+
+def examine() -> list[Check]:
+    """Look at versions, device, disk, servers, schedules and mirror.
+
+    Raises:
+        InputError: a variable of the environment does not fit.
+    """
+    machine = settings.from_environment()
+    return [
+        _versions(),
+        _device(),
+        _disk(machine),
+        _prefect(machine),
+        _mlflow(machine),
+        *_ports(machine),
+        _schedules(),
+        _mirror(machine),
+    ]
+
+
+def _versions() -> Check:
+    wrong = []
+    for text in metadata.requires("hallmark") or []:
+        wanted = Requirement(text)
+        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+            found = metadata.version(wanted.name)
+            if not wanted.specifier.contains(found, prereleases=True):
+                wrong.append(f"{wanted.name} {found}, where {wanted.specifier} is needed")
+    if wrong:
+        return Check("versions", is_well=False, found=f"{'; '.join(wrong)}: `make clean run` installs the right ones")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in NAMED)
+    return Check("versions", is_well=True, found=f"Python {platform.python_version()}, {versions}")
+
+
+def _device() -> Check:
+    import torch
+
+    from tasks.ml import devices
+
+    chosen = devices.choose("auto").type
+    name = f" ({torch.cuda.get_device_name()})" if chosen == "cuda" else ""
+    return Check("device", is_well=True, found=f"{chosen}{name}, {os.cpu_count()} cores")
+
+
+def _disk(machine: Settings) -> Check:
+    if not is_writable(machine.home):
+        remedy = "make it writable, or let HALLMARK_HOME name another folder"
+        return Check("disk", is_well=False, found=f"{machine.home} cannot be written: {remedy}")
+    there = next(folder for folder in (machine.home, *machine.home.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{free / 10**9:.1f} GB free for {machine.home}"
+    if free < LEAST_FREE:
+        return Check("disk", is_well=False, found=f"{found}: make room, or let HALLMARK_HOME name another folder")
+    return Check("disk", is_well=True, found=found)
+
+
+def _prefect(machine: Settings) -> Check:
+    try:
+        url = server.use_running()
+    except InputError as error:
+        return Check("prefect", is_well=False, found=str(error))
+    whose = "the station's" if url and station.current(machine.home) else "of PREFECT_API_URL"
+    return Check("prefect", is_well=True, found=f"{whose}: {url}" if url else "each command embeds a server")
+
+
+def _mlflow(machine: Settings) -> Check:
+    from tasks import store
+
+    try:
+        store.connect()
+    except InputError as error:
+        return Check("mlflow", is_well=False, found=str(error))
+    whose = "the station's server on " if settings.store_of_station() else ""
+    return Check("mlflow", is_well=True, found=whose + without_secrets(machine.tracking_uri))
+
+
+def _ports(machine: Settings) -> list[Check]:
+    """Whether `hallmark up` would find its ports free."""
+    if station.is_held(machine.home):
+        return []
+    return [
+        _port("prefect port", machine.host, machine.prefect_port, "HALLMARK_PREFECT_PORT"),
+        _port("mlflow port", machine.host, machine.ui_port, "HALLMARK_UI_PORT"),
+    ]
+
+
+def _port(name: str, host: str, port: int, variable: str) -> Check:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        found = (
+            f"{variable}: {port} on {host}: {(error.strerror or str(error)).lower()}: choose another for `hallmark up`"
+        )
+        return Check(name, is_well=False, found=found)
+    return Check(name, is_well=True, found=f"{port} on {host} is free")
+
+
+def _schedules() -> Check:
+    try:
+        found = schedules.load()
+    except HallmarkError as error:
+        return Check("schedules", is_well=False, found=str(error))
+    return Check("schedules", is_well=True, found=f"{len(found)} in {schedules.file()}")
+
+
+def _mirror(machine: Settings) -> Check:
+    from torchvision.datasets import MNIST
+
+    from tasks.ml import downloads
+
+    archives = [name for name, _ in MNIST.resources]
+    if all((machine.home / "downloads" / "MNIST" / "raw" / name).exists() for name in archives):
+        return Check("mirror", is_well=True, found="not needed: MNIST was downloaded before")
+    url = downloads.address(MNIST, machine.mirror) + archives[0]
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the scheme was validated
+    try:
+        urllib.request.urlopen(request, timeout=SECONDS).close()  # noqa: S310
+    except (OSError, ValueError) as error:
+        remedy = "MNIST needs the network, or HALLMARK_MIRROR as the address of a folder that holds its archives"
+        return Check("mirror", is_well=False, found=f"{without_secrets(url)} does not answer ({error}): {remedy}")
+    return Check("mirror", is_well=True, found=without_secrets(url.rpartition("/")[0]))

@@ -1,0 +1,125 @@
+"""A look at the machine: well, and with each fault that there can be."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from torchvision.datasets import MNIST
+
+from flows.__main__ import run
+from tests.conftest import ROOT
+from tests.processes import free_port
+
+Look = Callable[[], tuple[int, dict[str, tuple[bool, str]], str]]
+
+
+class Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a folder that has the archives' names."""
+    folder = tmp_path_factory.mktemp("mirror")
+    for name, _ in MNIST.resources:
+        (folder / name).touch()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=folder))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def look(mirror: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Look:
+    """Call `hallmark doctor --json` on a machine that is well: its code, each check by name, and stderr."""
+    assert not home.exists()
+    monkeypatch.setenv("HALLMARK_MIRROR", mirror)
+    monkeypatch.setenv("HALLMARK_PREFECT_PORT", str(free_port()))
+    monkeypatch.setenv("HALLMARK_UI_PORT", str(free_port()))
+
+    def call() -> tuple[int, dict[str, tuple[bool, str]], str]:
+        code = run(["doctor", "--json"])
+        captured = capsys.readouterr()
+        said = json.loads(captured.out.splitlines()[-1])
+        assert said["status"] == ("faults" if code else "well")
+        return code, {check["name"]: (check["is_well"], check["found"]) for check in said["checks"]}, captured.err
+
+    return call
+
+
+def test_a_machine_that_is_well(look: Look, mirror: str) -> None:
+    code, checks, error = look()
+    assert (code, error) == (0, "")
+    assert list(checks) == [
+        "versions", "device", "disk", "prefect", "mlflow", "prefect port", "mlflow port", "schedules", "mirror",
+    ]  # fmt: skip
+    assert all(is_well for is_well, _ in checks.values())
+    assert checks["mirror"][1] == mirror
+    assert f"torch {version('torch')}" in checks["versions"][1]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "check", "said"),
+    [
+        ("HALLMARK_HOME", "/dev/null/home", "disk", "/dev/null/home cannot be written: make it writable, or"),
+        ("HALLMARK_MIRROR", "http://127.0.0.1:9", "mirror", "http://127.0.0.1:9/train-images-idx3-ubyte.gz does not"),
+        ("HALLMARK_SCHEDULES", "/nowhere.toml", "schedules", "/nowhere.toml: cannot be read"),
+        ("MLFLOW_TRACKING_URI", "http://127.0.0.1:9", "mlflow", "MLFLOW_TRACKING_URI: http://127.0.0.1:9 cannot be"),
+    ],
+)
+def test_what_is_not_well_is_named_with_what_helps(
+    look: Look, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, check: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    code, checks, error = look()
+    assert (code, error) == (1, f"hallmark: not well: {check}\n")
+    assert checks[check][1].startswith(said)
+
+
+@pytest.mark.parametrize(("variable", "check"), [("PREFECT", "prefect port"), ("UI", "mlflow port")])
+def test_a_port_in_use_is_named(look: Look, monkeypatch: pytest.MonkeyPatch, variable: str, check: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        monkeypatch.setenv(f"HALLMARK_{variable}_PORT", str(port))
+        code, checks, _ = look()
+    assert code == 1
+    assert checks[check][1].startswith(f"HALLMARK_{variable}_PORT: {port} on 127.0.0.1: address already in use")
+
+
+def test_what_was_downloaded_needs_no_mirror(look: Look, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HALLMARK_MIRROR", "http://127.0.0.1:9")
+    raw = home / "downloads" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, _ in MNIST.resources:
+        (raw / name).touch()
+    code, checks, _ = look()
+    assert (code, checks["mirror"]) == (0, (True, "not needed: MNIST was downloaded before"))
+
+
+def test_a_library_of_another_version_is_named(tmp_path: Path, mirror: str) -> None:
+    found = tmp_path / "cyclopts-1.0.dist-info"
+    found.mkdir()
+    (found / "METADATA").write_text("Metadata-Version: 2.1\nName: cyclopts\nVersion: 1.0\n")
+    ports = {"HALLMARK_PREFECT_PORT": str(free_port()), "HALLMARK_UI_PORT": str(free_port())}
+    given = {"PYTHONPATH": str(tmp_path), "HALLMARK_MIRROR": mirror} | ports
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", "doctor"],
+        cwd=ROOT, env=os.environ | given, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "hallmark: not well: versions\n")
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("versions"))
+    assert line.split()[1] == "fault"
+    assert "cyclopts 1.0, where >=5 is needed: `make clean run` installs the right ones" in line
