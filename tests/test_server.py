@@ -3,15 +3,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flows import server
 from tasks.ml.errors import InputError
+from tests.processes import until
 
 CODE = """
 import json, sys, time
@@ -23,13 +22,6 @@ wait()
 print(json.dumps(PREFECT_API_URL.value()), flush=True)
 sys.stdin.read()
 """
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def answers(url: str) -> bool:
