@@ -37,6 +37,9 @@ SILENT = f"No sign of life for {SILENCE.total_seconds():.0f} seconds: its proces
 START = timedelta(minutes=5)
 """A run whose process has not begun so long after it was taken up never will."""
 
+RETRIES = "7"
+"""Of a request to a Prefect server that is away: four minutes in all, as MLflow's client tries. By default it is one."""
+
 POLL_SECONDS = 2.0
 LOOK_SECONDS = 15.0
 AUTOMATION = "hallmark: a run without heartbeats has crashed"
@@ -54,6 +57,7 @@ def main() -> None:
     os.environ[served.MARK] = "1"
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "flows,tasks")
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
     deployments.use_server()
     locks = settings.read().home / "locks"
     locks.mkdir(parents=True, exist_ok=True)
