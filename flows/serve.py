@@ -38,7 +38,7 @@ START = timedelta(minutes=5)
 """A run whose process has not begun so long after it was taken up never will."""
 
 RETRIES = "7"
-"""Of a request to a Prefect server that is away: four minutes in all, as MLflow's client tries. By default it is one."""
+"""Of a request to a Prefect server that is away: four minutes, as MLflow's client tries. Prefect's default is one."""
 
 POLL_SECONDS = 2.0
 LOOK_SECONDS = 15.0
