@@ -26,6 +26,7 @@ COMMANDS = {
     "presets": ("flows.commands.presets:presets", "List the presets."),
     "show": ("flows.commands.presets:show", "Print a preset as a TOML file."),
     "runs": ("flows.commands.runs:runs", "List recent runs."),
+    "compare": ("flows.commands.compare:compare", "Put runs beside each other: options, metrics, curves."),
     "up": ("flows.commands.station:up", "Start both servers and the schedules, for every other command to use."),
     "status": ("flows.commands.station:status", "Say what is up, what is scheduled next, and what ran last."),
     "down": ("flows.commands.station:down", "End what `hallmark up` started."),

@@ -14,7 +14,6 @@ from tasks.store import connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
-    from mlflow.tracking import MlflowClient
 
 _NEEDED = (
     "dataset_digest",
@@ -64,29 +63,45 @@ def recorded(run_id: str) -> tuple[Recorded, Experiment]:
     Raises:
         InputError: there is no such run, or it shipped nothing.
     """
-    client = connect()
-    run = _find(client, run_id)
+    run = find(run_id)
     tags, prefix = run.data.tags, "hallmark."
     if missing := [name for name in _NEEDED if prefix + name not in tags]:
         raise InputError(f"{run_id}: has no {prefix}{missing[0]}: only a run that shipped a file can be reproduced")
     said = {name: tags[prefix + name] for name in _NEEDED}
-    marks = json.loads(said["versions"]) | json.loads(said["fingerprint"])
-    marks |= {"networks": said["networks"], "code": said["code_digest"]}
-    with TemporaryDirectory() as folder:
-        tree = toml.load(Path(client.download_artifacts(run.info.run_id, "experiment.toml", folder)))
     found = Recorded(
         run=run.info.run_id,
         dataset=said["dataset_digest"],
         weights_sha256=said["weights_sha256"],
         onnx_sha256=said["onnx_sha256"],
         initial_seed=int(said["initial_seed"]),
-        marks=marks,
+        marks=marks(run),
     )
-    return found, Experiment.model_validate(tree)
+    return found, experiment(run)
 
 
-def _find(client: "MlflowClient", run_id: str) -> "MlflowRun":
-    """The one run whose id begins so."""
+def experiment(run: "MlflowRun") -> Experiment:
+    """The experiment that a run has recorded."""
+    with TemporaryDirectory() as folder:
+        return Experiment.model_validate(
+            toml.load(Path(connect().download_artifacts(run.info.run_id, "experiment.toml", folder)))
+        )
+
+
+def marks(run: "MlflowRun") -> dict[str, str]:
+    """What the bits of a run's result depend on beside experiment and data, as far as it came."""
+    tags = {name.removeprefix("hallmark."): value for name, value in run.data.tags.items()}
+    found = json.loads(tags.get("versions", "{}")) | json.loads(tags.get("fingerprint", "{}"))
+    named = {"networks": tags.get("networks"), "code": tags.get("code_digest")}
+    return found | {name: value for name, value in named.items() if value}
+
+
+def find(run_id: str) -> "MlflowRun":
+    """The one run whose id begins so.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    client = connect()
     if not re.fullmatch("[0-9a-f]{4,32}", run_id):
         raise InputError(f"{run_id}: is no run's id: expected up to 32 hex digits, of which `hallmark runs` shows 8")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]

@@ -1,0 +1,291 @@
+"""`hallmark compare`: found by every name, counted again by hand, on the terminal, as JSON and as a page."""
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from flows import presets
+from flows.train import train
+from tasks import lineup, settings, store
+from tasks.ml import paired
+from tasks.ml.records import Outcome
+from tests import registered
+from tests.registered import Call
+from tests.test_pages import Parsed, needs_nothing
+
+
+@pytest.fixture(scope="module")
+def outcomes(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server comes first
+    """A good one, one that was stopped after two epochs, and one of another name that divides the rows otherwise."""
+    preset, names = presets.iris(), [f"c{uuid.uuid4().hex[:12]}" for _ in range(2)]
+    long, short = (preset.training.model_copy(update={"device": "cpu", "epochs": epochs}) for epochs in (20, 2))
+    data = preset.data.model_copy(update={"split": preset.data.split.model_copy(update={"seed": 5})})
+    good = preset.model_copy(update={"name": names[0], "training": long})
+    other = {"name": names[1], "training": short, "data": data}
+    return [train(each) for each in (good, good.model_copy(update={"training": short}), good.model_copy(update=other))]
+
+
+def twin(outcome: Outcome) -> str:
+    """A run that has recorded the same, but for the curves."""
+    client = store.connect()
+    stored = client.get_run(outcome.run.id)
+    made = client.create_run(stored.info.experiment_id, tags=stored.data.tags).info.run_id
+    client.log_artifact(made, client.download_artifacts(outcome.run.id, "experiment.toml"))
+    for name, value in outcome.evaluation.metrics.items():
+        client.log_metric(made, name, value)
+    return made
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Call:
+    return registered.console(capsys)
+
+
+def right(outcome: Outcome) -> dict[bytes, bool]:
+    """Whether the shipped file is right about each test row, by the row's content."""
+    session, folder = onnxruntime.InferenceSession(outcome.artifact.path), outcome.dataset.folder
+    x, y = np.load(folder / "test.x.npy"), np.load(folder / "test.y.npy")
+    label, _ = session.run(None, {name: x[:, [i]] for i, name in enumerate(outcome.dataset.columns)})
+    return {row.tobytes(): bool(found) for row, found in zip(x, label == y, strict=True)}
+
+
+def test_two_runs_as_json(outcomes: list[Outcome], console: Call) -> None:
+    good, poor, _ = outcomes
+    code, out, error = console("compare", good.run.id, poor.run.id[:8], "--json")
+    said = json.loads(out)
+    assert (code, error, out.count("\n")) == (0, "", 1)
+    assert said["status"] == "compared"
+    assert [one["run_id"] for one in said["runs"]] == [good.run.id, poor.run.id]
+    assert said["differences"] == {"training.epochs": [20, 2]}
+    for number, outcome in enumerate((good, poor)):
+        recorded = outcome.evaluation.metrics
+        for metric in ("test/accuracy", "test/log_loss", "test/loss"):
+            assert said["metrics"][metric][number]["value"] == pytest.approx(recorded[metric])
+        for metric in ("test/accuracy", "test/log_loss"):
+            interval = said["metrics"][metric][number]["interval"]
+            assert interval["low"] <= recorded[metric] <= interval["high"]
+    before, after = right(good), right(poor)
+    wins = sum(after[row] and not before[row] for row in before)
+    losses = sum(before[row] and not after[row] for row in before)
+    assert losses > 0
+    (pair,) = said["pairs"]
+    assert (pair["run"], pair["wins"], pair["losses"]) == (2, wins, losses)
+    assert pair["p"] == paired.mcnemar(wins, losses)
+    assert pair["interval"] == pytest.approx(paired.paired_interval(wins, losses, pair["rows"], 0.05))
+    change = poor.evaluation.metrics["test/log_loss"] - good.evaluation.metrics["test/log_loss"]
+    assert pair["log_loss"] == pytest.approx(change, abs=1e-6)
+
+
+def test_every_name_finds_its_run(outcomes: list[Outcome]) -> None:
+    name = registered.model(outcomes)
+    experiment = outcomes[0].model_version.name
+    for reference, expected in {
+        f"{name}@champion": 0,
+        f"models:/{name}@champion": 0,
+        f"models:/{name}/2": 1,
+        experiment: 1,
+        outcomes[2].run.id[:12]: 2,
+    }.items():
+        assert lineup.find(reference).info.run_id == outcomes[expected].run.id
+
+
+def test_a_sweep_means_the_member_it_chose(outcomes: list[Outcome], console: Call) -> None:
+    client, name = store.connect(), f"c{uuid.uuid4().hex[:12]}"
+    place = client.get_run(outcomes[0].run.id).info.experiment_id
+    tags = {"hallmark.name": name, "hallmark.sweep": "training.lr", "hallmark.chosen_run": outcomes[1].run.id}
+    parent = client.create_run(place, tags=tags).info.run_id
+    assert lineup.find(parent).info.run_id == outcomes[1].run.id
+    code, _, error = console("compare", name, outcomes[0].run.id)
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"no run of '{name}' has finished" in error
+    client.set_terminated(parent)
+    assert lineup.find(name).info.run_id == outcomes[1].run.id
+    client.delete_tag(parent, "hallmark.chosen_run")
+    assert "no member was chosen" in console("compare", parent, outcomes[0].run.id)[2]
+
+
+def test_a_name_that_could_be_an_id_is_not_guessed_at(outcomes: list[Outcome], console: Call) -> None:
+    client, digits = store.connect(), outcomes[0].run.id[:8]
+    made = client.create_run(client.get_run(outcomes[0].run.id).info.experiment_id, tags={"hallmark.name": digits})
+    code, _, error = console("compare", digits, outcomes[1].run.id)
+    client.delete_run(made.info.run_id)
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"{digits}: is an experiment's name, and a run's id begins so" in error
+    assert lineup.find(digits).info.run_id == outcomes[0].run.id
+
+
+def test_a_terminal_of_80_columns_cuts_no_number(
+    outcomes: list[Outcome], console: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    good, poor, other = outcomes
+    code, out, _ = console("compare", *(outcome.run.id for outcome in outcomes), *(twin(poor) for _ in range(5)))
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert all(outcome.run.id[:8] in out for outcome in outcomes)
+    metrics, pairs = out.split("Against run 1")
+    found = [each for line in re.findall("^log_loss (.*)$", metrics, re.MULTILINE) for each in line.split()]
+    assert found == [f"{each.evaluation.metrics['test/log_loss']:.4f}" for each in (good, poor, other, *[poor] * 5)]
+    assert re.search(r"^training.epochs +20 +2 ", out, re.MULTILINE)
+    assert "precision" not in out  # of each class: the page has them
+    assert re.search("^ +run 2 +run 4 +run 5 +run 6 +run 7 +run 8$", pairs, re.MULTILINE)
+    said = " ".join(pairs.split())
+    assert "run 3: its 30 test rows are not the 30 of run 1" in said
+    assert re.search(r"run 1 was trained on \d+ of the 30 test rows of run 3", said)
+
+
+def test_runs_that_do_not_differ(outcomes: list[Outcome], console: Call) -> None:
+    code, out, _ = console("compare", outcomes[0].run.id, twin(outcomes[0]))
+    assert code == 0
+    assert "Nothing differs in options, data, code or machine." in out
+    assert re.search(r"^wins +0$", out, re.MULTILINE)
+    assert re.search(r"^p +1\.0000$", out, re.MULTILINE)
+
+
+def test_the_page_opens_offline_and_is_escaped(outcomes: list[Outcome], console: Call, tmp_path: Path) -> None:
+    client, page = store.connect(), tmp_path / "compared.html"
+    client.set_tag(outcomes[1].run.id, "mlflow.runName", "<b>bold</b> & $x$ [red]")
+    code, out, _ = console("compare", outcomes[0].run.id, outcomes[1].run.id, "--html", str(page))
+    assert code == 0
+    assert "[red]" in out
+    assert out.splitlines()[-1] == f"page: {page}"
+    text = page.read_text()
+    parsed = Parsed(text)
+    assert needs_nothing(text)
+    assert not parsed.named("b")
+    assert "<b>bold</b> & $x$ [red]" in parsed.words
+    assert len(parsed.named("caption")) == len(parsed.named("table")) == 4
+    assert len(parsed.named("svg")) == 1
+    assert "recall/setosa" in parsed.words
+    assert outcomes[0].run.id in parsed.words
+    before = page.read_bytes()
+    code, out, error = console("compare", outcomes[0].run.id, outcomes[1].run.id, "--html", str(page))
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert "add --overwrite" in error
+    assert console("compare", outcomes[0].run.id, outcomes[1].run.id, "--html", str(page), "--overwrite")[0] == 0
+    assert page.read_bytes() == before  # the same runs give the same page
+
+
+def without_data(outcome: Outcome) -> None:
+    shutil.rmtree(settings.read().home / "datasets" / outcome.dataset.digest)
+
+
+def with_damaged_rows(outcome: Outcome) -> None:
+    (settings.read().home / "datasets" / outcome.dataset.digest / "test.rows.npy").write_bytes(b"x")
+
+
+def without_file(outcome: Outcome) -> None:
+    store.connect().delete_tag(outcome.run.id, "hallmark.model_version")
+
+
+def with_another_file(outcome: Outcome) -> None:
+    store.connect().set_tag(outcome.run.id, "hallmark.onnx_sha256", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (without_data, "is not on this machine"),
+        (with_damaged_rows, "test.rows.npy: expected sha256"),
+        (without_file, "it shipped no file"),
+        (with_another_file, "its file is gone from the registry"),
+    ],
+)
+def test_what_cannot_be_predicted_again_has_no_interval_and_says_why(
+    outcomes: list[Outcome],
+    console: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Outcome], None],
+    why: str,
+) -> None:
+    other = outcomes[2]
+    shutil.copytree(settings.read().home / "datasets", tmp_path / "home" / "datasets")
+    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
+    client = store.connect()
+    tags = client.get_run(other.run.id).data.tags
+    try:
+        change(other)
+        code, out, _ = console("compare", outcomes[0].run.id, other.run.id, "--json")
+    finally:
+        for tag in ("hallmark.model_version", "hallmark.onnx_sha256"):
+            client.set_tag(other.run.id, tag, tags[tag])
+    said = json.loads(out)
+    assert code == 0
+    first, second = said["metrics"]["test/accuracy"]
+    assert first["interval"]
+    assert second["value"] == pytest.approx(other.evaluation.metrics["test/accuracy"])
+    assert second["interval"] is None
+    assert not said["pairs"]
+    (note,) = [note for note in said["notes"] if note.startswith("run 2: no intervals")]
+    assert why in note
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([], "expected 2 to 8 runs, found 0"),
+        (["RUN"], "expected 2 to 8 runs, found 1"),
+        (["RUN"] * 9, "expected 2 to 8 runs, found 9"),
+        (["RUN", "NAME@champion"], "NAME@champion: is the same run as RUN"),
+        (["RUN", "ffffffff"], "ffffffff: no run begins so"),
+        (["RUN", "0"], "there is no run '0'"),
+        (["RUN", "EXPERIMENx"], "there is no run 'EXPERIMENx': did you mean 'EXPERIMENT'"),
+        (["RUN", "' OR 1=1"], "there is no run"),
+        (["RUN", "[red]"], r"there is no run '\[red\]'"),
+        (["RUN", "no-such@champion"], "there is no registered model 'no-such'"),
+        (["RUN", "NAME@nobody"], "'NAME' has no nobody"),
+        (["RUN", "models:/NAME/9"], "'NAME' has no version 9"),
+        (["RUN", "models:NAME"], "models:NAME: expected models:/"),
+        (["RUN", "FOREIGN"], "is no run of Hallmark's"),
+        (["RUN", "EMPTY"], "its experiment.toml is not in the store"),
+        (["RUN", "OTHER", "--html", "FOLDER/none/page.html"], "there is no folder"),
+        (["RUN", "OTHER", "--html", "FOLDER"], "is no file that could be written"),
+        (["RUN", "OTHER", "--nothing"], "--nothing"),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+    outcomes: list[Outcome], console: Call, tmp_path: Path, tokens: list[str], message: str
+) -> None:
+    client = store.connect()
+    place = client.get_run(outcomes[0].run.id).info.experiment_id
+    bare = {"hallmark.experiment_digest": "0" * 64, "hallmark.dataset_digest": "0" * 64}
+    meant = {
+        "RUN": outcomes[0].run.id,
+        "OTHER": outcomes[1].run.id,
+        "NAME": registered.model(outcomes),
+        "EXPERIMENT": outcomes[2].model_version.name,
+        "EXPERIMENx": f"{outcomes[2].model_version.name[:-1]}x",
+        "FOREIGN": client.create_run(place).info.run_id,
+        "EMPTY": client.create_run(place, tags=bare).info.run_id,
+        "FOLDER": str(tmp_path),
+    }
+
+    def typed(text: str) -> str:
+        return re.sub("|".join(meant), lambda found: meant[found[0]], text)
+
+    page = [] if "--html" in tokens else ["--html", str(tmp_path / "page.html")]
+    code, out, error = console("compare", *map(typed, tokens), *page)
+    assert (code, out) == (2, "")
+    assert re.search(typed(message), error)
+    assert error.startswith("hallmark: ")
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    if "--nothing" not in tokens:
+        code, out, _ = console("compare", *map(typed, tokens), *page, "--json")
+        assert (code, json.loads(out)["status"]) == (2, "refused")
+
+
+def test_no_torch_and_no_prefect_are_imported(outcomes: list[Outcome], python: Callable[..., str]) -> None:
+    code = (
+        "import sys; from flows.__main__ import run; assert run(['compare', *sys.argv[1:], '--json']) == 0\n"
+        "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert python(code, outcomes[0].run.id, outcomes[1].run.id).splitlines()[-1] == "[]"
