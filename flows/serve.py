@@ -23,6 +23,7 @@ from tasks.ml.errors import InputError
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.events.schemas.automations import AutomationCore
+    from prefect.runner import Runner
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ RETRIES = "7"
 
 POLL_SECONDS = 2.0
 LOOK_SECONDS = 15.0
+
+STOP_SECONDS = 30.0
+"""What a runner gets to end its runs and to tell Prefect."""
+
 AUTOMATION = "hallmark: a run without heartbeats has crashed"
 
 
@@ -117,8 +122,19 @@ async def _run(found: list[schedules.Planned], file: Path, mine: dict[UUID, str]
     looking.cancel()
     if ending.is_set():
         served.ENDING.set()
-        await runner.astop()
+        await _stop(runner)
     await running
+
+
+async def _stop(runner: "Runner") -> None:
+    """End the runs and tell Prefect so. Where it does not answer, end nevertheless: its runs follow."""
+    stopping = asyncio.create_task(runner.astop())
+    await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    if not stopping.done():
+        progress.say("serving", "ended; Prefect does not answer, so it does not know of it")
+        sys.stderr.flush()
+        os._exit(1)  # whatever else waits for Prefect would go on waiting
+    await stopping
 
 
 async def _look(found: list[schedules.Planned], file: Path) -> None:

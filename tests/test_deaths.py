@@ -163,6 +163,23 @@ def test_a_training_goes_on_while_both_servers_restart_and_nothing_is_lost(
             assert_whole(model)
 
 
+def test_what_serves_ends_when_told_though_prefect_is_gone(
+    write_schedules: Callable[..., Path], tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, port = tmp_path / "serve.log", free_port()
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
+    write_schedules(LONG.replace('"iris"', f'"{model}.toml"'))
+    with prefect_server(tmp_path, port) as server, serving(tmp_path) as served:
+        until(lambda: "epoch" in log.read_text())
+        os.killpg(server.pid, signal.SIGKILL)
+        served.terminate()
+        assert served.wait(60) == 1
+        until(lambda: [run.info.status for run in training_runs(model)] == ["KILLED"], 60)
+        assert "Prefect does not answer" in log.read_text()
+        for engine in engines():  # it would go on telling Prefect
+            os.kill(engine, signal.SIGKILL)
+
+
 def named(url: str, path: Path, name: str) -> list[Any]:
     """The completed runs of this name."""
     return [run for run in runs(url, path, "Completed") if run.name == name]
