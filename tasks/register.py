@@ -1,14 +1,24 @@
 """Step 9: make the proven artifact a version of the registered model."""
 
+from typing import TYPE_CHECKING
+
 from prefect import task
 
-from tasks import progress, registry
+from tasks import progress, registry, store
 from tasks.ml.config import Experiment
 from tasks.ml.data import open_split
 from tasks.ml.records import Artifact, Dataset, ModelVersion, Proof, Run
 from tasks.ml.runtimes import feeds
 
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
 EXAMPLE_ROWS = 3
+
+
+def _is_worth_another_try(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's shape
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, Exception) and store.is_network_failure(error)
 
 
 # The one step that is nothing but talk to the registry. Repeated, it never makes a second version.
@@ -16,7 +26,7 @@ EXAMPLE_ROWS = 3
     task_run_name="register {experiment.name}",
     retries=2,
     retry_delay_seconds=[1, 5],
-    retry_condition_fn=registry.is_network_failure,
+    retry_condition_fn=_is_worth_another_try,
 )
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
     """Register with signature, input example and evidence; see `tasks.registry.register`."""

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
@@ -21,16 +20,13 @@ from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
-from tasks import settings, store
+from tasks import settings
 from tasks.ml.digests import check
 from tasks.ml.errors import DamagedError, InputError, without_secrets
 from tasks.ml.files import is_writable, whole_file
 from tasks.ml.records import Artifact, Dataset, ModelVersion, Proof, Run
 from tasks.signals import held
 from tasks.store import connect
-
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
 
 logger = logging.getLogger(__name__)
 
@@ -168,12 +164,6 @@ def signature(example: dict[str, np.ndarray], classes: int) -> ModelSignature:
         TensorSpec(np.dtype(np.float32), (-1, classes), "probabilities"),
     ]
     return ModelSignature(Schema(inputs), Schema(outputs))
-
-
-def is_network_failure(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's shape
-    """Whether a task's failure is worth another try: MLflow or the way to it failed, not what we gave it."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, Exception) and store.is_network_failure(error)
 
 
 def _resolve(client: MlflowClient, reference: str) -> tuple[str, str]:

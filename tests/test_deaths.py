@@ -96,12 +96,17 @@ def silence(url: str, path: Path, tmp_path: Path, log: Path) -> None:
     assert crashed.state.message == serve.SILENT
 
 
+def make_champion(url: str, tmp_path: Path, model: str) -> None:
+    """Train the first version of a model, shortly."""
+    first = hallmark("retrain", str(tmp_path / f"{model}.toml"), "--training.epochs", "2", PREFECT_API_URL=url)
+    assert first.returncode == 0, first.stderr
+
+
 def test_a_run_whose_process_is_killed_has_crashed_and_the_next_goes_on_in_its_mlflow_run(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path, model: str
 ) -> None:
     log = tmp_path / "serve.log"
-    first = hallmark("retrain", str(tmp_path / f"{model}.toml"), "--training.epochs", "2", PREFECT_API_URL=scheduler)
-    assert first.returncode == 0, first.stderr
+    make_champion(scheduler, tmp_path, model)
     entry = LONG.replace('"iris"', f'"{model}.toml"').replace('"10s"', '"30s"')
     with receiver() as (address, told):
         path = write_schedules(entry + f'notify = "{address}"\n')
@@ -124,8 +129,7 @@ def test_a_run_whose_process_is_killed_has_crashed_and_the_next_goes_on_in_its_m
 def test_somebody_hears_of_a_run_that_fails_and_the_champion_stays(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path, model: str
 ) -> None:
-    first = hallmark("retrain", str(tmp_path / f"{model}.toml"), "--training.epochs", "2", PREFECT_API_URL=scheduler)
-    assert first.returncode == 0, first.stderr
+    make_champion(scheduler, tmp_path, model)
     entry = LONG.replace('"iris"', f'"{model}.toml"').replace("1000000", '100, "training.lr" = 1e30')
     with receiver() as (address, told):
         path = write_schedules(entry + f'notify = "{address}"\n')
