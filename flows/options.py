@@ -10,19 +10,24 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from flows import presets
+from flows import own, presets
 from tasks.ml import toml
 from tasks.ml.config import RETIRED, Experiment
 from tasks.ml.errors import InputError
 
 Tree = dict[str, Any]
 
+SHORT = {"target": "data.target"}
+"""Options that may be said without the part they belong to."""
+NAMED = "data.columns"
+"""An option of which each column of a table has its own: `data.columns.age`."""
+
 
 def experiment(source: str, tokens: Sequence[str]) -> Experiment:
     """Build the experiment that `hallmark train SOURCE TOKENS...` names.
 
     Args:
-        source: a preset's name, or a file that ends in `.toml`.
+        source: a preset's name, a file that ends in `.toml`, `.csv` or `.parquet`, or a folder of images.
         tokens: `--training.epochs 20` or `--training.epochs=20`, as typed.
 
     Raises:
@@ -32,12 +37,14 @@ def experiment(source: str, tokens: Sequence[str]) -> Experiment:
 
 
 def read(source: str) -> Tree:
-    """The fields of the preset or the TOML file that `source` names, without any option.
+    """The fields of the preset, the TOML file or the data that `source` names, without any option.
 
     Raises:
         InputError: there is no such preset, or the file cannot be read.
     """
-    return toml.load(Path(source)) if source.endswith(".toml") else presets.get(source).model_dump(mode="json")
+    if source.endswith(".toml"):
+        return own.complete(toml.load(Path(source)), Path(source).parent)
+    return own.read(source) if own.is_own(source) else presets.get(source).model_dump(mode="json")
 
 
 def build(base: Tree, overrides: dict[str, str], source: str) -> Experiment:
@@ -49,7 +56,7 @@ def build(base: Tree, overrides: dict[str, str], source: str) -> Experiment:
     tree = copy.deepcopy(base)
     # Kinds first: a new kind clears its part, and must not clear what was given beside it.
     for path in sorted(overrides, key=lambda path: not path.endswith(".kind")):
-        _set(tree, path.split("."), overrides[path])
+        _set(tree, _steps(path), overrides[path])
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
@@ -67,8 +74,9 @@ def pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
         if not token.startswith("--"):
             raise InputError(f"'{token}': expected an option such as --training.epochs 20")
         path, equals, value = token.removeprefix("--").partition("=")
+        path = SHORT.get(path, path)
         # A retired option is refused by its part, with today's spelling.
-        if path not in fields() and path.rpartition(".")[2] not in RETIRED:
+        if path not in fields() and not _is_named(path) and path.rpartition(".")[2] not in RETIRED:
             raise InputError(f"--{path}: there is no such option: {_nearest(path)}")
         if not equals:
             following = next(rest, None)
@@ -122,6 +130,15 @@ def _only(path: str) -> str:
 
 def _types(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - what typing gives
     return get_args(annotation) or (annotation,)
+
+
+def _is_named(path: str) -> bool:
+    return path.startswith(f"{NAMED}.")
+
+
+def _steps(path: str) -> list[str]:
+    """A path taken apart; the name of a column may have dots of its own."""
+    return [*NAMED.split("."), path.removeprefix(f"{NAMED}.")] if _is_named(path) else path.split(".")
 
 
 def _set(tree: Tree, path: list[str], value: str) -> None:

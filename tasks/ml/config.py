@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.ml.config_data import Columns, Data
+from tasks.ml.config_data import Columns, Data, Table
 from tasks.ml.config_part import FLOAT32, Factors, Part, Widths
 from tasks.ml.digests import digest_of
 
@@ -346,7 +346,7 @@ class Experiment(Part):
 
     @model_validator(mode="after")
     def _images_for_a_cnn(self) -> "Experiment":
-        if isinstance(self.model, CNN) and isinstance(self.data, Columns):
+        if isinstance(self.model, CNN) and isinstance(self.data, Columns | Table):
             raise ValueError(  # noqa: TRY004 - pydantic's
                 f"model.kind 'cnn' takes images and data.kind '{self.data.kind}' has columns: use mlp"
             )
@@ -356,10 +356,12 @@ class Experiment(Part):
     def digest(self) -> str:
         """SHA-256 (64 hex digits) of the fields that differ from their defaults.
 
-        `name` and `training.device` are left out: neither changes what is computed. A field added
-        later with a default changes no old digest. `kind` has no default and so always counts.
+        `name`, `training.device` and the path of one's own data are left out: none changes what is computed. A field
+        added later with a default changes no old digest. `kind` has no default and so always counts.
         """
-        fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"name": True, "training": {"device"}})
+        fields = self.model_dump(
+            mode="json", exclude_defaults=True, exclude={"name": True, "training": {"device"}, "data": {"path"}}
+        )
         return digest_of(_without_empty(fields))
 
     def flat(self) -> dict[str, Any]:

@@ -1,20 +1,35 @@
 """The data part of an experiment: which rows, how they are divided, and how they are scaled."""
 
+import re
+from pathlib import PurePath
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.ml.config_part import FLOAT32, Labels, Numbers, Part
+from tasks.ml.config_part import FLOAT32, Labels, Names, Numbers, Part
+
+BY_COLUMN = ("group", "time", "column")
+"""Methods of division that look at a column of a table, which the option of the same name says."""
 
 
 class Split(Part):
     """How rows are divided into training, validation and test."""
 
-    method: Literal["stratified", "shuffled", "content", "given", "resubstitution"] = Field(
+    method: Literal["stratified", "shuffled", "content", "given", "resubstitution", "group", "time", "column"] = Field(
         default="stratified",
         description="stratified keeps the class shares in every split; shuffled ignores the classes; content: a row's "
         "own digest decides, so that it never moves as data grows and duplicates stay together; given: the test "
-        "split that the source brings; resubstitution: the training rows are the test rows too",
+        "split that the source brings; resubstitution: the training rows are the test rows too; of tables: group "
+        "keeps rows together, time tests on the latest, column says the split of each row",
+    )
+    group: str | None = Field(
+        default=None, description="column of a table: rows with the same value share a split; such as a patient"
+    )
+    time: str | None = Field(
+        default=None, description="column of a table, dates or numbers: the earliest rows train, the latest are tested"
+    )
+    column: str | None = Field(
+        default=None, description="column of a table that says each row's split: train, validation or test"
     )
     validation: float = Field(
         default=0.2, ge=0, lt=1, description="share of all rows that steers the training; 0 for none"
@@ -27,6 +42,28 @@ class Split(Part):
     )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of the division")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_by_the_column_it_names(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was given
+        """Whoever names a column to divide by has chosen the method."""
+        if isinstance(given, dict) and "method" not in given:
+            for name in BY_COLUMN:
+                if given.get(name):
+                    shares = {"validation": 0, "test": 0} if name == "column" else {}
+                    return shares | given | {"method": name}
+        return given
+
+    @model_validator(mode="after")
+    def _names_one_column(self) -> "Split":
+        named = [name for name in BY_COLUMN if getattr(self, name) is not None]
+        if self.method in BY_COLUMN and self.method not in named:
+            raise ValueError(f"method '{self.method}' needs a column: give split.{self.method} its name")
+        if surplus := [name for name in named if name != self.method]:
+            raise ValueError(
+                f"{surplus[0]} '{getattr(self, surplus[0])}' and method '{self.method}' contradict each other"
+            )
+        return self
+
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> "Split":
         if self.validation + self.test >= 1:
@@ -38,13 +75,15 @@ class Split(Part):
 
     @model_validator(mode="after")
     def _cuts_what_the_method_does_not_bring(self) -> "Split":
-        brought = self.method in ("given", "resubstitution")
+        brought = self.method in ("given", "resubstitution", "column")
         if brought and self.test:
             raise ValueError(f"method '{self.method}' brings the test rows, so test {self.test} must be 0")
         if not brought and not self.test:
             raise ValueError(f"method '{self.method}' and test 0 leave nothing to test on: choose a share above 0")
         if self.method == "resubstitution" and self.validation:
             raise ValueError(f"method 'resubstitution' trains on every row, so validation {self.validation} must be 0")
+        if self.method == "column" and self.validation:
+            raise ValueError(f"method 'column' brings the validation rows, so validation {self.validation} must be 0")
         return self
 
 
@@ -64,11 +103,17 @@ class Source(Part):
     brings_test: ClassVar[bool] = False
     """Whether the source has a test split of its own."""
 
+    @property
+    def name(self) -> str:
+        """What the dataset is called, and the MLflow experiment of all who train on it."""
+        return str(getattr(self, "kind"))  # noqa: B009 - each source has its own literal
+
     @model_validator(mode="before")
     @classmethod
     def _keeps_its_own_split(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was given
         """A split that is given in part is laid over this source's own, not over the general one."""
-        if isinstance(given, dict) and isinstance(part := given.get("split"), dict) and "method" not in part:
+        part = given.get("split") if isinstance(given, dict) else None
+        if isinstance(part, dict) and not any(part.get(name) for name in ("method", *BY_COLUMN)):
             own = cls.model_fields["split"].default.model_dump()
             return given | {"split": own | part}
         return given
@@ -80,6 +125,12 @@ class Source(Part):
         return self
 
     @model_validator(mode="after")
+    def _divides_by_its_own_columns(self) -> "Source":
+        if self.split.method in BY_COLUMN and getattr(self, "kind", None) != "table":
+            raise ValueError(f"split.method '{self.split.method}' is for tables of one's own: data.kind 'table'")
+        return self
+
+    @model_validator(mode="after")
     def _fits_what_it_scales(self) -> "Source":
         if self.scaling_fitted_on == "all" and self.scaling != "standard":
             raise ValueError(
@@ -87,6 +138,9 @@ class Source(Part):
                 "use scaling 'standard' or leave scaling_fitted_on at 'train'"
             )
         return self
+
+
+ColumnKind = Literal["numeric", "boolean", "categorical"]
 
 
 class Columns(Source):
@@ -175,4 +229,66 @@ class MNIST(Source):
     )
 
 
-Data = Annotated[Iris | Threshold | Points | Blobs | Digits | MNIST, Field(discriminator="kind")]
+class Own(Source):
+    """Data of one's own: a file or a folder."""
+
+    path: str = Field(
+        min_length=1,
+        description="the file, or the folder. Not part of the digest: what lies there is part of the dataset's",
+    )
+
+    @property
+    def name(self) -> str:
+        """The file's or the folder's name, without what MLflow and file systems dislike."""
+        return stem(self.path)
+
+
+class Table(Own):
+    """A table of one's own: CSV with a heading, or Parquet. Each row an example, each column an input of the model."""
+
+    kind: Literal["table"] = Field(description="the dataset")
+    target: str = Field(min_length=1, description="the column that is to be predicted; its values are the classes")
+    ignore: Names = Field(default=(), description="columns that are left out, such as identifiers: id,name")
+    columns: dict[str, ColumnKind] = Field(
+        default={}, description="what a column is, where that is inferred wrongly: --data.columns.zip categorical"
+    )
+    categories: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="so many values of a categorical column, the most frequent, are inputs of the network each; "
+        "all others count as unknown",
+    )
+    separator: Literal[",", ";", "tab"] = Field(default=",", description="what stands between two fields of a CSV")
+    scaling: Literal["none", "standard", "range"] = Field(
+        default="standard", description="standard: (x - mean) / standard deviation, of numeric columns"
+    )
+
+    @model_validator(mode="after")
+    def _is_fitted_on_training_rows(self) -> "Table":
+        if self.scaling == "range" or self.scaling_fitted_on == "all":
+            raise ValueError(
+                f"scaling '{self.scaling}' and scaling_fitted_on '{self.scaling_fitted_on}': a table is scaled "
+                "'standard' or 'none', by its training rows"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_its_target(self) -> "Table":
+        split = self.split.group or self.split.time or self.split.column
+        for what, names in (("ignore", self.ignore), ("columns", self.columns), ("split", (split,))):
+            if self.target in names:
+                raise ValueError(f"target '{self.target}' cannot stand in {what} too")
+        return self
+
+
+def stem(path: str) -> str:
+    """A path's last part without its suffix, as an experiment may be called.
+
+    Letters, digits, '.', '_' and '-' stay, everything else becomes '-'.
+    """
+    said = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(path).stem).strip("-._")[:100]
+    return said or "own"
+
+
+Data = Annotated[Iris | Threshold | Points | Blobs | Digits | MNIST | Table, Field(discriminator="kind")]

@@ -44,3 +44,7 @@ Widths = Annotated[
     BeforeValidator(_comma_separated),
     Field(min_length=1),
 ]
+Names = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(_comma_separated),
+]

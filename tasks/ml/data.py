@@ -96,7 +96,7 @@ def outline(table: Table, data: Data) -> Dataset:
     """What `prepare` would give, but nothing is written: without folder and digest."""
     divided = divide(table, data.split)
     return Dataset(
-        name=data.kind,
+        name=data.name,
         folder=Path(),
         digest="",
         columns=table.columns,

@@ -50,12 +50,12 @@ def _items(part: BaseModel) -> dict[str, Any]:
 
 
 def _is_part(value: object) -> bool:
-    return isinstance(value, BaseModel)
+    return isinstance(value, BaseModel | dict)
 
 
-def _table(part: BaseModel) -> Table:
+def _table(part: BaseModel | dict[str, str]) -> Table:
     table = tomlkit.table()
-    for key, item in _items(part).items():
+    for key, item in (part if isinstance(part, dict) else _items(part)).items():
         table.add(item) if isinstance(item, Comment) else table.add(key, item)
     return table
 

@@ -1,0 +1,86 @@
+"""Data of one's own on the command line: a table or a folder of images, and a model and training that suit it."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+from flows import presets
+from tasks.ml import table_files
+from tasks.ml.config_data import stem
+from tasks.ml.errors import InputError
+
+Tree = dict[str, Any]
+
+KINDS = ("table", "images")
+SIZES = (500, 10_000, 100_000)
+"""Rows at which another batch size and another number of epochs suit."""
+TRAININGS: tuple[Tree, ...] = (
+    {"epochs": 400, "patience": 40, "batch_size": "full"},
+    {"epochs": 200, "patience": 20, "batch_size": 32, "lr": 0.003},
+    {"epochs": 60, "patience": 8, "batch_size": 128, "lr": 0.003},
+    {"epochs": 20, "patience": 4, "batch_size": 1024, "lr": 0.003},
+)
+"""What suits a table of fewer rows than `SIZES` say, and the last of more."""
+
+
+def is_own(source: str) -> bool:
+    """Whether the command line means a file or a folder by this, and no preset."""
+    path = Path(source)
+    return path.suffix.lower() in table_files.SUFFIXES or (
+        source not in presets.PRESETS and (os.sep in source or path.is_dir())
+    )
+
+
+def read(source: str) -> Tree:
+    """The fields of an experiment on the table or the folder that `source` names.
+
+    Raises:
+        InputError: there is none; the message names the nearest.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"{source}: there is no such file or folder{_nearest(path)}")
+    kind = "images" if path.is_dir() else "table"
+    return complete({"name": stem(source), "data": {"kind": kind, "path": str(path.absolute())}}, Path())
+
+
+def complete(tree: Tree, folder: Path) -> Tree:
+    """Give an experiment on data of one's own the model and training that suit it, where it names none.
+
+    Args:
+        tree: the fields of the experiment; others than those on data of one's own are returned as they are.
+        folder: what a relative path in it starts from.
+    """
+    data = tree.get("data")
+    if not isinstance(data, dict) or data.get("kind") not in KINDS or not isinstance(data.get("path"), str):
+        return tree
+    path = (folder / data["path"]).absolute()
+    model, training = suited(data["kind"], path)
+    return tree | {
+        "data": data | {"path": str(path)},
+        "model": tree.get("model", model),
+        "training": training | tree.get("training", {}),
+    }
+
+
+def suited(kind: str, path: Path) -> tuple[Tree, Tree]:
+    """A model and a training that suit the size of the data; nothing where it cannot be told.
+
+    Args:
+        kind: of the data.
+        path: where it lies.
+    """
+    if kind == "table" and path.is_file():
+        rows = table_files.estimate_rows(path)
+        return {"kind": "mlp", "hidden": [64, 32]}, dict(TRAININGS[sum(rows >= size for size in SIZES)])
+    return {"kind": "mlp"}, {}
+
+
+def _nearest(path: Path) -> str:
+    try:
+        names = [one.name for one in path.parent.iterdir()]
+    except OSError:
+        return f": there is no folder '{path.parent}' either"
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f": did you mean '{path.parent / near[0]}'?" if near else ""
