@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from flows import presets
-from tasks.ml import table_files
 from tasks.ml.config_data import stem
 from tasks.ml.errors import InputError
 
 Tree = dict[str, Any]
 
 KINDS = ("table", "images")
+TABLES = (".csv", ".parquet")
+"""How the files of tables end."""
 SIZES = (500, 10_000, 100_000)
 """Rows at which another batch size and another number of epochs suit."""
 TRAININGS: tuple[Tree, ...] = (
@@ -27,9 +28,7 @@ TRAININGS: tuple[Tree, ...] = (
 def is_own(source: str) -> bool:
     """Whether the command line means a file or a folder by this, and no preset."""
     path = Path(source)
-    return path.suffix.lower() in table_files.SUFFIXES or (
-        source not in presets.PRESETS and (os.sep in source or path.is_dir())
-    )
+    return path.suffix.lower() in TABLES or (source not in presets.PRESETS and (os.sep in source or path.is_dir()))
 
 
 def read(source: str) -> Tree:
@@ -72,6 +71,8 @@ def suited(kind: str, path: Path) -> tuple[Tree, Tree]:
         path: where it lies.
     """
     if kind == "table" and path.is_file():
+        from tasks.ml import table_files
+
         rows = table_files.estimate_rows(path)
         return {"kind": "mlp", "hidden": [64, 32]}, dict(TRAININGS[sum(rows >= size for size in SIZES)])
     return {"kind": "mlp"}, {}

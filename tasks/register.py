@@ -6,7 +6,7 @@ from prefect import task
 
 from tasks import progress, registry, store
 from tasks.ml.config import Experiment
-from tasks.ml.data import open_split
+from tasks.ml.data import open_split, values
 from tasks.ml.records import Artifact, Dataset, ModelVersion, Proof, Run
 from tasks.ml.runtimes import feeds
 
@@ -30,7 +30,7 @@ def _is_worth_another_try(task: object, task_run: object, state: "State") -> boo
 )
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
     """Register with signature, input example and evidence; see `tasks.registry.register`."""
-    example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS])
+    example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], values(dataset))
     version = registry.register(run, experiment.name, artifact, proof, dataset, example)
     progress.say("register", f"{version.name} version {version.version}" + ", champion" * version.is_champion)
     return version

@@ -158,7 +158,9 @@ def versions_of(sha256: str) -> list[str]:
 
 def signature(example: dict[str, np.ndarray], classes: int) -> ModelSignature:
     """MLflow's description of what the artifact takes and gives, for any number of rows."""
-    inputs = [TensorSpec(value.dtype, (-1, *value.shape[1:]), name) for name, value in example.items()]
+    # NumPy has text as objects, MLflow as text.
+    types = {name: np.dtype(str) if value.dtype == object else value.dtype for name, value in example.items()}
+    inputs = [TensorSpec(types[name], (-1, *value.shape[1:]), name) for name, value in example.items()]
     outputs = [
         TensorSpec(np.dtype(np.int64), (-1,), "label"),
         TensorSpec(np.dtype(np.float32), (-1, classes), "probabilities"),

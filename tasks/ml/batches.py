@@ -12,7 +12,7 @@ from torch import Tensor
 from tasks.ml import losses, memory
 from tasks.ml.config import Loss, Training
 from tasks.ml.data import open_split
-from tasks.ml.models import ROWS_AT_ONCE, Scaling
+from tasks.ml.models import ROWS_AT_ONCE, Encoding, Scaling
 from tasks.ml.records import Dataset, SplitName
 
 _SHARE_OF_MEMORY = 0.25
@@ -31,7 +31,7 @@ class Rows:
     """`(N,) int64` class index."""
     target: Tensor
     """What the loss compares with: see `losses.targets`."""
-    scaling: Scaling | None
+    scaling: Scaling | Encoding | None
     """What is still to be done to `x`, if anything."""
 
     def __len__(self) -> int:
@@ -118,18 +118,24 @@ def order(seed: int, epoch: int, rows: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(rows))
 
 
-def unit(dataset: Dataset, scaling: Scaling, training: Training) -> float | None:
+def unit(dataset: Dataset, scaling: Scaling | Encoding, training: Training) -> float | None:
     """What pixels are divided by, where that is all: the network does it then, and they stay a quarter as large.
 
     None where rows are scaled before: columns, pixels that each have a mean of their own, and a batch of all rows,
     which would be converted anew in every epoch.
     """
-    is_plain = dataset.dtype == "uint8" and scaling.scale.dim() == 0 and training.batch_size != "full"
-    return scaling.scale.item() if is_plain else None
+    if isinstance(scaling, Encoding) or dataset.dtype != "uint8" or training.batch_size == "full":
+        return None
+    return None if scaling.scale.dim() else scaling.scale.item()
 
 
 def load(
-    dataset: Dataset, split: SplitName, scaling: Scaling | None, loss: Loss, units: int, device: torch.device
+    dataset: Dataset,
+    split: SplitName,
+    scaling: Scaling | Encoding | None,
+    loss: Loss,
+    units: int,
+    device: torch.device,
 ) -> Rows:
     """Bring a split to the training device, or map its file where it would take too much memory.
 

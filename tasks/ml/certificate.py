@@ -40,13 +40,17 @@ class Input:
 
     name: str
     dtype: str
-    """`float32` or `uint8`."""
+    """`float32`, `uint8` or `string`."""
     shape: tuple[int, ...]
     """Of one row: `(1,)` for a column, `(H, W)` for a grey image."""
-    lowest: float
-    highest: float
-    """The range that the training rows had."""
+    lowest: float | None
+    highest: float | None
+    """The range that the training rows had; None of text."""
     description: str
+    kind: str | None = None
+    """Of a table of one's own `numeric`, `boolean` or `categorical`: a value may be missing. None: it may not."""
+    values: tuple[str, ...] = ()
+    """What the network knows of a categorical column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ class Golden:
 
     def feeds(self, inputs: tuple[Input, ...]) -> Feeds:
         """The rows as a runtime takes them."""
-        return {one.name: np.array(self.inputs[one.name], dtype=one.dtype) for one in inputs}
+        types = {"string": object}
+        return {one.name: np.array(self.inputs[one.name], dtype=types.get(one.dtype, one.dtype)) for one in inputs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,7 @@ def stamp(bare: Path, certificate: Certificate, path: Path) -> str:
     """
     model = _parse(load(bare), bare)
     del model.metadata_props[:]
-    values = asdict(certificate)
+    values = asdict(certificate) | {"inputs": [_said(one) for one in certificate.inputs]}
     onnx.helper.set_model_props(model, {_PREFIX + name: json.dumps(value) for name, value in values.items()})
     body = model.SerializeToString(deterministic=True)
     with whole_file(path) as temporary:
@@ -192,6 +197,11 @@ def load(path: Path) -> bytes:
 def failures(verdict: Verdict) -> str:
     """What is wrong, in one line."""
     return "; ".join(f"{check.name}: {check.found}" for check in verdict.checks if not check.passed)
+
+
+def _said(one: Input) -> dict[str, Any]:
+    """Of an input what there is to say."""
+    return {key: value for key, value in asdict(one).items() if value or key not in ("kind", "values")}
 
 
 def _parse(content: bytes, path: Path) -> onnx.ModelProto:
@@ -264,7 +274,9 @@ def _check_seal(content: bytes) -> Check:
 
 def _certificate(properties: dict[str, str]) -> Certificate:
     said = {field.name: json.loads(properties[_PREFIX + field.name]) for field in fields(Certificate)}
-    inputs = tuple(Input(**one | {"shape": tuple(one["shape"])}) for one in said["inputs"])
+    inputs = tuple(
+        Input(**one | {"shape": tuple(one["shape"]), "values": tuple(one.get("values", ()))}) for one in said["inputs"]
+    )
     lists = {name: tuple(said[name]) for name in ("classes", "class_shares")}
     return Certificate(**said | lists | {"inputs": inputs, "golden": Golden(**said["golden"])})
 

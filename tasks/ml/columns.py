@@ -8,7 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute
 
+from tasks.ml.certificate import Input
 from tasks.ml.errors import InputError
+from tasks.ml.table_files import MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,42 @@ def check(found: Sequence[str], names: Sequence[str], source: str) -> None:
         raise InputError(f"{source}: expected the columns {', '.join(names)}; {'; '.join(wrong)}")
 
 
-def parse(column: pa.Array, place: Place) -> NDArray[np.float32]:
-    """Make numbers of text: `(N, 1) float32`.
+def parse(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
+    """Make of text what an input takes: numbers, `(N, 1) float32`, or text, `(N, 1)`.
 
     Raises:
-        InputError: a text is no number, or none that `fit` takes.
+        InputError: a text is no number where one must be, or none that `fit` takes.
     """
     texts = compute.utf8_trim_whitespace(column)
+    if one.kind is not None:
+        texts = compute.if_else(compute.is_in(texts, pa.array(MISSING)), None, texts)
+        return _of_a_table(texts, place, one.kind)
+    return _numbers(texts, place)
+
+
+def _of_a_table(texts: pa.Array, place: Place, kind: str) -> NDArray[np.generic]:
+    """The fields of a column that may be missing, as numbers or text."""
+    if kind == "categorical":
+        return _text(texts)
+    if kind == "boolean":
+        lower = compute.utf8_lower(texts)
+        words = compute.if_else(compute.is_in(lower, pa.array(["true", "1"])), "1", lower)
+        texts = compute.if_else(compute.equal(lower, "false"), "0", words)
+    return _with_gaps(_numbers(texts.fill_null("0"), place), texts)
+
+
+def _with_gaps(numbers: NDArray[np.float32], column: pa.Array) -> NDArray[np.float32]:
+    """NaN where a column has no number, whatever stands there."""
+    is_there = _numpy(column.is_valid()).astype(bool)
+    return np.where(is_there[:, None], numbers, np.float32(np.nan))
+
+
+def _text(column: pa.Array) -> NDArray[np.object_]:
+    found: NDArray[np.object_] = np.array(column.fill_null("").to_pylist(), dtype=object)
+    return found.reshape(-1, 1)
+
+
+def _numbers(texts: pa.Array, place: Place) -> NDArray[np.float32]:
     try:
         numbers = texts.cast(pa.float64())
     except pa.ArrowInvalid as error:
@@ -58,12 +89,33 @@ def parse(column: pa.Array, place: Place) -> NDArray[np.float32]:
     return fit(_numpy(numbers), place)
 
 
-def convert(column: pa.Array, place: Place) -> NDArray[np.float32]:
-    """Take numbers as they were stored: `(N, 1) float32`.
+def convert(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
+    """Take values as they were stored: numbers, `(N, 1) float32`, or text, `(N, 1)`.
 
     Raises:
-        InputError: the column holds no numbers, or none that `fit` takes, or a null.
+        InputError: the column holds no numbers, or none that `fit` takes, or a null where none may be.
     """
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if one.kind == "categorical" or (one.kind and pa.types.is_string(kind)):
+        return parse(_as_text(column), place, one)
+    if one.kind is not None:
+        if pa.types.is_boolean(kind) or pa.types.is_null(kind):
+            column = column.cast(pa.float32())
+        if pa.types.is_floating(column.type):
+            column = compute.if_else(compute.is_nan(column), None, column)
+        return _with_gaps(_stored(column.fill_null(0), place), column)
+    return _stored(column, place)
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    if pa.types.is_floating(column.type) and compute.all(compute.equal(column, compute.floor(column))).as_py():
+        column = column.cast(pa.int64())
+    return column.cast(pa.string())
+
+
+def _stored(column: pa.Array, place: Place) -> NDArray[np.float32]:
     kind = column.type
     if column.null_count:
         raise place.misfit(column.is_null().index(True).as_py(), "null")

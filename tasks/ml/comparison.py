@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.ml import certificate, judgement, runtimes
 from tasks.ml.certificate import Certificate, Verdict
+from tasks.ml.data import values
 from tasks.ml.digests import check
 from tasks.ml.errors import DamagedError, InputError
 from tasks.ml.judgement import Gate, Judgement, Rule
@@ -97,7 +98,7 @@ def compare(
         raise DamagedError(f"{champion}: the champion's own proof does not hold: {certificate.failures(first)}")
     x, y = (np.load(dataset.folder / f"test.{part}.npy", mmap_mode="r") for part in ("x", "y"))
     x, y = x[rows.rows], np.asarray(y[rows.rows], dtype=np.int64)
-    given = runtimes.feeds(dataset.columns, x)
+    given = runtimes.feeds(dataset.columns, x, values(dataset))
     _refuse_others(first.certificate, dataset, champion)
     gates = [_proof(second), _signature(first.certificate, second.certificate)]
     theirs = _ask(_open(champion), given)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tasks.ml.config_part import FLOAT32, Labels, Names, Numbers, Part
+from tasks.ml.records import ColumnKind
 
 BY_COLUMN = ("group", "time", "column")
 """Methods of division that look at a column of a table, which the option of the same name says."""
@@ -138,9 +139,6 @@ class Source(Part):
                 "use scaling 'standard' or leave scaling_fitted_on at 'train'"
             )
         return self
-
-
-ColumnKind = Literal["numeric", "boolean", "categorical"]
 
 
 class Columns(Source):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.ml import bootstrap, certificate, comparison, paired, runtimes
 from tasks.ml.bootstrap import Interval
+from tasks.ml.data import COLUMNS
 from tasks.ml.digests import check
 
 ALPHA = 0.05
@@ -122,7 +123,8 @@ def ask(file: Path, folder: Path) -> Answers:
         for name in ("test.x.npy", "test.y.npy", "test.rows.npy")
     )
     run = runtimes.runner(runtimes.open_session(certificate.load(file)))
-    said = runtimes.ask(run, runtimes.feeds(tuple(about["columns"]), x), runtimes.ROWS_AT_ONCE)
+    given = runtimes.feeds(tuple(about["columns"]), x, _values(folder, about["files"]))
+    said = runtimes.ask(run, given, runtimes.ROWS_AT_ONCE)
     return Answers(
         classes=tuple(about["classes"]),
         rows=_words(rows),
@@ -131,6 +133,14 @@ def ask(file: Path, folder: Path) -> Answers:
         losses=row_losses(y, said.probabilities),
         seen=_words(comparison.seen(folder, about["files"])),
     )
+
+
+def _values(folder: Path, files: dict[str, str]) -> dict[str, list[str]]:
+    """All values of each column of text, where the dataset is a table of one's own."""
+    if COLUMNS not in files:
+        return {}
+    columns = json.loads(check(folder / COLUMNS, files[COLUMNS]).read_bytes())["columns"]
+    return {one["name"]: one["values"] for one in columns if one["kind"] == "categorical"}
 
 
 def row_losses(y: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -5,23 +5,28 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from tasks.ml import config_data
 from tasks.ml.config import CNN, Loss, Model, OneCycle, Training, units
 from tasks.ml.config_data import Data, Split
 from tasks.ml.digests import SHOWN, check, digest_of, file_digest
 from tasks.ml.errors import DamagedError, InputError
 from tasks.ml.files import whole_folder
-from tasks.ml.records import SPLITS, Dataset, SplitName
+from tasks.ml.records import SPLITS, Column, Dataset, SplitName
 from tasks.ml.sources import Raw, Table
 from tasks.ml.splits import divide, row_digests
 
 logger = logging.getLogger(__name__)
+
+COLUMNS, ENCODING = "columns.json", "encoding.onnx"
+"""Files that the dataset of a table of one's own has besides: see `records.Dataset`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,39 +78,49 @@ def prepare(table: Table, data: Data, home: Path) -> Dataset:
         home: Hallmark's home folder.
     """
     divided = divide(table, data.split)
+    digests = row_digests(table.x, table.described)
     arrays = {
         f"{split}.{suffix}.npy": array
         for split, rows in divided.items()
-        for suffix, array in (
-            ("x", table.x[rows]),
-            ("y", table.y[rows]),
-            ("rows", row_digests(table.x[rows])),
-        )
+        for suffix, array in (("x", table.x[rows]), ("y", table.y[rows]), ("rows", digests[rows]))
     }
-    dataset = outline(table, data)
-    digest = digest_of([_describe(dataset), {name: _array_digest(array) for name, array in arrays.items()}])
+    columns, encoded = _encode(table, data, divided["train"])
+    dataset = _outline(table, data, divided, columns)
+    texts = {COLUMNS: _dump(columns, table.unlabelled), ENCODING: encoded} if columns else {}
+    found = {name: _array_digest(array) for name, array in arrays.items()}
+    found |= {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}
+    digest = digest_of([_describe(dataset), found])
     dataset = replace(dataset, digest=digest, folder=home / "datasets" / digest)
     (home / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(home / "locks" / f"dataset-{digest}.lock"):
         if not _is_intact(dataset.folder):
-            _write(dataset, arrays)
+            _write(dataset, arrays, texts)
     return dataset
 
 
 def outline(table: Table, data: Data) -> Dataset:
     """What `prepare` would give, but nothing is written: without folder and digest."""
     divided = divide(table, data.split)
-    return Dataset(
-        name=data.name,
-        folder=Path(),
-        digest="",
-        columns=table.columns,
-        shape=table.x.shape[1:],
-        dtype=str(table.x.dtype),
-        largest=table.largest,
-        classes=table.classes,
-        rows={split: len(divided[split]) for split in SPLITS},
+    return _outline(table, data, divided, _encode(table, data, divided["train"])[0])
+
+
+def columns_of(dataset: Dataset) -> tuple[Column, ...]:
+    """What the columns of a table of one's own are; empty for any other dataset."""
+    if not dataset.kinds:
+        return ()
+    return tuple(
+        Column(**one | {name: tuple(one[name]) for name in ("values", "kept")}) for one in _load(dataset)["columns"]
     )
+
+
+def unlabelled(dataset: Dataset) -> int:
+    """Rows of a table of one's own that were left out, since they have no label."""
+    return int(_load(dataset)["unlabelled"]) if dataset.kinds else 0
+
+
+def values(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+    """All values of each categorical column, by its name: a raw row holds their indices."""
+    return {one.name: one.values for one in columns_of(dataset) if one.kind == "categorical"}
 
 
 def open_split(dataset: Dataset, split: SplitName) -> Rows:
@@ -128,6 +143,48 @@ def _refuse_factors(model: Model, loss: Loss, classes: int) -> None:
         raise InputError(f"training.loss.ignore_index: there is no class {ignored}: expected 0 to {classes - 1}")
 
 
+def _encode(table: Table, data: Data, train: NDArray[np.int64]) -> tuple[tuple[Column, ...], bytes]:
+    """What becomes of the columns of a table of one's own; of any other nothing."""
+    if not isinstance(data, config_data.Table):
+        return (), b""
+    from tasks.ml import encoding
+
+    scaling: Literal["standard", "none"] = "standard" if data.scaling == "standard" else "none"
+    return encoding.fit(table.described, np.asarray(table.x[train], np.float32), scaling, data.categories)
+
+
+def _outline(
+    table: Table, data: Data, divided: Mapping[SplitName, NDArray[np.int64]], columns: tuple[Column, ...]
+) -> Dataset:
+    shape = table.x.shape[1:]
+    if columns:
+        from tasks.ml import encoding
+
+        shape = (encoding.width(columns),)
+    return Dataset(
+        name=data.name,
+        folder=Path(),
+        digest="",
+        columns=table.columns,
+        shape=shape,
+        dtype=str(table.x.dtype),
+        largest=table.largest,
+        classes=table.classes,
+        rows={split: len(divided[split]) for split in SPLITS},
+        kinds=tuple(column.kind for column in columns),
+    )
+
+
+def _dump(columns: tuple[Column, ...], unlabelled: int) -> bytes:
+    said = {"unlabelled": unlabelled, "columns": [asdict(column) for column in columns]}
+    return (json.dumps(said, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _load(dataset: Dataset) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((dataset.folder / COLUMNS).read_bytes())
+    return found
+
+
 def _array_digest(array: NDArray[np.generic]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
@@ -145,15 +202,20 @@ def _is_intact(folder: Path) -> bool:
     return True
 
 
-def _write(dataset: Dataset, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+def _write(dataset: Dataset, arrays: Mapping[str, NDArray[np.generic]], texts: Mapping[str, bytes]) -> None:
     with whole_folder(dataset.folder) as temporary:
         for name, array in arrays.items():
             np.save(temporary / name, array, allow_pickle=False)
-        files = {name: file_digest(temporary / name) for name in arrays}
+        for name, content in texts.items():
+            (temporary / name).write_bytes(content)
+        files = {name: file_digest(temporary / name) for name in (*arrays, *texts)}
         text = json.dumps(_describe(dataset) | {"files": files}, indent=2)
         (temporary / "dataset.json").write_text(text + "\n")
 
 
 def _describe(dataset: Dataset) -> dict[str, object]:
     """What the dataset is, wherever it lies."""
-    return {key: value for key, value in asdict(dataset).items() if key not in ("folder", "digest")}
+    said = {key: value for key, value in asdict(dataset).items() if key not in ("folder", "digest")}
+    # What a dataset has not leaves no trace, so that a new field changes no old digest.
+    new = {field.name for field in fields(dataset) if field.default == ()}
+    return {key: value for key, value in said.items() if value or key not in new}

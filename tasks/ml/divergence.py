@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
-from tasks.ml import onnx_export, runtimes
+from tasks.ml import encoding, onnx_export, runtimes
 from tasks.ml.config import Export
+from tasks.ml.data import values
 from tasks.ml.models import Classifier
 from tasks.ml.records import Dataset
 from tasks.ml.sources import Raw
@@ -30,6 +31,9 @@ MEANINGS = {
     "Div": "the scale of the scaling: normalisation left out, doubled, or that of other data",
     "Mul": "a factor: the scaling, or an activation written out",
     "Cast": "a type that cannot hold the values",
+    "OneHotEncoder": "other values of a column, or their order",
+    "Imputer": "another number that stands for a missing one",
+    "Scaler": "mean or deviation of other rows",
     "Relu": "another activation",
     "Sigmoid": "another activation, or onnxruntime's own sigmoid, which is cut off at -18",
     "Softmax": "softmax over the wrong axis, or taken twice",
@@ -75,8 +79,8 @@ def first(model: onnx.ModelProto, classifier: Classifier, dataset: Dataset, x: R
     for tolerance in TOLERANCES:
         for node in model.graph.node:
             for name in node.output:
-                if name in expected and name in found:
-                    apart = _apart(found[name], expected[name])
+                if name in found and (known := expected.get(encoding.plain(name))) is not None:
+                    apart = _apart(found[name], known)
                     if not apart <= tolerance:
                         return _tell(node, name, apart)
     return {"sentence": "no node of the graph differs by itself: the runtime does, or the graph's types are too short"}
@@ -96,13 +100,17 @@ def _by_torch(classifier: Classifier, dataset: Dataset, x: Raw) -> dict[str, NDA
     assert program  # noqa: S101 - torch keeps it
     recorder = _Recorder(program.module())
     with torch.no_grad():
-        recorder.run(*(torch.tensor(value) for value in runtimes.feeds(dataset.columns, x).values()))
+        if dataset.kinds:
+            given = {encoding.FEATURES: classifier.scaling(torch.tensor(x))}
+        else:
+            given = {name: torch.tensor(value) for name, value in runtimes.feeds(dataset.columns, x).items()}
+        recorder.run(*given.values())
     outputs = zip(runtimes.OUTPUTS, program.graph_signature.user_outputs, strict=True)
     return recorder.values | {name: recorder.values[own] for name, own in outputs}
 
 
 def _by_graph(model: onnx.ModelProto, dataset: Dataset, x: Raw) -> dict[str, NDArray[Any]]:
-    given = runtimes.feeds(dataset.columns, x)
+    given = runtimes.feeds(dataset.columns, x, values(dataset))
     found = cast(dict[str, Any], runtimes.reference(model).run(None, given, intermediate=True))
     return {name: np.asarray(value) for name, value in found.items() if value is not None}
 

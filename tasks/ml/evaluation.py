@@ -14,7 +14,7 @@ from tasks.ml.config_data import Data, Points
 from tasks.ml.data import Rows, open_split
 from tasks.ml.files import whole_file
 from tasks.ml.history import curves
-from tasks.ml.models import Classifier
+from tasks.ml.models import Classifier, Scaling
 from tasks.ml.records import Dataset, Evaluation, Fit
 from tasks.ml.sources import Raw
 
@@ -97,13 +97,16 @@ def _loss(classifier: Classifier, rows: Rows) -> float:
 
 def _unit(classifier: Classifier) -> dict[str, float]:
     """Weight and bias of a single unit on a single column, for the column as it stands in the data."""
-    if not isinstance(classifier.model, Linear) or not isinstance(classifier.network, nn.Sequential):
+    scaling = classifier.scaling
+    if not (isinstance(classifier.model, Linear) and isinstance(classifier.network, nn.Sequential)):
+        return {}
+    if not isinstance(scaling, Scaling):
         return {}
     layer = classifier.network[0]
     if not isinstance(layer, nn.Linear) or layer.weight.numel() != 1:
         return {}
-    weight = (layer.weight.detach().flatten() / classifier.scaling.scale).item()
-    bias = layer.bias.item() - weight * classifier.scaling.shift.item()
+    weight = (layer.weight.detach().flatten() / scaling.scale).item()
+    bias = layer.bias.item() - weight * scaling.shift.item()
     return {"model/weight": weight, "model/bias": bias}
 
 

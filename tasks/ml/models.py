@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tasks.ml import outputs
+from tasks.ml import encoding, outputs
 from tasks.ml.config import CNN, MLP, Linear, Loss, Model, units
 from tasks.ml.config_data import Data
-from tasks.ml.data import open_split
+from tasks.ml.data import columns_of, open_split
 from tasks.ml.digests import check, file_digest
 from tasks.ml.files import whole_file
-from tasks.ml.records import SPLITS, Dataset, Fit, SplitName
+from tasks.ml.records import SPLITS, Column, Dataset, Fit, SplitName
 from tasks.ml.sources import Raw
 
 ROWS_AT_ONCE = 1000
@@ -41,10 +41,44 @@ class Scaling(nn.Module):
         return (raw.flatten(1).to(self.shift.dtype) - self.shift) / self.scale
 
 
+class Encoding(nn.Module):
+    """Raw rows of a table of one's own to the network's input, as `tasks.ml.encoding` has fitted and shipped it."""
+
+    column: Tensor
+    kept: Tensor
+    fill: Tensor
+    shift: Tensor
+    factor: Tensor
+    is_category: Tensor
+
+    def __init__(self, columns: tuple[Column, ...]) -> None:
+        """Take what was fitted of each column."""
+        super().__init__()
+        order = encoding.in_order(columns)
+        inputs = [
+            (index, kept, columns[index].shift, columns[index].factor)
+            for index in order
+            for kept in (columns[index].kept if columns[index].kind == "categorical" else (0,))
+        ]
+        column, kept, shift, factor = (list(part) for part in zip(*inputs, strict=True))
+        self.register_buffer("column", torch.tensor(column))
+        self.register_buffer("kept", torch.tensor(kept, dtype=torch.float32))
+        self.register_buffer("fill", torch.tensor([one.fill for one in columns]))
+        self.register_buffer("shift", torch.tensor(shift))
+        self.register_buffer("factor", torch.tensor(factor))
+        self.register_buffer("is_category", torch.tensor([columns[index].kind == "categorical" for index in column]))
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """`(N, columns) float32` to `(N, F) float32`."""
+        raw = raw.to(self.shift.dtype)
+        value = torch.where(raw.isnan(), self.fill, raw)[:, self.column]
+        return torch.where(self.is_category, (value == self.kept).to(value.dtype), (value - self.shift) * self.factor)
+
+
 class Classifier(nn.Module):
     """Scaling and network: raw rows to probabilities."""
 
-    def __init__(self, scaling: Scaling, network: nn.Module, model: Model, loss: Loss) -> None:
+    def __init__(self, scaling: Scaling | Encoding | nn.Identity, network: nn.Module, model: Model, loss: Loss) -> None:
         """Join a scaling and the network that was trained behind it, for `loss`."""
         super().__init__()
         self.scaling = scaling
@@ -128,12 +162,16 @@ def _started(layer: nn.Linear, model: Linear) -> nn.Linear:
     return layer
 
 
-def fit_scaling(dataset: Dataset, data: Data) -> Scaling:
+def fit_scaling(dataset: Dataset, data: Data) -> Scaling | Encoding:
     """Find shift and scale as `data.scaling` says, from the rows that `data.scaling_fitted_on` names.
+
+    A table of one's own was fitted when it was prepared.
 
     The standard deviation is the population's (`ddof=0`), and a constant column is divided by 1, both as in
     scikit-learn's StandardScaler.
     """
+    if dataset.kinds:
+        return Encoding(columns_of(dataset))
     match data.scaling:
         case "none":
             shift, scale = np.zeros(()), np.ones(())
@@ -168,7 +206,9 @@ def load(fit: Fit, dataset: Dataset, model: Model, loss: Loss) -> Classifier:
         DamagedError: the weights file is not the one that was written.
     """
     weights = load_file(check(fit.weights, fit.weights_sha256))
-    scaling = Scaling(weights["scaling.shift"], weights["scaling.scale"])
+    scaling = (
+        Encoding(columns_of(dataset)) if dataset.kinds else Scaling(weights["scaling.shift"], weights["scaling.scale"])
+    )
     network = build(model, dataset.shape, units(model, loss, len(dataset.classes)), seed=0)
     classifier = Classifier(scaling, network, model, loss)
     classifier.load_state_dict(weights)

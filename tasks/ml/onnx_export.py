@@ -9,7 +9,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from tasks.ml import encoding
 from tasks.ml.config import Export
+from tasks.ml.data import ENCODING
 from tasks.ml.digests import file_digest
 from tasks.ml.files import whole_file
 from tasks.ml.models import Classifier
@@ -47,10 +49,24 @@ def input_names(dataset: Dataset) -> tuple[str, ...]:
     return dataset.columns or ("image",)
 
 
+def input_types(dataset: Dataset) -> tuple[str, ...]:
+    """What each of them takes: `float32`, `uint8`, or `string` of categorical columns."""
+    if dataset.kinds:
+        return tuple("string" if kind == "categorical" else "float32" for kind in dataset.kinds)
+    return (dataset.dtype,) * len(input_names(dataset))
+
+
 def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onnx.ONNXProgram:
-    """What torch makes of the classifier: the graph, and the program of its own that it was made from."""
+    """What torch makes of the classifier: the graph, and the program of its own that it was made from.
+
+    Of a table of one's own it is what lies behind the encoding, which torch cannot express: text goes into it.
+    """
     zeros = np.zeros((EXAMPLE_ROWS, *dataset.shape), dtype=dataset.dtype)
-    example = tuple(torch.from_numpy(value) for value in feeds(dataset.columns, zeros).values())
+    names: tuple[str, ...] = (encoding.FEATURES,) if dataset.kinds else input_names(dataset)
+    if dataset.kinds:
+        classifier = Classifier(nn.Identity(), classifier.network, classifier.model, classifier.loss)
+    given = feeds(() if dataset.kinds else dataset.columns, zeros)
+    example = tuple(torch.from_numpy(value) for value in given.values())
     batch = torch.export.Dim("N")
     with warnings.catch_warnings():
         # Every input shares the one batch axis; torch says so for each of them.
@@ -59,7 +75,7 @@ def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onn
             Served(classifier).eval(),
             example,
             dynamo=True,
-            input_names=input_names(dataset),
+            input_names=names,
             output_names=OUTPUTS,
             opset_version=export.opset,
             dynamic_shapes=(tuple({0: batch} for _ in example),),
@@ -82,6 +98,8 @@ def export(classifier: Classifier, dataset: Dataset, export: Export, path: Path)
         path: where the file appears, whole or not at all.
     """
     model = trace(classifier, dataset, export).model_proto
+    if dataset.kinds:
+        model = encoding.join((dataset.folder / ENCODING).read_bytes(), model, dataset.columns)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     with whole_file(path) as temporary:

@@ -21,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.ml import divergence, runtimes
+from tasks.ml.data import values
 from tasks.ml.digests import check
 from tasks.ml.errors import ParityError
 from tasks.ml.files import whole_file
 from tasks.ml.models import Classifier
-from tasks.ml.onnx_export import input_names
+from tasks.ml.onnx_export import input_names, input_types
 from tasks.ml.oracle import FACTOR, FLOOR, Oracle
 from tasks.ml.probes import Probes, probes
 from tasks.ml.records import Artifact, Dataset, Proof
@@ -136,10 +137,10 @@ def compare(file: Path, classifier: Classifier, dataset: Dataset) -> Comparison:
 
 def form(model: onnx.ModelProto, dataset: Dataset) -> str:
     """In what inputs and outputs, their types, shapes and names differ from the contract: in words, or nothing."""
-    kinds = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8}
+    types = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8, "string": onnx.TensorProto.STRING}
     row = (1,) if dataset.columns else dataset.shape
     expected = [
-        *((name, kinds[dataset.dtype], row) for name in input_names(dataset)),
+        *((name, types[dtype], row) for name, dtype in zip(input_names(dataset), input_types(dataset), strict=True)),
         ("label", onnx.TensorProto.INT64, ()),
         ("probabilities", onnx.TensorProto.FLOAT, (len(dataset.classes),)),
     ]
@@ -202,7 +203,7 @@ def _asked(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[], 
         folder = Path(name)
         np.save(folder / "x.npy", rows.x, allow_pickle=False)
         np.save(folder / "rows.npy", rows.chosen, allow_pickle=False)
-        (folder / "columns.json").write_text(json.dumps(dataset.columns))
+        (folder / "columns.json").write_text(json.dumps([dataset.columns, values(dataset)]))
         command = [sys.executable, "-P", "-m", "tasks.ml.runtimes", str(file), name]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
 

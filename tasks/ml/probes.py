@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml.data import open_split
+from tasks.ml.data import columns_of, open_split
 from tasks.ml.records import Dataset
+from tasks.ml.runtimes import UNKNOWN
 from tasks.ml.sources import Raw
 
 ENOUGH = 512
@@ -14,6 +15,10 @@ ENOUGH = 512
 NOISE = 64
 """Rows of noise, at least; more where the test split is short."""
 EDGES = ("zeros", "lowest", "highest", "constant", "lowest seen", "highest seen")
+EDGES_OF_TABLES = ("nothing missing", "all missing", "all unknown")
+"""Of a table of one's own besides: there, a field may be empty, or a text that training has never seen."""
+GAPS = 0.1
+"""Share of the fields of a table's noise that are missing, and of its text that is unknown."""
 
 Bounds = tuple[NDArray[np.generic], NDArray[np.generic]]
 
@@ -28,29 +33,44 @@ class Probes:
     """So many of them, the first, are the test split."""
     chosen: NDArray[np.int64]
     """Those that are asked in every way: all edges, all noise, and test rows evenly spread."""
+    edges: tuple[str, ...] = EDGES
+    """What the edges are called."""
 
     def name(self, row: int) -> str:
         """What a row is."""
         if row < self.test:
             return f"test row {row}"
         edge = row - self.test
-        return f"edge row '{EDGES[edge]}'" if edge < len(EDGES) else f"noise row {edge - len(EDGES)}"
+        return f"edge row '{self.edges[edge]}'" if edge < len(self.edges) else f"noise row {edge - len(self.edges)}"
 
 
 def probes(dataset: Dataset) -> Probes:
     """Lay out the rows that a file of this dataset is proven on; the same dataset gives the same rows."""
     test = open_split(dataset, "test").x
     lowest, highest = seen(dataset)
-    made = max(NOISE, ENOUGH - len(test) - len(EDGES))
-    x = np.concatenate([test, _edges(dataset, lowest, highest), _noise(dataset, lowest, highest, made)])
-    spread = np.linspace(0, len(test) - 1, min(len(test), ENOUGH - made - len(EDGES))).astype(np.int64)
-    return Probes(x, len(test), np.concatenate([np.unique(spread), np.arange(len(test), len(x))]))
+    edges = _edges(dataset, lowest, highest)
+    made = max(NOISE, ENOUGH - len(test) - len(edges))
+    x = np.concatenate([test, edges, _noise(dataset, lowest, highest, made)])
+    spread = np.linspace(0, len(test) - 1, min(len(test), ENOUGH - made - len(edges))).astype(np.int64)
+    chosen = np.concatenate([np.unique(spread), np.arange(len(test), len(x))])
+    return Probes(x, len(test), chosen, EDGES + EDGES_OF_TABLES[: len(edges) - len(EDGES)])
 
 
 def seen(dataset: Dataset) -> Bounds:
-    """Smallest and largest value that each column or pixel has in the training rows."""
+    """Smallest and largest value that each column or pixel has in the training rows.
+
+    Of a table of one's own without what is missing; of a column that is missing everywhere both are 0. Of text they are
+    those of all its values' indices.
+    """
     x = open_split(dataset, "train").x
-    return x.min(axis=0), x.max(axis=0)
+    if not dataset.kinds:
+        return x.min(axis=0), x.max(axis=0)
+    lowest, highest = (reduce(x, axis=0) for reduce in (np.fmin.reduce, np.fmax.reduce))
+    lowest, highest = np.nan_to_num(lowest), np.nan_to_num(highest)
+    for index, column in enumerate(columns_of(dataset)):
+        if column.kind == "categorical":
+            lowest[index], highest[index] = 0, max(len(column.values) - 1, 0)
+    return lowest, highest
 
 
 def _domain(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic]) -> Bounds:
@@ -64,8 +84,16 @@ def _edges(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
     """The rows that `EDGES` names; where pixels have a domain of their own, it goes further than what was seen."""
     low, high = _domain(dataset, lowest, highest)
     constant = np.full_like(low, (float(low.min()) + float(high.max())) / 2)
-    rows: Raw = np.stack([np.zeros_like(low), low, high, constant, lowest, highest])
-    return rows
+    if not dataset.kinds:
+        rows: Raw = np.stack([np.zeros_like(low), low, high, constant, lowest, highest])
+        return rows
+    is_text = np.array(dataset.kinds) == "categorical"
+    middle = (low.astype(np.float32) + high.astype(np.float32)) / 2
+    constant = np.where(is_text, np.floor(middle), constant)
+    missing, unknown = np.full_like(low, np.nan), np.where(is_text, np.float32(UNKNOWN), middle)
+    whole = np.where(is_text, low, middle)
+    rows = np.stack([np.zeros_like(low), low, high, constant, lowest, highest, whole, missing, unknown])
+    return rows.astype(np.float32)
 
 
 def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic], rows: int) -> Raw:
@@ -73,6 +101,17 @@ def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
     low, high = _domain(dataset, lowest, highest)
     share = np.random.default_rng(0).random((rows, *dataset.shape))
     drawn = low.astype(np.float64) + share * (high.astype(np.float64) - low.astype(np.float64))
+    if dataset.kinds:
+        return _with_gaps(drawn, dataset)
     if dataset.dtype == "uint8":
         return drawn.round().astype(np.uint8)
     return drawn.astype(np.float32)
+
+
+def _with_gaps(drawn: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float32]:
+    """Noise as the fields of a table have it: whole indices of text, true or false, some missing, some unknown."""
+    share = np.random.default_rng(1).random(drawn.shape)
+    is_text, is_whole = (np.isin(dataset.kinds, kinds) for kinds in (["categorical"], ["categorical", "boolean"]))
+    drawn = np.where(is_whole, drawn.round(), drawn)
+    drawn = np.where(is_text & (share > 1 - GAPS), UNKNOWN, drawn)
+    return np.where(share < GAPS, np.nan, drawn).astype(np.float32)

@@ -31,7 +31,7 @@ _BLOCK = 2**20
 _BUFFER = 2**20
 """Bytes of a Parquet column that are read ahead, instead of a whole row group."""
 
-Numbers = Callable[[pa.Array, Place], NDArray[np.float32]]
+Fields = Callable[[pa.Array, Place, Input], NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,9 @@ def _open(source: str) -> pa.NativeFile:
         return pa.OSFile(source)
 
 
-def _csv(file: BinaryIO, source: str, names: list[str]) -> Source:
-    return Source("row", None, _read(_csv_batches(file, source, names), source, "CSV", names, columns.parse))
+def _csv(file: BinaryIO, source: str, inputs: tuple[Input, ...]) -> Source:
+    batches = _csv_batches(file, source, [one.name for one in inputs])
+    return Source("row", None, _read(batches, source, "CSV", inputs, columns.parse))
 
 
 def _csv_batches(file: BinaryIO, source: str, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -143,25 +144,28 @@ def _parse_csv(content: bytes, source: str, names: list[str], first: int) -> pa.
     return table
 
 
-def _parquet(path: Path, source: str, names: list[str]) -> Source:
+def _parquet(path: Path, source: str, inputs: tuple[Input, ...]) -> Source:
     from pyarrow import parquet
 
+    names = [one.name for one in inputs]
     with _refusals(source, "Parquet"):
         file = parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
         found, total = file.schema_arrow.names, file.metadata.num_rows
     columns.check(found, names, source)
     batches = file.iter_batches(max(1, NUMBERS_AT_ONCE // len(names)), columns=names)
-    return Source("row", total, _read(batches, source, "Parquet", names, columns.convert))
+    return Source("row", total, _read(batches, source, "Parquet", inputs, columns.convert))
 
 
 def _read(
-    batches: Iterable[pa.RecordBatch], source: str, kind: str, names: list[str], numbers: Numbers
+    batches: Iterable[pa.RecordBatch], source: str, kind: str, inputs: tuple[Input, ...], fields: Fields
 ) -> Iterator[Batch]:
     first = 1
     with _refusals(source, kind):
         for batch in batches:
             if batch.num_rows:
-                feeds: Feeds = {name: numbers(batch[name], Place(source, name, first)) for name in names}
+                feeds: Feeds = {
+                    one.name: fields(batch[one.name], Place(source, one.name, first), one) for one in inputs
+                }
                 yield Batch(range(first, first + batch.num_rows), feeds)
                 first += batch.num_rows
     if first == 1:
@@ -188,7 +192,10 @@ def _array_images(array: NDArray[np.generic], path: Path, image: Input) -> Sourc
     return Source("row", len(images), batches)
 
 
-def _array_columns(array: NDArray[np.generic], path: Path, names: list[str]) -> Source:
+def _array_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Input, ...]) -> Source:
+    names = [one.name for one in inputs]
+    if text := [one.name for one in inputs if one.dtype == "string"]:
+        raise InputError(f"{path}: column '{text[0]}' is text, which .npy has not: give CSV or Parquet")
     if array.shape[1:] != (len(names),):
         raise InputError(
             f"{path}: expected shape (N, {len(names)}), the columns {', '.join(names)} in this order, "
@@ -224,14 +231,14 @@ def _steps(rows: int, size: int, path: Path) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
-def _columns(inputs: tuple[Input, ...], source: str) -> list[str]:
+def _columns(inputs: tuple[Input, ...], source: str) -> tuple[Input, ...]:
     if len(inputs[0].shape) > 1:
         size = " x ".join(map(str, inputs[0].shape))
         raise InputError(
             f"{source}: has columns, and the model takes grey images of {size} pixels: "
             "give an image, a folder of images, or a .npy file"
         )
-    return [one.name for one in inputs]
+    return inputs
 
 
 def _image(inputs: tuple[Input, ...], source: str) -> Input:

@@ -8,8 +8,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+ColumnKind = Literal["numeric", "boolean", "categorical"]
+MISSING = -1
+"""Stands among the kept values of a categorical column for no value at all."""
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table of one's own: what it is, and how it becomes numbers."""
+
+    name: str
+    kind: ColumnKind
+    missing: int
+    """Rows without a value, of all."""
+    values: tuple[str, ...] = ()
+    """Of a categorical column all its values, sorted: a row holds the index of its own."""
+    strange: int = 0
+    """Values that are no numbers, where most are, or where that is what they must be."""
+    example: str = ""
+    """The first of them."""
+    fill: float = 0.0
+    """What stands for a missing number: the training rows' median, or their most frequent of a boolean column."""
+    shift: float = 0.0
+    factor: float = 1.0
+    """The network is given `(value - shift) * factor`."""
+    kept: tuple[int, ...] = ()
+    """Values that the network has an input for each, by index; `MISSING` is that there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +43,9 @@ class Dataset:
     """The prepared splits on disk.
 
     `folder` holds, for each split, `<split>.x.npy` (raw rows), `<split>.y.npy` (int64 class index) and
-    `<split>.rows.npy` ((N, 32) uint8, the SHA-256 of each raw row).
+    `<split>.rows.npy` ((N, 32) uint8, the SHA-256 of each raw row). Of a table of one's own also `columns.json`
+    (a `Column` each) and `encoding.onnx` (from its columns to what the network takes); its raw rows are
+    `(N, columns) float32`: a number, the index of a categorical column's value, or NaN where there is none.
     """
 
     name: str
@@ -26,12 +54,14 @@ class Dataset:
     columns: tuple[str, ...]
     """Column names in order; empty for images."""
     shape: tuple[int, ...]
-    """Shape of one raw row: `(F,)` for columns, `(H, W)` for grey images."""
+    """Shape of one row as the network takes it: `(F,)` for columns, `(H, W)` for grey images."""
     dtype: str
     largest: float | None
     """Largest value a pixel can take; None for columns."""
     classes: tuple[str, ...]
     rows: dict[SplitName, int]
+    kinds: tuple[ColumnKind, ...] = ()
+    """What each column of a table of one's own is; empty where all are numbers, and none may be missing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ imported torch: see `main`.
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ BATCH_SIZES = (1, 2, 3, 7)
 ROWS_AT_ONCE = 500
 """So many rows pass a graph together when there are many: a convolution of all would take gigabytes."""
 CUDA = "onnxruntime, CUDA"
+UNKNOWN = -2.0
+"""Index of a value that is none of those of its column."""
 
 Feeds = dict[str, NDArray[np.generic]]
 """Rows by input name, each `(N, ...)`."""
@@ -45,11 +47,28 @@ class Answer:
         return Answer(self.label[rows], self.probabilities[rows])
 
 
-def feeds(columns: tuple[str, ...], x: NDArray[np.generic]) -> Feeds:
-    """What a consumer feeds: each column as `(N, 1)` by its name, or `image`, `(N, H, W)`, where there are none."""
-    if columns:
-        return {name: x[:, index : index + 1] for index, name in enumerate(columns)}
-    return {"image": x}
+def feeds(columns: tuple[str, ...], x: NDArray[np.generic], values: Mapping[str, Sequence[str]] | None = None) -> Feeds:
+    """What a consumer feeds: each column as `(N, 1)` by its name, or `image`, `(N, H, W)`, where there are none.
+
+    Args:
+        columns: their names.
+        x: raw rows.
+        values: of the columns of text, of which the rows hold an index: see `text`.
+    """
+    if not columns:
+        return {"image": x}
+    given: Feeds = {name: x[:, index : index + 1] for index, name in enumerate(columns)}
+    return given | {name: text(given[name], known) for name, known in (values or {}).items()}
+
+
+def text(x: NDArray[np.generic], values: Sequence[str]) -> NDArray[np.object_]:
+    """What the indices of values stand for: NaN for no text at all, and `UNKNOWN` for one that nobody has heard of."""
+    unknown = "unheard of"
+    while unknown in values:
+        unknown += "!"
+    texts = np.array([*values, unknown, ""], dtype=object)
+    found: NDArray[np.object_] = texts[np.where(np.isnan(x), -1, x).astype(np.int64)]
+    return found
 
 
 def open_session(
@@ -150,12 +169,13 @@ class MaxPool(op_max_pool.MaxPool):
 def main() -> None:
     """Be the other side of the proof.
 
-    In the folder lie `x.npy` (raw rows), `rows.npy` (those that are asked in every way) and `columns.json`. It writes
-    `answers.npz`: `<way>/label` and `<way>/probabilities`, and `error` or `gpu_error` where a runtime refuses.
+    In the folder lie `x.npy` (raw rows), `rows.npy` (those that are asked in every way) and `columns.json` (names of
+    the columns, and the values of those of text). It writes `answers.npz`: `<way>/label` and `<way>/probabilities`, and `error` or `gpu_error` where a runtime refuses.
     """
     file, folder = sys.argv[1], Path(sys.argv[2])
     x, rows = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("x.npy", "rows.npy"))
-    given = feeds(tuple(json.loads((folder / "columns.json").read_text())), x)
+    columns, values = json.loads((folder / "columns.json").read_text())
+    given = feeds(tuple(columns), x, values)
     told: dict[str, NDArray[np.generic]] = {}
     for kind, asked in (("error", answer), ("gpu_error", answer_on_gpu)):
         way = "opening"

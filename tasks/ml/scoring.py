@@ -73,7 +73,10 @@ class Scorer:
         outside = np.zeros(len(batch.rows), np.bool_)
         for one in self.certificate.inputs:
             values = cast("NDArray[np.float32]", batch.feeds[one.name])
-            beyond = (values < one.lowest) | (values > one.highest)
+            if one.lowest is None or one.highest is None:
+                beyond = ~np.isin(values.astype(str), [*one.values, ""])
+            else:
+                beyond = (values < one.lowest) | (values > one.highest)
             outside |= beyond.reshape(len(outside), -1).any(axis=1)
         return outside
 

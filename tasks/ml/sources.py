@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.ml import config_data
 from tasks.ml.config_data import MNIST, Blobs, Data, Digits, Iris, Points, Threshold
+from tasks.ml.records import Column
 
 Raw = NDArray[np.float32] | NDArray[np.uint8]
 """Rows as a consumer feeds them: `(N, F) float32` columns or `(N, H, W) uint8` grey images."""
@@ -26,6 +28,12 @@ class Table:
     """Largest value a pixel can take; None for columns."""
     own_test: int = 0
     """So many rows at the end are the test split that the source brings."""
+    described: tuple[Column, ...] = ()
+    """Of a table of one's own, what each column is: its rows are then as `records.Dataset` says."""
+    divider: NDArray[np.int64] | None = None
+    """Of a table that is divided by a column, `(N,)`: a row's group, its rank in time, or the index of its split."""
+    unlabelled: int = 0
+    """Rows that were left out, since they have no label."""
 
 
 def is_local(data: Data) -> bool:
@@ -59,6 +67,10 @@ def read(data: Data, home: Path, mirror: str | None = None) -> Table:
             return _digits()
         case MNIST():
             return _mnist(data, home, mirror)
+        case config_data.Table():
+            from tasks.ml import own_tables
+
+            return own_tables.read(data)
 
 
 def _iris() -> Table:

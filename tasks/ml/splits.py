@@ -7,10 +7,13 @@ from numpy.typing import NDArray
 
 from tasks.ml.config_data import Split
 from tasks.ml.errors import InputError
-from tasks.ml.records import SplitName
+from tasks.ml.records import SPLITS, Column, SplitName
 from tasks.ml.sources import Raw, Table
 
 Indices = NDArray[np.int64]
+
+_ROWS_AT_ONCE = 10_000
+"""So many rows are made ready to be digested at once."""
 
 
 def divide(table: Table, split: Split) -> dict[SplitName, Indices]:
@@ -33,32 +36,107 @@ def divide(table: Table, split: Split) -> dict[SplitName, Indices]:
             rows = everything[: len(everything) - table.own_test]
             divided: dict[SplitName, Indices] = {"train": rows, "validation": rows[:0], "test": rows}
         case "content":
-            divided = _by_content(table.x, split)
+            divided = _by_content(table, split)
+        case "group":
+            divided = _by_group(_divider(table), split)
+        case "time":
+            divided = _by_time(_divider(table), split)
+        case "column":
+            told = _divider(table)
+            divided = {name: np.flatnonzero(told == index) for index, name in enumerate(SPLITS)}
         case "given":
             cut = len(everything) - table.own_test
-            divided = _by_seed(table.y, everything[:cut], everything[cut:], split)
+            divided = _by_seed(table, everything[:cut], everything[cut:], split)
         case "stratified" | "shuffled":
-            divided = _by_seed(table.y, everything, None, split)
+            divided = _by_seed(table, everything, None, split)
     _refuse_empty_classes(table, divided, split)
     return divided
 
 
-def row_digests(x: Raw) -> NDArray[np.uint8]:
-    """SHA-256 of each row's raw input bytes, without its label: `(N, 32) uint8`.
+def row_digests(x: Raw, described: tuple[Column, ...] = ()) -> NDArray[np.uint8]:
+    """SHA-256 of each row's raw input, without its label: `(N, 32) uint8`.
 
     Two rows with the same input share a digest even where their labels disagree, so that whoever asks
-    "was this row trained on?" gets the cautious answer.
+    "was this row trained on?" gets the cautious answer. What stands in a table of one's own is digested, and not the
+    index that stands for it: rows that a table gains change no digest.
+
+    Args:
+        x: the rows.
+        described: what the columns of a table of one's own are.
     """
-    if x.dtype == np.float32:
-        x = x + np.float32(0)  # -0.0 and 0.0 are one number
-    digests = b"".join(hashlib.sha256(row.tobytes()).digest() for row in x)
+    values = {index: _value_digests(one) for index, one in enumerate(described) if one.kind == "categorical"}
+    digests = b"".join(
+        hashlib.sha256(row.tobytes()).digest()
+        for start in range(0, len(x), _ROWS_AT_ONCE)
+        for row in _contents(x[start : start + _ROWS_AT_ONCE], values)
+    )
     return np.frombuffer(digests, dtype=np.uint8).reshape(len(x), 32)
 
 
-def _by_content(x: Raw, split: Split) -> dict[SplitName, Indices]:
+def _contents(x: Raw, values: dict[int, NDArray[np.uint64]]) -> NDArray[np.generic]:
+    """What is digested of rows: their numbers; and where columns have values, eight bytes of each field."""
+    if x.dtype != np.float32:
+        return x
+    x = x + np.float32(0)  # -0.0 and 0.0 are one number
+    if not values:
+        return x
+    contents = np.where(np.isnan(x), np.float32(np.nan), x).view(np.uint32).astype(np.uint64)
+    for index, known in values.items():
+        contents[:, index] = known[np.where(np.isnan(x[:, index]), -1, x[:, index]).astype(np.int64)]
+    return contents
+
+
+def _value_digests(column: Column) -> NDArray[np.uint64]:
+    """Eight bytes of the digest of each value, and last of there being none."""
+    texts = [*(f"={value}" for value in column.values), ""]
+    return np.frombuffer(b"".join(hashlib.sha256(text.encode()).digest()[:8] for text in texts), dtype=np.uint64)
+
+
+def _divider(table: Table) -> NDArray[np.int64]:
+    assert table.divider is not None  # noqa: S101 - the source reads what the split names
+    return table.divider
+
+
+def _by_group(group: NDArray[np.int64], split: Split) -> dict[SplitName, Indices]:
+    """Cut groups with scikit-learn's `GroupShuffleSplit`: shares are those of the groups, not of the rows."""
+    from sklearn.model_selection import GroupShuffleSplit
+
+    def cut(rows: Indices, size: float) -> tuple[Indices, Indices]:
+        if not size:
+            return rows, rows[:0]
+        splitter = GroupShuffleSplit(n_splits=1, test_size=size, random_state=split.seed)
+        kept, taken = next(splitter.split(rows, groups=group[rows]))
+        return rows[kept], rows[taken]
+
+    try:
+        rows, test = cut(np.arange(len(group)), split.test)
+        train, validation = cut(rows, split.validation / (1 - split.test))
+    except ValueError as error:  # scikit-learn's refusal of fewer groups than splits
+        raise InputError(
+            f"data.split.group: column '{split.group}' has {group.max() + 1} groups, which leaves a split without any: "
+            "choose larger shares, or divide by another column"
+        ) from error
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _by_time(rank: NDArray[np.int64], split: Split) -> dict[SplitName, Indices]:
+    """The latest rows are tested, those before them steer, and the earliest train; of one time all share a split."""
+    order = np.argsort(rank, kind="stable")
+    latest = rank[order]
+    ends = [round(len(rank) * share) for share in (1 - split.test - split.validation, 1 - split.test)]
+    # A cut within a time moves to where the time begins.
+    first, second = (int(np.searchsorted(latest, latest[min(end, len(rank) - 1)])) for end in ends)
+    if not split.validation:
+        first = second
+    parts = (order[:first], order[first:second], order[second:])
+    return dict(zip(SPLITS, map(np.sort, parts), strict=True))
+
+
+def _by_content(table: Table, split: Split) -> dict[SplitName, Indices]:
     """Place each row by a number in [0, 1) that its own digest gives: no other row has a say."""
     seed = split.seed.to_bytes(4, "big")
-    salted = b"".join(hashlib.sha256(seed + row.tobytes()).digest()[:8] for row in row_digests(x))
+    digests = row_digests(table.x, table.described)
+    salted = b"".join(hashlib.sha256(seed + row.tobytes()).digest()[:8] for row in digests)
     place = np.frombuffer(salted, dtype=">u8") / 2.0**64
     is_test = place < split.test
     is_validation = ~is_test & (place < split.test + split.validation)
@@ -69,9 +147,11 @@ def _by_content(x: Raw, split: Split) -> dict[SplitName, Indices]:
     }
 
 
-def _by_seed(y: NDArray[np.int64], rows: Indices, test: Indices | None, split: Split) -> dict[SplitName, Indices]:
+def _by_seed(table: Table, rows: Indices, test: Indices | None, split: Split) -> dict[SplitName, Indices]:
     """Cut `rows` with scikit-learn's `train_test_split`: first the test split, if there is none, then validation."""
     from sklearn.model_selection import train_test_split
+
+    y, counts = table.y, np.bincount(table.y, minlength=len(table.classes))
 
     def cut(rows: Indices, size: float | int) -> tuple[Indices, Indices]:
         labels = None if split.method == "shuffled" else y[rows]
@@ -85,9 +165,11 @@ def _by_seed(y: NDArray[np.int64], rows: Indices, test: Indices | None, split: S
         if split.validation:
             train, validation = cut(rows, max(1, round(split.validation * len(y))))
     except ValueError as error:  # scikit-learn's refusal of a split that cannot hold every class
+        rarest = int(counts.argmin())
         raise InputError(
             f"data.split: validation {split.validation} and test {split.test} of {len(y)} rows leave a split "
-            f"without rows of every class ({error}): choose larger shares"
+            f"without rows of every class, of which '{table.classes[rarest]}' has {counts[rarest]} ({error}): choose "
+            "larger shares, or take rare classes out"
         ) from error
     return {"train": train, "validation": validation, "test": test}
 
@@ -99,6 +181,6 @@ def _refuse_empty_classes(table: Table, divided: dict[SplitName, Indices], split
             if name == "validation" and not split.validation:
                 continue
             raise InputError(
-                f"data.split: {len(rows)} {name} rows hold none of class {min(missing)} "
+                f"data.split: {len(rows)} {name} rows hold none of class '{table.classes[min(missing)]}' "
                 f"(method '{split.method}', seed {split.seed}): choose a larger share or method 'stratified'"
             )

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 from tasks.ml import certificate, oracle, runtimes
 from tasks.ml.certificate import Certificate, Golden, Input
 from tasks.ml.config import Experiment
-from tasks.ml.data import open_split
+from tasks.ml.data import columns_of, open_split, values
 from tasks.ml.models import Classifier
 from tasks.ml.probes import probes, seen
-from tasks.ml.records import Artifact, Dataset, Evaluation, Proof
+from tasks.ml.records import MISSING, Artifact, Column, Dataset, Evaluation, Proof
 
 GOLDEN = 8
 """So many golden vectors, of as many classes as there are."""
@@ -66,12 +67,25 @@ def stamp(
 def inputs(dataset: Dataset) -> tuple[Input, ...]:
     """What the file takes, with the range that training has seen."""
     lowest, highest = seen(dataset)
+    if dataset.kinds:
+        described = zip(columns_of(dataset), lowest.tolist(), highest.tolist(), strict=True)
+        return tuple(_input(column, low, high) for column, low, high in described)
     if dataset.columns:
         bounds = zip(dataset.columns, lowest.tolist(), highest.tolist(), strict=True)
         return tuple(Input(name, dataset.dtype, (1,), low, high, "one number a row") for name, low, high in bounds)
     height, width = dataset.shape
     text = f"grey image as a decoder gives it, {height} x {width} pixels, 0 to {dataset.largest:g}"
     return (Input("image", dataset.dtype, dataset.shape, float(lowest.min()), float(highest.max()), text),)
+
+
+def _input(column: Column, lowest: float, highest: float) -> Input:
+    """What the file takes for a column of a table."""
+    if column.kind == "categorical":
+        values = tuple(column.values[code] for code in column.kept if code != MISSING)
+        text = "one text a row, empty where it is missing; one that training has not seen counts as unknown"
+        return Input(column.name, "string", (1,), None, None, text, column.kind, values)
+    text = "one number a row" if column.kind == "numeric" else "1 for true and 0 for false, one a row"
+    return Input(column.name, "float32", (1,), lowest, highest, f"{text}, NaN where it is missing", column.kind)
 
 
 def class_shares(dataset: Dataset) -> tuple[float, ...]:
@@ -93,13 +107,22 @@ def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden
     x = rows.x[rows.chosen[rows.chosen < rows.test]]
     answer = oracle.ask(oracle.exact(classifier), dataset, x)
     chosen = _least_sure(answer.probabilities)
-    given = runtimes.feeds(dataset.columns, x[chosen])
+    given = runtimes.feeds(dataset.columns, x[chosen], values(dataset))
     return Golden(
-        inputs={name: value.tolist() for name, value in given.items()},
+        inputs={name: _in_json(value) for name, value in given.items()},
         label=answer.label[chosen].tolist(),
         probabilities=answer.probabilities[chosen].tolist(),
         tolerance=tolerance,
     )
+
+
+def _in_json(value: NDArray[np.generic]) -> list[Any]:
+    """An array as JSON has it, which knows no NaN: nothing stands for one."""
+    if value.dtype == np.float32 and np.isnan(value).any():
+        gaps, value = np.isnan(value), value.astype(object)
+        value[gaps] = None
+    found: list[Any] = value.tolist()
+    return found
 
 
 def _least_sure(probabilities: NDArray[np.floating]) -> list[int]:

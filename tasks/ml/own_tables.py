@@ -1,0 +1,278 @@
+"""A table of one's own: what each column is, its rows as numbers, its labels, and what divides it."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import compute
+
+from tasks.ml import config_data, table_files
+from tasks.ml.errors import InputError
+from tasks.ml.records import Column, ColumnKind
+from tasks.ml.sources import Table
+
+CLASSES = 1000
+"""A target of more values is a number to be predicted, or an identifier."""
+MIXED = 0.5
+"""A column of text of which more than this share are numbers is one of numbers with some text in it."""
+BOOLEANS = {"true": 1.0, "false": 0.0}
+OUTPUTS = ("label", "probabilities")
+"""Names that an input cannot have, since the outputs do."""
+SPLITS = ("train", "validation", "test")
+
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})([T ].*)?")
+
+
+_Read = tuple[NDArray[np.float32], Column]
+"""A column as numbers, `(N,)`: indices of values, NaN where there is none; and what it is."""
+
+
+def read(data: config_data.Table) -> Table:
+    """Read a table: rows without a label are left out and counted.
+
+    Args:
+        data: where it lies, which column is the target, and what the others are.
+
+    Raises:
+        InputError: it cannot be read, has no such column, no column to learn from, a target of one class or of too
+            many, a date, or an infinite number.
+    """
+    path = Path(data.path)
+    columns = table_files.read(path, data.separator)
+    target, divider = _taken_out(columns, data, path)
+    labelled = compute.is_valid(_text(target))
+    y, classes = _labels(_text(target).filter(labelled), data.target, path)
+    x, described = np.empty((len(y), len(columns)), dtype=np.float32), []
+    for index, name in enumerate(list(columns)):
+        # Taken out one by one, so that the table goes as the numbers come.
+        x[:, index], column = _column(name, columns.pop(name).filter(labelled), data.columns.get(name), path)
+        described.append(column)
+    return Table(
+        x=x,
+        y=y,
+        columns=tuple(column.name for column in described),
+        classes=classes,
+        described=tuple(described),
+        divider=None if divider is None else _divider(divider.filter(labelled), data, path),
+        unlabelled=len(labelled) - len(y),
+    )
+
+
+def _taken_out(
+    columns: table_files.Columns, data: config_data.Table, path: Path
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+    """Take the target and the column to divide by out of a table, and what is ignored; the rest are inputs."""
+    names = list(columns)
+    by = data.split.group or data.split.time or data.split.column
+    table_files.require(data.target, names, "--target", path)
+    for name in data.ignore:
+        table_files.require(name, names, "--data.ignore", path)
+    for name in data.columns:
+        table_files.require(name, names, f"--data.columns.{name}", path)
+    if by is not None:
+        table_files.require(by, names, f"--data.split.{data.split.method}", path)
+    target, divider = columns.pop(data.target), columns.pop(by) if by else None
+    for name in data.ignore:
+        columns.pop(name, None)
+    if not columns:
+        raise InputError(f"{path}: no column is left to learn from beside the target '{data.target}'")
+    for name in OUTPUTS:
+        if name in columns:
+            raise InputError(
+                f"{path}: column '{name}' has the name of an output of the model: rename it, or --data.ignore {name}"
+            )
+    return target, divider
+
+
+def _column(name: str, column: pa.ChunkedArray, kind: ColumnKind | None, path: Path) -> _Read:
+    """Read one column as what it is said to be, or as what it is seen to be."""
+    column = _plain(name, column, path)
+    kind = kind or _kind(name, column, path)
+    match kind:
+        case "numeric":
+            return _numeric(name, column, path)
+        case "boolean":
+            return _boolean(name, column, path)
+        case "categorical":
+            return _categorical(name, column)
+
+
+def _plain(name: str, column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+    """The same as text without blanks around it, numbers or booleans; dates and what is nested are refused."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_temporal(kind):
+        raise InputError(_no_date(name, path))
+    if pa.types.is_decimal(kind):
+        return column.cast(pa.float64())
+    if _is_text(kind):
+        return _text(column)
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        if not pa.types.is_null(kind):
+            raise InputError(f"{path}: column '{name}' is of type {kind}, which is no input: --data.ignore {name}")
+        return column.cast(pa.float64())
+    return column
+
+
+def _kind(name: str, column: pa.ChunkedArray, path: Path) -> ColumnKind:
+    """What a column is seen to be."""
+    if not _is_text(column.type):
+        return "boolean" if pa.types.is_boolean(column.type) else "numeric"
+    if _numbers(column) is not None:
+        return "numeric"
+    some = [text for text in column.slice(0, 1000).to_pylist() if text is not None]
+    if {text.lower() for text in some} <= BOOLEANS.keys():
+        lower = compute.unique(compute.utf8_lower(column)).drop_null().to_pylist()
+        return "boolean" if set(lower) <= BOOLEANS.keys() else "categorical"
+    if all(map(_DATE.fullmatch, some)):
+        raise InputError(_no_date(name, path))
+    return "categorical"
+
+
+def _no_date(name: str, path: Path) -> str:
+    return (
+        f"{path}: column '{name}' holds dates, which are no input: make numbers of them, such as the year or the days "
+        f"since an event; or --data.ignore {name}; or divide by it: --data.split.time {name}"
+    )
+
+
+def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Text as numbers, if all of it is."""
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+
+
+def _numeric(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
+    missing, strange, example = column.null_count, 0, ""
+    if _is_text(column.type) and (numbers := _numbers(column)) is None:
+        is_number = compute.match_substring_regex(column, _NUMBER)
+        texts = column.filter(compute.invert(is_number))
+        strange, example = len(texts), str(texts[0])
+        numbers = compute.if_else(is_number, column, None).cast(pa.float64())
+    elif not _is_text(column.type):
+        numbers = column
+    assert numbers is not None  # noqa: S101 - text that is no number was made none
+    values = numbers.cast(pa.float64(), safe=False).to_numpy()
+    with np.errstate(over="ignore"):
+        x = values.astype(np.float32)
+    if infinite := int(np.isinf(x).sum()):
+        first = int(np.isinf(x).argmax())
+        raise InputError(
+            f"{path}: column '{name}' has {infinite} values that are infinite or too large for float32, the first is "
+            f"{values[first]:g}: correct them, or --data.ignore {name}"
+        )
+    return x, Column(name, "numeric", missing, strange=strange, example=example)
+
+
+def _boolean(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
+    if not _is_text(column.type):
+        column = column.cast(pa.bool_()).cast(pa.string()) if not pa.types.is_null(column.type) else column
+    lower = compute.utf8_lower(column)
+    unknown = set(compute.unique(lower).drop_null().to_pylist()) - BOOLEANS.keys() - {"0", "1"}
+    if unknown:
+        raise InputError(
+            f"{path}: column '{name}': expected true or false as --data.columns.{name} says, found '{min(unknown)}'"
+        )
+    truth = compute.is_in(lower, pa.array(["true", "1"]))
+    x = compute.if_else(column.is_valid(), truth.cast(pa.float32()), None).to_numpy().astype(np.float32)
+    return x, Column(name, "boolean", column.null_count)
+
+
+def _categorical(name: str, column: pa.ChunkedArray) -> _Read:
+    text = column if _is_text(column.type) else _as_text(column)
+    codes, values = _codes(text)
+    strange, example = 0, ""
+    if _is_text(column.type) and values:
+        are_numbers = compute.match_substring_regex(pa.array(values), _NUMBER).to_numpy(zero_copy_only=False)
+        counts = np.bincount(codes[codes >= 0], minlength=len(values))
+        if counts[are_numbers].sum() > MIXED * counts.sum():
+            strange = int(counts[~are_numbers].sum())
+            example = next((value for value, is_number in zip(values, are_numbers, strict=True) if not is_number), "")
+    x = np.where(codes < 0, np.nan, codes).astype(np.float32)
+    return x, Column(name, "categorical", column.null_count, values, strange, example)
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Each row's value as an index into all values, sorted; -1 where there is none."""
+    encoded = column.combine_chunks().dictionary_encode()
+    values = encoded.dictionary.to_pylist()
+    order = sorted(range(len(values)), key=values.__getitem__)
+    place = np.empty(len(values) + 1, dtype=np.int64)
+    place[order], place[-1] = np.arange(len(values)), -1
+    codes = place[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    return codes, tuple(values[index] for index in order)
+
+
+def _labels(labels: pa.ChunkedArray, target: str, path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Class indices `(N,)` and the classes: sorted, as numbers where all are whole numbers."""
+    codes, values = _codes(labels)
+    if len(values) < 2:
+        found = f"'{values[0]}' alone" if values else "no value"
+        raise InputError(f"{path}: the target '{target}' has {found}: expected two classes at least")
+    if len(values) == len(codes) or len(values) > CLASSES:
+        raise InputError(
+            f"{path}: the target '{target}' has {len(values):,} classes in {len(codes):,} rows: expected a column that "
+            f"names a class, of at most {CLASSES:,}; a number or an identifier is none"
+        )
+    if all(re.fullmatch(r"-?\d{1,18}", value) for value in values):
+        order = sorted(range(len(values)), key=lambda index: int(values[index]))
+        place = np.empty(len(values), dtype=np.int64)
+        place[order] = np.arange(len(values))
+        codes, values = place[codes], tuple(values[index] for index in order)
+    return codes, values
+
+
+def _divider(column: pa.ChunkedArray, data: config_data.Table, path: Path) -> NDArray[np.int64]:
+    """What the rows are divided by, `(N,)`: the group's index, the rank in time, or 0, 1, 2 of the split's name."""
+    name, by = str(data.split.group or data.split.time or data.split.column), f"--data.split.{data.split.method}"
+    if column.null_count:
+        row = int(compute.index(column.is_null(), value=True).as_py()) + 1
+        raise InputError(f"{path}: {by}: labelled row {row} has no value in column '{name}': expected one in every row")
+    if data.split.method == "time":
+        return _ranks(column, name, path)
+    codes, values = _codes(_text(column))
+    if data.split.method == "group":
+        return codes
+    if unknown := [value for value in values if value not in SPLITS]:
+        raise InputError(f"{path}: {by}: column '{name}' holds '{unknown[0]}': expected {', '.join(SPLITS)} alone")
+    return np.array([SPLITS.index(value) for value in values])[codes]
+
+
+def _ranks(column: pa.ChunkedArray, name: str, path: Path) -> NDArray[np.int64]:
+    """The place of each row's time among all times."""
+    for kind in (None, pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            times = column if kind is None else column.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue
+        if not _is_text(times.type):
+            values = times.to_numpy()
+            return np.unique(values, return_inverse=True)[1].astype(np.int64)
+    raise InputError(
+        f"{path}: --data.split.time: column '{name}' holds '{column[0]}': expected numbers, or dates such as 2026-11-30"
+    )
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text without blanks around it, and null where nothing is left; numbers as they are written."""
+    if not _is_text(column.type):
+        return _as_text(column)
+    trimmed = compute.utf8_trim_whitespace(column)
+    return compute.if_else(compute.equal(trimmed, ""), None, trimmed)
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers and booleans as text: whole numbers without a decimal point, wherever they were stored."""
+    if pa.types.is_floating(column.type) and compute.all(compute.equal(column, compute.floor(column))).as_py():
+        column = column.cast(pa.int64())
+    return column.cast(pa.string())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
