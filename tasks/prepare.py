@@ -3,8 +3,9 @@
 from prefect import task
 
 from tasks import progress, settings
-from tasks.ml import data, sources
+from tasks.ml import data, data_profile, sources
 from tasks.ml.config import Experiment
+from tasks.ml.config_data import Own
 from tasks.ml.digests import SHOWN
 from tasks.ml.records import Dataset
 
@@ -19,4 +20,7 @@ def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
     dataset = data.prepare(table, experiment.data, machine.home)
     rows = ", ".join(f"{count} {split}" for split, count in dataset.rows.items())
     progress.say("prepare", f"{dataset.name} {dataset.digest[:SHOWN]}: {rows} rows")
+    if isinstance(experiment.data, Own):
+        for step, text in data_profile.say(dataset, experiment):
+            progress.say(step, text)
     return dataset

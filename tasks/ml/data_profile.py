@@ -1,15 +1,17 @@
 """A look at a dataset before anything is trained on it: numbers and a picture."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tasks.ml import plots
-from tasks.ml.data import open_split
+from tasks.ml import plots, plots_table, probes
+from tasks.ml.config import Experiment
+from tasks.ml.data import Rows, columns_of, open_split
 from tasks.ml.files import whole_file
-from tasks.ml.records import SPLITS, Dataset
+from tasks.ml.records import SPLITS, Column, Dataset
 
 
 def profile(dataset: Dataset, folder: Path) -> tuple[Path, Path]:
@@ -26,11 +28,10 @@ def profile(dataset: Dataset, folder: Path) -> tuple[Path, Path]:
 def describe(dataset: Dataset) -> dict[str, Any]:
     """Counts, dtype, shape, value range and class shares by split, and rows that two splits share.
 
-    `range` is `[smallest, largest]` over all pixels, or of each column by its name.
+    `range` is `[smallest, largest]` over all pixels, or of each column by its name; of a table of one's own `columns`
+    says what each is.
     """
     rows = {split: open_split(dataset, split) for split in SPLITS if dataset.rows[split]}
-    lowest = np.min([split.x.min(axis=0) for split in rows.values()], axis=0)
-    highest = np.max([split.x.max(axis=0) for split in rows.values()], axis=0)
     trained_on = _digests(dataset, "train")
     return {
         "name": dataset.name,
@@ -38,17 +39,56 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "rows": dataset.rows,
         "dtype": dataset.dtype,
         "shape": dataset.shape,
-        "range": {
-            name: [float(low), float(high)] for name, low, high in zip(dataset.columns, lowest, highest, strict=True)
-        }
-        if dataset.columns
-        else [float(lowest.min()), float(highest.max())],
+        **({"columns": _columns(dataset)} if dataset.kinds else {"range": _range(dataset, list(rows.values()))}),
         "class_shares": {
             name: {split: float((part.y == index).mean()) for split, part in rows.items()}
             for index, name in enumerate(dataset.classes)
         },
         "rows_also_in_train": {split: len(_digests(dataset, split) & trained_on) for split in rows if split != "train"},
     }
+
+
+def say(dataset: Dataset, experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """What was made of data of one's own, in lines that begin with a word each: columns, model and training."""
+    columns = columns_of(dataset)
+    for kind in ("numeric", "boolean", "categorical"):
+        if named := [_short(column) for column in columns if column.kind == kind]:
+            yield "columns", f"{kind}: {', '.join(named)}"
+    model = experiment.model.model_dump(exclude_defaults=True) | {"kind": experiment.model.kind}
+    training = experiment.training.model_dump(exclude_defaults=True)
+    yield "model", ", ".join(f"{name} {_value(value)}" for name, value in model.items())
+    yield "training", ", ".join(f"{name} {_value(value)}" for name, value in training.items()) or "defaults"
+
+
+def _short(column: Column) -> str:
+    told = [f"{len(column.values):,} values"] if column.kind == "categorical" else []
+    told += [f"{column.missing:,} missing"] if column.missing else []
+    return column.name + (f" ({', '.join(told)})" if told else "")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{_value(part)}" for part in value.values())
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _range(dataset: Dataset, rows: list[Rows]) -> dict[str, list[float]] | list[float]:
+    lowest = np.min([split.x.min(axis=0) for split in rows], axis=0)
+    highest = np.max([split.x.max(axis=0) for split in rows], axis=0)
+    if not dataset.columns:
+        return [float(lowest.min()), float(highest.max())]
+    bounds = zip(dataset.columns, lowest, highest, strict=True)
+    return {name: [float(low), float(high)] for name, low, high in bounds}
+
+
+def _columns(dataset: Dataset) -> list[dict[str, Any]]:
+    """Of a table of one's own what each column is, and the range of the training rows; of text how many values."""
+    bounds = zip(columns_of(dataset), *probes.seen(dataset), strict=True)
+    return [
+        {"name": column.name, "kind": column.kind, "missing": column.missing}
+        | ({"values": len(column.values)} if column.kind == "categorical" else {"range": [float(low), float(high)]})
+        for column, low, high in bounds
+    ]
 
 
 def _digests(dataset: Dataset, split: str) -> set[bytes]:
@@ -60,6 +100,8 @@ def _draw(dataset: Dataset, path: Path) -> Path:
     if not columns:
         return plots.sample_images(train.x.astype(np.uint8), train.y, classes, path)
     x = train.x.astype(np.float32)
+    if dataset.kinds:
+        return plots_table.columns(x, train.y, columns_of(dataset), classes, path)
     match len(columns):
         case 1:
             return plots.points(x, train.y, columns[0], classes, path)

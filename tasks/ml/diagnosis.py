@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.ml import probes
 from tasks.ml.config import Experiment, Linear, Step, Training
-from tasks.ml.config_data import Data, Points
+from tasks.ml.config_data import Data, Points, Table
 from tasks.ml.data import Rows, open_split
 from tasks.ml.history import curves
 from tasks.ml.paired import fewest_disagreements
@@ -175,7 +176,8 @@ def _no_better_than_prior(train: Rows, test: Rows, evaluation: Evaluation) -> Fi
 
 def _not_linear(experiment: Experiment, train: Rows) -> Finding | None:
     """Where no column is correlated with any class, zero weights are the best of a linear model: its loss is convex."""
-    if not isinstance(experiment.model, Linear) or has_linear_relation(train):
+    # The fields of a table of one's own are no numbers yet.
+    if not isinstance(experiment.model, Linear) or isinstance(experiment.data, Table) or has_linear_relation(train):
         return None
     return Finding(
         "no_linear_relation",
@@ -261,7 +263,7 @@ def _is_falling(loss: NDArray[np.float64]) -> bool:
 def _outside(experiment: Experiment, dataset: Dataset, train: Rows, test: Rows) -> Finding | None:
     if not dataset.columns:
         return None  # a pixel that was never dark in training is nothing remarkable
-    low, high = train.x.min(axis=0), train.x.max(axis=0)
+    low, high = (np.asarray(bound, np.float64) for bound in probes.seen(dataset))
     asked = np.array(experiment.data.asked if isinstance(experiment.data, Points) else ()).reshape(-1, 1)
     by_chance = len(test.x) * min(1.0, 2 * test.x.shape[1] / (len(train.x) + 1))
     for rows, what, allowed in ((asked, "points asked", 0.0), (test.x, "test rows", OUTSIDE * by_chance)):

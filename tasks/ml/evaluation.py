@@ -71,6 +71,8 @@ def _suited(
         return _probabilities(classifier, x.astype(np.float32))
 
     x, y, columns, classes = rows.x, rows.y, dataset.columns, dataset.classes
+    if dataset.kinds:
+        return []
     match len(columns):
         case 0:
             path = folder / "mistakes.png"

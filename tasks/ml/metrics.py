@@ -1,5 +1,6 @@
 """Test metrics from labels and probabilities: scikit-learn's where it has them."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,12 +77,21 @@ def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...])
             "brier": float(metrics.brier_score_loss(y, p, labels=every, scale_by_half=False)),
             "calibration_error": calibration_error(bins),
         }
-        | {f"precision/{name}": float(value) for name, value in zip(classes, precision, strict=True)}
-        | {f"recall/{name}": float(value) for name, value in zip(classes, recall, strict=True)},
+        | {f"precision/{name}": float(value) for name, value in zip(named(classes), precision, strict=True)}
+        | {f"recall/{name}": float(value) for name, value in zip(named(classes), recall, strict=True)},
         confusion=metrics.confusion_matrix(y, label, labels=every),
         roc=roc,
         bins=bins,
     )
+
+
+def named(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Classes as the names of metrics may have them: letters, digits, blanks and `_ - . : /`, which MLflow takes.
+
+    Where others are replaced and two classes become one name, each bears its index.
+    """
+    plain = [re.sub(r"[^\w\-. :/]", "_", name) for name in classes]
+    return tuple(name if plain.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(plain))
 
 
 def by_confidence(y: NDArray[np.int64], probabilities: Floats, bins: int = CALIBRATION_BINS) -> Bins:

@@ -99,7 +99,7 @@ def _edges(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
 def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic], rows: int) -> Raw:
     """Evenly spread over the domain, value by value."""
     low, high = _domain(dataset, lowest, highest)
-    share = np.random.default_rng(0).random((rows, *dataset.shape))
+    share = np.random.default_rng(0).random((rows, *low.shape))
     drawn = low.astype(np.float64) + share * (high.astype(np.float64) - low.astype(np.float64))
     if dataset.kinds:
         return _with_gaps(drawn, dataset)

@@ -170,7 +170,8 @@ def main() -> None:
     """Be the other side of the proof.
 
     In the folder lie `x.npy` (raw rows), `rows.npy` (those that are asked in every way) and `columns.json` (names of
-    the columns, and the values of those of text). It writes `answers.npz`: `<way>/label` and `<way>/probabilities`, and `error` or `gpu_error` where a runtime refuses.
+    the columns, and the values of those of text). It writes `answers.npz`: `<way>/label` and `<way>/probabilities`,
+    and `error` or `gpu_error` where a runtime refuses.
     """
     file, folder = sys.argv[1], Path(sys.argv[2])
     x, rows = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("x.npy", "rows.npy"))

@@ -119,8 +119,7 @@ def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden
 def _in_json(value: NDArray[np.generic]) -> list[Any]:
     """An array as JSON has it, which knows no NaN: nothing stands for one."""
     if value.dtype == np.float32 and np.isnan(value).any():
-        gaps, value = np.isnan(value), value.astype(object)
-        value[gaps] = None
+        return [[None if np.isnan(field) else float(field) for field in row] for row in value.reshape(len(value), -1)]
     found: list[Any] = value.tolist()
     return found
 
