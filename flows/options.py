@@ -57,6 +57,7 @@ def build(base: Tree, overrides: dict[str, str], source: str) -> Experiment:
     # Kinds first: a new kind clears its part, and must not clear what was given beside it.
     for path in sorted(overrides, key=lambda path: not path.endswith(".kind")):
         _set(tree, _steps(path), overrides[path])
+    own.refuse_without_target(tree, source)
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:

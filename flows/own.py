@@ -63,6 +63,21 @@ def complete(tree: Tree, folder: Path) -> Tree:
     }
 
 
+def refuse_without_target(tree: Tree, source: str) -> None:
+    """Refuse a table of which nobody has said what is to be predicted.
+
+    Raises:
+        InputError: it names the columns; or the table cannot be read.
+    """
+    data = tree.get("data")
+    if isinstance(data, dict) and data.get("kind") == "table" and "target" not in data:
+        from tasks.ml import table_files
+
+        path = Path(str(data.get("path")))
+        columns = table_files.listed(table_files.names(path, data.get("separator", ",")))
+        raise InputError(f"{source}: which column is to be predicted? Add --target and its name: it has {columns}")
+
+
 def suited(kind: str, path: Path) -> tuple[Tree, Tree]:
     """A model and a training that suit the size of the data; nothing where it cannot be told.
 

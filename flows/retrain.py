@@ -12,6 +12,7 @@ from flows.train import carry_out
 from tasks import attempts, champions, decisions, progress, provenance, seen_rows
 from tasks.judge import judge
 from tasks.ml.config import Experiment
+from tasks.ml.config_data import BY_COLUMN
 from tasks.ml.digests import SHOWN
 from tasks.ml.errors import InputError
 from tasks.ml.judgement import Rule
@@ -76,7 +77,7 @@ def retrain(
 def by_content(experiment: Experiment) -> Experiment:
     """The same, its rows divided by their own digest: none ever changes its split as data grows.
 
-    A test split that the source itself brings stays: its rows are never trained on.
+    A test split that the source itself brings stays: its rows are never trained on. So does a division by a column.
 
     Raises:
         InputError: it is tested on the rows that it was trained on.
@@ -87,7 +88,7 @@ def by_content(experiment: Experiment) -> Experiment:
             f"{experiment.name}: data.split.method 'resubstitution' tests on the training rows, where nothing can be "
             "judged: add --data.split.method content --data.split.test 0.2"
         )
-    if method in ("content", "given"):
+    if method in ("content", "given", *BY_COLUMN):
         return experiment
     tree = experiment.model_dump(mode="json")
     tree["data"]["split"]["method"] = "content"

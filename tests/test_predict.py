@@ -151,6 +151,7 @@ def test_json_is_the_last_line_and_says_all(console: Call, here: Path) -> None:
         "rows": 3,
         "training_class_shares": pytest.approx(dict.fromkeys(certified.CLASSES, 1 / 3)),
         "outside_training_range": 1,
+        "left_out": [],
     }
 
 

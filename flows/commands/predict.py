@@ -67,7 +67,8 @@ def _sentence(scored: "Scored") -> str:
     said = [f"{name}: {share:.1%} (training {scored.training_class_shares[name]:.1%})" for name, share in by_share]
     more = [f"{len(said) - SAID} more classes"] if len(said) > SAID else []
     outside = f"{scored.outside_training_range:,} outside the training range"
-    return f"{scored.rows:,} row{'s' * (scored.rows != 1)}, {outside}; {', '.join(said[:SAID] + more)}"
+    left_out = f"; columns left out: {', '.join(scored.left_out)}" if scored.left_out else ""
+    return f"{scored.rows:,} row{'s' * (scored.rows != 1)}, {outside}; {', '.join(said[:SAID] + more)}{left_out}"
 
 
 def _result(scored: "Scored") -> dict[str, Any]:
@@ -81,4 +82,5 @@ def _result(scored: "Scored") -> dict[str, Any]:
         "class_shares": scored.class_shares,
         "training_class_shares": scored.training_class_shares,
         "outside_training_range": scored.outside_training_range,
+        "left_out": list(scored.left_out),
     }

@@ -30,19 +30,28 @@ class Place:
         )
 
 
-def check(found: Sequence[str], names: Sequence[str], source: str) -> None:
+def check(found: Sequence[str], inputs: Sequence[Input], source: str) -> list[str]:
     """Refuse a table that has other columns than these, in whatever order.
+
+    A model of one's own table was trained on some of its columns: those that it does not take may stand there.
+
+    Returns:
+        The columns that it does not take.
 
     Raises:
         InputError: it names all that are missing, surplus or there twice.
     """
+    names = [one.name for one in inputs]
+    surplus = [name for name in found if name not in names]
+    may_be_more = any(one.kind is not None for one in inputs)
     said = {
         "missing": [name for name in names if name not in found],
-        "surplus": [name for name in found if name not in names],
+        "surplus": [] if may_be_more else surplus,
         "there twice": sorted({name for name in found if found.count(name) > 1}),
     }
     if wrong := [f"{what}: {', '.join(map(repr, those))}" for what, those in said.items() if those]:
         raise InputError(f"{source}: expected the columns {', '.join(names)}; {'; '.join(wrong)}")
+    return surplus
 
 
 def parse(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:

@@ -60,9 +60,8 @@ class Split(Part):
         if self.method in BY_COLUMN and self.method not in named:
             raise ValueError(f"method '{self.method}' needs a column: give split.{self.method} its name")
         if surplus := [name for name in named if name != self.method]:
-            raise ValueError(
-                f"{surplus[0]} '{getattr(self, surplus[0])}' and method '{self.method}' contradict each other"
-            )
+            given = f"{surplus[0]} '{getattr(self, surplus[0])}'"
+            raise ValueError(f"{given} and method '{self.method}' contradict each other: give method '{surplus[0]}'")
         return self
 
     @model_validator(mode="after")

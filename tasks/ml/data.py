@@ -84,7 +84,7 @@ def prepare(table: Table, data: Data, home: Path) -> Dataset:
         for split, rows in divided.items()
         for suffix, array in (("x", table.x[rows]), ("y", table.y[rows]), ("rows", digests[rows]))
     }
-    columns, encoded = _encode(table, data, divided["train"])
+    columns, encoded = _encode(table, data, arrays["train.x.npy"])
     dataset = _outline(table, data, divided, columns)
     texts = {COLUMNS: _dump(columns, table.unlabelled), ENCODING: encoded} if columns else {}
     found = {name: _array_digest(array) for name, array in arrays.items()}
@@ -101,7 +101,7 @@ def prepare(table: Table, data: Data, home: Path) -> Dataset:
 def outline(table: Table, data: Data) -> Dataset:
     """What `prepare` would give, but nothing is written: without folder and digest."""
     divided = divide(table, data.split)
-    return _outline(table, data, divided, _encode(table, data, divided["train"])[0])
+    return _outline(table, data, divided, _encode(table, data, table.x[divided["train"]])[0])
 
 
 def columns_of(dataset: Dataset) -> tuple[Column, ...]:
@@ -143,14 +143,14 @@ def _refuse_factors(model: Model, loss: Loss, classes: int) -> None:
         raise InputError(f"training.loss.ignore_index: there is no class {ignored}: expected 0 to {classes - 1}")
 
 
-def _encode(table: Table, data: Data, train: NDArray[np.int64]) -> tuple[tuple[Column, ...], bytes]:
+def _encode(table: Table, data: Data, train: NDArray[np.generic]) -> tuple[tuple[Column, ...], bytes]:
     """What becomes of the columns of a table of one's own; of any other nothing."""
     if not isinstance(data, config_data.Table):
         return (), b""
     from tasks.ml import encoding
 
     scaling: Literal["standard", "none"] = "standard" if data.scaling == "standard" else "none"
-    return encoding.fit(table.described, np.asarray(table.x[train], np.float32), scaling, data.categories)
+    return encoding.fit(table.described, np.asarray(train, np.float32), scaling, data.categories)
 
 
 def _outline(

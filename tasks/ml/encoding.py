@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from tasks.ml.records import MISSING, Column
 
 if TYPE_CHECKING:
+    import onnx
     from pandas import DataFrame
     from sklearn.compose import ColumnTransformer
 
@@ -59,7 +59,7 @@ def in_order(columns: tuple[Column, ...]) -> list[int]:
     return [index for kind in ("numeric", "boolean", "categorical") for index in _of(columns, kind)]
 
 
-def join(encoding: bytes, network: onnx.ModelProto, columns: tuple[str, ...]) -> onnx.ModelProto:
+def join(encoding: bytes, network: "onnx.ModelProto", columns: tuple[str, ...]) -> "onnx.ModelProto":
     """One graph of both: each column an input by its name, and the network's outputs.
 
     Args:
@@ -67,6 +67,8 @@ def join(encoding: bytes, network: onnx.ModelProto, columns: tuple[str, ...]) ->
         network: a graph whose one input is `FEATURES`.
         columns: names of the inputs, in their order.
     """
+    import onnx
+
     before = onnx.load_model_from_string(encoding)
     before.ir_version = network.ir_version
     next(one for one in before.opset_import if not one.domain).version = network.opset_import[0].version
@@ -157,7 +159,7 @@ def _numbers(transformer: "ColumnTransformer", scaling: str) -> dict[int, dict[s
     return found
 
 
-def _convert(transformer: "ColumnTransformer", columns: list[Column]) -> onnx.ModelProto:
+def _convert(transformer: "ColumnTransformer", columns: list[Column]) -> "onnx.ModelProto":
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
@@ -167,10 +169,10 @@ def _convert(transformer: "ColumnTransformer", columns: list[Column]) -> onnx.Mo
     _rename(model.graph, {model.graph.output[0].name: FEATURES})
     # It says the lowest that would do; what it is made of is the same in this one.
     next(one for one in model.opset_import if not one.domain).version = OPSET
-    return cast(onnx.ModelProto, model)
+    return cast("onnx.ModelProto", model)
 
 
-def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+def _rename(graph: "onnx.GraphProto", names: dict[str, str]) -> None:
     """Give inputs, outputs and what lies between them other names."""
     for one in (*graph.input, *graph.output, *graph.value_info):
         one.name = names.get(one.name, one.name)

@@ -1,6 +1,7 @@
 """What is wrong with a table of one's own, or may be: looked at before anything is trained on it."""
 
 from collections.abc import Iterator
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def _constant(column: Column, x: NDArray[np.float64]) -> Finding | None:
     return Finding(
         "constant_column",
         f"column '{column.name}' {said} in the training rows that were looked at: it tells nothing",
-        f"--data.ignore {column.name}",
+        f"--data.ignore {quote(column.name)}",
     )
 
 
@@ -84,7 +85,7 @@ def _identifier(column: Column, x: NDArray[np.float64], rows: int) -> Finding | 
         "identifier_column",
         f"column '{column.name}' has {found[0]:,} values in {found[1]:,} rows: it names the row, and says nothing of a "
         "new one",
-        f"--data.ignore {column.name}",
+        f"--data.ignore {quote(column.name)}",
     )
 
 
@@ -100,7 +101,7 @@ def _gives_away(column: Column, x: NDArray[np.float64], y: NDArray[np.int64], ta
         "target_given_away",
         f"column '{column.name}' alone tells '{target}' of {right:.1%} of the rows: it may be the target in other "
         "words, or known only after it",
-        f"if a new row will not have it: --data.ignore {column.name}",
+        f"if a new row will not have it: --data.ignore {quote(column.name)}",
     )
 
 
@@ -135,7 +136,7 @@ def _mixed(column: Column) -> Finding | None:
         "mixed_types",
         f"column '{column.name}' holds numbers, but for {column.strange:,} values such as '{column.example}': it is "
         "taken for categorical",
-        f"correct them, or let them count as missing: --data.columns.{column.name} numeric",
+        f"correct them, or let them count as missing: --data.columns.{quote(column.name)} numeric",
     )
 
 
@@ -146,7 +147,7 @@ def _many(column: Column, data: Table) -> Finding | None:
         "many_categories",
         f"column '{column.name}' has {len(column.values):,} values: the {data.categories} most frequent count, all "
         "others are unknown to the model",
-        f"group them, or --data.ignore {column.name}, or more: --data.categories {2 * data.categories}",
+        f"group them, or --data.ignore {quote(column.name)}, or more: --data.categories {2 * data.categories}",
     )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +51,7 @@ def read(data: config_data.Table) -> Table:
         # Taken out one by one, so that the table goes as the numbers come.
         x[:, index], column = _column(name, columns.pop(name).filter(labelled), data.columns.get(name), path)
         described.append(column)
+    pa.default_memory_pool().release_unused()  # the text of a large table, which Arrow would keep for the next one
     return Table(
         x=x,
         y=y,
@@ -113,7 +115,9 @@ def _plain(name: str, column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
         return _text(column)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         if not pa.types.is_null(kind):
-            raise InputError(f"{path}: column '{name}' is of type {kind}, which is no input: --data.ignore {name}")
+            raise InputError(
+                f"{path}: column '{name}' is of type {kind}, which is no input: --data.ignore {quote(name)}"
+            )
         return column.cast(pa.float64())
     return column
 
@@ -136,7 +140,7 @@ def _kind(name: str, column: pa.ChunkedArray, path: Path) -> ColumnKind:
 def _no_date(name: str, path: Path) -> str:
     return (
         f"{path}: column '{name}' holds dates, which are no input: make numbers of them, such as the year or the days "
-        f"since an event; or --data.ignore {name}; or divide by it: --data.split.time {name}"
+        f"since an event; or --data.ignore {quote(name)}; or divide by it: --data.split.time {quote(name)}"
     )
 
 
@@ -165,7 +169,7 @@ def _numeric(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
         first = int(np.isinf(x).argmax())
         raise InputError(
             f"{path}: column '{name}' has {infinite} values that are infinite or too large for float32, the first is "
-            f"{values[first]:g}: correct them, or --data.ignore {name}"
+            f"{values[first]:g}: correct them, or --data.ignore {quote(name)}"
         )
     return x, Column(name, "numeric", missing, strange=strange, example=example)
 
@@ -177,7 +181,8 @@ def _boolean(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
     unknown = set(compute.unique(lower).drop_null().to_pylist()) - BOOLEANS.keys() - {"0", "1"}
     if unknown:
         raise InputError(
-            f"{path}: column '{name}': expected true or false as --data.columns.{name} says, found '{min(unknown)}'"
+            f"{path}: column '{name}': expected true or false, as --data.columns.{quote(name)} says, "
+            f"found '{min(unknown)}'"
         )
     truth = compute.is_in(lower, pa.array(["true", "1"]))
     x = compute.if_else(column.is_valid(), truth.cast(pa.float32()), None).to_numpy().astype(np.float32)

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.ml.data import columns_of, open_split
-from tasks.ml.records import Dataset
-from tasks.ml.runtimes import UNKNOWN
+from tasks.ml.records import UNKNOWN, Dataset
 from tasks.ml.sources import Raw
 
 ENOUGH = 512

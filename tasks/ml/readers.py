@@ -6,7 +6,7 @@ No more than some batches are held, whatever the size of the source.
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -52,6 +52,8 @@ class Source:
     total: int | None
     """Rows, if that is known before the end."""
     batches: Iterator[Batch]
+    left_out: list[str] = field(default_factory=list)
+    """Columns that the model does not take; known when the first batch is."""
 
 
 def open_source(source: str, inputs: tuple[Input, ...]) -> Source:
@@ -90,18 +92,22 @@ def _open(source: str) -> pa.NativeFile:
 
 
 def _csv(file: BinaryIO, source: str, inputs: tuple[Input, ...]) -> Source:
-    batches = _csv_batches(file, source, [one.name for one in inputs])
-    return Source("row", None, _read(batches, source, "CSV", inputs, columns.parse))
+    left_out: list[str] = []
+    batches = _csv_batches(file, source, inputs, left_out)
+    return Source("row", None, _read(batches, source, "CSV", inputs, columns.parse), left_out)
 
 
-def _csv_batches(file: BinaryIO, source: str, names: list[str]) -> Iterator[pa.RecordBatch]:
+def _csv_batches(
+    file: BinaryIO, source: str, inputs: tuple[Input, ...], left_out: list[str]
+) -> Iterator[pa.RecordBatch]:
     """Parse block by block, each below the heading.
 
     Arrow's own reader of streams has a thread that waits for stdin, and nothing could end the process meanwhile.
     """
     heading, first = b"", 1
     for lines in _whole_lines(file, source):
-        table = _parse_csv(heading + lines, source, names, first)
+        table = _parse_csv(heading + lines, source, inputs, first)
+        left_out[:] = columns.check(table.column_names, inputs, source)
         heading = heading or lines.lstrip(b"\r\n").partition(b"\n")[0] + b"\n"
         first += table.num_rows
         yield from table.to_batches()
@@ -120,7 +126,7 @@ def _whole_lines(file: BinaryIO, source: str) -> Iterator[bytes]:
         yield rest + b"\n"
 
 
-def _parse_csv(content: bytes, source: str, names: list[str], first: int) -> pa.Table:
+def _parse_csv(content: bytes, source: str, inputs: tuple[Input, ...], first: int) -> pa.Table:
     uneven: list[csv.InvalidRow] = []
 
     def note(row: csv.InvalidRow) -> str:
@@ -131,17 +137,28 @@ def _parse_csv(content: bytes, source: str, names: list[str], first: int) -> pa.
         table = csv.read_csv(
             pa.BufferReader(content),
             csv.ReadOptions(block_size=len(content), use_threads=False),  # with threads, rows are not counted
-            csv.ParseOptions(invalid_row_handler=note),
+            csv.ParseOptions(delimiter=_separator(content, inputs), invalid_row_handler=note),
             # Read as text: Arrow's own conversion to numbers does not say in which row it fails.
-            csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+            csv.ConvertOptions(column_types={one.name: pa.string() for one in inputs}),
         )
     except pa.ArrowInvalid as error:
         for row in uneven:
             said = f"expected {row.expected_columns} values as in the heading, found {row.actual_columns}"
             raise InputError(f"{source}: row {first + row.number - 2}: {said}") from error
         raise
-    columns.check(table.column_names, names, source)
     return table
+
+
+def _separator(content: bytes, inputs: tuple[Input, ...]) -> str:
+    """What stands between two fields: a comma, but for a table of one's own also a semicolon or a tab."""
+    if inputs[0].kind is None:
+        return ","
+    heading = content.lstrip(b"\xef\xbb\xbf\r\n").partition(b"\n")[0].decode(errors="replace")
+    for separator in (",", ";", "\t"):
+        found = {name.strip().strip('"') for name in heading.split(separator)}
+        if found >= {one.name for one in inputs}:
+            return separator
+    return ","
 
 
 def _parquet(path: Path, source: str, inputs: tuple[Input, ...]) -> Source:
@@ -151,9 +168,9 @@ def _parquet(path: Path, source: str, inputs: tuple[Input, ...]) -> Source:
     with _refusals(source, "Parquet"):
         file = parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
         found, total = file.schema_arrow.names, file.metadata.num_rows
-    columns.check(found, names, source)
+    left_out = columns.check(found, inputs, source)
     batches = file.iter_batches(max(1, NUMBERS_AT_ONCE // len(names)), columns=names)
-    return Source("row", total, _read(batches, source, "Parquet", inputs, columns.convert))
+    return Source("row", total, _read(batches, source, "Parquet", inputs, columns.convert), left_out)
 
 
 def _read(

@@ -11,6 +11,8 @@ from typing import Any, Literal
 ColumnKind = Literal["numeric", "boolean", "categorical"]
 MISSING = -1
 """Stands among the kept values of a categorical column for no value at all."""
+UNKNOWN = -2
+"""Stands in a raw row for a value that is none of those of its column."""
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -300,7 +302,9 @@ class Scored:
     training_class_shares: dict[str, float]
     """Of the rows that the model was trained on."""
     outside_training_range: int
-    """Rows of which a value lies outside the range that the training rows had."""
+    """Rows of which a value lies outside the range that the training rows had, or is a text that they had not."""
+    left_out: tuple[str, ...] = ()
+    """Columns of the source that the model does not take."""
 
 
 @dataclass(frozen=True, slots=True)

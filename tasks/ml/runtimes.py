@@ -25,8 +25,6 @@ BATCH_SIZES = (1, 2, 3, 7)
 ROWS_AT_ONCE = 500
 """So many rows pass a graph together when there are many: a convolution of all would take gigabytes."""
 CUDA = "onnxruntime, CUDA"
-UNKNOWN = -2.0
-"""Index of a value that is none of those of its column."""
 
 Feeds = dict[str, NDArray[np.generic]]
 """Rows by input name, each `(N, ...)`."""

@@ -65,12 +65,12 @@ def row_digests(x: Raw, described: tuple[Column, ...] = ()) -> NDArray[np.uint8]
         described: what the columns of a table of one's own are.
     """
     values = {index: _value_digests(one) for index, one in enumerate(described) if one.kind == "categorical"}
-    digests = b"".join(
-        hashlib.sha256(row.tobytes()).digest()
-        for start in range(0, len(x), _ROWS_AT_ONCE)
-        for row in _contents(x[start : start + _ROWS_AT_ONCE], values)
-    )
-    return np.frombuffer(digests, dtype=np.uint8).reshape(len(x), 32)
+    digests = np.empty((len(x), 32), dtype=np.uint8)
+    for start in range(0, len(x), _ROWS_AT_ONCE):
+        part = _contents(x[start : start + _ROWS_AT_ONCE], values)
+        found = b"".join(hashlib.sha256(row.tobytes()).digest() for row in part)
+        digests[start : start + len(part)] = np.frombuffer(found, dtype=np.uint8).reshape(-1, 32)
+    return digests
 
 
 def _contents(x: Raw, values: dict[int, NDArray[np.uint64]]) -> NDArray[np.generic]:
@@ -166,10 +166,14 @@ def _by_seed(table: Table, rows: Indices, test: Indices | None, split: Split) ->
             train, validation = cut(rows, max(1, round(split.validation * len(y))))
     except ValueError as error:  # scikit-learn's refusal of a split that cannot hold every class
         rarest = int(counts.argmin())
+        if counts[rarest] < len(SPLITS):
+            raise InputError(
+                f"data.split: class '{table.classes[rarest]}' has {counts[rarest]} of {len(y)} rows, too few for every "
+                "split: gather more, leave it out, or give several rare classes one name"
+            ) from error
         raise InputError(
             f"data.split: validation {split.validation} and test {split.test} of {len(y)} rows leave a split "
-            f"without rows of every class, of which '{table.classes[rarest]}' has {counts[rarest]} ({error}): choose "
-            "larger shares, or take rare classes out"
+            f"without rows of every class ({error}): choose larger shares"
         ) from error
     return {"train": train, "validation": validation, "test": test}
 

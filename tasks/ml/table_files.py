@@ -52,7 +52,10 @@ def names(path: Path, separator: str = ",") -> list[str]:
                 heading = file.readline().lstrip(b"\xef\xbb\xbf")
             if not heading.strip():
                 raise InputError(f"{path}: has no heading: expected the names of the columns in the first line")
-            found = _heading(heading, separator)
+            try:
+                found = _heading(heading, separator)
+            except UnicodeDecodeError as error:
+                raise InputError(_not_utf8(path)) from error
             _refuse_other_separator(found, heading, path)
     return _checked([name.strip() for name in found], path)
 
@@ -92,11 +95,12 @@ def require(name: str, found: Sequence[str], what: str, path: Path) -> None:
     """
     if name not in found:
         near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"it has {_list(found)}"
+        hint = f"did you mean '{near[0]}'?" if near else f"it has {listed(found)}"
         raise InputError(f"{path}: {what}: there is no column '{name}': {hint}")
 
 
-def _list(found: Sequence[str]) -> str:
+def listed(found: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return ", ".join(found[:_NAMED]) + more
 
