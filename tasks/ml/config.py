@@ -67,7 +67,12 @@ class CNN(Network):
         return self
 
     def sides(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Height and width of an image after each convolution, before it is pooled; below 1 where nothing is left."""
+        """Height and width of an image after each convolution, before it is pooled; below 1 where nothing is left.
+
+        Args:
+            shape: of an image, `(H, W)` or `(H, W, 3)`.
+        """
+        shape = shape[:2]
         for _ in self.channels:
             shape = tuple(side if self.padding == "same" else side - self.kernel + 1 for side in shape)
             yield shape

@@ -28,7 +28,7 @@ class Probes:
     """Rows, raw as a consumer feeds them."""
 
     x: Raw
-    """`(N, F) float32` or `(N, H, W) uint8`: test rows, then edges, then noise."""
+    """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`: test rows, then edges, then noise."""
     test: int
     """So many of them, the first, are the test split."""
     chosen: NDArray[np.int64]
