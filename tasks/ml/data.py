@@ -14,7 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from tasks.ml import config_data
-from tasks.ml.config import CNN, Loss, Model, OneCycle, Training, units
+from tasks.ml.config import CNN, Augmentation, Loss, Model, OneCycle, Training, units
 from tasks.ml.config_data import Data, Split
 from tasks.ml.digests import SHOWN, check, digest_of, file_digest
 from tasks.ml.errors import DamagedError, InputError
@@ -73,7 +73,8 @@ def refuse_impossible(table: Table, split: Split, model: Model, training: Traini
 
     Raises:
         InputError: a split would leave a class empty, a batch is larger than the training split, a schedule has
-            too few updates, images are too small for the network, or the loss has not as many factors as it needs.
+            too few updates, images are too small for the network or cannot be augmented as asked, or the loss has not
+            as many factors as it needs.
     """
     train = len(divide(table, split)["train"])
     if training.batch_size != "full" and training.batch_size > train:
@@ -95,6 +96,7 @@ def refuse_impossible(table: Table, split: Split, model: Model, training: Traini
             f"pixels: {remedy}"
         )
     _refuse_factors(model, training.loss, len(table.classes))
+    _refuse_augmentation(training.augmentation, table.x.shape[1:])
 
 
 def prepare(table: Table, data: Data, home: Path) -> Dataset:
@@ -172,6 +174,19 @@ def _refuse_factors(model: Model, loss: Loss, classes: int) -> None:
     ignored = getattr(loss, "ignore_index", None)
     if ignored is not None and ignored >= classes:
         raise InputError(f"training.loss.ignore_index: there is no class {ignored}: expected 0 to {classes - 1}")
+
+
+def _refuse_augmentation(augmentation: Augmentation, shape: tuple[int, ...]) -> None:
+    for name in ("saturation", "hue"):
+        if getattr(augmentation, name) and len(shape) == 2:
+            raise InputError(
+                f"training.augmentation.{name}: {getattr(augmentation, name)}, and the images are grey: use 0"
+            )
+    if augmentation.shift and augmentation.shift >= min(shape[:2]):
+        raise InputError(
+            f"training.augmentation.shift: {augmentation.shift} moves images of {shape[0]} x {shape[1]} pixels out of "
+            f"sight: choose less than {min(shape[:2])}"
+        )
 
 
 def _encode(table: Table, data: Data, train: NDArray[np.int64]) -> tuple[tuple[Column, ...], bytes]:
