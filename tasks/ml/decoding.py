@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,9 @@ TOLD = 3
 """So many unreadable files are named in a message; all stand in a file."""
 
 _TOGETHER = 64
-"""Images that a thread decodes before it hands them over."""
+"""Images that a thread decodes before it hands them over, at most."""
+_BYTES_TOGETHER = 2**21
+"""Of their pixels, at most."""
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 Unreadable = tuple[tuple[str, str], ...]
@@ -193,13 +196,15 @@ def _by_all_cores(folder: Path, readable: Sequence[Photo], shape: Shape) -> Iter
     take to decode.
     """
 
+    together = max(1, min(_TOGETHER, _BYTES_TOGETHER // math.prod(shape)))
+
     def decoded(start: int) -> list[Found]:
-        return [(photo, _image(folder / photo.name, shape)) for photo in readable[start : start + _TOGETHER]]
+        return [(photo, _image(folder / photo.name, shape)) for photo in readable[start : start + together]]
 
     waiting: deque[Future[list[Found]]] = deque()
     with ThreadPoolExecutor(_CORES) as pool:
         try:
-            for start in range(0, len(readable), _TOGETHER):
+            for start in range(0, len(readable), together):
                 waiting.append(pool.submit(decoded, start))
                 if len(waiting) > 2 * _CORES:
                     yield from waiting.popleft().result()

@@ -132,9 +132,10 @@ def sample_images(
         light: whether high values of grey images are light, as of photos, and not ink on paper, as of digits.
     """
     shown = range(min(len(classes), IMAGES))
+    height, width, *colours = x.shape[1:]
+    size = 5.2, min(4.6, 0.9 + 4.4 * len(shown) / IMAGES * height / width)
 
     def draw(axes: Axes) -> None:
-        height, width, *colours = x.shape[1:]
         sheet = np.full((height * len(shown), width * IMAGES, *colours), 255 if light else 0, dtype=x.dtype)
         for row in shown:
             for column, image in enumerate(x[np.flatnonzero(y == row)[:IMAGES]]):
@@ -145,7 +146,7 @@ def sample_images(
         axes.grid(visible=False)
         axes.set_title("Training rows of each class")
 
-    return write(drawn(draw), path)
+    return write(drawn(draw, size=size), path)
 
 
 def scatter(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[str, ...], path: Path) -> Path:

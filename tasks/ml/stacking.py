@@ -95,7 +95,7 @@ def _pays(member: Experiment, count: int, dataset: Dataset) -> bool:
 
 
 def _can_be_stacked(member: Experiment) -> bool:
-    """Whether its products can be shared: a CNN has none, and lbfgs and augmentation are each given rows of their own."""
+    """Whether it has products to share: a CNN has none, and lbfgs and augmentation see rows of their own."""
     training = member.training
     return not isinstance(member.model, CNN) and training.optimizer != "lbfgs" and training.augmentation.first is None
 
