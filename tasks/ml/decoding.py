@@ -195,7 +195,6 @@ def _by_all_cores(folder: Path, readable: Sequence[Photo], shape: Shape) -> Iter
     Threads, since Pillow leaves Python's lock while it decodes, and processes take longer to begin than most folders
     take to decode.
     """
-
     together = max(1, min(_TOGETHER, _BYTES_TOGETHER // math.prod(shape)))
 
     def decoded(start: int) -> list[Found]:
