@@ -23,6 +23,17 @@ TRAININGS: tuple[Tree, ...] = (
     {"epochs": 20, "patience": 4, "batch_size": 1024, "lr": 0.003},
 )
 """What suits a table of fewer rows than `SIZES` say, and the last of more."""
+NETWORK: Tree = {"kind": "cnn", "channels": [16, 32, 64], "hidden": [128]}
+"""What suits images."""
+SIZES_OF_IMAGES = (1_000, 10_000, 50_000)
+"""Images at which another batch size and another number of epochs suit."""
+TRAININGS_OF_IMAGES: tuple[Tree, ...] = (
+    {"epochs": 60, "patience": 15, "batch_size": 16, "lr": 0.001},
+    {"epochs": 40, "patience": 8, "batch_size": 32, "lr": 0.001},
+    {"epochs": 20, "patience": 4, "batch_size": 64, "lr": 0.001},
+    {"epochs": 8, "patience": 2, "batch_size": 128, "lr": 0.002},
+)
+"""What suits fewer images than `SIZES_OF_IMAGES` say, and the last of more."""
 
 
 def is_own(source: str) -> bool:
@@ -90,6 +101,11 @@ def suited(kind: str, path: Path) -> tuple[Tree, Tree]:
 
         rows = table_files.estimate_rows(path)
         return {"kind": "mlp", "hidden": [64, 32]}, dict(TRAININGS[sum(rows >= size for size in SIZES)])
+    if kind == "images":
+        from tasks.ml import photos
+
+        images = len(photos.look(path).photos)
+        return dict(NETWORK), dict(TRAININGS_OF_IMAGES[sum(images >= size for size in SIZES_OF_IMAGES)])
     return {"kind": "mlp"}, {}
 
 

@@ -14,7 +14,9 @@ from tasks.ml.records import Dataset
 def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
     """Read, divide and store the rows of one or several experiments on the same; see `tasks.ml.data.prepare`."""
     machine = settings.read()
-    table = sources.read(experiment.data, machine.home, machine.mirror)
+    table = sources.read(experiment.data, machine.home, machine.mirror, progress.images)
+    for note in table.notes:
+        progress.say("images", note)
     for each in (experiment, *others):
         data.refuse_impossible(table, each.data.split, each.model, each.training)
     dataset = data.prepare(table, experiment.data, machine.home)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
 from rich.console import Console
@@ -70,9 +70,18 @@ def _lines(total: int) -> Callable[[int, dict[str, float]], None]:
     return show
 
 
+def images(what: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
+    """Show how many images of one's own were looked at or decoded, as `rows` does."""
+    return rows("prepare", f"images {what}")
+
+
 @contextmanager
-def rows(step: str) -> Iterator[Callable[[int, int | None], None]]:
+def rows(step: str, what: str = "rows") -> Iterator[Callable[[int, int | None], None]]:
     """Show how many rows have passed: a bar that goes when all have, or lines where it takes long.
+
+    Args:
+        step: whose rows.
+        what: rows, or something else that passes.
 
     Yields:
         `show(passed, total)`, to be called after each batch; the total is None where only the end will tell.
@@ -80,7 +89,7 @@ def rows(step: str) -> Iterator[Callable[[int, int | None], None]]:
     started = time.monotonic()
 
     def pace(passed: int) -> str:
-        return f"{passed:,} rows, {passed / (time.monotonic() - started):,.0f} a second"
+        return f"{passed:,} {what}, {passed / (time.monotonic() - started):,.0f} a second"
 
     if sys.stderr.isatty():
         from rich.progress import BarColumn, Progress, TextColumn

@@ -21,6 +21,7 @@ from tasks.ml.config import (
     CNN,
     MLP,
     MSE,
+    Augmentation,
     BCEWithLogits,
     Cosine,
     CrossEntropy,
@@ -45,6 +46,9 @@ SIGMOID = Linear(kind="linear", output="sigmoid")
 IRIS, DIGITS = Iris(kind="iris"), Digits(kind="digits")
 
 
+CHANGED = Augmentation(horizontal_flip=0.5, shift=1, rotation=5)
+
+
 def experiment(data: Data, model: Model, **options: Any) -> Experiment:  # noqa: ANN401 - any field of Training
     return Experiment(name="x", data=data, model=model, training=Training(**{"device": "cpu", "epochs": 4} | options))
 
@@ -60,6 +64,8 @@ CASES = {
     "adamw with decay": experiment(IRIS, SMALL, optimizer="adamw", weight_decay=0.1, batch_size=8),
     "full batch": experiment(IRIS, SMALL, epochs=30),
     "a last batch of one row": experiment(IRIS, SMALL, batch_size=89),
+    "augmented": experiment(DIGITS, CNN(kind="cnn", channels=(2,), hidden=(4,)), batch_size=100, augmentation=CHANGED),
+    "augmented, rows as they lie": experiment(DIGITS, LINEAR, batch_size=200, shuffle=False, augmentation=CHANGED),
     "rows as they lie": experiment(IRIS, SMALL, batch_size=8, shuffle=False, last_batch_loss=True),
     "cosine": experiment(IRIS, SMALL, batch_size=8, schedule=Cosine(kind="cosine")),
     "step": experiment(IRIS, SMALL, batch_size=8, schedule=Step(kind="step", every=2, factor=0.5)),

@@ -57,7 +57,7 @@ def test_no_option_is_undocumented() -> None:
     for path in options.fields():
         assert f"--{path}\n" in help_text
     words = " ".join(help_text.split())
-    assert "[iris, threshold, points, blobs, digits, mnist, fashion_mnist, kmnist, table]" in words
+    assert "[iris, threshold, points, blobs, digits, mnist, fashion_mnist, kmnist, table, images]" in words
     assert "--model.hidden width of each hidden layer, first to last (kind mlp, cnn) --" in words
     assert "--training.lr learning rate, per step --" in words
     assert "[linear, mlp, cnn]" in words

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows import server
-from tasks import settings, signals
+from tasks import progress, settings, signals
 from tasks.ml import files
 from tasks.ml.errors import HallmarkError, InputError
 from tasks.settings import ROOT
@@ -84,7 +84,7 @@ def refuse_impossible(experiment: "Experiment") -> None:
 
     devices.choose(experiment.training.device)
     if sources.is_local(experiment.data):
-        table = sources.read(experiment.data, settings.read().home)
+        table = sources.read(experiment.data, settings.read().home, progress=progress.images)
         data.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from flows import grids
 from flows.commands import execution
-from tasks import settings
+from tasks import progress, settings
 from tasks.ml.config import Experiment
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _refuse_impossible(members: tuple[Experiment, ...]) -> None:
     first = members[0]
     devices.choose(first.training.device)
     if sources.is_local(first.data):  # else after the download, in the first step
-        table = sources.read(first.data, settings.read().home)
+        table = sources.read(first.data, settings.read().home, progress=progress.images)
         for member in members:
             data.refuse_impossible(table, member.data.split, member.model, member.training)
         stacking.refuse_too_many(members, data.outline(table, first.data))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tasks.ml import losses, memory
+from tasks.ml.augmentation import Augment
 from tasks.ml.config import Loss, Training
 from tasks.ml.data import open_split
 from tasks.ml.models import ROWS_AT_ONCE, Encoding, Scaling
@@ -33,6 +34,8 @@ class Rows:
     """What the loss compares with: see `losses.targets`."""
     scaling: Scaling | Encoding | None
     """What is still to be done to `x`, if anything."""
+    augment: Augment | None = None
+    """What changes raw images before they are scaled, batch by batch."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -52,6 +55,11 @@ class Rows:
     def cut(self, start: int, stop: int) -> Tensor:
         """Neighbouring rows, ready for the network."""
         return self._ready(self.x[start:stop])
+
+    def augmented(self, rows: Tensor, epoch: int, batch: int) -> Tensor:
+        """Rows by index, `(B,)`, changed as images of this batch are, and ready for the network."""
+        assert self.augment  # noqa: S101 - or nobody asks
+        return self._ready(self.augment(self.x.index_select(0, rows), epoch, batch))
 
     def in_turn(self) -> Iterator[Tensor]:
         """All rows, some at once, ready for the network."""
@@ -73,6 +81,8 @@ class Epoch:
     """Rows a batch; the last one is smaller where the rows do not divide."""
     order: Tensor | None
     """`(N,)` that all networks share, or `(M, N)`, one each; None takes the rows as they lie."""
+    number: int = 1
+    """Of the epoch, from 1."""
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -80,6 +90,8 @@ class Epoch:
 
     def batches(self, start: int, stop: int) -> Iterator[Tensor]:
         """The rows of batches `start` to `stop`, ready for the network."""
+        if self.rows.augment:
+            return (self.rows.augmented(self._places(batch), self.number, batch) for batch in range(start, stop))
         if self.order is None:
             first, last = start * self.size, min(stop * self.size, len(self.rows))
             return (self.rows.cut(row, min(row + self.size, last)) for row in range(first, last, self.size))
@@ -87,6 +99,10 @@ class Epoch:
         if part.dim() == 1 and self.rows.are_pixels:
             return self._pixels(part)
         return (self.rows.take(rows) for rows in torch.split(part, self.size, dim=-1))
+
+    def _places(self, batch: int) -> Tensor:
+        first, last = batch * self.size, min((batch + 1) * self.size, len(self.rows))
+        return torch.arange(first, last) if self.order is None else self.order[first:last]
 
     def _pixels(self, order: Tensor) -> Iterator[Tensor]:
         """As `batches`, many gathered at once while they are small, and each made ready in the same place.
@@ -108,7 +124,7 @@ class Epoch:
         if self.order is None:
             return self.rows.y[None, first:last], self.rows.target[None, first:last]
         part = self.order[..., first:last]
-        rows = part.reshape(-1, part.shape[-1])
+        rows = part.reshape(-1, part.shape[-1]).to(self.rows.y.device)
         y, target = (tensor.index_select(0, rows.flatten()) for tensor in (self.rows.y, self.rows.target))
         return y.view(rows.shape), target.view(*rows.shape, *target.shape[1:])
 
@@ -136,6 +152,7 @@ def load(
     loss: Loss,
     units: int,
     device: torch.device,
+    augment: Augment | None = None,
 ) -> Rows:
     """Bring a split to the training device, or map its file where it would take too much memory.
 
@@ -148,6 +165,7 @@ def load(
         loss: says what the targets are.
         units: what the network gives.
         device: where the training runs.
+        augment: what changes training images before they are scaled: they stay raw, and where the CPU reaches them.
     """
     stored = open_split(dataset, split)
     y = torch.tensor(stored.y)  # copied: torch tensors must be writable, and the file is not
@@ -156,8 +174,10 @@ def load(
         # Nothing here writes into it.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         raw = torch.from_numpy(stored.x)
-    if is_mapped(dataset):
-        return Rows(raw.flatten(1), y.to(device), target.to(device), scaling and scaling.to(device))
+    augment = augment if split == "train" else None
+    if is_mapped(dataset) or augment:
+        x = raw.flatten(1) if is_mapped(dataset) else raw.flatten(1).clone()
+        return Rows(x, y.to(device), target.to(device), scaling and scaling.to(device), augment)
     if scaling is None:
         return Rows(raw.flatten(1).clone().to(device), y.to(device), target.to(device), None)
     x = torch.empty((len(y), math.prod(dataset.shape)), device=device)

@@ -42,7 +42,7 @@ class Input:
     dtype: str
     """`float32`, `uint8` or `string`."""
     shape: tuple[int, ...]
-    """Of one row: `(1,)` for a column, `(H, W)` for a grey image."""
+    """Of one row: `(1,)` for a column, `(H, W)` for a grey image, `(H, W, 3)` for one in colour."""
     lowest: float | None
     highest: float | None
     """The range that the training rows had; None of text."""
@@ -51,6 +51,8 @@ class Input:
     """Of a table of one's own `numeric`, `boolean` or `categorical`: a value may be missing. None: it may not."""
     values: tuple[str, ...] = ()
     """What the network knows of a categorical column."""
+    resized: bool = False
+    """Whether image files are made upright and of this size when they are decoded, as `pictures.decode` does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,12 @@ class CNN(Network):
         return self
 
     def sides(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Height and width of an image after each convolution, before it is pooled; below 1 where nothing is left."""
+        """Height and width of an image after each convolution, before it is pooled; below 1 where nothing is left.
+
+        Args:
+            shape: of an image, `(H, W)` or `(H, W, 3)`.
+        """
+        shape = shape[:2]
         for _ in self.channels:
             shape = tuple(side if self.padding == "same" else side - self.kernel + 1 for side in shape)
             yield shape
@@ -180,6 +185,41 @@ class OneCycle(Part):
 Schedule = Annotated[Constant | Cosine | Step | OneCycle, Field(discriminator="kind")]
 
 
+class Augmentation(Part):
+    """How images are changed at random each time that training sees them; all off by default."""
+
+    horizontal_flip: float = Field(default=0.0, ge=0, le=1, description="probability that left and right change places")
+    vertical_flip: float = Field(default=0.0, ge=0, le=1, description="probability that top and bottom change places")
+    shift: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="pixels that an image moves in either direction at most; its edge is repeated",
+    )
+    rotation: float = Field(
+        default=0.0,
+        ge=0,
+        le=180,
+        description="degrees that an image turns in either direction at most; corners are black",
+    )
+    brightness: float = Field(default=0.0, ge=0, le=1, description="by a factor of 1 minus this to 1 plus this")
+    contrast: float = Field(default=0.0, ge=0, le=1, description="by a factor of 1 minus this to 1 plus this")
+    saturation: float = Field(
+        default=0.0, ge=0, le=1, description="by a factor of 1 minus this to 1 plus this, of images in colour"
+    )
+    hue: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="turn of the colour wheel in either direction at most, of images in colour",
+    )
+
+    @property
+    def first(self) -> str | None:
+        """The name of the first field that is on, if any is."""
+        return next((name for name, value in self if value), None)
+
+
 class Training(Part):
     """How the weights are found."""
 
@@ -217,6 +257,9 @@ class Training(Part):
         default="validation",
         description="the split that is taken for validation and watched by early stopping; "
         "train and test are mistakes that tutorials make",
+    )
+    augmentation: Augmentation = Field(
+        default=Augmentation(), description="changes of the training images, by torchvision's v2 transforms"
     )
     last_batch_loss: bool = Field(
         default=False, description="log the loss of each epoch's last batch too, which some tutorials report"
@@ -270,6 +313,11 @@ class Training(Part):
                 raise ValueError(f"optimizer 'lbfgs' and batch_size {self.batch_size} contradict each other: use full")
             if self.weight_decay:
                 raise ValueError(f"optimizer 'lbfgs' takes no weight_decay {self.weight_decay}: use l2")
+            if on := self.augmentation.first:
+                raise ValueError(
+                    f"optimizer 'lbfgs' and augmentation.{on} {getattr(self.augmentation, on)} contradict each other: "
+                    "it searches along one function"
+                )
             if self.schedule.kind != "constant":
                 raise ValueError(f"optimizer 'lbfgs' searches its steps: schedule '{self.schedule.kind}' suits it not")
         return self
@@ -349,6 +397,14 @@ class Experiment(Part):
         if isinstance(self.model, CNN) and isinstance(self.data, Columns | Table):
             raise ValueError(  # noqa: TRY004 - pydantic's
                 f"model.kind 'cnn' takes images and data.kind '{self.data.kind}' has columns: use mlp"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_to_augment(self) -> "Experiment":
+        if (on := self.training.augmentation.first) and isinstance(self.data, Columns | Table):
+            raise ValueError(
+                f"training.augmentation.{on} changes images and data.kind '{self.data.kind}' has columns: leave it at 0"
             )
         return self
 

@@ -279,6 +279,38 @@ class Table(Own):
         return self
 
 
+class Images(Own):
+    """Images of one's own, PNG or JPEG: a folder with a folder for each class, which bears the name of the class."""
+
+    kind: Literal["images"] = Field(description="the dataset")
+    height: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="pixels, to which every image is resized; if not given, as more than half of them have them, where "
+        "that is at most 64 x 64, else 64 x 64",
+    )
+    width: int | None = Field(default=None, ge=1, le=256, description="pixels, to which every image is resized")
+    colour: Literal["auto", "grey", "colour"] = Field(
+        default="auto", description="what every image is made: auto takes colour where any image has it, else grey"
+    )
+    unreadable: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="share of files that may be unreadable, and are left out; no more than that",
+    )
+    scaling: Literal["none", "standard", "range"] = Field(
+        default="range", description="range: x / 255; standard: (x - mean) / standard deviation per pixel"
+    )
+
+    @model_validator(mode="after")
+    def _has_two_sides(self) -> "Images":
+        if (self.height is None) != (self.width is None):
+            raise ValueError(f"height {self.height} and width {self.width}: give both, or neither")
+        return self
+
+
 def stem(path: str) -> str:
     """A path's last part without its suffix, as an experiment may be called.
 
@@ -288,4 +320,4 @@ def stem(path: str) -> str:
     return said or "own"
 
 
-Data = Annotated[Iris | Threshold | Points | Blobs | Digits | MNIST | Table, Field(discriminator="kind")]
+Data = Annotated[Iris | Threshold | Points | Blobs | Digits | MNIST | Table | Images, Field(discriminator="kind")]

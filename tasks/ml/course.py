@@ -175,7 +175,7 @@ class Course:
     def _train(self) -> None:
         """The rest of an epoch."""
         started = time.perf_counter()
-        epoch, numbers = Epoch(self._rows["train"], self._size, self._order()), self._numbers()
+        epoch, numbers = Epoch(self._rows["train"], self._size, self._order(), self._epoch + 1), self._numbers()
         batches = epoch.batches(self._step, self._updates)
         segment = max(1, min(_SEGMENT, SEGMENT_ROWS // self._size))
         while self._step < self._updates:

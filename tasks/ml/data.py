@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from tasks.ml import config_data
-from tasks.ml.config import CNN, Loss, Model, OneCycle, Training, units
+from tasks.ml.config import CNN, Augmentation, Loss, Model, OneCycle, Training, units
 from tasks.ml.config_data import Data, Split
 from tasks.ml.digests import SHOWN, check, digest_of, file_digest
 from tasks.ml.errors import DamagedError, InputError
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 COLUMNS, ENCODING = "columns.json", "encoding.onnx"
 """Files that the dataset of a table of one's own has besides: see `records.Dataset`."""
+_BYTES_AT_ONCE = 2**24
+"""Of rows that are read together while a dataset is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,42 @@ class Rows:
     y: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Rows of an array that may be larger than memory: read some at a time, whenever they are needed."""
+
+    array: NDArray[Any]
+    rows: NDArray[np.int64]
+
+    def parts(self) -> Iterator[NDArray[Any]]:
+        """The rows in order, some at a time."""
+        size = max(1, _BYTES_AT_ONCE // max(1, self.array[:1].nbytes))
+        starts = range(0, len(self.rows), size)
+        return (np.ascontiguousarray(self.array[self.rows[start : start + size]]) for start in starts)
+
+    def digest(self) -> str:
+        """SHA-256 of their bytes."""
+        found = hashlib.sha256()
+        for part in self.parts():
+            found.update(part.data)
+        return found.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write them as `np.save` would."""
+        header = {"descr": np.lib.format.dtype_to_descr(self.array.dtype), "fortran_order": False}
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header | {"shape": (len(self.rows), *self.array.shape[1:])})
+            for part in self.parts():
+                file.write(part.data)
+
+
 def refuse_impossible(table: Table, split: Split, model: Model, training: Training) -> None:
     """Refuse what can be known to fail from the rows alone, before anything is written.
 
     Raises:
         InputError: a split would leave a class empty, a batch is larger than the training split, a schedule has
-            too few updates, images are too small for the network, or the loss has not as many factors as it needs.
+            too few updates, images are too small for the network or cannot be augmented as asked, or the loss has not
+            as many factors as it needs.
     """
     train = len(divide(table, split)["train"])
     if training.batch_size != "full" and training.batch_size > train:
@@ -57,13 +89,14 @@ def refuse_impossible(table: Table, split: Split, model: Model, training: Traini
             "learning rate rises: give a larger share, or more epochs"
         )
     if isinstance(model, CNN) and min(min(sides) for sides in model.sides(table.x.shape[1:])) < 2:
-        height, width = table.x.shape[1:]
+        height, width = table.x.shape[1:3]
         remedy = "give fewer" if model.padding == "same" else "give fewer, or model.padding 'same'"
         raise InputError(
             f"model.channels: {len(model.channels)} convolutions and poolings leave nothing of {height} x {width} "
             f"pixels: {remedy}"
         )
     _refuse_factors(model, training.loss, len(table.classes))
+    _refuse_augmentation(training.augmentation, table.x.shape[1:])
 
 
 def prepare(table: Table, data: Data, home: Path) -> Dataset:
@@ -80,14 +113,14 @@ def prepare(table: Table, data: Data, home: Path) -> Dataset:
     divided = divide(table, data.split)
     digests = row_digests(table.x, table.described)
     arrays = {
-        f"{split}.{suffix}.npy": array
+        f"{split}.{suffix}.npy": Selected(array, rows)
         for split, rows in divided.items()
-        for suffix, array in (("x", table.x[rows]), ("y", table.y[rows]), ("rows", digests[rows]))
+        for suffix, array in (("x", table.x), ("y", table.y), ("rows", digests))
     }
-    columns, encoded = _encode(table, data, arrays["train.x.npy"])
+    columns, encoded = _encode(table, data, divided["train"])
     dataset = _outline(table, data, divided, columns)
     texts = {COLUMNS: _dump(columns, table.unlabelled), ENCODING: encoded} if columns else {}
-    found = {name: _array_digest(array) for name, array in arrays.items()}
+    found = {name: array.digest() for name, array in arrays.items()}
     found |= {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}
     digest = digest_of([_describe(dataset), found])
     dataset = replace(dataset, digest=digest, folder=home / "datasets" / digest)
@@ -101,7 +134,7 @@ def prepare(table: Table, data: Data, home: Path) -> Dataset:
 def outline(table: Table, data: Data) -> Dataset:
     """What `prepare` would give, but nothing is written: without folder and digest."""
     divided = divide(table, data.split)
-    return _outline(table, data, divided, _encode(table, data, table.x[divided["train"]])[0])
+    return _outline(table, data, divided, _encode(table, data, divided["train"])[0])
 
 
 def columns_of(dataset: Dataset) -> tuple[Column, ...]:
@@ -143,14 +176,27 @@ def _refuse_factors(model: Model, loss: Loss, classes: int) -> None:
         raise InputError(f"training.loss.ignore_index: there is no class {ignored}: expected 0 to {classes - 1}")
 
 
-def _encode(table: Table, data: Data, train: NDArray[np.generic]) -> tuple[tuple[Column, ...], bytes]:
+def _refuse_augmentation(augmentation: Augmentation, shape: tuple[int, ...]) -> None:
+    for name in ("saturation", "hue"):
+        if getattr(augmentation, name) and len(shape) == 2:
+            raise InputError(
+                f"training.augmentation.{name}: {getattr(augmentation, name)}, and the images are grey: use 0"
+            )
+    if augmentation.shift and augmentation.shift >= min(shape[:2]):
+        raise InputError(
+            f"training.augmentation.shift: {augmentation.shift} moves images of {shape[0]} x {shape[1]} pixels out of "
+            f"sight: choose less than {min(shape[:2])}"
+        )
+
+
+def _encode(table: Table, data: Data, train: NDArray[np.int64]) -> tuple[tuple[Column, ...], bytes]:
     """What becomes of the columns of a table of one's own; of any other nothing."""
     if not isinstance(data, config_data.Table):
         return (), b""
     from tasks.ml import encoding
 
     scaling: Literal["standard", "none"] = "standard" if data.scaling == "standard" else "none"
-    return encoding.fit(table.described, np.asarray(train, np.float32), scaling, data.categories)
+    return encoding.fit(table.described, np.asarray(table.x[train], np.float32), scaling, data.categories)
 
 
 def _outline(
@@ -172,6 +218,7 @@ def _outline(
         classes=table.classes,
         rows={split: len(divided[split]) for split in SPLITS},
         kinds=tuple(column.kind for column in columns),
+        resized=table.resized,
     )
 
 
@@ -183,10 +230,6 @@ def _dump(columns: tuple[Column, ...], unlabelled: int) -> bytes:
 def _load(dataset: Dataset) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((dataset.folder / COLUMNS).read_bytes())
     return found
-
-
-def _array_digest(array: NDArray[np.generic]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _is_intact(folder: Path) -> bool:
@@ -202,10 +245,10 @@ def _is_intact(folder: Path) -> bool:
     return True
 
 
-def _write(dataset: Dataset, arrays: Mapping[str, NDArray[np.generic]], texts: Mapping[str, bytes]) -> None:
+def _write(dataset: Dataset, arrays: Mapping[str, Selected], texts: Mapping[str, bytes]) -> None:
     with whole_folder(dataset.folder) as temporary:
         for name, array in arrays.items():
-            np.save(temporary / name, array, allow_pickle=False)
+            array.save(temporary / name)
         for name, content in texts.items():
             (temporary / name).write_bytes(content)
         files = {name: file_digest(temporary / name) for name in (*arrays, *texts)}
@@ -217,5 +260,5 @@ def _describe(dataset: Dataset) -> dict[str, object]:
     """What the dataset is, wherever it lies."""
     said = {key: value for key, value in asdict(dataset).items() if key not in ("folder", "digest")}
     # What a dataset has not leaves no trace, so that a new field changes no old digest.
-    new = {field.name for field in fields(dataset) if field.default == ()}
+    new = {field.name for field in fields(dataset) if field.default in ((), False)}
     return {key: value for key, value in said.items() if value or key not in new}

@@ -98,7 +98,8 @@ def _digests(dataset: Dataset, split: str) -> set[bytes]:
 def _draw(dataset: Dataset, path: Path) -> Path:
     train, columns, classes = open_split(dataset, "train"), dataset.columns, dataset.classes
     if not columns:
-        return plots.sample_images(train.x.astype(np.uint8), train.y, classes, path)
+        images = train.x.astype(np.uint8, copy=False)
+        return plots.sample_images(images, train.y, classes, path, light=dataset.resized)
     x = train.x.astype(np.float32)
     if dataset.kinds:
         return plots_table.columns(x, train.y, columns_of(dataset), classes, path)

@@ -76,7 +76,8 @@ def _suited(
     match len(columns):
         case 0:
             path = folder / "mistakes.png"
-            return [plots.mistakes(x.astype(np.uint8), y, probabilities, classes, path)]
+            images = x.astype(np.uint8, copy=False)
+            return [plots.mistakes(images, y, probabilities, classes, path, light=dataset.resized)]
         case 1:
             path = folder / "fitted_curve.png"
             return [plots.fitted_curve(said, x.astype(np.float32), y, asked, columns[0], classes, path)]

@@ -37,7 +37,7 @@ class Scaling(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, raw: Tensor) -> Tensor:
-        """`(N, F) float32` or `(N, H, W) uint8` to `(N, F) float32`."""
+        """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`, to `(N, F) float32`."""
         return (raw.flatten(1).to(self.shift.dtype) - self.shift) / self.scale
 
 
@@ -87,13 +87,31 @@ class Classifier(nn.Module):
         self.loss = loss
 
     def logits(self, raw: Tensor) -> Tensor:
-        """`(N, F) float32` or `(N, H, W) uint8` to `(N, U) float32`, before what `model.output` says."""
+        """Raw rows, as `forward` takes them, to `(N, U) float32`, before what `model.output` says."""
         logits: Tensor = self.network(self.scaling(raw))
         return logits
 
     def forward(self, raw: Tensor) -> Tensor:
-        """`(N, F) float32` or `(N, H, W) uint8` to `(N, C) float32` probabilities."""
+        """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`, to `(N, C) float32` probabilities."""
         return outputs.probabilities(self.logits(raw), self.model, self.loss)
+
+
+class ChannelsFirst(nn.Module):
+    """From pixels with their colours together, as decoders give them, to planes of one colour, as torch takes them."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        """Take the shape of an image, `(H, W, 3)`."""
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, flat: Tensor) -> Tensor:
+        """`(N, H * W * 3)` to `(N, 3, H, W)`. Nothing is moved: convolutions on a CPU are fastest in this layout."""
+        return flat.view(-1, *self.shape).permute(0, 3, 1, 2)
+
+
+def channels(shape: tuple[int, ...]) -> int:
+    """Of an image, `(H, W)` or `(H, W, 3)`."""
+    return shape[2] if len(shape) == 3 else 1
 
 
 def build(model: Model, shape: tuple[int, ...], logits: int, seed: int) -> nn.Sequential:
@@ -101,7 +119,7 @@ def build(model: Model, shape: tuple[int, ...], logits: int, seed: int) -> nn.Se
 
     Args:
         model: the architecture.
-        shape: of one raw row, `(F,)` or `(H, W)`.
+        shape: of one raw row, `(F,)`, `(H, W)` or `(H, W, 3)`.
         logits: how many the network gives.
         seed: what `torch.manual_seed` would be given; the global generator is left as it was.
 
@@ -116,8 +134,9 @@ def build(model: Model, shape: tuple[int, ...], logits: int, seed: int) -> nn.Se
             case MLP():
                 return nn.Sequential(*_perceptron((math.prod(shape), *model.hidden, logits)))
             case CNN():
-                layers: list[nn.Module] = [nn.Unflatten(1, (1, *shape))]
-                for before, after in pairwise((1, *model.channels)):
+                planes = channels(shape)
+                layers: list[nn.Module] = [nn.Unflatten(1, (1, *shape)) if planes == 1 else ChannelsFirst(shape)]
+                for before, after in pairwise((planes, *model.channels)):
                     # ReLU of the largest is the largest of ReLU, at a quarter of the cost.
                     convolution = nn.Conv2d(before, after, model.kernel, padding=model.padding)
                     layers += [convolution, nn.MaxPool2d(2), nn.ReLU()]
@@ -128,7 +147,8 @@ def products(model: Model, shape: tuple[int, ...], logits: int) -> int:
     """Multiplications that take one row through the network: what its cost is measured by."""
     size, found = math.prod(shape), 0
     if isinstance(model, CNN):
-        for sides, (before, after) in zip(model.sides(shape), pairwise((1, *model.channels)), strict=True):
+        planes = pairwise((channels(shape), *model.channels))
+        for sides, (before, after) in zip(model.sides(shape), planes, strict=True):
             found += math.prod(sides) * model.kernel**2 * before * after
         size = _left(model, shape)
     hidden = () if isinstance(model, Linear) else model.hidden

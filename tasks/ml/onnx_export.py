@@ -34,7 +34,7 @@ class Served(nn.Module):
         """Classify raw rows.
 
         Args:
-            inputs: one `(N, H, W) uint8` image batch, or each column as `(N, 1) float32`.
+            inputs: one image batch, `(N, H, W)` or `(N, H, W, 3) uint8`, or each column as `(N, 1) float32`.
 
         Returns:
             `label` `(N,) int64` and `probabilities` `(N, C) float32`.

@@ -119,23 +119,34 @@ def reliability(bins: Bins, path: Path) -> Path:
     return write(drawn(draw, rows=2, heights=(3, 1)), path)
 
 
-def sample_images(x: NDArray[np.uint8], y: Labels, classes: tuple[str, ...], path: Path) -> Path:
-    """Draw the first images of each class, a class a row."""
+def sample_images(
+    x: NDArray[np.uint8], y: Labels, classes: tuple[str, ...], path: Path, *, light: bool = False
+) -> Path:
+    """Draw the first images of each class, a class a row.
+
+    Args:
+        x: `(N, H, W)` or `(N, H, W, 3)`.
+        y: `(N,)` class index.
+        classes: the names.
+        path: where the picture appears.
+        light: whether high values of grey images are light, as of photos, and not ink on paper, as of digits.
+    """
     shown = range(min(len(classes), IMAGES))
+    height, width, *colours = x.shape[1:]
+    size = 5.2, min(4.6, 0.9 + 4.4 * len(shown) / IMAGES * height / width)
 
     def draw(axes: Axes) -> None:
-        height, width = x.shape[1:]
-        sheet = np.zeros((height * len(shown), width * IMAGES), dtype=x.dtype)
+        sheet = np.full((height * len(shown), width * IMAGES, *colours), 255 if light else 0, dtype=x.dtype)
         for row in shown:
             for column, image in enumerate(x[np.flatnonzero(y == row)[:IMAGES]]):
                 sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = image
-        axes.imshow(sheet, cmap="gray_r", interpolation="nearest")
+        axes.imshow(sheet, cmap=_shades(light), interpolation="nearest")
         axes.set_yticks([height * (row + 0.5) for row in shown], [classes[row] for row in shown])
         axes.set_xticks([])
         axes.grid(visible=False)
         axes.set_title("Training rows of each class")
 
-    return write(drawn(draw), path)
+    return write(drawn(draw, size=size), path)
 
 
 def scatter(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[str, ...], path: Path) -> Path:
@@ -271,8 +282,19 @@ def fitted_curve(
     return write(drawn(draw, size=(6.6, 4.6)), path)
 
 
-def mistakes(x: NDArray[np.uint8], y: Labels, probabilities: Floats, classes: tuple[str, ...], path: Path) -> Path:
-    """Draw the images that the model got wrong while it was most confident, most confident first."""
+def mistakes(
+    x: NDArray[np.uint8], y: Labels, probabilities: Floats, classes: tuple[str, ...], path: Path, *, light: bool = False
+) -> Path:
+    """Draw the images that the model got wrong while it was most confident, most confident first.
+
+    Args:
+        x: `(N, H, W)` or `(N, H, W, 3)` test rows.
+        y: `(N,)` their classes.
+        probabilities: `(N, C)`.
+        classes: the C names.
+        path: where the picture appears.
+        light: as of `sample_images`.
+    """
     label, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(label != y)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
@@ -281,7 +303,7 @@ def mistakes(x: NDArray[np.uint8], y: Labels, probabilities: Floats, classes: tu
         for panel in axes:
             panel.axis("off")
         for panel, row in zip(axes, worst, strict=False):
-            panel.imshow(x[row], cmap="gray_r")
+            panel.imshow(x[row], cmap=_shades(light))
             said = f"{classes[label[row]]}? {confidence[row]:.0%}"
             panel.set_title(f"{said}\nis {classes[y[row]]}", fontsize=9)
         if not len(worst):
@@ -302,6 +324,10 @@ def _legend(axes: Axes, title: str | None = None) -> None:
     handles, labels = axes.get_legend_handles_labels()
     corner = (1.0, 1.0)
     axes.legend(handles[:NAMED], labels[:NAMED], title=title, loc="upper left", bbox_to_anchor=corner, frameon=False)
+
+
+def _shades(light: bool) -> str:  # noqa: FBT001 - what two functions are told by name
+    return "gray" if light else "gray_r"
 
 
 def _colour(index: int) -> str:

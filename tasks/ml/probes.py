@@ -27,7 +27,7 @@ class Probes:
     """Rows, raw as a consumer feeds them."""
 
     x: Raw
-    """`(N, F) float32` or `(N, H, W) uint8`: test rows, then edges, then noise."""
+    """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`: test rows, then edges, then noise."""
     test: int
     """So many of them, the first, are the test split."""
     chosen: NDArray[np.int64]
@@ -97,14 +97,12 @@ def _edges(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
 
 def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic], rows: int) -> Raw:
     """Evenly spread over the domain, value by value."""
-    low, high = _domain(dataset, lowest, highest)
-    share = np.random.default_rng(0).random((rows, *low.shape))
-    drawn = low.astype(np.float64) + share * (high.astype(np.float64) - low.astype(np.float64))
-    if dataset.kinds:
-        return _with_gaps(drawn, dataset)
-    if dataset.dtype == "uint8":
-        return drawn.round().astype(np.uint8)
-    return drawn.astype(np.float32)
+    low, high = (bound.astype(np.float64) for bound in _domain(dataset, lowest, highest))
+    random = np.random.default_rng(0)
+    if dataset.dtype == "uint8":  # one by one: all at once may be gigabytes of float64
+        return np.stack([(low + random.random(low.shape) * (high - low)).round().astype(np.uint8) for _ in range(rows)])
+    drawn = low + random.random((rows, *low.shape)) * (high - low)
+    return _with_gaps(drawn, dataset) if dataset.kinds else drawn.astype(np.float32)
 
 
 def _with_gaps(drawn: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float32]:

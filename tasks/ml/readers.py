@@ -233,9 +233,10 @@ def _array_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Input, 
 
 def _images(path: Path, image: Input) -> Source:
     files = pictures.files(path) if path.is_dir() else [path]
+    read = pictures.read_resized if image.resized else pictures.read
 
     def batch(rows: slice) -> Batch:
-        feeds: Feeds = {image.name: np.stack([pictures.read(file, image.shape) for file in files[rows]])}
+        feeds: Feeds = {image.name: np.stack([read(file, image.shape) for file in files[rows]])}
         return Batch([pictures.name(file) for file in files[rows]], feeds)
 
     return Source("file", len(files), map(batch, _steps(len(files), ROWS_AT_ONCE, path)))
@@ -250,9 +251,10 @@ def _steps(rows: int, size: int, path: Path) -> list[slice]:
 
 def _columns(inputs: tuple[Input, ...], source: str) -> tuple[Input, ...]:
     if len(inputs[0].shape) > 1:
-        size = " x ".join(map(str, inputs[0].shape))
+        height, width, *colours = inputs[0].shape
+        kind = "images in colour" if colours else "grey images"
         raise InputError(
-            f"{source}: has columns, and the model takes grey images of {size} pixels: "
+            f"{source}: has columns, and the model takes {kind} of {height} x {width} pixels: "
             "give an image, a folder of images, or a .npy file"
         )
     return inputs

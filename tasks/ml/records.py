@@ -56,7 +56,7 @@ class Dataset:
     columns: tuple[str, ...]
     """Column names in order; empty for images."""
     shape: tuple[int, ...]
-    """Shape of one row as the network takes it: `(F,)` for columns, `(H, W)` for grey images."""
+    """Shape of one row as the network takes it: `(F,)` for columns, `(H, W)` for grey images, `(H, W, 3)` in colour."""
     dtype: str
     largest: float | None
     """Largest value a pixel can take; None for columns."""
@@ -64,6 +64,8 @@ class Dataset:
     rows: dict[SplitName, int]
     kinds: tuple[ColumnKind, ...] = ()
     """What each column of a table of one's own is; empty where all are numbers, and none may be missing."""
+    resized: bool = False
+    """Whether its images are files that were made upright and of one size; see `pictures.decode`."""
 
 
 @dataclass(frozen=True, slots=True)

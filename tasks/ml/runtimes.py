@@ -46,7 +46,7 @@ class Answer:
 
 
 def feeds(columns: tuple[str, ...], x: NDArray[np.generic], values: Mapping[str, Sequence[str]] | None = None) -> Feeds:
-    """What a consumer feeds: each column as `(N, 1)` by its name, or `image`, `(N, H, W)`, where there are none.
+    """What a consumer feeds: each column as `(N, 1)` by its name, else `image`, `(N, H, W)` or `(N, H, W, 3)`.
 
     Args:
         columns: their names.

@@ -1,5 +1,7 @@
 """Where rows come from: each kind of data, read whole and in the source's own order."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.ml import config_data
-from tasks.ml.config_data import MNIST, Blobs, Data, Digits, Iris, Points, Threshold
+from tasks.ml.config_data import MNIST, Blobs, Data, Digits, Images, Iris, Points, Threshold
 from tasks.ml.records import Column
 
 Raw = NDArray[np.float32] | NDArray[np.uint8]
-"""Rows as a consumer feeds them: `(N, F) float32` columns or `(N, H, W) uint8` grey images."""
+"""Rows as a consumer feeds them: `(N, F) float32` columns, or images, `(N, H, W)` or `(N, H, W, 3) uint8`."""
+Show = Callable[[int, int | None], None]
+"""Is told how many images have passed, and of how many."""
+Progress = Callable[[str], AbstractContextManager[Show]]
+"""Given what is done with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,10 @@ class Table:
     """Of a table that is divided by a column, `(N,)`: a row's group, its rank in time, or the index of its split."""
     unlabelled: int = 0
     """Rows that were left out, since they have no label."""
+    resized: bool = False
+    """Whether they are image files that were made upright and of one size."""
+    notes: tuple[str, ...] = ()
+    """What was made of the source, and what was left out, in words."""
 
 
 def is_local(data: Data) -> bool:
@@ -41,16 +51,17 @@ def is_local(data: Data) -> bool:
     return not isinstance(data, MNIST)
 
 
-def read(data: Data, home: Path, mirror: str | None = None) -> Table:
+def read(data: Data, home: Path, mirror: str | None = None, progress: Progress | None = None) -> Table:
     """Read every row of the source that `data` names.
 
     Args:
         data: the source.
         home: Hallmark's home folder; downloads lie there.
         mirror: address to download from; see `downloads.fetch`.
+        progress: shows how many images of one's own were decoded; nothing is shown if not given.
 
     Raises:
-        InputError: a download cannot be reached.
+        InputError: a download cannot be reached, or data of one's own is not what it must be.
         DamagedError: a download is not what it should be.
     """
     match data:
@@ -67,10 +78,8 @@ def read(data: Data, home: Path, mirror: str | None = None) -> Table:
             return _digits()
         case MNIST():
             return _mnist(data, home, mirror)
-        case config_data.Table():
-            from tasks.ml import own_tables
-
-            return own_tables.read(data)
+        case config_data.Table() | Images():
+            return _own(data, home, progress)
 
 
 def _iris() -> Table:
@@ -128,6 +137,17 @@ def _mnist(data: MNIST, home: Path, mirror: str | None) -> Table:
         largest=255.0,
         own_test=len(test),
     )
+
+
+def _own(data: config_data.Table | Images, home: Path, progress: Progress | None) -> Table:
+    if isinstance(data, config_data.Table):
+        from tasks.ml import own_tables
+
+        return own_tables.read(data)
+    from tasks.ml import decoding
+
+    found = decoding.read(data, home, progress or decoding.silent)
+    return Table(found.x, found.y, (), found.classes, largest=255.0, resized=True, notes=found.notes)
 
 
 def _numbered(classes: int) -> tuple[str, ...]:

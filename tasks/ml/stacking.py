@@ -95,7 +95,9 @@ def _pays(member: Experiment, count: int, dataset: Dataset) -> bool:
 
 
 def _can_be_stacked(member: Experiment) -> bool:
-    return not isinstance(member.model, CNN) and member.training.optimizer != "lbfgs"
+    """Whether it has products to share: a CNN has none, and lbfgs and augmentation see rows of their own."""
+    training = member.training
+    return not isinstance(member.model, CNN) and training.optimizer != "lbfgs" and training.augmentation.first is None
 
 
 def _shape(member: Experiment) -> str:

@@ -73,9 +73,17 @@ def inputs(dataset: Dataset) -> tuple[Input, ...]:
     if dataset.columns:
         bounds = zip(dataset.columns, lowest.tolist(), highest.tolist(), strict=True)
         return tuple(Input(name, dataset.dtype, (1,), low, high, "one number a row") for name, low, high in bounds)
-    height, width = dataset.shape
-    text = f"grey image as a decoder gives it, {height} x {width} pixels, 0 to {dataset.largest:g}"
-    return (Input("image", dataset.dtype, dataset.shape, float(lowest.min()), float(highest.max()), text),)
+    low, high = float(lowest.min()), float(highest.max())
+    return (Input("image", dataset.dtype, dataset.shape, low, high, image(dataset), resized=dataset.resized),)
+
+
+def image(dataset: Dataset) -> str:
+    """What an image must be, for whoever feeds one."""
+    height, width, *colours = dataset.shape
+    kind = "colour image (RGB)" if colours else "grey image"
+    text = f"{kind} as a decoder gives it, {height} x {width} pixels, 0 to {dataset.largest:g}"
+    made = "; a file of another size or kind is turned upright (EXIF), laid on white and resized (Pillow, bilinear)"
+    return text + made * dataset.resized
 
 
 def _input(column: Column, lowest: float, highest: float) -> Input:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tasks.ml import batches, devices, gradients, learners, models, optimizers
+from tasks.ml import augmentation, batches, devices, gradients, learners, models, optimizers
 from tasks.ml.checkpoints import Checkpoints
 from tasks.ml.config import Model, Training, units
 from tasks.ml.config_data import Data
@@ -76,7 +76,8 @@ def fit_together(
         dataset: the prepared splits.
         data: how rows are scaled.
         model: the architecture of all; not a CNN, unless there is only one.
-        trainings: equal but for lr, momentum, weight_decay and the seeds; not lbfgs, unless there is only one.
+        trainings: equal but for lr, momentum, weight_decay and the seeds; not lbfgs and not augmented,
+            unless there is only one.
         folders: one for each.
         logs: one for each.
         survival: of all together.
@@ -92,7 +93,8 @@ def fit_together(
     networks = [_network(model, dataset, logits, seed, device) for seed in seeds]
     unit = batches.unit(dataset, scaling, first)
     before = scaling if unit is None else None
-    rows = {split: batches.load(dataset, split, before, first.loss, logits, device) for split in _read(first)}
+    augment = augmentation.of(first, dataset)
+    rows = {split: batches.load(dataset, split, before, first.loss, logits, device, augment) for split in _read(first)}
     with torch.no_grad(), _threads(len(trainings), model, dataset, first) as count, _exact(first):
         found = fingerprint(device, count)
         learner = _learner(networks, model, trainings, unit or 1.0)

@@ -1,0 +1,263 @@
+"""Images of one's own, decoded once: by all cores, into one file of pixels that is memory-mapped ever after."""
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from tasks.ml import photos, pictures
+from tasks.ml.config_data import Images
+from tasks.ml.digests import SHOWN, check, digest_of
+from tasks.ml.errors import DamagedError, InputError
+from tasks.ml.files import whole_file, whole_folder
+from tasks.ml.photos import Listing, Photo
+from tasks.ml.pictures import Header, Shape
+from tasks.ml.sources import Progress, Show
+
+logger = logging.getLogger(__name__)
+
+LARGEST = 64
+"""Pixels on a side that images have at most, where no size is given: more takes a network long on a processor."""
+TOLD = 3
+"""So many unreadable files are named in a message; all stand in a file."""
+
+_TOGETHER = 64
+"""Images that a thread decodes before it hands them over, at most."""
+_BYTES_TOGETHER = 2**21
+"""Of their pixels, at most."""
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+Unreadable = tuple[tuple[str, str], ...]
+"""Files, each with the reason."""
+Found = tuple[Photo, NDArray[np.uint8] | str]
+"""A file with its pixels, or with the reason why there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """All images of a folder."""
+
+    x: NDArray[np.uint8]
+    """`(N, H, W)` grey or `(N, H, W, 3)` in colour, memory-mapped; class by class, and by name within."""
+    y: NDArray[np.int64]
+    """`(N,)` class index."""
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What was made of them, and what was left out, in words."""
+
+
+def silent(what: str) -> AbstractContextManager[Show]:  # noqa: ARG001 - a progress's shape
+    """A progress that nobody sees."""
+    return nullcontext(lambda passed, total: None)  # noqa: ARG005 - a show's shape
+
+
+def read(data: Images, home: Path, progress: Progress = silent) -> Decoded:
+    """Decode a folder of images into `home/images`, or open what was decoded before and has not changed since.
+
+    Names, sizes and times of all files tell whether it has: then no image is opened. The file of pixels is written
+    whole or not at all, its digest is checked before it is used, and no more than some images are held at a time.
+
+    Args:
+        data: the folder, and what is made of its images.
+        home: Hallmark's home folder.
+        progress: shows how far it is.
+
+    Raises:
+        InputError: the folder is not laid out as `photos.look` wants it, a file is a decompression bomb, more files
+            cannot be read than `data.unreadable` allows, or none of a class can.
+    """
+    folder = Path(data.path)
+    listing = photos.look(folder)
+    settings = {"folder": str(folder.resolve()), "height": data.height, "width": data.width, "colour": data.colour}
+    target = home / "images" / digest_of(settings)[:SHOWN]
+    key = digest_of([pictures.VERSION, PIL.__version__, settings, _identity(listing)])
+    (home / "locks").mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "locks" / f"images-{target.name}.lock"):
+        facts = _known(target, key) or _decode(listing, data, target, key, progress)
+        pixels = np.memmap(target / "pixels.bin", np.uint8, "r", shape=(sum(facts["counts"]), *facts["shape"]))
+    _refuse_unreadable(facts["unreadable"], listing, data, target)
+    y = np.repeat(np.arange(len(listing.classes)), facts["counts"])
+    return Decoded(np.asarray(pixels), y, listing.classes, _notes(facts, listing, target))
+
+
+def _identity(listing: Listing) -> list[tuple[str, int, int]]:
+    return [(photo.name, photo.size, photo.changed) for photo in listing.photos]
+
+
+def _known(target: Path, key: str) -> dict[str, Any] | None:
+    """What is known of images that were decoded before, if they have not changed."""
+    try:
+        facts: dict[str, Any] = json.loads((target / "images.json").read_text())
+        if facts["key"] != key:
+            return None
+        check(target / "pixels.bin", facts["sha256"])
+    except FileNotFoundError:
+        return None
+    except (DamagedError, ValueError, KeyError) as error:
+        logger.warning("decoded images %s are damaged and are decoded anew: %s", target.name, error)
+        return None
+    return facts
+
+
+def _decode(listing: Listing, data: Images, target: Path, key: str, progress: Progress) -> dict[str, Any]:
+    """Look at all files, choose one shape for all, decode those that can be, and write them with what is known."""
+    headers, bad = _headers(listing, progress)
+    _refuse_unreadable(bad, listing, data, target)
+    readable = [photo for photo in listing.photos if photo.name not in dict(bad)]
+    _refuse_empty(readable, listing, bad)
+    shape, why = choose(headers, data)
+    with whole_folder(target) as folder:
+        counts, sha256, worse = _write(listing, readable, shape, folder / "pixels.bin", progress)
+        bad = tuple(sorted((*bad, *worse)))
+        facts = {"key": key, "sha256": sha256, "shape": shape, "why": why, "counts": counts, "unreadable": bad}
+        _refuse_empty([photo for photo in readable if photo.name not in dict(worse)], listing, bad)
+        (folder / "images.json").write_text(json.dumps(facts) + "\n")
+    return facts
+
+
+def choose(headers: Sequence[Header], data: Images) -> tuple[Shape, str]:
+    """The shape that all images are given, and why.
+
+    Where no size is given it is that which more than half of them have, if that is at most 64 on a side, else 64 x 64:
+    neither changes when a few images are added. They are in colour where any is.
+    """
+    if data.height and data.width:
+        sides, why = (data.height, data.width), "as given"
+    else:
+        (common, count), *_ = Counter((one.height, one.width) for one in headers).most_common(1)
+        is_common = 2 * count > len(headers) and max(common) <= LARGEST
+        sides = common if is_common else (LARGEST, LARGEST)
+        why = "as most are" if is_common else "the default; --data.height and --data.width set another"
+    has_colour = any(one.has_colour for one in headers) if data.colour == "auto" else data.colour == "colour"
+    return (*sides, 3) if has_colour else sides, why
+
+
+def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unreadable]:
+    """What the files say of themselves, and those that cannot be read."""
+    found: list[Header] = []
+    bad: list[tuple[str, str]] = []
+    with progress("looked at") as show:
+        for passed, photo in enumerate(listing.photos, start=1):
+            try:
+                found.append(_header(listing.folder, photo))
+            except InputError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a decoder raises is what it says of the file
+                bad.append((photo.name, pictures.why(error)))
+            if passed % _TOGETHER == 0:
+                show(passed, len(listing.photos))
+    return found, tuple(bad)
+
+
+def _header(folder: Path, photo: Photo) -> Header:
+    if photo.size < 0:
+        raise ValueError("is no file")
+    if not photo.name.lower().endswith(photos.SUFFIXES):
+        raise ValueError(f"is no PNG or JPEG: expected a name that ends in {', '.join(photos.SUFFIXES)}")
+    return pictures.header(folder / photo.name)
+
+
+def _write(
+    listing: Listing, readable: Sequence[Photo], shape: Shape, path: Path, progress: Progress
+) -> tuple[list[int], str, Unreadable]:
+    """Write the pixels of all images. Returns how many each class has, the file's SHA-256, and what was unreadable."""
+    bad: list[tuple[str, str]] = []
+    digest, counts = hashlib.sha256(), [0] * len(listing.classes)
+    with path.open("wb") as file, pictures.quiet(), progress("decoded") as show:
+        for passed, (photo, image) in enumerate(_by_all_cores(listing.folder, readable, shape), start=1):
+            if isinstance(image, str):
+                bad.append((photo.name, image))
+            else:
+                counts[photo.label] += 1
+                digest.update(image.data)
+                file.write(image.data)
+            if passed % _TOGETHER == 0:
+                show(passed, len(readable))
+    return counts, digest.hexdigest(), tuple(bad)
+
+
+def _by_all_cores(folder: Path, readable: Sequence[Photo], shape: Shape) -> Iterator[Found]:
+    """Decode in as many threads as there are cores; images come in order, and no more than some wait to be taken.
+
+    Threads, since Pillow leaves Python's lock while it decodes, and processes take longer to begin than most folders
+    take to decode.
+    """
+    together = max(1, min(_TOGETHER, _BYTES_TOGETHER // math.prod(shape)))
+
+    def decoded(start: int) -> list[Found]:
+        return [(photo, _image(folder / photo.name, shape)) for photo in readable[start : start + together]]
+
+    waiting: deque[Future[list[Found]]] = deque()
+    with ThreadPoolExecutor(_CORES) as pool:
+        try:
+            for start in range(0, len(readable), together):
+                waiting.append(pool.submit(decoded, start))
+                if len(waiting) > 2 * _CORES:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:  # whoever interrupts does not wait for them
+                future.cancel()
+
+
+def _image(file: Path, shape: Shape) -> NDArray[np.uint8] | str:
+    try:
+        return np.ascontiguousarray(pictures.decode(file, shape))
+    except Exception as error:  # noqa: BLE001 - whatever a decoder raises is what it says of the file
+        return pictures.why(error)
+
+
+def _refuse_empty(readable: Sequence[Photo], listing: Listing, bad: Unreadable) -> None:
+    left = {photo.label for photo in readable}
+    for label, name in enumerate(listing.classes):
+        if label not in left:
+            first = next(f"{file}: {why}" for file, why in bad if file.startswith(f"{name}/"))
+            raise InputError(f"{listing.folder / name}: none of its files can be read as an image ({first})")
+
+
+def _refuse_unreadable(bad: Unreadable, listing: Listing, data: Images, target: Path) -> None:
+    """List unreadable files, and refuse them where they are more than the share that is allowed."""
+    share = len(bad) / len(listing.photos)
+    if share <= data.unreadable:
+        return
+    raise InputError(
+        f"{listing.folder}: {_tell(bad, listing, target)}: more than the share of {data.unreadable:g} that "
+        "--data.unreadable allows"
+    )
+
+
+def _notes(facts: dict[str, Any], listing: Listing, target: Path) -> tuple[str, ...]:
+    height, width, *colours = facts["shape"]
+    said = (
+        f"{sum(facts['counts']):,} of {len(listing.classes)} classes, each resized to {height} x {width} pixels "
+        f"({facts['why']}) and {'in colour' if colours else 'grey'}"
+    )
+    return (said, _tell(facts["unreadable"], listing, target)) if facts["unreadable"] else (said,)
+
+
+def _tell(bad: Unreadable, listing: Listing, target: Path) -> str:
+    """Say which files cannot be read: the first of them here, and all of them in a file."""
+    path = target.with_name(f"{target.name}-unreadable.txt")
+    with whole_file(path) as temporary:
+        temporary.write_text("".join(f"{_shown(file)}\t{why}\n" for file, why in bad))
+    total = len(listing.photos)
+    first = "; ".join(f"{_shown(file)}: {why}" for file, why in bad[:TOLD])
+    return f"{len(bad):,} of {total:,} files ({len(bad) / total:.1%}) cannot be read ({first}), listed in {path}"
+
+
+def _shown(name: str) -> str:
+    return os.fsencode(name).decode(errors="replace")

@@ -1,0 +1,272 @@
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.ml import data, decoding, photos, pictures, sources
+from tasks.ml.config_data import Images
+from tasks.ml.decoding import Decoded
+from tasks.ml.errors import InputError
+from tasks.ml.pictures import Header
+from tests import photographed
+from tests.test_pictures import bomb
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return photographed.folder(tmp_path / "photos")
+
+
+def images(folder: Path, **options: object) -> Images:
+    return Images.model_validate({"kind": "images", "path": str(folder)} | options)
+
+
+def read(folder: Path, **options: object) -> Decoded:
+    return decoding.read(images(folder, **options), folder.parent / "home")
+
+
+def refused(folder: Path, **options: object) -> str:
+    with pytest.raises(InputError) as error:
+        read(folder, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def spoil(folder: Path, count: int) -> None:
+    for number in range(count):
+        (folder / "red" / f"{number:03d}.png").write_bytes(b"no image")
+
+
+def test_all_images_are_decoded_in_the_order_of_their_names(folder: Path) -> None:
+    found = read(folder)
+    assert found.classes == ("blue", "red")
+    assert found.y.tolist() == [0] * 20 + [1] * 20
+    assert isinstance(found.x.base, np.memmap)
+    assert (found.x.dtype, found.x.flags.writeable) == (np.uint8, False)
+    expected = [photographed.drawn(label, number) for label in (1, 0) for number in range(20)]
+    np.testing.assert_array_equal(found.x, expected)
+    assert found.notes == ("40 of 2 classes, each resized to 12 x 16 pixels (as most are) and in colour",)
+
+
+def test_the_pixels_are_those_that_a_prediction_sees(folder: Path) -> None:
+    photographed.folder(folder.parent / "more", count=3, height=90, width=31, suffix=".jpg").rename(folder / "x")
+    for file in sorted((folder / "x").glob("*/*")):
+        file.rename(folder / "red" / f"{file.parent.name}-{file.name}")
+    for kind in ("red", "blue"):
+        (folder / "x" / kind).rmdir()
+    (folder / "x").rmdir()
+    found = read(folder, height=9, width=7)
+    files = [folder / photo.name for photo in photos.look(folder).photos]
+    assert len(files) == 46
+    np.testing.assert_array_equal(found.x, [pictures.read_resized(file, (9, 7, 3)) for file in files])
+
+
+@pytest.mark.parametrize(("colour", "shape"), [("auto", (12, 16, 3)), ("grey", (12, 16)), ("colour", (12, 16, 3))])
+def test_a_mix_of_grey_and_colour_becomes_what_was_asked_for(folder: Path, colour: str, shape: tuple[int, ...]) -> None:
+    for file in sorted((folder / "red").iterdir())[1:]:
+        photographed.save(file, photographed.drawn(0, 0)[:, :, 0])
+    assert read(folder, colour=colour).x.shape[1:] == shape
+
+
+def test_grey_images_stay_grey(folder: Path) -> None:
+    for file in folder.glob("*/*"):
+        photographed.save(file, photographed.drawn(0, 0)[:, :, 0])
+    found = read(folder)
+    assert found.x.shape == (40, 12, 16)
+    assert found.notes[0].endswith("and grey")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [
+        ([(8, 9)] * 3 + [(50, 50)] * 2, (8, 9)),
+        ([(8, 9)] * 2 + [(50, 50)] * 2, (64, 64)),
+        ([(64, 64)], (64, 64)),
+        ([(64, 65)], (64, 64)),
+        ([(3000, 4000)] * 5, (64, 64)),
+    ],
+)
+def test_the_size_is_that_of_most_images_if_it_is_small(sizes: list[tuple[int, int]], shape: tuple[int, int]) -> None:
+    headers = [Header(*size, has_colour=False) for size in sizes]
+    assert decoding.choose(headers, images(Path("x")))[0] == shape
+    assert decoding.choose(headers, images(Path("x"), height=5, width=6)) == ((5, 6), "as given")
+
+
+@contextmanager
+def unopened() -> Iterator[list[str]]:
+    """Everything that is opened below a folder named photos; what is to stay empty."""
+    opened: list[str] = []
+    watching = True
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event == "open" and "/photos/" in str(arguments[0]):
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(hook)
+    try:
+        yield opened
+    finally:
+        watching = False
+
+
+def test_a_second_run_opens_no_image(folder: Path) -> None:
+    with unopened() as opened:
+        first = read(folder)
+        assert len(set(opened)) == 40
+        opened.clear()
+        second = read(folder)
+        assert opened == []
+    np.testing.assert_array_equal(first.x, second.x)
+    assert first.notes == second.notes
+
+
+def changed(folder: Path) -> None:
+    photographed.save(folder / "red" / "000.png", photographed.drawn(0, 99))
+
+
+def touched(folder: Path) -> None:
+    file = folder / "red" / "000.png"
+    pixels = photographed.drawn(0, 0)
+    pixels[0, 0, 0] ^= 1
+    before = file.stat()
+    photographed.save(file, pixels)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+
+
+def added(folder: Path) -> None:
+    photographed.save(folder / "red" / "999.png", photographed.drawn(0, 99))
+
+
+def taken(folder: Path) -> None:
+    (folder / "red" / "000.png").unlink()
+
+
+@pytest.mark.parametrize("change", [changed, touched, added, taken])
+def test_what_has_changed_is_decoded_anew_in_the_same_place(folder: Path, change: Callable[[Path], None]) -> None:
+    before = np.array(read(folder).x)
+    change(folder)
+    after = read(folder).x
+    assert before.shape != after.shape or (before != after).any()
+    assert len(list((folder.parent / "home" / "images").iterdir())) == 1
+
+
+def test_damaged_pixels_are_decoded_anew(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = np.array(read(folder).x)
+    [file] = (folder.parent / "home" / "images").glob("*/pixels.bin")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    np.testing.assert_array_equal(read(folder).x, before)
+    assert "are damaged and are decoded anew" in caplog.text
+
+
+def test_unreadable_files_are_left_out_counted_and_listed(folder: Path) -> None:
+    spoil(folder, 2)
+    whole = (folder / "red" / "002.png").read_bytes()
+    (folder / "red" / "002.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "red" / "notes.txt").write_text("about")
+    os.mkfifo(folder / "blue" / "pipe.png")
+    for _ in range(2):  # decoded, and from what was decoded before
+        found = read(folder, unreadable=0.2)
+        assert np.bincount(found.y).tolist() == [20, 17]
+        np.testing.assert_array_equal(found.x[20], photographed.drawn(0, 3))
+        said = found.notes[1]
+        assert said.startswith("5 of 42 files (11.9%) cannot be read (blue/pipe.png: is no file; red/000.png: cannot")
+        listed = Path(said.rpartition("listed in ")[2]).read_text().splitlines()
+        reasons = dict(line.split("\t") for line in listed)
+        assert list(reasons) == ["blue/pipe.png", "red/000.png", "red/001.png", "red/002.png", "red/notes.txt"]
+        assert "truncated" in reasons["red/002.png"]
+        assert "is no PNG or JPEG" in reasons["red/notes.txt"]
+
+
+def test_more_unreadable_files_than_the_share_stop_everything(folder: Path) -> None:
+    spoil(folder, 2)
+    message = refused(folder)
+    assert "2 of 40 files (5.0%) cannot be read (red/000.png: cannot identify" in message
+    assert message.endswith("more than the share of 0.01 that --data.unreadable allows")
+    assert len(Path(message.partition("listed in ")[2].partition(": ")[0]).read_text().splitlines()) == 2
+    assert "0.049" in refused(folder, unreadable=0.049)
+    assert len(read(folder, unreadable=0.05).y) == 38
+    assert "0.01" in refused(folder)  # though it was decoded meanwhile
+
+
+def test_a_truncated_file_counts_though_its_header_is_whole(folder: Path) -> None:
+    whole = (folder / "red" / "002.png").read_bytes()
+    (folder / "red" / "002.png").write_bytes(whole[: len(whole) // 2])
+    assert "1 of 40 files" in refused(folder)
+
+
+def test_a_class_of_which_no_image_can_be_read_is_refused(folder: Path) -> None:
+    spoil(folder, 20)
+    message = "red: none of its files can be read as an image (red/000.png: cannot identify image file"
+    assert message in refused(folder, unreadable=0.9)
+    for file in (folder / "red").iterdir():
+        file.write_bytes(photographed.save(folder.parent / "x.png", photographed.drawn(0, 0)).read_bytes()[:100])
+    assert "red: none of its files can be read as an image" in refused(folder, unreadable=0.9)
+
+
+def test_a_decompression_bomb_stops_everything(folder: Path) -> None:
+    bomb(folder / "red" / "bomb.png", 30_000)
+    assert "red/bomb.png: has more than 89,478,485 pixels" in refused(folder, unreadable=0.9)
+    assert not list((folder.parent / "home" / "images").glob("*"))
+
+
+def test_a_process_that_dies_leaves_nothing_half_done(folder: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from tasks.ml import decoding, pictures\n"
+        "from tasks.ml.config_data import Images\n"
+        "decode = pictures.decode\n"
+        "pictures.decode = lambda file, shape: os._exit(9) if file.name == '013.png' else decode(file, shape)\n"
+        "decoding.read(Images(kind='images', path=sys.argv[1]), Path(sys.argv[2]))"
+    )
+    home = folder.parent / "home"
+    done = subprocess.run([sys.executable, "-c", code, str(folder), str(home)], check=False, env=os.environ)
+    assert done.returncode == 9
+    assert not list((home / "images").glob("[!.]*"))
+    assert len(read(folder).y) == 40
+
+
+def test_progress_is_told_of_both_passes(tmp_path: Path) -> None:
+    folder = photographed.folder(tmp_path / "photos", count=100)
+    told: dict[str, list[tuple[int, int | None]]] = {}
+
+    @contextmanager
+    def progress(what: str) -> Iterator[decoding.Show]:
+        told[what] = []
+        yield lambda passed, total: told[what].append((passed, total))
+
+    decoding.read(images(folder), tmp_path / "home", progress)
+    assert list(told) == ["looked at", "decoded"]
+    for passed in told.values():
+        assert passed == sorted(passed)
+        assert {total for _, total in passed} == {200}
+
+
+def test_decoding_and_preparing_hold_few_pixels_at_a_time(tmp_path: Path) -> None:
+    folder, home = photographed.folder(tmp_path / "photos", count=250), tmp_path / "home"
+    source = images(folder, height=256, width=256)
+    whole = 500 * 256 * 256 * 3
+    small = images(folder)
+    data.prepare(sources.read(small, home), small, home)  # imports what is needed, which takes memory too
+    tracemalloc.start()
+    try:
+        table = sources.read(source, home)
+        dataset = data.prepare(table, source, home)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (home / "datasets" / dataset.digest / "train.x.npy").stat().st_size > whole / 2
+    assert peak < whole / 2
+
+
+def test_the_facts_of_a_folder_are_json(folder: Path) -> None:
+    read(folder)
+    [file] = (folder.parent / "home" / "images").glob("*/images.json")
+    facts = json.loads(file.read_text())
+    assert (facts["shape"], facts["counts"], facts["unreadable"]) == ([12, 16, 3], [20, 20], [])

@@ -1,0 +1,114 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.ml import photos
+from tasks.ml.errors import InputError
+from tests import photographed
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return photographed.folder(tmp_path / "photos", count=2)
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(InputError) as error:
+        photos.look(folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_classes_and_files_are_listed_in_the_order_of_their_names(folder: Path) -> None:
+    (folder / "blue" / "a.JPG").write_bytes(b"x")
+    listing = photos.look(folder)
+    assert listing.classes == ("blue", "red")
+    names = ["blue/000.png", "blue/001.png", "blue/a.JPG", "red/000.png", "red/001.png"]
+    assert [photo.name for photo in listing.photos] == names
+    assert [photo.label for photo in listing.photos] == [0, 0, 0, 1, 1]
+    assert listing.photos[2].size == 1
+    assert listing.photos[0].changed == (folder / "blue" / "000.png").stat().st_mtime_ns
+
+
+def test_what_is_hidden_and_other_files_beside_the_classes_are_left_out(folder: Path) -> None:
+    before = photos.look(folder)
+    (folder / ".cache").mkdir()
+    (folder / "README.txt").write_text("about")
+    (folder / "red" / ".DS_Store").write_text("x")
+    assert photos.look(folder) == before
+
+
+def empty(folder: Path) -> None:
+    (folder / "green").mkdir()
+    (folder / "green" / ".hidden.png").write_bytes(b"")
+
+
+def alone(folder: Path) -> None:
+    for file in (folder / "red").iterdir():
+        file.unlink()
+    (folder / "red").rmdir()
+
+
+def loose(folder: Path) -> None:
+    photographed.save(folder / "stray.jpeg", photographed.drawn(0, 0))
+
+
+def nested(folder: Path) -> None:
+    (folder / "red" / "more").mkdir()
+
+
+def misnamed(folder: Path) -> None:
+    (folder / "red").rename(os.fsdecode(os.fsencode(folder) + b"/r\xe9d"))
+
+
+def link_to_file(folder: Path) -> None:
+    outside = photographed.save(folder.parent / "outside.png", photographed.drawn(0, 0))
+    (folder / "red" / "link.png").symlink_to(outside)
+
+
+def link_to_folder(folder: Path) -> None:
+    (folder / "etc").symlink_to("/etc")
+
+
+def link_upwards(folder: Path) -> None:
+    (folder / "up").symlink_to("..")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (empty, "green: has no images: add some, or take the folder of this class away"),
+        (alone, "expected a folder of images for each of two classes or more, found 'blue' alone"),
+        (loose, "'stray.jpeg' lies beside the class folders"),
+        (nested, "red: expected images, found the folder 'more': give the folder whose folders are the classes"),
+        (misnamed, "has a name that no class can have: rename it"),
+        (link_to_file, "red/link.png: is a link that leaves "),
+        (link_to_folder, "etc: is a link that leaves "),
+        (link_upwards, "up: is a link that leaves "),
+    ],
+)
+def test_a_folder_that_is_laid_out_otherwise_is_refused(
+    folder: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    spoil(folder)
+    assert message in refused(folder)
+
+
+def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
+    assert "expected a folder of images for each of two classes or more, found none" in refused(tmp_path)
+    assert "expected a folder with a folder of images for each class" in refused(tmp_path / "nowhere")
+
+
+def test_a_link_that_stays_within_the_folder_is_followed(folder: Path) -> None:
+    (folder / "red" / "again.png").symlink_to(folder / "red" / "000.png")
+    photo = next(photo for photo in photos.look(folder).photos if photo.name == "red/again.png")
+    assert photo.size == (folder / "red" / "000.png").stat().st_size
+
+
+def test_what_is_no_file_is_listed_as_such(folder: Path) -> None:
+    os.mkfifo(folder / "red" / "pipe.png")
+    (folder / "red" / "broken.png").symlink_to(folder / "red" / "gone.png")
+    sizes = {photo.name: photo.size for photo in photos.look(folder).photos}
+    assert sizes["red/pipe.png"] == sizes["red/broken.png"] == -1

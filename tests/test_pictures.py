@@ -1,0 +1,133 @@
+"""What files of all kinds are decoded to. How predictions refuse images of another form is tested with the readers."""
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.ml import pictures
+from tasks.ml.errors import InputError
+from tests import photographed
+
+PIXELS = photographed.drawn(0, 0)
+GREY = PIXELS[:, :, 0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
+def test_an_image_of_the_wanted_size_is_decoded_as_it_is(tmp_path: Path, suffix: str) -> None:
+    file = photographed.save(tmp_path / f"x{suffix}", PIXELS)
+    np.testing.assert_array_equal(pictures.read_resized(file, PIXELS.shape), PIXELS)
+    file = photographed.save(tmp_path / f"grey{suffix}", GREY)
+    np.testing.assert_array_equal(pictures.read_resized(file, GREY.shape), GREY)
+
+
+def test_grey_becomes_colour_and_colour_grey(tmp_path: Path) -> None:
+    grey = photographed.save(tmp_path / "grey.png", GREY)
+    found = pictures.read_resized(grey, PIXELS.shape)
+    np.testing.assert_array_equal(found, np.repeat(GREY[:, :, None], 3, axis=2))
+    colour = photographed.save(tmp_path / "colour.png", PIXELS)
+    expected = PIXELS @ np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow says
+    assert np.abs(pictures.read_resized(colour, GREY.shape) - expected).max() <= 1
+
+
+def test_an_image_is_resized_by_averaging(tmp_path: Path) -> None:
+    blocks = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    large = blocks.repeat(40, axis=0).repeat(30, axis=1)
+    file = photographed.save(tmp_path / "large.png", large)
+    found = pictures.read_resized(file, (120, 75, 3))
+    np.testing.assert_array_equal(found[15::30, 7::15], blocks)
+    flat = photographed.save(tmp_path / "flat.png", np.full((300, 70), 77, np.uint8))
+    assert (pictures.read_resized(flat, (8, 8)) == 77).all()
+
+
+def test_a_large_jpeg_shrinks_to_what_it_shows(tmp_path: Path) -> None:
+    slope = np.linspace(0, 255, 1024).astype(np.uint8)[None].repeat(768, axis=0)
+    file = photographed.save(tmp_path / "slope.jpg", slope, quality=95)
+    expected = np.asarray(Image.fromarray(slope).resize((16, 12), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(pictures.read_resized(file, (12, 16)) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_an_image_stands_upright_as_its_exif_data_says(tmp_path: Path, orientation: int, suffix: str) -> None:
+    upright = np.zeros((16, 24), np.uint8)
+    upright[:8, :12], upright[8:, 12:] = 255, 128
+    # How a camera lays the image down: EXIF 2.32, table 6.
+    laid = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: upright.T[::-1],
+        7: upright.T[::-1, ::-1],
+        8: upright.T[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = photographed.save(tmp_path / f"x{suffix}", np.ascontiguousarray(laid), exif=exif)
+    assert np.abs(pictures.read_resized(file, (16, 24)).astype(int) - upright).max() <= 8
+    header = pictures.header(file)
+    assert (header.height, header.width) == (16, 24)
+
+
+def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[0, 0, 3] = 255
+    photographed.save(tmp_path / "x.png", pixels)
+    assert pictures.read_resized(tmp_path / "x.png", (2, 2)).tolist() == [[0, 255], [255, 255]]
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    palette.putpalette([9, 9, 9, 0, 0, 200])
+    palette.save(tmp_path / "p.png", transparency=0)
+    assert pictures.read_resized(tmp_path / "p.png", (1, 2, 3)).tolist() == [[[255] * 3, [0, 0, 200]]]
+
+
+def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path) -> None:
+    photographed.save(tmp_path / "x.png", np.array([[0, 255, 256, 40000, 65535]], np.uint16))
+    assert pictures.read_resized(tmp_path / "x.png", (1, 5)).tolist() == [[0, 0, 1, 156, 255]]
+    assert not pictures.header(tmp_path / "x.png").has_colour
+
+
+def test_damaged_metadata_spoil_no_image(tmp_path: Path) -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"
+    file = photographed.save(tmp_path / "x.jpg", GREY, exif=exif)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert pictures.read_resized(file, GREY.shape).shape == GREY.shape
+    assert told == []
+
+
+def bomb(path: Path, side: int) -> Path:
+    """A PNG of some bytes that claims to be of `side * side` pixels."""
+    parts = (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(99)))
+    chunks = (struct.pack(">I", len(x)) + kind + x + struct.pack(">I", zlib.crc32(kind + x)) for kind, x in parts)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    return path
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
+    file = bomb(tmp_path / "bomb.png", side)
+    for look in (pictures.header, lambda path: pictures.read_resized(path, (8, 8))):
+        with pytest.raises(InputError, match=r"bomb\.png: has more than 89,478,485 pixels, as a decompression bomb"):
+            look(file)
+
+
+def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("no image")
+    with pytest.raises(InputError, match=r"x\.png: cannot be read as an image: cannot identify image file"):
+        pictures.read_resized(tmp_path / "x.png", (8, 8))
+    whole = photographed.save(tmp_path / "y.png", PIXELS).read_bytes()
+    (tmp_path / "y.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"y\.png: cannot be read as an image: .*truncated"):
+        pictures.read_resized(tmp_path / "y.png", (8, 8))
+
+
+def test_a_format_that_runs_a_program_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(InputError, match="cannot identify image file"):
+        pictures.read_resized(tmp_path / "x.png", (8, 8))
