@@ -48,20 +48,24 @@ class Guarded:
         return scheme.lower() == b"basic" and hmac.compare_digest(token.strip(), self.token)
 
 
-def _serve_mlflow(descriptor: int) -> None:
-    """Serve MLflow's API and UI, on the store of the environment and on an inherited socket."""
+def serve_mlflow(listener: socket.socket, auth: str | None = None) -> None:
+    """Serve MLflow's API and UI, on the store of the environment, until a signal.
+
+    Args:
+        listener: where.
+        auth: `user:password` that is asked for, if one is.
+    """
     import uvicorn
 
     from tasks import store
 
-    machine = settings.from_environment()
-    auth, application = machine.credentials, store.application(machine.tracking_uri)
+    application = store.application(settings.from_environment().tracking_uri)
     config = uvicorn.Config(
         Guarded(application, auth) if auth else application,
         log_level="warning",
         timeout_graceful_shutdown=server.FINISH_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def main() -> None:
@@ -69,7 +73,7 @@ def main() -> None:
     server.follow_owner()
     try:
         if sys.argv[1] == station.MLFLOW:
-            _serve_mlflow(int(sys.argv[2]))
+            serve_mlflow(socket.socket(fileno=int(sys.argv[2])), settings.from_environment().credentials)
         else:
             from flows import serve
 

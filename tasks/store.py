@@ -1,14 +1,17 @@
 """The store that runs and models are kept in: how this process reaches it, and how a station serves it."""
 
+import json
 import logging
 import os
 import sqlite3
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from http import HTTPStatus
 from http.client import HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -23,11 +26,19 @@ from tasks.ml.errors import InputError, without_secrets
 from tasks.station import MLFLOW, Station
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import ASGIApp
 
 _SERVER_SECONDS = 5.0
 _LOCK_SECONDS = 60
 _PATIENCE = f"?timeout={_LOCK_SECONDS}"
+_FIRST_LOOK = {
+    "mlflow.workflowType_v1": "machine_learning",  # of the two halves of the UI: runs, not prompts
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,  # it opened by itself, over a quarter of the page
+    "mlflow.telemetry.info.alert.dismissed_v1": True,  # that usage data is collected: here it is not
+}
+"""What MLflow's UI finds remembered in a browser in which it was never opened; see `application`."""
 
 
 def connect() -> MlflowClient:
@@ -100,7 +111,8 @@ def tried_once() -> Iterator[None]:
 def application(uri: str) -> "ASGIApp":
     """MLflow's server, with its UI, as an ASGI application.
 
-    Artifacts lie where a client without a server puts them, so that runs are whole with and without it.
+    Artifacts lie where a client without a server puts them, so that runs are whole with and without it. The UI opens on
+    training runs; what its user chooses there stays chosen.
 
     Args:
         uri: the store.
@@ -116,9 +128,23 @@ def application(uri: str) -> "ASGIApp":
     os.environ[constants.REGISTRY_STORE_URI_ENV_VAR] = uri
     os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = folder.as_uri()
     handlers.initialize_backend_stores(uri, uri, folder.as_uri())
-    from mlflow.server.fastapi_app import app
+    from starlette.routing import Route
 
+    with warnings.catch_warnings(action="ignore"):  # of what MLflow imports
+        from mlflow.server.fastapi_app import app
+    app.router.routes.insert(0, Route("/", _front_page))  # before MLflow's own, which answers all that is left
     return app
+
+
+def _front_page(request: "Request") -> "Response":  # noqa: ARG001 - Starlette's shape
+    """The one page of MLflow's UI, which first fills in what the browser does not remember."""
+    from mlflow.server import app
+    from starlette.responses import HTMLResponse
+
+    remembered = json.dumps({key: json.dumps(value) for key, value in _FIRST_LOOK.items()})
+    script = f"<script>for (const [key, value] of Object.entries({remembered})) localStorage[key] ??= value</script>"
+    page = Path(str(app.static_folder), "index.html").read_text(encoding="utf-8")
+    return HTMLResponse(page.replace("<head>", f"<head>{script}", 1), headers={"Cache-Control": "no-cache"})
 
 
 def _patient(uri: str) -> str:

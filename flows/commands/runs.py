@@ -2,9 +2,9 @@
 
 import difflib
 import json as jsonlib
-import os
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -84,27 +84,18 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
     if uri.startswith(("http://", "https://")):
         sys.stdout.write(f"MLFLOW_TRACKING_URI names a server, which has the UI: {uri}\n")
         return
-    if database := settings.database(uri):
-        database.parent.mkdir(parents=True, exist_ok=True)
     try:
-        socket.create_server(("127.0.0.1", port)).close()
+        listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
         raise InputError(f"--port: {port} on 127.0.0.1: {error.strerror}: choose another with --port") from error
+    from flows import parts
+    from tasks import store
+
+    store.connect()  # makes a store that is not there yet, or says why it cannot
     sys.stdout.write(f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
     sys.stdout.flush()
-    server = [
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    os.execv(sys.executable, [sys.executable, "-m", *server])  # noqa: S606 - no shell, our own interpreter
+    with listener, suppress(KeyboardInterrupt):
+        parts.serve_mlflow(listener)
 
 
 def _table(found: "list[RecentRun]") -> Table:
