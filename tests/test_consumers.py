@@ -23,7 +23,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryFile
 from threading import Thread
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -35,16 +35,12 @@ from tasks import settings
 from tasks.ml import certificate, runtimes
 from tasks.ml.certificate import Certificate
 from tasks.ml.runtimes import Answer
+from tests import browsers
 from tests.conftest import ROOT
 
 README = ROOT / "README.md"
 JAVASCRIPT = ROOT / "tests" / "javascript"
 MODULES = JAVASCRIPT / "node_modules"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-breakpad",
-)  # fmt: skip
 ACTIVATED = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 """As in a shell that has activated `.venv`."""
 SIZES = (8, 1, 3)
@@ -98,21 +94,15 @@ def address(shipped: Shipped) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def node() -> str:
     if not (MODULES / "onnxruntime-node").is_dir():
-        missing("onnxruntime-node is not installed")
-    return shutil.which("node") or missing("there is no Node.js")
+        browsers.missing("onnxruntime-node is not installed")
+    return shutil.which("node") or browsers.missing("there is no Node.js")
 
 
 @pytest.fixture(scope="module")
 def browser() -> str:
     if not (MODULES / "onnxruntime-web").is_dir():
-        missing("onnxruntime-web is not installed")
-    return next(filter(None, map(shutil.which, BROWSERS)), None) or missing("there is no Chromium")
-
-
-def missing(what: str) -> NoReturn:
-    if os.environ.get("HALLMARK_REQUIRE_CONSUMERS"):
-        pytest.fail(f"{what}, and HALLMARK_REQUIRE_CONSUMERS is set")
-    pytest.skip(f"{what}: `.ci/run` installs it")
+        browsers.missing("onnxruntime-web is not installed")
+    return browsers.executable()
 
 
 def ship(preset: str) -> Shipped:
@@ -208,7 +198,7 @@ def visit(browser: str, page: str, folder: Path, **files: bytes) -> list[Any]:
     for name, content in files.items():
         (served / name.replace("_", ".")).write_bytes(content)
     with site(served) as http:
-        command = [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}"]
+        command = [browser, *browsers.FLAGS, f"--user-data-dir={folder / 'profile'}"]
         with running([*command, f"http://127.0.0.1:{http.server_port}/{page}"], folder) as process:
             until(lambda: not http.said.empty(), process)
     said = json.loads(http.said.get())
@@ -307,7 +297,7 @@ def test_columns_go_over_http_as_objects_too(shipped: Shipped, address: str) -> 
 @pytest.mark.parametrize("shipped", ["iris_shipped"], indirect=True)
 def test_the_readmes_request_is_answered_as_written(shipped: Shipped, address: str, tmp_path: Path) -> None:
     if not shutil.which("curl"):
-        missing("there is no curl")
+        browsers.missing("there is no curl")
     request = snippet("sh", "curl").replace("http://127.0.0.1:5001", address)
     predictions = json.loads(run(["bash", "-c", request], tmp_path))["predictions"]
     label, probabilities = flower(shipped)
