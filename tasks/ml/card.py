@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from tasks.ml import bootstrap, certificate, charts, history, pages, runtimes, snippets
 from tasks.ml.bootstrap import Interval
-from tasks.ml.certificate import Certificate
+from tasks.ml.certificate import Certificate, Input
 from tasks.ml.config import Experiment
 from tasks.ml.contrast_tables import number
 from tasks.ml.contrasts import row_losses
-from tasks.ml.data import open_split
+from tasks.ml.data import open_split, unlabelled, values
 from tasks.ml.digests import SHOWN
 from tasks.ml.pages import (
     Charts,
@@ -43,6 +43,8 @@ MISTAKES = 24
 """So many images that it got wrong are shown, or rows."""
 COLUMNS = 8
 """So many columns of such a row are shown."""
+VALUES = 8
+"""So many values of a column of text are shown."""
 MATRIX = 25
 """Of more classes the confusions are listed, those that occur most often first."""
 CONFUSIONS = 25
@@ -118,10 +120,11 @@ def build(experiment: Experiment, outcome: Outcome, written: datetime) -> str:
         DamagedError: the shipped file's seal is broken.
     """
     tested = ask(outcome)
+    intervals = _intervals(tested)
     found = (
         _about(experiment, outcome, tested),
         _data(outcome.dataset, tested.said),
-        _metrics(outcome, tested),
+        _metrics(outcome, tested, intervals),
         _curves(outcome),
         _classes(tested),
         _mistakes(tested),
@@ -133,23 +136,23 @@ def build(experiment: Experiment, outcome: Outcome, written: datetime) -> str:
     champion = ", champion when this was written" if version.is_champion else ""
     day = f"{written.astimezone(UTC):%d %B %Y}".lstrip("0")
     lead = f"Version {version.version}{champion}. Run {outcome.run.id[:8]}, {day}."
-    return pages.sections(experiment.name, lead, _figures(tested), found)
+    return pages.sections(experiment.name, lead, _figures(tested, intervals["accuracy"]), found)
 
 
 def ask(outcome: Outcome) -> Tested:
     """Let the shipped file predict the test rows."""
     said, content = certificate.read(outcome.artifact.path)
     rows = open_split(outcome.dataset, "test")
-    feeds = runtimes.feeds(outcome.dataset.columns, rows.x)
+    feeds = runtimes.feeds(outcome.dataset.columns, rows.x, values(outcome.dataset))
     answer = runtimes.ask(runtimes.runner(runtimes.open_session(content)), feeds, runtimes.ROWS_AT_ONCE)
     return Tested(said, feeds, np.asarray(rows.y), answer.label, answer.probabilities)
 
 
-def _figures(tested: Tested) -> list[pages.Figure]:
+def _figures(tested: Tested, accuracy: Interval | None) -> list[pages.Figure]:
     proof = tested.said.proof
     right, rows = int(tested.right.sum()), len(tested.y)
     return [
-        ("Test accuracy", _percent(right / rows), _between(bootstrap.share(tested.right), _percent)),
+        ("Test accuracy", _percent(right / rows), _between(accuracy, _percent)),
         ("Wrong", f"{rows - right:,}", f"of {rows:,} test rows"),
         ("Proof", str(proof["verdict"]), f"largest error {proof['largest_error']:.1e}"),
         ("Classes", f"{len(tested.said.classes):,}", "images" if snippets.takes_images(tested.said) else "columns"),
@@ -197,24 +200,29 @@ def _data(dataset: Dataset, said: Certificate) -> Section:
     ]
     rows.append(("all", *(f"{dataset.rows[split]:,}" for split in used)))
     shares = Table("Rows by split, and their share", "", ("class", *used), tuple(rows), has_numbers=True)
-    lead = Words(f"Dataset {dataset.name}, digest {dataset.digest[:SHOWN]}.")
+    left_out = unlabelled(dataset)
+    more = f" {left_out:,} row{'s' * (left_out != 1)} without a label were left out." if left_out else ""
+    lead = Words(f"Dataset {dataset.name}, digest {dataset.digest[:SHOWN]}.{more}")
     return Section("data", "The data", (lead, shares, _columns(said)))
 
 
 def _columns(said: Certificate) -> Table | Folded:
-    rows = tuple((one.name, one.dtype, _range(one.lowest, one.highest), one.description) for one in said.inputs)
-    remark = "Beyond this range a prediction is a guess."
-    headings = ("input", "type", "range in training", "what it is")
+    rows = tuple((one.name, one.kind or one.dtype, _range(one), one.description) for one in said.inputs)
+    remark = "Beyond what training has seen, a prediction is a guess."
+    headings = ("input", "type", "in training", "what it is")
     table = Table("What it takes", remark, headings, rows, has_numbers=False)
     return Folded(table) if len(rows) > MATRIX else table
 
 
-def _range(low: Any, high: Any) -> str:  # noqa: ANN401 - a column of text has none
-    return f"{low:.6g} to {high:.6g}" if isinstance(low, (int, float)) and isinstance(high, (int, float)) else ""
+def _range(one: Input) -> str:
+    if one.lowest is not None and one.highest is not None:
+        return f"{one.lowest:.6g} to {one.highest:.6g}"
+    more = f" and {len(one.values) - VALUES:,} more" if len(one.values) > VALUES else ""
+    return ", ".join(one.values[:VALUES]) + more
 
 
-def _metrics(outcome: Outcome, tested: Tested) -> Section:
-    found, intervals = outcome.evaluation.metrics, _intervals(tested)
+def _metrics(outcome: Outcome, tested: Tested, intervals: dict[str, Interval | None]) -> Section:
+    found = outcome.evaluation.metrics
     even = math.log(len(tested.said.classes))
     rows = tuple(
         (
@@ -310,7 +318,7 @@ def _wrong_images(tested: Tested, rows: Sequence[int]) -> Gallery:
     for row in rows:
         said, sure, true = tested.verdict(row)
         alt = f"test row {row + 1}, of class {true}, taken for {said}"
-        pixels = _visible(tested.feeds[one.name][row], one.highest)
+        pixels = _visible(tested.feeds[one.name][row], one.highest or 255)
         images.append(Image(png(pixels), alt, f"said {said}, {sure}; is {true}"))
     return Gallery(tuple(images))
 
@@ -327,7 +335,7 @@ def _wrong_rows(tested: Tested, rows: Sequence[int]) -> Table:
 
 
 def _cell(value: Any) -> str:  # noqa: ANN401 - a cell holds what it holds
-    if value is None or (isinstance(value, np.floating) and np.isnan(value)):
+    if value is None or value == "" or (isinstance(value, np.floating) and np.isnan(value)):
         return "missing"
     return f"{value:.6g}" if isinstance(value, np.floating) else str(value)
 
@@ -372,9 +380,9 @@ def _use(outcome: Outcome, said: Certificate) -> Section:
     given = snippets.picture_name(file) if snippets.takes_images(said) else "row.csv"
     shell = (
         f"hallmark predict {file} {given}\n"
-        f"hallmark predict models:/{version.name}/{version.version} {given}   # the same from the registry\n"
-        f"hallmark verify {file}            # sealed, and right on its golden rows?\n"
-        f"sha256sum {file}                  # {outcome.artifact.sha256}\n"
+        f"hallmark predict models:/{version.name}/{version.version} {given}  # the same, from the registry\n"
+        f"hallmark verify {file}  # sealed, and right on its golden rows?\n"
+        f"sha256sum {file}  # {outcome.artifact.sha256}\n"
     )
     codes = Code("Python", python), Code(f"JavaScript: {where}", javascript), Code("Command line", shell)
     return Section("use", "How to use it", (lead, *_example(said, given), *codes))

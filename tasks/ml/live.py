@@ -114,18 +114,19 @@ def about(said: Certificate, content: bytes) -> dict[str, Any]:
     is whether its ground is.
     """
     image = said.inputs[0]
+    highest = image.highest or 255.0  # of pixels there is always one
     rows = np.array(said.golden.inputs[image.name], dtype=np.float64)
     is_grey = len(image.shape) == 2
-    is_dark = bool(is_grey and np.median(_border(rows)) <= image.highest / 2)
+    is_dark = bool(is_grey and np.median(_border(rows)) <= highest / 2)
     return {
         "input": image.name,
         "shape": image.shape,
-        "highest": image.highest,
+        "highest": highest,
         "classes": said.classes,
         "sha256": hashlib.sha256(content).hexdigest(),
         "drawable": is_grey,
         "dark": is_dark,
-        "placement": placement(rows if is_dark else image.highest - rows) if is_grey else None,
+        "placement": placement(rows if is_dark else highest - rows) if is_grey else None,
     }
 
 

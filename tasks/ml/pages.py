@@ -43,16 +43,18 @@ section { border-top: 1px solid var(--line); margin-top: 2rem; padding-top: 1.25
 h2 { font-size: 1.35rem; margin: 0 0 0.5rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 0.75rem; margin: 1.25rem 0; padding: 0; }
 .figures > div { background: var(--soft); border-radius: 8px; padding: 0.6rem 1rem; min-width: 8rem; }
+.figures > div { box-sizing: border-box; }
 .figures dt { font-size: 0.875rem; }
 .figures dd { margin: 0; font-size: 1.5rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .figures dd + dd { font-size: 0.875rem; font-weight: 400; }
 .remark { max-width: 44rem; opacity: 0.8; }
-.words td { max-width: 30rem; }
+.words :is(td, thead th) { white-space: nowrap; }
+.words td.long { max-width: 30rem; min-width: 14rem; white-space: normal; }
 .facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0 1.5rem; margin: 1rem 0; }
 .facts dt, .facts dd { padding: 0.2rem 0; }
 .facts dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .facts dt { opacity: 0.8; }
-.matrix caption { padding-bottom: 0.6rem; }
+.matrix caption { padding-bottom: 0.6rem; white-space: normal; }
 .matrix th { font-weight: 400; padding: 0.25rem 0.6rem; white-space: nowrap; }
 .matrix thead th { border: 0; text-align: center; }
 .matrix tbody th { text-align: right; }
@@ -91,6 +93,10 @@ summary { cursor: pointer; font-weight: 600; }
 @media print { nav { display: none; } pre { max-height: none; white-space: pre-wrap; } }
 @media (max-width: 40rem) { body { margin: 1rem auto; } h1 { font-size: 1.6rem; } .figures > div { flex: 1 1 40%; } }
 """
+
+
+LONG = 32
+"""Characters of a cell from which on it may be broken into lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,9 +304,13 @@ def _table(table: Table) -> str:
 
 def _row(cells: tuple[str, ...]) -> str:
     first, *rest = cells
-    values = "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+    values = "".join(map(_cell, rest))
     kind = ' class="below"' if first.startswith(" ") else ""
     return f'<tr{kind}><th scope="row">{escape(first)}</th>{values}</tr>\n'
+
+
+def _cell(text: str) -> str:
+    return f'<td class="long">{escape(text)}</td>' if len(text) > LONG else f"<td>{escape(text)}</td>"
 
 
 def _matrix(matrix: Matrix) -> str:

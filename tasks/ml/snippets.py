@@ -105,17 +105,19 @@ def _pixels(image: Input, picture: str) -> str:
 
 
 def _short(value: Any, one: Input) -> Any:  # noqa: ANN401 - a cell holds what it holds
-    return float(str(np.float32(value))) if one.dtype == "float32" else value
+    if one.dtype != "float32":
+        return value
+    return math.nan if value is None else float(str(np.float32(value)))
 
 
 def _literal(value: Any, language: str) -> str:  # noqa: ANN401 - as above
-    if isinstance(value, float) and not math.isfinite(value):
-        return 'float("nan")' if language == "python" else "NaN"
+    if isinstance(value, float) and math.isnan(value):
+        return "np.nan" if language == "python" else "NaN"
     return repr(value) if language == "python" else json.dumps(value, ensure_ascii=False)
 
 
 def _cell(value: Any) -> Any:  # noqa: ANN401 - as above
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+    return "" if isinstance(value, float) and math.isnan(value) else value
 
 
 def _text(text: str) -> str:
