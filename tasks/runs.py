@@ -102,10 +102,10 @@ def card(run: "MlflowRun") -> bytes:
     """
     expected = run.data.tags.get(CARD_SHA256)
     if not expected:
-        name = run.data.tags.get("hallmark.name", "it")
+        name = run.data.tags.get("hallmark.name", "NAME")
         raise InputError(
-            f"run {run.info.run_id[:8]} has no card: only a run that shipped a file has, since Hallmark 0.2: "
-            f"`hallmark train {name}` makes one"
+            f"run {run.info.run_id[:8]} has no card: only a run that shipped a file has one: "
+            f"`hallmark train {name}` makes another"
         )
     with TemporaryDirectory() as folder:
         return check(Path(connect().download_artifacts(run.info.run_id, CARD, folder)), expected).read_bytes()

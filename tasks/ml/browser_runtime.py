@@ -142,10 +142,10 @@ def _archive(registry: str) -> bytes:
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(*([_NoPlainHttp] if url.startswith("https:") else []))
+    return urllib.request.build_opener(*([HttpsAlone] if url.startswith("https:") else []))
 
 
-class _NoPlainHttp(urllib.request.HTTPRedirectHandler):
+class HttpsAlone(urllib.request.HTTPRedirectHandler):
     """Refuses to be sent from https to anything else."""
 
     def redirect_request(
@@ -157,6 +157,7 @@ class _NoPlainHttp(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
+        """Called by urllib for each redirect."""
         if not newurl.startswith("https:"):
             raise OSError(f"it leads to {newurl}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

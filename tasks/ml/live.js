@@ -5,7 +5,7 @@ const about = JSON.parse(document.getElementById("about").textContent);
 const element = (id) => document.getElementById(id);
 const [height, width, colours = 1] = about.shape;
 const cell = Math.max(1, Math.round(280 / Math.max(height, width)));
-const brush = 0.08 * cell * Math.max(height, width);
+const brush = cell * Math.max(0.08 * Math.max(height, width), 1.2); // in pixels of the board
 const board = element("board");
 const ink = board.getContext("2d", { willReadFrequently: true });
 
@@ -188,6 +188,7 @@ async function ask({ aloud = true } = {}) {
   isAskedAgain = isAsking;
   if (isAsking) return;
   isAsking = true;
+  busy(true);
   try {
     given = picture ? ofPicture() : ofDrawing();
     if (given) await show(given, aloud);
@@ -197,6 +198,7 @@ async function ask({ aloud = true } = {}) {
   }
   isAsking = false;
   if (isAskedAgain) await ask();
+  else busy(false);
 }
 
 async function show({ pixels, origin }, aloud) {
@@ -204,7 +206,8 @@ async function show({ pixels, origin }, aloud) {
   const { label, probabilities } = await session.run({ [about.input]: tensor });
   const best = Number(label.data[0]);
   list(Array.from(probabilities.data), best);
-  if (aloud) say(`${about.classes[best]}, ${percent(probabilities.data[best])}`);
+  element("answer").ariaLive = aloud ? "polite" : "off"; // not in the middle of a stroke
+  say(`${about.classes[best]}, ${percent(probabilities.data[best])}`);
   paint(pixels);
   element("origin").textContent = origin;
   const link = element("save");
@@ -251,6 +254,11 @@ function say(text, kind = "") {
   Object.assign(element("answer"), { textContent: text, className: kind });
 }
 
+/** For those who hear the page, and for whoever waits for it. */
+function busy(isBusy) {
+  element("answers").ariaBusy = String(isBusy);
+}
+
 function rest() {
   say(about.drawable ? "Draw, or choose a picture." : "Choose a picture.", "wait");
   element("table").hidden = element("fed").hidden = true;
@@ -267,16 +275,18 @@ function clear() {
   element("file").value = "";
   ink.fillStyle = "black";
   ink.fillRect(0, 0, board.width, board.height);
-  if (session) rest();
+  ask();
 }
 
 async function take(file) {
   if (!file) return;
+  busy(true);
   try {
     picture = await decoded(file);
   } catch {
     picture = null;
     fail(new Error(`${file.name}: this browser cannot read it as a picture.`));
+    busy(false);
     return;
   }
   await ask();
@@ -285,6 +295,7 @@ async function take(file) {
 /** A line as thick as the brush, or a dot where it begins and ends at one place. */
 function stroke(from, to) {
   picture = null;
+  element("file").value = "";
   ink.strokeStyle = "white";
   ink.lineWidth = brush;
   ink.lineCap = ink.lineJoin = "round";
