@@ -27,6 +27,7 @@ COMMANDS = {
     "show": ("flows.commands.presets:show", "Print a preset as a TOML file."),
     "runs": ("flows.commands.runs:runs", "List recent runs."),
     "compare": ("flows.commands.compare:compare", "Put runs beside each other: options, metrics, curves."),
+    "card": ("flows.commands.card:card", "Fetch a model's card, or make a page that runs it in a browser."),
     "up": ("flows.commands.station:up", "Start both servers and the schedules, for every other command to use."),
     "status": ("flows.commands.station:status", "Say what is up, what is scheduled next, and what ran last."),
     "down": ("flows.commands.station:down", "End what `hallmark up` started."),

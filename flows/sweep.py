@@ -16,6 +16,7 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from flows import artifacts, grids, presets
 from tasks import attempts, progress, settings, tracking
+from tasks.card import card
 from tasks.choose import choose
 from tasks.diagnose import diagnose
 from tasks.evaluate import evaluate
@@ -173,7 +174,9 @@ def _ship(experiment: Experiment, dataset: Dataset, member: Member) -> Outcome:
     proof = verify(experiment, dataset, fitted, bare, run)
     artifact = stamp(experiment, dataset, fitted, evaluation, bare, proof)
     version = register(experiment, dataset, artifact, proof, run)
-    return Outcome(dataset, run, fitted, evaluation, findings, artifact, proof, version)
+    outcome = Outcome(dataset, run, fitted, evaluation, findings, artifact, proof, version)
+    card(experiment, outcome)
+    return outcome
 
 
 def describe(plan: stacking.Plan) -> str:

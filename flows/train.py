@@ -5,6 +5,7 @@ from prefect import flow
 
 from flows import artifacts, presets
 from tasks import attempts, tracking
+from tasks.card import card
 from tasks.diagnose import diagnose
 from tasks.evaluate import evaluate
 from tasks.examine import examine
@@ -53,6 +54,7 @@ def carry_out(experiment: Experiment, dataset: Dataset, *, fresh: bool = False) 
         artifact = stamp(experiment, dataset, fitted, evaluation, bare, proof)
         version = register(experiment, dataset, artifact, proof, run)
         outcome = Outcome(dataset, run, fitted, evaluation, findings, artifact, proof, version)
+        card(experiment, outcome)
         artifacts.markdown(summary(experiment, outcome), "summary", "What this run produced")
     return outcome
 
@@ -67,6 +69,7 @@ def summary(experiment: Experiment, outcome: Outcome) -> str:
         "file": f"`{outcome.artifact.path}`",
         "sha256": f"`{outcome.artifact.sha256}`",
         "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
+        "card": f"[card.html]({outcome.run.url}/artifacts/card.html)",
         "MLflow run": f"[{outcome.run.name}]({outcome.run.url})",
         "experiment": f"`{experiment.digest[:SHOWN]}` on dataset `{outcome.dataset.digest[:SHOWN]}`",
     }

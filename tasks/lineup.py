@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -162,15 +163,26 @@ def _answers(run: "Run") -> Answers:
         InputError: it shipped none, or its file or its rows are not to be had.
         DamagedError: they are not those that were written.
     """
+    digest = run.data.tags["hallmark.dataset_digest"]
+    folder = settings.read().home / "datasets" / digest
+    if "hallmark.model_version" in run.data.tags and not (folder / "dataset.json").is_file():
+        raise InputError(f"its dataset {digest[:SHOWN]} is not on this machine")
+    return contrasts.ask(shipped(run), folder)
+
+
+def shipped(run: "Run") -> Path:
+    """The file that a run has shipped, on this machine.
+
+    Raises:
+        InputError: it shipped none, or its file is not to be had.
+        DamagedError: it is not the one that was registered.
+    """
     tags = run.data.tags
-    name, version, digest = (tags.get(f"hallmark.{tag}", "") for tag in ("name", "model_version", "dataset_digest"))
+    name, version = (tags.get(f"hallmark.{tag}", "") for tag in ("name", "model_version"))
     if not version:
         raise InputError("it shipped no file")
-    folder = settings.read().home / "datasets" / digest
-    if not (folder / "dataset.json").is_file():
-        raise InputError(f"its dataset {digest[:SHOWN]} is not on this machine")
     file = registry.fetch(f"models:/{name}/{version}")
     # Where a model was deleted and made again, its versions are counted anew.
     if registry.entry(name, int(version)).tags[registry.SHA256] != tags.get(registry.SHA256):
         raise InputError(f"its file is gone from the registry: {name} version {version} is another now")
-    return contrasts.ask(file, folder)
+    return file

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 
 from tasks.ml import toml
 from tasks.ml.config import NAME, Experiment
+from tasks.ml.digests import check
 from tasks.ml.errors import InputError
 from tasks.ml.records import RecentRun, Recorded
 from tasks.store import connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
+
+CARD = "card.html"
+"""Where a run's artifacts have its card."""
+CARD_SHA256 = "hallmark.card_sha256"
+"""Tag of a run: the digest of its card."""
 
 _NEEDED = (
     "dataset_digest",
@@ -85,6 +91,24 @@ def experiment(run: "MlflowRun") -> Experiment:
         return Experiment.model_validate(
             toml.load(Path(connect().download_artifacts(run.info.run_id, "experiment.toml", folder)))
         )
+
+
+def card(run: "MlflowRun") -> bytes:
+    """The card of the model that a run shipped, as it was written.
+
+    Raises:
+        InputError: it has none.
+        DamagedError: the store has another file.
+    """
+    expected = run.data.tags.get(CARD_SHA256)
+    if not expected:
+        name = run.data.tags.get("hallmark.name", "NAME")
+        raise InputError(
+            f"run {run.info.run_id[:8]} has no card: only a run that shipped a file has one: "
+            f"`hallmark train {name}` makes another"
+        )
+    with TemporaryDirectory() as folder:
+        return check(Path(connect().download_artifacts(run.info.run_id, CARD, folder)), expected).read_bytes()
 
 
 def marks(run: "MlflowRun") -> dict[str, str]:

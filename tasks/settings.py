@@ -30,6 +30,11 @@ class Settings(BaseSettings):
         pattern="^(https?|file)://",
         description="address of a folder to download MNIST's archives from; FashionMNIST and KMNIST in folders of it",
     )
+    npm_registry: str = Field(
+        default_factory=lambda: os.environ.get("npm_config_registry") or "https://registry.npmjs.org",  # noqa: SIM112
+        pattern="^https?://",
+        description="where `hallmark card --live` fetches onnxruntime-web; else where npm's own variable says",
+    )
     ui_port: int = Field(default=5000, ge=1, le=65535, description="where `hallmark ui` serves, and a station's MLflow")
     prefect_port: int = Field(default=4200, ge=1, le=65535, description="where a station's Prefect serves")
     host: str = Field(default="127.0.0.1", description="where a station serves; where others reach it, it needs auth")

@@ -21,9 +21,11 @@ from mlflow.tracking import MlflowClient
 from tasks import provenance, settings
 from tasks.ml import toml
 from tasks.ml.config import Experiment
+from tasks.ml.digests import file_digest
 from tasks.ml.errors import without_secrets
 from tasks.ml.history import Log
 from tasks.ml.records import Attempt, Dataset, Evaluation, Finding, Fit, Member, Run
+from tasks.runs import CARD_SHA256
 from tasks.signals import held, interrupted
 from tasks.store import connect, is_network_failure, tried_once
 
@@ -250,6 +252,14 @@ def log_files(run: Run, files: Sequence[Path], folder: str) -> None:
     """Log files into a folder of the run's artifacts."""
     for file in files:
         connect().log_artifact(run.id, str(file), folder)
+
+
+@held()
+def log_card(run: Run, card: Path) -> None:
+    """Log a model's card, and the digest by which it is known again."""
+    client = connect()
+    client.log_artifact(run.id, str(card))
+    client.set_tag(run.id, CARD_SHA256, file_digest(card))
 
 
 @held()

@@ -1,5 +1,6 @@
 """Small shipped files, made by hand: softmax regressions with fixed weights, stamped as real ones are."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ def columns(path: Path, names: tuple[str, ...] = COLUMNS, classes: tuple[str, ..
     return _write(path, [joined], values, inputs, feeds, classes, len(names))
 
 
-def images(path: Path, shape: tuple[int, int] = SIDES, classes: tuple[str, ...] = ("dark", "light")) -> Path:
-    """A model of grey images."""
+def images(path: Path, shape: tuple[int, ...] = SIDES, classes: tuple[str, ...] = ("dark", "light")) -> Path:
+    """A model of images: grey, or colour where the shape has a third number."""
     value = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *shape])
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
@@ -38,7 +39,7 @@ def images(path: Path, shape: tuple[int, int] = SIDES, classes: tuple[str, ...] 
     ]
     inputs = (Input("image", "uint8", shape, LOWEST, HIGHEST, "grey"),)
     feeds: Feeds = {"image": np.random.default_rng(0).integers(0, 9, (4, *shape)).astype(np.uint8)}
-    return _write(path, nodes, [value], inputs, feeds, classes, shape[0] * shape[1])
+    return _write(path, nodes, [value], inputs, feeds, classes, math.prod(shape))
 
 
 def weights(width: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

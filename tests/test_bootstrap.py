@@ -63,3 +63,14 @@ def test_where_all_rows_are_alike_the_interval_is_exact(rows: int) -> None:
     right, wrong = (bootstrap.share(np.full(rows, value)) for value in (True, False))
     assert right == Interval(pytest.approx(bound), 1.0, "exact")
     assert wrong == Interval(0.0, pytest.approx(1 - bound), "exact")
+
+
+@pytest.mark.parametrize(("right", "rows"), [(3, 10), (29, 30), (980, 1000)])
+def test_at_the_bounds_of_the_exact_interval_a_fortieth_lies_beyond(right: int, rows: int) -> None:
+    found = bootstrap.exact(right, rows)
+
+    def tail(share: float, counts: range) -> float:
+        return sum(math.comb(rows, count) * share**count * (1 - share) ** (rows - count) for count in counts)
+
+    assert tail(found.low, range(right, rows + 1)) == pytest.approx(0.025, rel=1e-6)
+    assert tail(found.high, range(right + 1)) == pytest.approx(0.025, rel=1e-6)

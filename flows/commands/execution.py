@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 STEPS = (
     "prepare", "examine", "fit", "fit_stack", "choose", "evaluate", "diagnose", "export", "verify", "stamp", "register",
-    "judge",
+    "card", "judge",
 )  # fmt: skip
 
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")

@@ -53,17 +53,27 @@ def mean(values: NDArray[np.floating]) -> Interval | None:
 
 
 def share(right: NDArray[np.bool_]) -> Interval:
-    """Interval of an accuracy: that of `mean`, and Clopper and Pearson's exact one where all rows are right, or none.
-
-    Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial, Biometrika 26
-    (1934); computed by `scipy.stats.binomtest`.
+    """Interval of an accuracy: that of `mean`, and the exact one where all rows are right, or none.
 
     Args:
         right: `(N,)`, N at least 1.
     """
     if found := mean(right.astype(np.float64)):
         return found
+    return exact(int(right.sum()), len(right))
+
+
+def exact(right: int, rows: int) -> Interval:
+    """Clopper and Pearson's interval of a share: never too short, and as good for few rows as for many.
+
+    Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial, Biometrika 26
+    (1934); computed by `scipy.stats.binomtest`.
+
+    Args:
+        right: so many of the rows are.
+        rows: at least 1.
+    """
     from scipy.stats import binomtest
 
-    exact = binomtest(int(right.sum()), len(right)).proportion_ci(LEVEL, method="exact")
-    return Interval(float(exact.low), float(exact.high), "exact")
+    found = binomtest(right, rows).proportion_ci(LEVEL, method="exact")
+    return Interval(float(found.low), float(found.high), "exact")

@@ -1,0 +1,102 @@
+"""`hallmark card`: the card of a model, and a page that runs the model in a browser."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.text import Text
+
+from flows.commands import execution
+from tasks.ml.errors import HallmarkError, InputError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+def card(
+    run: str,
+    /,
+    *,
+    output: Path | None = None,
+    live: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Fetch the card of a model: one page that opens offline. Every run that ships a file writes one.
+
+    It says what the model is, what it was trained on, how well it does, where it is wrong, and how to use it. With
+    --live, a folder is made whose page runs the model in the browser: draw a digit, or choose a picture.
+
+    Example: hallmark card iris@champion --output iris.html
+
+    Parameters
+    ----------
+    run
+        The first digits of a run's id, the name of an experiment (its newest finished run), MODEL@ALIAS or
+        models:/MODEL/VERSION.
+    output
+        File to write; NAME.card.html in the current folder if neither this nor --live is given.
+    live
+        Folder to make, of a model that takes images: its index.html opens by a double click. The first one fetches
+        onnxruntime-web, 33 MB, from HALLMARK_NPM_REGISTRY.
+    overwrite
+        Replace that file, or that folder, if it exists.
+    json
+        Print one JSON object instead of where they are.
+    """
+    from tasks import signals
+
+    with execution.refusals(as_json=json), signals.as_interrupt():
+        from tasks import lineup, runs
+        from tasks.ml import writers
+
+        if output:
+            writers.refuse(output, "", overwrite=overwrite)
+        found = lineup.find(run)
+        if not output and not live:
+            output = Path(f"{found.data.tags['hallmark.name']}.card.html")
+            writers.refuse(output, "", overwrite=overwrite)
+        content = runs.card(found)
+        page = _live(found, content, live, overwrite=overwrite) if live else None
+        if output:
+            _write(content, output)
+    told = {"card": output and output.absolute(), "live": page and page.absolute()}
+    if json:
+        paths = {name: str(path) if path else None for name, path in told.items()}
+        execution.print_json({"status": "written", "run_id": found.info.run_id, **paths})
+    else:
+        for name, path in told.items():
+            if path:
+                Console(highlight=False).print(
+                    Text.assemble((f"{name:<6}", "bold"), execution.short(path)), soft_wrap=True
+                )
+
+
+def _live(run: "Run", content: bytes, folder: Path, *, overwrite: bool) -> Path:
+    from tasks import lineup, settings
+    from tasks.ml import browser_runtime, live
+
+    try:
+        file = lineup.shipped(run)
+    except InputError as error:
+        raise InputError(f"--live: run {run.info.run_id[:8]}: {error}") from error
+    live.refuse(file, folder, overwrite=overwrite)
+    machine, tags, metrics = settings.read(), run.data.tags, run.data.metrics
+    runtime = browser_runtime.fetch(machine.home, machine.npm_registry)
+    right = f"{metrics['test/accuracy']:.1%} of its test rows right"
+    lead = f"{tags['hallmark.name']} version {tags['hallmark.model_version']}, {right}."
+    try:
+        return live.write(file, content, lead, runtime, folder)
+    except OSError as error:
+        raise HallmarkError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def _write(content: bytes, output: Path) -> None:
+    from tasks.ml.files import whole_file
+
+    try:
+        with whole_file(output) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise HallmarkError(f"{output}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,163 @@
+"""onnxruntime-web, which runs a model in a browser: fetched once from an npm registry, and known by its digest."""
+
+import base64
+import hashlib
+import http.client
+import io
+import logging
+import tarfile
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock
+
+from tasks.ml.digests import check
+from tasks.ml.errors import DamagedError, InputError, without_secrets
+from tasks.ml.files import whole_folder
+
+logger = logging.getLogger(__name__)
+
+VERSION = "1.30.0"
+ARCHIVE = f"onnxruntime-web-{VERSION}.tgz"
+INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+"""SHA-512 of the archive in base64, as npm's lock files have it."""
+MODULE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
+FILES = {
+    MODULE: "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
+    WASM: "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+}
+"""All that a page needs of it, with the SHA-256 of each."""
+LARGEST = 64 * 2**20
+"""Bytes that the archive, or a file of it, may have; it has 33 million."""
+_SECONDS = 30.0
+
+LICENSE_TEXT = """\
+index.html contains ONNX Runtime Web {version}, which is distributed under this license.
+
+MIT License
+
+Copyright (c) Microsoft Corporation
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""
+"""The archive itself has no copy; `version` is to be filled in."""
+
+
+def fetch(home: Path, registry: str) -> Path:
+    """Bring the runtime's files under `home/downloads`, unless they lie there undamaged.
+
+    Args:
+        home: Hallmark's home folder.
+        registry: address of an npm registry. Plain http only if it says so.
+
+    Returns:
+        The folder that has `FILES`.
+
+    Raises:
+        InputError: nothing answers at the address.
+        DamagedError: what answers is not the archive that is expected.
+    """
+    folder = home / "downloads" / ARCHIVE.removesuffix(".tgz")
+    (home / "locks").mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "locks" / "download-onnxruntime-web.lock"):
+        if not _is_intact(folder):
+            extract(_archive(registry), folder)
+    return folder
+
+
+def extract(archive: bytes, folder: Path) -> None:
+    """Write the files that a page needs as `folder`, whole or not at all. No path of the archive is written to.
+
+    Raises:
+        DamagedError: one of them is not in the archive, or is another.
+    """
+    with whole_folder(folder) as temporary, tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as packed:
+        for name, digest in FILES.items():
+            (temporary / name).write_bytes(_member(packed, name))
+            check(temporary / name, digest)
+
+
+def _member(packed: tarfile.TarFile, name: str) -> bytes:
+    try:
+        found = packed.getmember(f"package/dist/{name}")
+    except KeyError as error:
+        raise DamagedError(f"{ARCHIVE}: expected package/dist/{name}, found none") from error
+    content: IO[bytes] | None = packed.extractfile(found) if found.isfile() and found.size <= LARGEST else None
+    if content is None:
+        raise DamagedError(f"{ARCHIVE}: package/dist/{name}: expected a file of at most {LARGEST:,} bytes")
+    return content.read()
+
+
+def _is_intact(folder: Path) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        for name, digest in FILES.items():
+            check(folder / name, digest)
+    except DamagedError as error:
+        logger.warning("what was fetched before is fetched again: %s", error)
+        return False
+    return True
+
+
+def _archive(registry: str) -> bytes:
+    """Fetch the archive, and compare it with its digest.
+
+    Raises:
+        InputError: it cannot be had.
+        DamagedError: it is another.
+    """
+    url = f"{registry.rstrip('/')}/onnxruntime-web/-/{ARCHIVE}"
+    shown = without_secrets(url)
+    try:
+        with _opener(url).open(url, timeout=_SECONDS) as answer:
+            content: bytes = answer.read(LARGEST + 1)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        said = without_secrets(" ".join(str(error).split()))
+        raise InputError(
+            f"{shown} cannot be fetched ({said}): connect this machine to the network, "
+            "or set HALLMARK_NPM_REGISTRY to the address of an npm registry"
+        ) from error
+    found = base64.b64encode(hashlib.sha512(content).digest()).decode()
+    if found != INTEGRITY:
+        raise DamagedError(f"{shown}: expected sha512 {INTEGRITY[:12]}, found {found[:12]}: it serves another file")
+    return content
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(*([HttpsAlone] if url.startswith("https:") else []))
+
+
+class HttpsAlone(urllib.request.HTTPRedirectHandler):
+    """Refuses to be sent from https to anything else."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """Called by urllib for each redirect."""
+        if not newurl.startswith("https:"):
+            raise OSError(f"it leads to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -1,0 +1,78 @@
+"""An npm registry on this machine that has one package: the very archive of onnxruntime-web that npm knows."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+
+from tasks.ml.browser_runtime import ARCHIVE, VERSION
+from tests import browsers
+
+LIMIT = 300
+"""Seconds that npm may take."""
+
+
+@cache
+def archive() -> bytes:
+    """What npm fetches, or has fetched for `npm ci --prefix tests/javascript`."""
+    npm = shutil.which("npm") or browsers.missing("there is no npm")
+    with TemporaryDirectory() as folder:
+        command = [
+            npm,
+            "pack",
+            f"onnxruntime-web@{VERSION}",
+            "--prefer-offline",
+            "--silent",
+            "--pack-destination",
+            folder,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT, cwd=folder)
+        if done.returncode:
+            browsers.missing(f"npm cannot pack onnxruntime-web: {done.stderr.strip()[:200]}")
+        return (Path(folder) / ARCHIVE).read_bytes()
+
+
+class Registry(ThreadingHTTPServer):
+    """Answers with `content`, and counts how often."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.asked = content, 0
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Registry
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        if self.path != f"/onnxruntime-web/-/{ARCHIVE}":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.content)))
+        self.end_headers()
+        self.wfile.write(self.server.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(content: bytes) -> Iterator[Registry]:
+    with Registry(content) as http:
+        thread = Thread(target=http.serve_forever)
+        thread.start()
+        try:
+            yield http
+        finally:
+            http.shutdown()
+            thread.join()

@@ -1,0 +1,95 @@
+"""onnxruntime-web from a registry on this machine: fetched once, known by its digest, and nothing else is taken."""
+
+import io
+import json
+import socket
+import tarfile
+from http.client import HTTPMessage
+from pathlib import Path
+from urllib.request import Request
+
+import pytest
+
+from tasks.ml import browser_runtime
+from tasks.ml.browser_runtime import FILES, INTEGRITY, MODULE, VERSION, WASM, HttpsAlone
+from tasks.ml.errors import DamagedError, InputError
+from tests import registries
+from tests.conftest import ROOT
+
+
+def packed(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for info, content in members:
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def member(name: str, **fields: object) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info
+
+
+def test_it_is_the_archive_that_the_lock_file_names() -> None:
+    locked = json.loads((ROOT / "tests" / "javascript" / "package-lock.json").read_text())
+    package = locked["packages"]["node_modules/onnxruntime-web"]
+    assert (package["version"], package["integrity"]) == (VERSION, f"sha512-{INTEGRITY}")
+
+
+def test_it_is_fetched_once_and_again_where_it_is_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with registries.serving(registries.archive()) as registry:
+        folder = browser_runtime.fetch(tmp_path, f"{registry.address}/")
+        assert {path.name for path in folder.iterdir()} == set(FILES)
+        assert browser_runtime.fetch(tmp_path, registry.address) == folder
+        assert registry.asked == 1
+        (folder / WASM).write_bytes(b"damaged")
+        browser_runtime.fetch(tmp_path, registry.address)
+        assert registry.asked == 2
+    assert "fetched again" in caplog.text
+    assert b"ONNX Runtime Web v1.30.0" in (folder / MODULE).read_bytes()
+
+
+def test_another_archive_is_not_even_opened(tmp_path: Path) -> None:
+    with registries.serving(b"another") as registry, pytest.raises(DamagedError, match="expected sha512 q0y"):
+        browser_runtime.fetch(tmp_path, registry.address)
+    assert not (tmp_path / "downloads").exists()
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(InputError, match="or set HALLMARK_NPM_REGISTRY to the address of an npm registry") as refused:
+        browser_runtime.fetch(tmp_path, f"http://somebody:secret@127.0.0.1:{port}")
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_registry_without_the_package(tmp_path: Path) -> None:
+    with registries.serving(b"") as registry, pytest.raises(InputError, match="HTTP Error 404"):
+        browser_runtime.fetch(tmp_path, f"{registry.address}/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ((), f"expected package/dist/{MODULE}, found none"),
+        (((member(f"package/dist/{MODULE}", type=tarfile.SYMTYPE, linkname="/etc/passwd"), b""),), "expected a file"),
+        (((member(f"package/dist/{MODULE}"), b"another"),), "expected sha256"),
+        (((member(f"/../{MODULE}"), b"elsewhere"),), "found none"),
+    ],
+)
+def test_no_path_and_no_link_of_an_archive_is_followed(
+    tmp_path: Path, members: tuple[tuple[tarfile.TarInfo, bytes], ...], said: str
+) -> None:
+    with pytest.raises(DamagedError, match=said):
+        browser_runtime.extract(packed(*members), tmp_path / "inner" / "runtime")
+    assert [path.name for path in tmp_path.rglob("*")] == ["inner"]
+
+
+def test_https_does_not_lead_to_plain_http() -> None:
+    request = Request("https://127.0.0.1/a.tgz")
+    with pytest.raises(OSError, match="is not https"):
+        HttpsAlone().redirect_request(request, io.BytesIO(), 302, "Found", HTTPMessage(), "http://127.0.0.1/a.tgz")

@@ -1,0 +1,403 @@
+"""The card that every run writes: whole, escaped, offline, and true to what was trained."""
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from sklearn.metrics import precision_score, recall_score
+
+from flows import options, presets
+from flows.train import train
+from tasks import settings, store
+from tasks.ml import card, certificate
+from tasks.ml.config import Experiment
+from tasks.ml.digests import file_digest
+from tasks.ml.records import Finding, Outcome
+from tests import browsers, registered
+from tests.registered import Call
+from tests.test_consumers import MODULES, visit
+from tests.test_pages import Parsed
+
+WRITTEN = datetime(2026, 11, 26, 9, 30, tzinfo=UTC)
+CITIES = ("Köln", '"Bonn"', "Aa</script>", "x;{{model}}")
+
+Trained = tuple[Experiment, Outcome]
+
+
+def trained(experiment: Experiment) -> Trained:
+    training = experiment.training.model_copy(update={"device": "cpu", "epochs": 30})
+    changed = experiment.model_copy(update={"name": f"c{uuid.uuid4().hex[:12]}", "training": training})
+    return changed, train(changed)
+
+
+@pytest.fixture(scope="module")
+def flowers(prefect_server: str) -> Trained:  # noqa: ARG001 - the server comes first
+    return trained(presets.iris())
+
+
+@pytest.fixture(scope="module")
+def digits(prefect_server: str) -> Trained:  # noqa: ARG001 - as above
+    return trained(presets.get("digits"))
+
+
+@pytest.fixture(scope="module")
+def table(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:  # noqa: ARG001 - as above
+    """Text, numbers and gaps, under names that would break a page."""
+    random, path = np.random.default_rng(0), tmp_path_factory.mktemp("own") / "own.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["age", "city <b>", "it's, 1", "kind"])
+        for _ in range(300):
+            age, city, number = random.normal(40, 12), str(random.choice(CITIES)), random.normal()
+            kind = "yes & no" if age + 10 * (city == CITIES[0]) + random.normal(0, 8) > 42 else "<no>"
+            gaps = random.random(2) < 0.1
+            writer.writerow(["" if gaps[0] else f"{age:.1f}", "" if gaps[1] else city, f"{number:.3f}", kind])
+    return trained(options.experiment(str(path), ["--target", "kind"]))
+
+
+@pytest.fixture(scope="module", params=["flowers", "digits", "table"])
+def each(request: pytest.FixtureRequest) -> Trained:
+    found: Trained = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Call:
+    return registered.console(capsys)
+
+
+def stored(outcome: Outcome, folder: Path) -> Path:
+    return Path(store.connect().download_artifacts(outcome.run.id, "card.html", str(folder)))
+
+
+def is_offline(text: str) -> bool:
+    """Whether the page runs nothing, and fetches nothing but what it holds."""
+    parsed = Parsed(text)
+    addresses = [
+        value or ""
+        for _, attributes in parsed.elements
+        for name, value in attributes.items()
+        if name in ("src", "href")
+    ]
+    within = all(address.startswith(("#", "data:image/png;base64,")) for address in addresses)
+    return within and not re.search(r"@import|url\(", text) and not parsed.named("script")
+
+
+def section(text: str, name: str) -> str:
+    """A part of the page."""
+    return text.split(f'<section id="{name}">')[1].split("</section>")[0]
+
+
+def rows(html: str) -> list[list[str]]:
+    """The cells of all table rows."""
+    found = re.findall(r"<tr[^>]*>(.*?)</tr>", html)
+    return [[unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in found]
+
+
+def code(text: str, caption: str) -> str:
+    (found,) = re.findall(rf"<h3>{re.escape(caption)}.*?</h3>\n<pre[^>]*><code>(.*?)</code>", text, re.DOTALL)
+    return unescape(str(found))
+
+
+def answers(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+    """True classes of the test rows, and what the file says of them."""
+    tested = card.ask(outcome)
+    return np.load(outcome.dataset.folder / "test.y.npy"), tested.probabilities
+
+
+def test_every_run_has_its_card(each: Trained, tmp_path: Path) -> None:
+    experiment, outcome = each
+    path = stored(outcome, tmp_path)
+    tags = store.connect().get_run(outcome.run.id).data.tags
+    assert tags["hallmark.card_sha256"] == file_digest(path)
+    text = path.read_text()
+    parsed = Parsed(text)
+    assert is_offline(text)
+    assert parsed.named("html")[0]["lang"] == "en"
+    assert not parsed.named("b")
+    assert text.count("<h1>") == 1
+    assert experiment.name in parsed.words
+    linked = [link["href"] for link in parsed.named("a") if (link["href"] or "").startswith("#")]
+    assert linked == [f"#{one['id']}" for one in parsed.named("section")]
+    assert len(linked) == 9
+    for said in (outcome.artifact.sha256, experiment.digest, outcome.dataset.digest):
+        assert said in parsed.words
+
+
+def test_prefect_links_to_the_card(flowers: Trained) -> None:
+    outcome = flowers[1]
+    flow_run = store.connect().get_run(outcome.run.id).data.tags["hallmark.prefect_flow_run"]
+    with get_client(sync_client=True) as client:
+        of_run = ArtifactFilterFlowRunId(any_=[uuid.UUID(flow_run)])
+        (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run))
+    assert f"| card | [card.html]({outcome.run.url}/artifacts/card.html) |" in str(artifact.data)
+
+
+def test_the_same_outcome_gives_the_same_card_and_the_file_knows_no_date(each: Trained) -> None:
+    experiment, outcome = each
+    text = card.build(experiment, outcome, WRITTEN)
+    assert text == card.build(experiment, outcome, WRITTEN)
+    assert "26 November 2026" in text
+    assert file_digest(outcome.artifact.path) == outcome.artifact.sha256
+
+
+def test_the_data_are_counted(each: Trained) -> None:
+    experiment, outcome = each
+    found = rows(section(card.build(experiment, outcome, WRITTEN), "data"))
+    dataset = outcome.dataset
+    for index, name in enumerate(dataset.classes):
+        counts = [
+            f"{(y == index).sum():,} ({(y == index).mean():.1%})"
+            for split in ("train", "validation", "test")
+            for y in [np.load(dataset.folder / f"{split}.y.npy")]
+        ]
+        assert [name, *counts] in found
+    assert ["all", *(f"{count:,}" for count in dataset.rows.values())] in found
+    assert {one.name for one in certificate.read(outcome.artifact.path)[0].inputs} <= {row[0] for row in found}
+
+
+def test_metrics_are_those_recorded_and_lie_in_their_intervals(each: Trained) -> None:
+    experiment, outcome = each
+    found = {row[0]: row[1:] for row in rows(section(card.build(experiment, outcome, WRITTEN), "metrics"))}
+    for name in ("accuracy", "log_loss", "loss", "f1_macro", "roc_auc_macro", "brier", "calibration_error"):
+        assert float(found[name][0]) == pytest.approx(outcome.evaluation.metrics[f"test/{name}"], abs=5.1e-5)
+    for name in ("accuracy", "log_loss", "brier"):
+        low, high = map(float, found[name][1].split(" to "))
+        assert low < high
+        assert low - 1e-4 <= float(found[name][0]) <= high + 1e-4
+    assert found["f1_macro"][1] == ""
+
+
+def test_classes_and_confusions_are_those_of_the_file(each: Trained) -> None:
+    experiment, outcome = each
+    y, probabilities = answers(outcome)
+    label, classes = probabilities.argmax(axis=1), outcome.dataset.classes
+    confusion = [
+        [f"{((y == true) & (label == said)).sum():,}" for said in range(len(classes))] for true in range(len(classes))
+    ]
+    found = rows(section(card.build(experiment, outcome, WRITTEN), "classes"))
+    assert found[-len(classes) :] == [[name, *counts] for name, counts in zip(classes, confusion, strict=True)]
+    for index, name in enumerate(classes):
+        row = next(row for row in found if row[0] == name)
+        assert int(row[1]) == (y == index).sum()
+        for column, measure in ((2, precision_score), (4, recall_score)):
+            value = measure(y == index, label == index)
+            assert float(row[column]) == pytest.approx(value, abs=5.1e-5)
+            low, high = map(float, row[column + 1].split(" to "))
+            assert low - 1e-4 <= value <= high + 1e-4
+
+
+def test_the_worst_mistakes_are_shown(table: Trained, digits: Trained) -> None:
+    for experiment, outcome in (table, digits):
+        y, probabilities = answers(outcome)
+        label, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        wrong = np.flatnonzero(label != y)
+        expected = wrong[np.argsort(-sure[wrong], kind="stable")][: card.MISTAKES]
+        text = section(card.build(experiment, outcome, WRITTEN), "mistakes")
+        assert len(expected) > 2
+        if outcome.dataset.columns:
+            told = [int(row[0]) - 1 for row in rows(text)[1:]]
+        else:
+            told = [int(row) - 1 for row in re.findall(r'alt="test row (\d+),', text)]
+            pictures = re.findall(r'src="data:image/png;base64,([^"]*)"', text)
+            x = np.load(outcome.dataset.folder / "test.x.npy")
+            drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0]))))
+            assert drawn == pytest.approx(x[told[0]] * (255 / 16), abs=1)
+        assert told == expected.tolist()
+
+
+def test_where_nothing_is_wrong_it_says_so(flowers: Trained) -> None:
+    experiment, outcome = flowers
+    finding = Finding("a_code", "something <b>else</b> is wrong", "--training.lr 0.1")
+    text = card.build(experiment, replace(outcome, findings=(finding,)), WRITTEN)
+    told = " ".join(Parsed(section(text, "diagnosis")).words)
+    assert all(said in told for said in (finding.code, finding.sentence, finding.remedy))
+    assert "Nothing was found" in card.build(experiment, replace(outcome, findings=()), WRITTEN)
+
+
+def test_the_proof_is_told(each: Trained) -> None:
+    experiment, outcome = each
+    proof, text = outcome.proof, section(card.build(experiment, outcome, WRITTEN), "proof")
+    for said in (f"{proof.rows:,}", f"{proof.rows_made:,}", f"{proof.largest_error:.1e}", *proof.ways):
+        assert said in unescape(text)
+
+
+def use(each: Trained, folder: Path) -> tuple[str, str, str, list[float]]:
+    """Put the shipped file and the example beside each other; the card's text, and the answer that is expected."""
+    experiment, outcome = each
+    text, file = card.build(experiment, outcome, WRITTEN), outcome.artifact.path.name
+    shutil.copy(outcome.artifact.path, folder / file)
+    golden = certificate.read(outcome.artifact.path)[0].golden
+    example = folder / ("row.csv" if outcome.dataset.columns else f"{experiment.name}.png")
+    if outcome.dataset.columns:
+        example.write_text(code(text, "row.csv"))
+    else:
+        (address,) = re.findall(rf'download="{example.name}" href="data:image/png;base64,([^"]*)"', text)
+        example.write_bytes(base64.b64decode(address))
+    return text, example.name, outcome.dataset.classes[golden.label[0]], golden.probabilities[0]
+
+
+def test_its_python_runs_as_written(each: Trained, python: Callable[..., str], tmp_path: Path) -> None:
+    text, _, expected, probabilities = use(each, tmp_path)
+    said = python(code(text, "Python"), cwd=tmp_path)
+    assert said.startswith(f"{expected} [")
+    numbers = [float(number) for number in said[len(expected) :].strip(" []\n").split()]
+    assert numbers == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_its_command_lines_hold_as_written(
+    each: Trained, console: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, _, expected, probabilities = use(each, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    lines = [line.split("  #")[0].split() for line in code(text, "Command line").splitlines()]
+    assert [line[:2] for line in lines[:3]] == [
+        ["hallmark", "predict"],
+        ["hallmark", "predict"],
+        ["hallmark", "verify"],
+    ]
+    for line in lines[:2]:
+        status, out, _ = console(*line[1:], "--format", "jsonl")
+        found = json.loads(out)
+        assert (status, found["class"]) == (0, expected)
+        told = [value for name, value in found.items() if name.startswith("p_")]
+        assert told == pytest.approx(probabilities, abs=1e-5)
+    assert console(*lines[2][1:])[0] == 0
+    done = subprocess.run(lines[3], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == each[1].artifact.sha256 == code(text, "Command line").split()[-1]
+
+
+@pytest.mark.parametrize("each", ["flowers", "table"], indirect=True)
+def test_its_javascript_runs_as_written_in_node(each: Trained, tmp_path: Path) -> None:
+    if not (MODULES / "onnxruntime-node").is_dir():
+        browsers.missing("onnxruntime-node is not installed")
+    node = shutil.which("node") or browsers.missing("there is no Node.js")
+    text, _, expected, probabilities = use(each, tmp_path)
+    (tmp_path / "card.mjs").write_text(code(text, "JavaScript"))
+    (tmp_path / "node_modules").symlink_to(MODULES)
+    done = subprocess.run([node, "card.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{expected} Float32Array")
+    numbers = re.findall(r"[\d.]+(?:e-\d+)?", done.stdout.split("[", 1)[1])
+    assert [float(number) for number in numbers] == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_its_javascript_runs_in_a_browser_where_it_takes_images(digits: Trained, tmp_path: Path) -> None:
+    if not (MODULES / "onnxruntime-web").is_dir():
+        browsers.missing("onnxruntime-web is not installed")
+    text, example, expected, probabilities = use(digits, tmp_path)
+    names = {digits[1].artifact.path.name: "model.onnx", example: "example.png"}
+    program = re.sub("|".join(names), lambda found: names[found[0]], code(text, "JavaScript"))
+    files = {
+        "readme_mjs": program.encode(),
+        "model_onnx": digits[1].artifact.path.read_bytes(),
+        "example_png": (tmp_path / example).read_bytes(),
+    }
+    label, said = visit(browsers.executable(), "readme.html", tmp_path, **files)
+    assert label == expected
+    assert [float(number) for number in said.split(",")] == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_of_many_classes_the_most_frequent_confusions_are_listed(flowers: Trained) -> None:
+    classes = tuple(f"class {index}" for index in range(card.MATRIX + 1))
+    said = replace(certificate.read(flowers[1].artifact.path)[0], classes=classes)
+    y, label = np.arange(60) % len(classes), np.arange(60) % len(classes)
+    label[[0, 26, 52]], label[1] = 5, 2  # class 0 three times for 5, class 1 once for 2
+    tested = card.Tested(said, {}, y, label, np.eye(len(classes))[label])
+    assert tested.confusion().sum() == 60
+    found = card._confusion(tested.confusion(), classes)
+    assert isinstance(found, card.Table)
+    assert found.rows == (("class 0", "class 5", "3"), ("class 1", "class 2", "1"))
+
+
+# The command
+
+
+def test_the_command_finds_it_by_every_name(
+    flowers: Trained, console: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, outcome = flowers
+    expected = stored(outcome, tmp_path).read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for number, reference in enumerate((outcome.run.id[:12], experiment.name, f"{experiment.name}@champion")):
+        code, out, error = console("card", reference, "--output", f"{number}.html")
+        assert (code, error) == (0, "")
+        assert out.split() == ["card", f"{number}.html"]
+        assert Path(f"{number}.html").read_bytes() == expected
+    code, out, _ = console("card", experiment.name, "--json")
+    path = tmp_path / f"{experiment.name}.card.html"
+    assert json.loads(out) == {"status": "written", "run_id": outcome.run.id, "card": str(path), "live": None}
+    assert path.read_bytes() == expected
+    assert console("card", experiment.name)[0] == 2
+    assert console("card", experiment.name, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["no-such@champion"], "there is no registered model 'no-such'"),
+        (["no-such"], "there is no run 'no-such'"),
+        (["BARE"], "has no card: only a run that shipped a file has one"),
+        (["NAME", "--output", "FOLDER"], "is no file that could be written"),
+        (["NAME", "--output", "FOLDER/none/card.html"], "there is no folder"),
+        (["NAME", "--live", "FOLDER/live"], "--live: NAME.onnx takes no image but columns: sepal_length"),
+        (["NAME", "--live", "FOLDER/none/live"], "--live: NAME.onnx takes no image"),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+    flowers: Trained, console: Call, tmp_path: Path, tokens: list[str], message: str
+) -> None:
+    experiment, outcome = flowers
+    client = store.connect()
+    tags = {"hallmark.experiment_digest": "0" * 64, "hallmark.name": "bare"}
+    made = client.create_run(client.get_run(outcome.run.id).info.experiment_id, tags=tags).info.run_id
+    meant = {"NAME": experiment.name, "FOLDER": str(tmp_path), "BARE": made}
+
+    def typed(text: str) -> str:
+        return re.sub("|".join(meant), lambda found: meant[found[0]], text)
+
+    output = [] if "--output" in tokens else ["--output", str(tmp_path / "card.html")]
+    code, out, error = console("card", *map(typed, tokens), *output)
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert typed(message) in error
+    assert not list(tmp_path.iterdir())
+    code, out, _ = console("card", *map(typed, tokens), *output, "--json")
+    assert (code, json.loads(out)["status"]) == (2, "refused")
+
+
+def test_a_card_that_was_changed_is_not_handed_out(flowers: Trained, console: Call, tmp_path: Path) -> None:
+    outcome, client = flowers[1], store.connect()
+    expected = client.get_run(outcome.run.id).data.tags["hallmark.card_sha256"]
+    client.set_tag(outcome.run.id, "hallmark.card_sha256", "0" * 64)
+    try:
+        code, _, error = console("card", outcome.run.id, "--output", str(tmp_path / "card.html"))
+    finally:
+        client.set_tag(outcome.run.id, "hallmark.card_sha256", expected)
+    assert (code, error.count("\n")) == (1, 1)
+    assert "expected sha256 000000000000" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_torch_and_no_prefect_are_imported(flowers: Trained, python: Callable[..., str], tmp_path: Path) -> None:
+    program = (
+        "import sys; from flows.__main__ import run; assert run(['card', *sys.argv[1:]]) == 0\n"
+        "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert settings.read().home.is_dir()
+    said = python(program, flowers[1].run.id, "--output", tmp_path / "card.html")
+    assert said.splitlines()[-1] == "[]"

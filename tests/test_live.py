@@ -1,0 +1,430 @@
+"""The page that runs a model, in a real Chromium: what it says of a drawing is what `hallmark predict` says."""
+
+import csv
+import io
+import json
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page
+
+from flows import presets
+from flows.train import train
+from tasks import settings
+from tasks.ml import browser_runtime, certificate, live
+from tasks.ml.config import Experiment
+from tasks.ml.records import Outcome
+from tests import browsers, certified, registered, registries
+from tests.registered import Call
+
+Points = list[tuple[float, float]]
+
+THREE: Points = [(0.3, 0.25), (0.45, 0.18), (0.6, 0.25), (0.6, 0.4), (0.5, 0.48), (0.64, 0.6), (0.5, 0.85), (0.3, 0.8)]
+ONE: Points = [(0.25, 0.15), (0.2, 0.55)]
+"""Places on the drawing area, as shares of its sides."""
+
+
+@pytest.fixture(scope="module")
+def digits(prefect_server: str) -> Outcome:  # noqa: ARG001 - the server comes first
+    return shipped(presets.get("digits"))
+
+
+@pytest.fixture(scope="module")
+def runtime(machine: None) -> Path:  # noqa: ARG001 - the home comes first
+    browsers.executable()
+    with registries.serving(registries.archive()) as registry:
+        return browser_runtime.fetch(settings.read().home, registry.address)
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Call:
+    return registered.console(capsys)
+
+
+@pytest.fixture
+def made(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
+    """Make a folder of a model that takes images of a shape; its page."""
+
+    def make(shape: tuple[int, ...], name: str = "hand.onnx", classes: tuple[str, ...] = ("dark", "light")) -> Path:
+        onnx = certified.images(tmp_path / name, shape, classes)
+        return live.write(onnx, b"<h1>card</h1>", "Made by hand.", runtime, tmp_path / "live")
+
+    return make
+
+
+def shipped(experiment: Experiment) -> Outcome:
+    training = experiment.training.model_copy(update={"device": "cpu"})
+    return train(experiment.model_copy(update={"name": f"c{uuid.uuid4().hex[:12]}", "training": training}))
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as http:
+        thread = Thread(target=http.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_port}"
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def ready(page: Page, address: str) -> None:
+    page.goto(address)
+    page.locator("#answer", has_text=re.compile("^(Draw, or choose|Choose) a picture")).wait_for()
+
+
+def draw(page: Page, points: Points) -> None:
+    box = page.locator("#board").bounding_box()
+    assert box
+    (x, y), *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for place in others:
+        page.mouse.move(*place, steps=5)
+    page.mouse.up()
+
+
+def said(page: Page) -> tuple[str, list[float]]:
+    """Label and probabilities, once the page has nothing more to do."""
+    page.locator(".says[aria-busy=false]").wait_for()
+    best = page.locator("#table .best th").inner_text()
+    assert page.locator("#answer").inner_text().startswith(f"{best}, ")
+    values = page.locator("#table data").evaluate_all("all => all.map(one => one.value)")
+    return best, [float(value) for value in values]
+
+
+def saved(page: Page, folder: Path) -> Path:
+    """The picture that the model was given."""
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def predicted(console: Call, onnx: Path, picture: Path) -> tuple[str, list[float]]:
+    """What `hallmark predict` says."""
+    code, out, error = console("predict", str(onnx), str(picture), "--format", "csv")
+    assert code == 0, error
+    (row,) = csv.DictReader(io.StringIO(out))
+    return row["class"], [float(value) for name, value in row.items() if name.startswith("p_")]
+
+
+def assert_agree(found: tuple[str, list[float]], expected: tuple[str, list[float]]) -> None:
+    assert found[0] == expected[0]
+    assert found[1] == pytest.approx(expected[1], abs=1e-5)
+
+
+def averaged(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The mean over each area of a picture whose sides are multiples of the model's, by its definition."""
+    down, across = x.shape[0] // shape[0], x.shape[1] // shape[1]
+    split = x.reshape(shape[0], down, shape[1], across, *x.shape[2:]).astype(np.float64)
+    return np.floor(split.mean(axis=(1, 3)) + 0.5)
+
+
+@pytest.mark.parametrize("way", ["file", "http"])
+def test_a_drawn_digit_gives_what_predict_gives(
+    digits: Outcome, console: Call, runtime: Path, tmp_path: Path, way: str
+) -> None:
+    assert runtime.is_dir()
+    folder = tmp_path / "live"
+    code, out, error = console("card", digits.run.id, "--live", str(folder))
+    assert (code, error) == (0, "")
+    assert out.split() == ["live", str(folder / "index.html")]
+    with served(folder) as address, browsers.opened(tmp_path) as page:
+        ready(page, f"{address}/" if way == "http" else (folder / "index.html").as_uri())
+        assert "compared with the bytes" in (page.locator("#checked").text_content() or "")
+        draw(page, THREE)
+        found, picture = said(page), saved(page, tmp_path)
+    with Image.open(picture) as image:
+        assert (image.mode, image.size) == ("L", (8, 8))
+        assert 8 < np.asarray(image).max() <= 16
+    assert found[0] == "3"
+    assert_agree(found, predicted(console, digits.artifact.path, picture))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("HALLMARK_MIRROR" not in os.environ, reason="HALLMARK_MIRROR is not set: there is no real MNIST")
+def test_on_real_mnist_a_drawn_digit_is_recognised_wherever_it_is_drawn(
+    prefect_server: str,  # noqa: ARG001 - the server comes first
+    console: Call,
+    runtime: Path,
+    tmp_path: Path,
+) -> None:
+    experiment = presets.get("mnist_cnn")
+    short = experiment.model_copy(update={"training": experiment.training.model_copy(update={"epochs": 1})})
+    outcome, folder = shipped(short), tmp_path / "live"
+    live.write(outcome.artifact.path, b"card", "", runtime, folder)
+    small: Points = [(x * 0.4, 0.05 + y * 0.4) for x, y in THREE]
+    asked = []
+    with browsers.opened(tmp_path) as page:
+        ready(page, (folder / "index.html").as_uri())
+        for points, label in ((THREE, "3"), (small, "3"), (ONE, "1")):
+            draw(page, points)
+            found, picture = said(page), saved(page, tmp_path)
+            kept = picture.rename(tmp_path / f"{len(asked)}.png")
+            asked.append((found, kept))
+            assert found[0] == label
+            page.get_by_role("button", name="Clear").click()
+    for found, picture in asked:
+        x = np.asarray(Image.open(picture))
+        rows, columns = np.flatnonzero(x.any(axis=1)), np.flatnonzero(x.any(axis=0))
+        assert abs(max(np.ptp(rows), np.ptp(columns)) + 1 - 20) <= 1  # as MNIST's digits
+        assert_agree(found, predicted(console, outcome.artifact.path, picture))
+
+
+def test_left_where_it_is_a_drawing_is_averaged_over_areas(made: Callable[..., Path], tmp_path: Path) -> None:
+    with browsers.opened(tmp_path) as page:
+        ready(page, made((20, 20)).as_uri())
+        page.get_by_label("Size and place it").uncheck()
+        draw(page, [(0.5, 0.25), (0.5, 0.25)])
+        said(page)
+        x = np.asarray(Image.open(saved(page, tmp_path)))
+    quarter = np.pi * (0.04 * 20) ** 2 / 4  # of a dot whose centre is where four fields meet
+    assert np.argwhere(x).tolist() == [[4, 9], [4, 10], [5, 9], [5, 10]]
+    assert x[x > 0] == pytest.approx(certified.HIGHEST * quarter, abs=0.7)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_picture_is_taken_as_it_is_or_averaged(
+    made: Callable[..., Path], console: Call, tmp_path: Path, shape: tuple[int, ...], times: int
+) -> None:
+    given = np.random.default_rng(0).integers(0, 9, (shape[0] * times, shape[1] * times, *shape[2:])).astype(np.uint8)
+    path = tmp_path / "given.png"
+    Image.fromarray(given).save(path)
+    with browsers.opened(tmp_path) as page:
+        ready(page, made(shape).as_uri())
+        assert page.locator("#drawing").is_visible() == (len(shape) == 2)
+        page.get_by_label("Choose a file").set_input_files(path)
+        found, picture = said(page), saved(page, tmp_path)
+        told = page.locator("#origin").text_content()
+    expected = "as it is" if times == 1 else "resized from 15 x 18"
+    assert expected in (told or "")
+    x = np.asarray(Image.open(picture))
+    assert (x == averaged(given, shape)).all()
+    assert found[1] == pytest.approx(certified.expected(x.reshape(1, -1), 2)[0], abs=1e-5)
+    if len(shape) == 2:
+        assert_agree(found, predicted(console, tmp_path / "hand.onnx", picture))
+
+
+def test_a_picture_is_made_grey_as_pillow_does_it_and_turned_around(made: Callable[..., Path], tmp_path: Path) -> None:
+    given = np.random.default_rng(0).integers(0, 9, (6, 5, 3)).astype(np.uint8)
+    path = tmp_path / "given.png"
+    Image.fromarray(given).save(path)
+    grey = np.asarray(Image.open(path).convert("L"))
+    with browsers.opened(tmp_path) as page:
+        ready(page, made((6, 5)).as_uri())
+        page.get_by_label("Choose a file").set_input_files(path)
+        said(page)
+        assert (np.asarray(Image.open(saved(page, tmp_path))) == grey).all()
+        assert "made grey" in (page.locator("#origin").text_content() or "")
+        page.get_by_label("Turn light and dark around").check()
+        said(page)
+        assert (np.asarray(Image.open(saved(page, tmp_path))) == certified.HIGHEST - grey).all()
+
+
+def test_it_is_used_without_a_mouse(made: Callable[..., Path], tmp_path: Path) -> None:
+    page_file = made((4, 4))
+    with browsers.opened(tmp_path) as page:
+        ready(page, page_file.as_uri())
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == "board"
+        page.keyboard.press("ArrowRight")
+        assert page.locator("#table").is_hidden()  # the pen is up
+        page.keyboard.press("Space")
+        for _ in range(5):
+            page.keyboard.press("ArrowDown")
+        page.keyboard.press("Space")
+        said(page)
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Delete")
+        page.locator("#answer", has_text="Draw, or choose a picture.").wait_for()
+        reached = []
+        for _ in range(5):
+            page.keyboard.press("Tab")
+            reached.append(page.evaluate("document.activeElement.id"))
+        assert reached[:4] == ["clear", "placed", "file", "inverted"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_it_says_is_announced_named_and_legible(made: Callable[..., Path], tmp_path: Path, scheme: str) -> None:
+    with browsers.opened(tmp_path, size=(360, 800), color_scheme=scheme) as page:
+        ready(page, made((4, 4)).as_uri())
+        draw(page, ONE)
+        said(page)
+        answer = page.get_by_role("status")
+        assert answer.get_attribute("aria-live") == "polite"
+        for name in ("Drawing area", "Size and place it", "Choose a file", "Turn light and dark around"):
+            assert page.get_by_label(name).count() == 1
+        assert page.get_by_role("button", name="Clear").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for each in ("#answer", "#save", ".remark >> nth=0", ".best th", "footer a >> nth=0"):
+            assert contrast(page, each) >= 4.5
+
+
+def contrast(page: Page, selector: str) -> float:
+    """Of a text and the page, as WCAG 2 defines it; an opacity is laid over the page."""
+    text, ground, opacity = page.locator(selector).evaluate(
+        """element => {
+            const canvas = document.createElement("canvas").getContext("2d");
+            const colour = (name) => {
+                canvas.fillStyle = name;
+                canvas.fillRect(0, 0, 1, 1);
+                return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+            };
+            const style = getComputedStyle(element);
+            return [colour(style.color), colour("Canvas"), Number(style.opacity)];
+        }"""
+    )
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    ground = [18, 18, 18] if dark else ground
+    mixed = [opacity * t + (1 - opacity) * g for t, g in zip(text, ground, strict=True)]
+    light, darker = sorted((luminance(mixed), luminance(ground)), reverse=True)
+    return (light + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: list[float]) -> float:
+    parts = [c / 255 / 12.92 if c / 255 <= 0.03928 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def test_a_file_that_is_no_picture_is_told_of(made: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no picture")
+    with browsers.opened(tmp_path) as page:
+        ready(page, made((4, 4)).as_uri())
+        page.get_by_label("Choose a file").set_input_files(tmp_path / "notes.png")
+        page.locator("#answer", has_text="notes.png: this browser cannot read it as a picture.").wait_for()
+        assert page.locator("#table").is_hidden()
+        draw(page, ONE)
+        said(page)
+
+
+def test_names_that_would_break_a_page_are_shown_as_they_are(made: Callable[..., Path], tmp_path: Path) -> None:
+    names = ("</script><b>", "{{model}} & <!-- x")
+    with browsers.opened(tmp_path) as page:
+        ready(page, made((4, 4), classes=names).as_uri())
+        draw(page, ONE)
+        said(page)
+        assert page.locator("#table th").all_text_contents() == list(names)
+        assert page.locator("b").count() == 0
+
+
+def test_a_damaged_model_is_not_run(made: Callable[..., Path], tmp_path: Path) -> None:
+    path = made((4, 4))
+    digest = certificate.check(tmp_path / "hand.onnx").sha256
+    path.write_text(path.read_text().replace(f'"sha256": "{digest}"', f'"sha256": "{"0" * 64}"'))
+    with browsers.opened(tmp_path) as page:
+        page.goto(path.as_uri())
+        page.locator("#answer", has_text="The model cannot be run in this browser: expected sha256 000").wait_for()
+
+
+def test_the_folder_holds_all_that_it_links_to(made: Callable[..., Path]) -> None:
+    folder = made((4, 4)).parent
+    assert {path.name for path in folder.iterdir()} == {"index.html", "hand.onnx", "card.html", "LICENSE.txt"}
+    assert "MIT License" in (folder / "LICENSE.txt").read_text()
+    text = (folder / "index.html").read_text()
+    linked = {link for link in re.findall(r'href="([^"]+)"', text) if not link.startswith("data:")}
+    assert linked == {"hand.onnx", "card.html", "LICENSE.txt"}
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']https?:""", text)
+
+
+def test_size_and_place_are_those_of_the_golden_rows() -> None:
+    ink = np.zeros((3, 10, 12))
+    ink[0, 2:6, 3:5] = 1  # 4 x 2 around 4, 4
+    ink[1, 4:8, 5:8] = 7
+    assert live.placement(ink[:2]) == {"side": 4.0, "x": 5.2, "y": 5.0}
+    assert live.placement(ink[2:]) == {"side": 12.0, "x": 6.0, "y": 5.0}
+
+
+@pytest.mark.parametrize("ground", ["dark", "light"])
+def test_ink_is_as_in_training_images(made: Callable[..., Path], tmp_path: Path, ground: str) -> None:
+    path, is_dark = made((4, 4)), ground == "dark"
+    text, other = path.read_text(), f'"dark": {json.dumps(is_dark)}'
+    path.write_text(re.sub(r'"dark": \w+', other, text, count=1))
+    with browsers.opened(tmp_path) as page:
+        ready(page, path.as_uri())
+        draw(page, THREE)
+        said(page)
+        x = np.asarray(Image.open(saved(page, tmp_path)))
+    assert (np.median(x) < certified.HIGHEST / 2) == is_dark
+
+
+def test_the_ground_is_that_of_the_golden_rows(tmp_path: Path) -> None:
+    said, content = certificate.read(certified.images(tmp_path / "hand.onnx", (4, 4)))
+    rows = np.zeros((2, 4, 4), np.uint8)
+    rows[:, 1:3, 1:2] = 8
+    for ground, image in ((True, rows), (False, 8 - rows)):
+        golden = replace(said.golden, inputs={"image": image.tolist()})
+        facts = live.about(replace(said, golden=golden), content)
+        assert (facts["dark"], facts["drawable"]) == (ground, True)
+        assert facts["placement"] == {"side": 2.0, "x": 1.5, "y": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda folder: (folder / "thesis.txt").write_text("x"), "holds something else, 'thesis.txt'"),
+        (lambda folder: (folder / "index.html").write_text("x"), "add --overwrite"),
+    ],
+)
+def test_a_folder_that_is_there_is_not_replaced(
+    digits: Outcome, console: Call, tmp_path: Path, prepare: Callable[[Path], object], message: str
+) -> None:
+    folder = tmp_path / "live"
+    folder.mkdir()
+    prepare(folder)
+    before = sorted(path.name for path in folder.iterdir())
+    more = ["--overwrite"] if "thesis" in message else []
+    code, out, error = console("card", digits.run.id, "--live", str(folder), *more)
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert message in error
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_an_empty_folder_and_one_of_its_own_are_replaced(
+    digits: Outcome, console: Call, runtime: Path, tmp_path: Path
+) -> None:
+    assert runtime.is_dir()
+    folder, card = tmp_path / "live", tmp_path / "card.html"
+    folder.mkdir()
+    code, out, _ = console("card", digits.run.id, "--live", str(folder), "--output", str(card), "--json")
+    assert json.loads(out) == {
+        "status": "written",
+        "run_id": digits.run.id,
+        "card": str(card),
+        "live": str(folder / "index.html"),
+    }
+    assert code == 0
+    assert (folder / "card.html").read_bytes() == card.read_bytes()
+    before = (folder / "index.html").read_bytes()
+    assert console("card", digits.run.id, "--live", str(folder), "--overwrite")[0] == 0
+    assert (folder / "index.html").read_bytes() == before
+
+
+def test_offline_it_is_one_line(
+    digits: Outcome, console: Call, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALLMARK_NPM_REGISTRY", "http://127.0.0.1:9")
+    code, out, error = console("card", digits.run.id, "--live", str(tmp_path / "live"))
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert "onnxruntime-web-1.30.0.tgz cannot be fetched" in error
+    assert "HALLMARK_NPM_REGISTRY" in error
+    assert not (tmp_path / "live").exists()
+    assert home.is_dir()
