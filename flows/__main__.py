@@ -10,7 +10,10 @@ from cyclopts import App, CycloptsError
 from tasks.ml.errors import HallmarkError, InputError
 
 COMMANDS = {
-    "train": ("flows.commands.train:command", "Train a preset or a TOML file, and register the result."),
+    "train": (
+        "flows.commands.train:command",
+        "Train a preset, a TOML file or data of your own, and register the result.",
+    ),
     "sweep": ("flows.commands.sweep:command", "Train many at once, and register the best."),
     "retrain": ("flows.commands.retrain:command", "Train a challenger, judge it, and let a better one be champion."),
     "champion": ("flows.commands.champions:champion", "Say which version is champion, since when, and why."),
@@ -24,7 +27,7 @@ COMMANDS = {
     "serve": ("flows.commands.serve:serve", "Run the schedules of schedules.toml."),
     "deploy": ("flows.commands.serve:deploy", "Give the schedules to a Prefect work pool."),
     "presets": ("flows.commands.presets:presets", "List the presets."),
-    "show": ("flows.commands.presets:show", "Print a preset as a TOML file."),
+    "show": ("flows.commands.presets:show", "Print an experiment as a TOML file."),
     "runs": ("flows.commands.runs:runs", "List recent runs."),
     "compare": ("flows.commands.compare:compare", "Put runs beside each other: options, metrics, curves."),
     "card": ("flows.commands.card:card", "Fetch a model's card, or make a page that runs it in a browser."),

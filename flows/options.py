@@ -106,7 +106,8 @@ def describe() -> str:
     for path, known in fields().items():
         text = f"{known[0].description}{_choices(known)}{_only(path)}"
         lines += [f"--{path}", *textwrap.wrap(text, 76, initial_indent="    ", subsequent_indent="    ")]
-    return "\n".join([*lines, "", "Example: hallmark train iris --training.epochs 20 --data.split.seed 1"])
+    short = "--target COLUMN is short for --data.target; --data.columns.NAME says what the column NAME of a table is."
+    return "\n".join([*lines, "", short])
 
 
 def _choices(known: list[FieldInfo]) -> str:

@@ -16,7 +16,7 @@ from tasks.ml.config import (
     OneCycle,
     Training,
 )
-from tasks.ml.config_data import MNIST, Blobs, Digits, Iris, Points, Split, Threshold
+from tasks.ml.config_data import MNIST, Blobs, Digits, Iris, Own, Points, Split, Threshold
 from tasks.ml.config_part import Part
 from tasks.ml.errors import InputError
 
@@ -246,7 +246,7 @@ def kind_of(experiment: Experiment) -> Kind:
 
 def run_name(experiment: Experiment) -> str:
     """The experiment's name and what was changed in the preset it names: `iris training.epochs=20`."""
-    if experiment.name not in PRESETS:
+    if experiment.name not in PRESETS or isinstance(experiment.data, Own):
         return experiment.name
     preset = get(experiment.name).flat()
     changed = [f"{path}={value}" for path, value in experiment.flat().items() if preset.get(path) != value]

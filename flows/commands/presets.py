@@ -38,14 +38,18 @@ def presets(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     Console().print(table)
 
 
-def show(preset: str, /) -> None:
-    """Print a preset as TOML that `hallmark train FILE.toml` reads back to the same digest.
+def show(source: str, /, *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]) -> None:
+    """Print an experiment as TOML that `hallmark train FILE.toml` reads back to the same digest.
+
+    Takes the options of `hallmark train` too.
 
     Example: hallmark show digits > mine.toml
 
     Parameters
     ----------
-    preset
-        Name of a preset; `hallmark presets` lists them.
+    source
+        Name of a preset, a table that ends in .csv or .parquet, a folder of images, or a file that ends in .toml.
     """
-    sys.stdout.write(toml.dump(named.get(preset)))
+    from flows import options
+
+    sys.stdout.write(toml.dump(options.experiment(source, tokens)))

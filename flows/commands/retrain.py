@@ -47,7 +47,7 @@ def retrain(
     Parameters
     ----------
     source
-        Name of a preset, or a file that ends in .toml.
+        Name of a preset, a file that ends in .toml, a table (.csv or .parquet, with --target), or a folder of images.
     notify
         Address that hears of failures, HOLD and REJECT: json://host/path, mailto://..., or env:NAME of a variable.
     json

@@ -52,7 +52,7 @@ def sweep(
     Parameters
     ----------
     source
-        Name of a preset, or a file that ends in .toml.
+        Name of a preset, a file that ends in .toml, a table (.csv or .parquet, with --target), or a folder of images.
     random
         Draw so many members instead of taking every combination.
     random_seed

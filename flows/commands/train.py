@@ -37,7 +37,7 @@ def train(
     Parameters
     ----------
     source
-        Name of a preset, or a file that ends in .toml.
+        Name of a preset, a file that ends in .toml, a table (.csv or .parquet, with --target), or a folder of images.
     strict
         Refuse an experiment with mistakes that are known before training.
     fresh
