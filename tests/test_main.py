@@ -170,7 +170,7 @@ def test_one_command_from_a_preset_to_a_registered_model_with_the_embedded_serve
     assert onnxruntime.InferenceSession(rows["onnx"]).get_outputs()[0].name == "label"
     assert rows["next"].endswith("hallmark ui")
     steps = [line.split()[0] for line in done.stderr.splitlines()]
-    assert steps == ["prepare", "fit", "evaluate", "finding", "export", "verify", "stamp", "register"]
+    assert steps == ["prepare", "fit", "evaluate", "finding", "export", "verify", "stamp", "register", "card"]
     assert "\x1b" not in done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
 
