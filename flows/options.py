@@ -43,7 +43,7 @@ def read(source: str) -> Tree:
         InputError: there is no such preset, or the file cannot be read.
     """
     if source.endswith(".toml"):
-        return own.complete(toml.load(Path(source)), Path(source).parent)
+        return own.located(toml.load(Path(source)), Path(source).parent)
     return own.read(source) if own.is_own(source) else presets.get(source).model_dump(mode="json")
 
 
@@ -58,6 +58,7 @@ def build(base: Tree, overrides: dict[str, str], source: str) -> Experiment:
     for path in sorted(overrides, key=lambda path: not path.endswith(".kind")):
         _set(tree, _steps(path), overrides[path])
     own.refuse_without_target(tree, source)
+    tree = own.complete(tree)
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:

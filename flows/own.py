@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,26 +53,35 @@ def read(source: str) -> Tree:
     if not path.exists():
         raise InputError(f"{source}: there is no such file or folder{_nearest(path)}")
     kind = "images" if path.is_dir() else "table"
-    return complete({"name": stem(source), "data": {"kind": kind, "path": str(path.absolute())}}, Path())
+    return {"name": stem(source), "data": {"kind": kind, "path": str(path.absolute())}}
 
 
-def complete(tree: Tree, folder: Path) -> Tree:
-    """Give an experiment on data of one's own the model and training that suit it, where it names none.
+def located(tree: Tree, folder: Path) -> Tree:
+    """An experiment on data of one's own whose path starts from the folder of the file that says it."""
+    if not _is_on_own(tree):
+        return tree
+    return tree | {"data": tree["data"] | {"path": str((folder / tree["data"]["path"]).absolute())}}
+
+
+def complete(tree: Tree) -> Tree:
+    """Give an experiment on data of one's own the model and training that suit it, as far as it names none itself.
 
     Args:
         tree: the fields of the experiment; others than those on data of one's own are returned as they are.
-        folder: what a relative path in it starts from.
     """
-    data = tree.get("data")
-    if not isinstance(data, dict) or data.get("kind") not in KINDS or not isinstance(data.get("path"), str):
+    if not _is_on_own(tree):
         return tree
-    path = (folder / data["path"]).absolute()
-    model, training = suited(data["kind"], path)
-    return tree | {
-        "data": data | {"path": str(path)},
-        "model": tree.get("model", model),
-        "training": training | tree.get("training", {}),
-    }
+    model, training = suited(tree["data"]["kind"], Path(tree["data"]["path"]))
+    named, split = tree.get("model", {}), tree["data"].get("split", {})
+    if str(split.get("validation", "")) in ("0", "0.0"):
+        training = training | {"patience": 0}  # there is nothing to watch
+    is_same = named.get("kind", model["kind"]) == model["kind"]
+    return tree | {"model": model | named if is_same else named, "training": training | tree.get("training", {})}
+
+
+def _is_on_own(tree: Tree) -> bool:
+    data = tree.get("data")
+    return isinstance(data, dict) and data.get("kind") in KINDS and isinstance(data.get("path"), str)
 
 
 def refuse_without_target(tree: Tree, source: str) -> None:
@@ -89,6 +99,7 @@ def refuse_without_target(tree: Tree, source: str) -> None:
         raise InputError(f"{source}: which column is to be predicted? Add --target and its name: it has {columns}")
 
 
+@cache
 def suited(kind: str, path: Path) -> tuple[Tree, Tree]:
     """A model and a training that suit the size of the data; nothing where it cannot be told.
 

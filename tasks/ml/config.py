@@ -385,7 +385,9 @@ class Experiment(Part):
                 f"training.patience {self.training.patience} and training.monitor 'train' contradict each other: "
                 "the training loss is taken before each update, and tells no weights apart"
             )
-        if self.training.patience and self.training.monitor == "validation" and not self.data.split.validation:
+        # What a column says of the split, only the rows will show.
+        has_none = not self.data.split.validation and self.data.split.method != "column"
+        if self.training.patience and self.training.monitor == "validation" and has_none:
             raise ValueError(
                 f"training.patience {self.training.patience} and data.split.validation 0 contradict each other: "
                 "there is no validation split to watch"

@@ -76,7 +76,13 @@ def refuse_impossible(table: Table, split: Split, model: Model, training: Traini
             too few updates, images are too small for the network or cannot be augmented as asked, or the loss has not
             as many factors as it needs.
     """
-    train = len(divide(table, split)["train"])
+    divided = divide(table, split)
+    train = len(divided["train"])
+    if training.patience and training.monitor == "validation" and not len(divided["validation"]):
+        raise InputError(
+            f"training.patience: {training.patience} and no row is of the split validation: give some, or "
+            "--training.patience 0"
+        )
     if training.batch_size != "full" and training.batch_size > train:
         raise InputError(
             f"training.batch_size: {training.batch_size} is more than the {train} rows of the training split: "
