@@ -90,6 +90,11 @@ def join(encoding: bytes, network: "onnx.ModelProto", columns: tuple[str, ...]) 
     return joined
 
 
+def inputs(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """What the columns are called in the encoding by itself."""
+    return tuple(_name(index) for index in range(len(columns)))
+
+
 def plain(name: str) -> str:
     """The name that a value of a joined graph had in the network's own."""
     return FEATURES if name == _FEATURES_INSIDE else name.removeprefix(BEHIND)
