@@ -8,9 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute
 
+from tasks.ml import table_files
 from tasks.ml.certificate import Input
 from tasks.ml.errors import InputError
-from tasks.ml.table_files import MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,10 @@ class Place:
     first: int
     """Number of the first row at hand: rows count from 1, and a heading is no row."""
 
-    def misfit(self, index: int, found: object) -> InputError:
+    def misfit(self, index: int, found: object, expected: str = "a finite number within float32") -> InputError:
         """What to say of the value at `index`, counted from the first row at hand."""
-        return InputError(
-            f"{self.source}: row {self.first + index}, column '{self.column}': "
-            f"expected a finite number within float32, found {found}"
-        )
+        place = f"{self.source}: row {self.first + index}, column '{self.column}'"
+        return InputError(f"{place}: expected {expected}, found {found}")
 
 
 def check(found: Sequence[str], inputs: Sequence[Input], source: str) -> list[str]:
@@ -60,22 +58,27 @@ def parse(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
     Raises:
         InputError: a text is no number where one must be, or none that `fit` takes.
     """
-    texts = compute.utf8_trim_whitespace(column)
-    if one.kind is not None:
-        texts = compute.if_else(compute.is_in(texts, pa.array(MISSING)), None, texts)
-        return _of_a_table(texts, place, one.kind)
-    return _numbers(texts, place)
+    if one.kind is None:
+        return _numbers(compute.utf8_trim_whitespace(column), place)
+    return _of_a_table(table_files.text(column), place, one.kind)
 
 
 def _of_a_table(texts: pa.Array, place: Place, kind: str) -> NDArray[np.generic]:
     """The fields of a column that may be missing, as numbers or text."""
-    if kind == "categorical":
-        return _text(texts)
-    if kind == "boolean":
-        lower = compute.utf8_lower(texts)
-        words = compute.if_else(compute.is_in(lower, pa.array(["true", "1"])), "1", lower)
-        texts = compute.if_else(compute.equal(lower, "false"), "0", words)
+    match kind:
+        case "categorical":
+            return _text(texts)
+        case "boolean":
+            return _truths(texts, place)
     return _with_gaps(_numbers(texts.fill_null("0"), place), texts)
+
+
+def _truths(texts: pa.Array, place: Place) -> NDArray[np.float32]:
+    truths = table_files.truths(texts)
+    is_wrong = compute.and_(compute.is_valid(texts), compute.is_null(truths))
+    if (index := is_wrong.index(True).as_py()) >= 0:
+        raise place.misfit(index, f"'{texts[index]}'", "true or false")
+    return _with_gaps(_stored(truths.fill_null(0), place), truths)
 
 
 def _with_gaps(numbers: NDArray[np.float32], column: pa.Array) -> NDArray[np.float32]:
@@ -104,24 +107,21 @@ def convert(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
     Raises:
         InputError: the column holds no numbers, or none that `fit` takes, or a null where none may be.
     """
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if one.kind == "categorical" or (one.kind and pa.types.is_string(kind)):
-        return parse(_as_text(column), place, one)
-    if one.kind is not None:
-        if pa.types.is_boolean(kind) or pa.types.is_null(kind):
-            column = column.cast(pa.float32())
-        if pa.types.is_floating(column.type):
-            column = compute.if_else(compute.is_nan(column), None, column)
-        return _with_gaps(_stored(column.fill_null(0), place), column)
-    return _stored(column, place)
+    if one.kind is None:
+        return _stored(column, place)
+    column = table_files.plain(column)
+    if one.kind != "numeric" or table_files.is_text(column.type):
+        return _of_a_table(_as_text(column, place), place, one.kind)
+    if pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
+        column = column.cast(pa.float32())
+    return _with_gaps(_stored(column.fill_null(0), place), column)
 
 
-def _as_text(column: pa.Array) -> pa.Array:
-    if pa.types.is_floating(column.type) and compute.all(compute.equal(column, compute.floor(column))).as_py():
-        column = column.cast(pa.int64())
-    return column.cast(pa.string())
+def _as_text(column: pa.Array, place: Place) -> pa.Array:
+    try:
+        return table_files.text(column)
+    except InputError as error:
+        raise InputError(f"{place.source}: column '{place.column}' {error}") from error
 
 
 def _stored(column: pa.Array, place: Place) -> NDArray[np.float32]:

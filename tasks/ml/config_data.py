@@ -2,6 +2,7 @@
 
 import re
 from pathlib import PurePath
+from shlex import quote
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -309,6 +310,12 @@ class Images(Own):
         if (self.height is None) != (self.width is None):
             raise ValueError(f"height {self.height} and width {self.width}: give both, or neither")
         return self
+
+
+def ignoring(column: str) -> str:
+    """The option that leaves a column out, as it is typed in a shell: a name with a comma in quotes of its own."""
+    listed = f'"{column.replace(chr(34), 2 * chr(34))}"' if "," in column or '"' in column else column
+    return f"--data.ignore {quote(listed)}"
 
 
 def stem(path: str) -> str:

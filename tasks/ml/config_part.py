@@ -1,5 +1,6 @@
 """What the parts of an experiment are made of."""
 
+import csv
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -17,6 +18,11 @@ class Part(BaseModel):
 def _comma_separated(value: object) -> object:
     """The command line writes a list as `64,32`."""
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _comma_separated_names(value: object) -> object:
+    """As above; a name that holds a comma stands in double quotes, as in CSV."""
+    return [part.strip() for part in next(csv.reader([value]), []) if part.strip()] if isinstance(value, str) else value
 
 
 def _some_above_0(factors: tuple[float, ...]) -> tuple[float, ...]:
@@ -46,5 +52,5 @@ Widths = Annotated[
 ]
 Names = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
-    BeforeValidator(_comma_separated),
+    BeforeValidator(_comma_separated_names),
 ]

@@ -96,11 +96,11 @@ def _digests(dataset: Dataset, split: str) -> set[bytes]:
 
 
 def _draw(dataset: Dataset, path: Path) -> Path:
-    train, columns, classes = open_split(dataset, "train"), dataset.columns, dataset.classes
+    train, columns, classes = open_split(dataset, "train"), dataset.columns, tuple(map(plots.shown, dataset.classes))
     if not columns:
         images = train.x.astype(np.uint8, copy=False)
         return plots.sample_images(images, train.y, classes, path, light=dataset.resized)
-    x = train.x.astype(np.float32)
+    x = train.x.astype(np.float32, copy=False)
     if dataset.kinds:
         return plots_table.columns(x, train.y, columns_of(dataset), classes, path)
     match len(columns):

@@ -14,7 +14,7 @@ from torch.fx import Interpreter, Node
 
 from tasks.ml import encoding, onnx_export, runtimes
 from tasks.ml.config import Export
-from tasks.ml.data import values
+from tasks.ml.data import ENCODING, values
 from tasks.ml.models import Classifier
 from tasks.ml.records import Dataset
 from tasks.ml.sources import Raw
@@ -73,7 +73,8 @@ def first(model: onnx.ModelProto, classifier: Classifier, dataset: Dataset, x: R
         `node`, `operator`, `value` and `difference` (relative), if there is one; and `sentence`, for people.
     """
     try:
-        expected, found = _by_torch(classifier, dataset, x), _by_graph(model, dataset, x)
+        found = _by_graph(model, dataset, x)
+        expected = _by_encoding(dataset, x) | _by_torch(classifier, dataset, x)
     except Exception as error:  # noqa: BLE001 - a graph that is wrong may fail anyhow, and this only explains it
         return {"sentence": f"the node cannot be found: {' '.join(str(error).split())[:200]}"}
     for tolerance in TOLERANCES:
@@ -109,8 +110,17 @@ def _by_torch(classifier: Classifier, dataset: Dataset, x: Raw) -> dict[str, NDA
     return recorder.values | {name: recorder.values[own] for name, own in outputs}
 
 
-def _by_graph(model: onnx.ModelProto, dataset: Dataset, x: Raw) -> dict[str, NDArray[Any]]:
+def _by_encoding(dataset: Dataset, x: Raw) -> dict[str, NDArray[Any]]:
+    """What lies within the encoding of a table of one's own, as it was fitted: torch has that in one step."""
+    if not dataset.kinds:
+        return {}
+    fitted = _by_graph(onnx.load(dataset.folder / ENCODING), dataset, x, encoding.inputs(dataset.columns))
+    return {encoding.INSIDE + name: value for name, value in fitted.items()}
+
+
+def _by_graph(model: onnx.ModelProto, dataset: Dataset, x: Raw, names: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
     given = runtimes.feeds(dataset.columns, x, values(dataset))
+    given = dict(zip(names, given.values(), strict=True)) if names else given
     found = cast(dict[str, Any], runtimes.reference(model).run(None, given, intermediate=True))
     return {name: np.asarray(value) for name, value in found.items() if value is not None}
 
@@ -119,5 +129,9 @@ def _apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
     """By which share of the largest value two differ; infinite where their shapes do."""
     if found.shape != expected.shape:
         return float("inf")
+    if expected.dtype.kind not in "biuf":  # text
+        return 0.0 if np.array_equal(found, expected) else float("inf")
     one, other = found.astype(np.float64), expected.astype(np.float64)
+    is_gap = np.isnan(one) & np.isnan(other)
+    one, other = np.where(is_gap, 0, one), np.where(is_gap, 0, other)
     return float(np.abs(one - other).max(initial=0.0) / max(np.abs(other).max(initial=0.0), np.finfo(np.float32).tiny))

@@ -22,7 +22,7 @@ OPSET = 18
 FEATURES = "features"
 """What the network takes, and the graph of the encoding gives."""
 
-_INSIDE, _BEHIND = "encoding/", "network/"
+INSIDE, BEHIND = "encoding/", "network/"
 """What the names of values begin with in a joined graph, so that none is the name of a column."""
 
 
@@ -77,22 +77,27 @@ def join(encoding: bytes, network: "onnx.ModelProto", columns: tuple[str, ...]) 
         before,
         network,
         io_map=[(before.graph.output[0].name, network.graph.input[0].name)],
-        prefix1=_INSIDE,
-        prefix2=_BEHIND,
+        prefix1=INSIDE,
+        prefix2=BEHIND,
         name=network.graph.name,
         producer_name=network.producer_name,
         producer_version=network.producer_version,
     )
     names = {one.name: name for one, name in zip(joined.graph.input, columns, strict=True)}
-    _rename(joined.graph, names | {_BEHIND + name: name for name in outputs})
+    _rename(joined.graph, names | {BEHIND + name: name for name in outputs})
     for one in joined.graph.input:
         one.type.tensor_type.shape.dim[0].dim_param = "N"
     return joined
 
 
+def inputs(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """What the columns are called in the encoding by itself."""
+    return tuple(_name(index) for index in range(len(columns)))
+
+
 def plain(name: str) -> str:
     """The name that a value of a joined graph had in the network's own."""
-    return FEATURES if name == _FEATURES_INSIDE else name.removeprefix(_BEHIND)
+    return FEATURES if name == _FEATURES_INSIDE else name.removeprefix(BEHIND)
 
 
 def _keep(column: Column, x: NDArray[np.float32], limit: int) -> Column:
@@ -190,4 +195,4 @@ def _name(index: int) -> str:
     return f"c{index}"
 
 
-_FEATURES_INSIDE = _INSIDE + FEATURES
+_FEATURES_INSIDE = INSIDE + FEATURES

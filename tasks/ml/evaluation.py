@@ -49,7 +49,9 @@ def evaluate(dataset: Dataset, fit: Fit, data: Data, model: Model, loss: Loss, f
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     pictures = (
         plots.learning_curves(curves(fit.history), folder / "learning_curves.png"),
-        plots.confusion_matrix(scores.confusion, dataset.classes, folder / "confusion_matrix.png"),
+        plots.confusion_matrix(
+            scores.confusion, tuple(map(plots.shown, dataset.classes)), folder / "confusion_matrix.png"
+        ),
         plots.roc(scores.roc, folder / "roc.png"),
         plots.reliability(scores.bins, folder / "reliability.png"),
         *_suited(classifier, dataset, rows, probabilities, asked, folder),
@@ -70,7 +72,7 @@ def _suited(
     def said(x: NDArray[np.floating]) -> NDArray[np.float32]:
         return _probabilities(classifier, x.astype(np.float32))
 
-    x, y, columns, classes = rows.x, rows.y, dataset.columns, dataset.classes
+    x, y, columns, classes = rows.x, rows.y, dataset.columns, tuple(map(plots.shown, dataset.classes))
     if dataset.kinds:
         return []
     match len(columns):

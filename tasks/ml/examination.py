@@ -6,7 +6,7 @@ from shlex import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml.config_data import Data, Table
+from tasks.ml.config_data import Data, Table, ignoring
 from tasks.ml.data import Rows, columns_of, open_split, unlabelled
 from tasks.ml.records import SPLITS, Column, Dataset, Finding
 
@@ -70,7 +70,7 @@ def _constant(column: Column, x: NDArray[np.float64]) -> Finding | None:
     return Finding(
         "constant_column",
         f"column '{column.name}' {said} in the training rows that were looked at: it tells nothing",
-        f"--data.ignore {quote(column.name)}",
+        ignoring(column.name),
     )
 
 
@@ -85,7 +85,7 @@ def _identifier(column: Column, x: NDArray[np.float64], rows: int) -> Finding | 
         "identifier_column",
         f"column '{column.name}' has {found[0]:,} values in {found[1]:,} rows: it names the row, and says nothing of a "
         "new one",
-        f"--data.ignore {quote(column.name)}",
+        ignoring(column.name),
     )
 
 
@@ -101,7 +101,7 @@ def _gives_away(column: Column, x: NDArray[np.float64], y: NDArray[np.int64], ta
         "target_given_away",
         f"column '{column.name}' alone tells '{target}' of {right:.1%} of the rows: it may be the target in other "
         "words, or known only after it",
-        f"if a new row will not have it: --data.ignore {quote(column.name)}",
+        f"if a new row will not have it: {ignoring(column.name)}",
     )
 
 
@@ -147,7 +147,7 @@ def _many(column: Column, data: Table) -> Finding | None:
         "many_categories",
         f"column '{column.name}' has {len(column.values):,} values: the {data.categories} most frequent count, all "
         "others are unknown to the model",
-        f"group them, or --data.ignore {quote(column.name)}, or more: --data.categories {2 * data.categories}",
+        f"group them, or {ignoring(column.name)}, or more: --data.categories {2 * data.categories}",
     )
 
 

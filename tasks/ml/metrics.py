@@ -1,6 +1,7 @@
 """Test metrics from labels and probabilities: scikit-learn's where it has them."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 CALIBRATION_BINS = 15
+LONGEST = 100
+"""Characters of a class in the name of a metric."""
 """As in Guo et al., On Calibration of Modern Neural Networks (2017)."""
 
 
@@ -86,12 +89,19 @@ def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...])
 
 
 def named(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Classes as the names of metrics may have them: letters, digits, blanks and `_ - . : /`, which MLflow takes.
+    """Classes as the names of metrics may have them: letters, digits, blanks and `_ - . :`, which MLflow takes.
 
-    Where others are replaced and two classes become one name, each bears its index.
+    It takes 250 characters, and no name that would be another as a path. Where others are replaced or cut and two
+    classes become one name, each class that was changed bears its index.
     """
-    plain = [re.sub(r"[^\w\-. :/]", "_", name) for name in classes]
-    return tuple(name if plain.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(plain))
+    plain = [re.sub(r"[^\w\-. :]|^\.+$", "_", name)[:LONGEST] for name in classes]
+    shared, found = Counter(plain), list[str]()
+    for index, (own, name) in enumerate(zip(classes, plain, strict=True)):
+        unique = name if own == name or shared[name] == 1 else f"{name}_{index}"
+        while unique in found:
+            unique = f"{unique}_{index}"
+        found.append(unique)
+    return tuple(found)
 
 
 def by_confidence(y: NDArray[np.int64], probabilities: Floats, bins: int = CALIBRATION_BINS) -> Bins:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute
 
-from tasks.ml import config_data, table_files
+from tasks.ml import config_data, encoding, table_files
 from tasks.ml.errors import InputError
 from tasks.ml.records import Column, ColumnKind
 from tasks.ml.sources import Table
@@ -18,9 +18,11 @@ CLASSES = 1000
 """A target of more values is a number to be predicted, or an identifier."""
 MIXED = 0.5
 """A column of text of which more than this share are numbers is one of numbers with some text in it."""
-BOOLEANS = {"true": 1.0, "false": 0.0}
+BOOLEANS = {"true", "false"}
 OUTPUTS = ("label", "probabilities")
 """Names that an input cannot have, since the outputs do."""
+INSIDE = (encoding.INSIDE, encoding.BEHIND)
+"""What no name of an input can begin with, since names within the graph do."""
 SPLITS = ("train", "validation", "test")
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -44,12 +46,14 @@ def read(data: config_data.Table) -> Table:
     path = Path(data.path)
     columns = table_files.read(path, data.separator)
     target, divider = _taken_out(columns, data, path)
-    labelled = compute.is_valid(_text(target))
-    y, classes = _labels(_text(target).filter(labelled), data.target, path)
+    target = _text(data.target, target, path)
+    labelled = compute.is_valid(target)
+    y, classes = _labels(target.filter(labelled), data.target, path)
     x, described = np.empty((len(y), len(columns)), dtype=np.float32), []
     for index, name in enumerate(list(columns)):
         # Taken out one by one, so that the table goes as the numbers come.
-        x[:, index], column = _column(name, columns.pop(name).filter(labelled), data.columns.get(name), path)
+        found = table_files.plain(columns.pop(name)).filter(labelled)
+        x[:, index], column = _column(name, found, data.columns.get(name), path)
         described.append(column)
     pa.default_memory_pool().release_unused()  # the text of a large table, which Arrow would keep for the next one
     return Table(
@@ -76,15 +80,16 @@ def _taken_out(
         table_files.require(name, names, f"--data.columns.{name}", path)
     if by is not None:
         table_files.require(by, names, f"--data.split.{data.split.method}", path)
-    target, divider = columns.pop(data.target), columns.pop(by) if by else None
+    target, divider = (table_files.plain(columns.pop(one)) if one else None for one in (data.target, by))
     for name in data.ignore:
         columns.pop(name, None)
     if not columns:
         raise InputError(f"{path}: no column is left to learn from beside the target '{data.target}'")
-    for name in OUTPUTS:
-        if name in columns:
+    for name in columns:
+        if name in OUTPUTS or name.startswith(INSIDE):
             raise InputError(
-                f"{path}: column '{name}' has the name of an output of the model: rename it, or --data.ignore {name}"
+                f"{path}: column '{name}' has the name of an output of the model, or of what lies inside it: rename "
+                f"it, or {config_data.ignoring(name)}"
             )
     return target, divider
 
@@ -105,18 +110,16 @@ def _column(name: str, column: pa.ChunkedArray, kind: ColumnKind | None, path: P
 def _plain(name: str, column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
     """The same as text without blanks around it, numbers or booleans; dates and what is nested are refused."""
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
     if pa.types.is_temporal(kind):
         raise InputError(_no_date(name, path))
     if pa.types.is_decimal(kind):
         return column.cast(pa.float64())
-    if _is_text(kind):
-        return _text(column)
+    if table_files.is_text(kind):
+        return table_files.text(column)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         if not pa.types.is_null(kind):
             raise InputError(
-                f"{path}: column '{name}' is of type {kind}, which is no input: --data.ignore {quote(name)}"
+                f"{path}: column '{name}' is of type {kind}, which is no input: {config_data.ignoring(name)}"
             )
         return column.cast(pa.float64())
     return column
@@ -124,14 +127,14 @@ def _plain(name: str, column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
 
 def _kind(name: str, column: pa.ChunkedArray, path: Path) -> ColumnKind:
     """What a column is seen to be."""
-    if not _is_text(column.type):
+    if not table_files.is_text(column.type):
         return "boolean" if pa.types.is_boolean(column.type) else "numeric"
     if _numbers(column) is not None:
         return "numeric"
     some = [text for text in column.slice(0, 1000).to_pylist() if text is not None]
-    if {text.lower() for text in some} <= BOOLEANS.keys():
+    if {text.lower() for text in some} <= BOOLEANS:
         lower = compute.unique(compute.utf8_lower(column)).drop_null().to_pylist()
-        return "boolean" if set(lower) <= BOOLEANS.keys() else "categorical"
+        return "boolean" if set(lower) <= BOOLEANS else "categorical"
     if all(map(_DATE.fullmatch, some)):
         raise InputError(_no_date(name, path))
     return "categorical"
@@ -140,7 +143,7 @@ def _kind(name: str, column: pa.ChunkedArray, path: Path) -> ColumnKind:
 def _no_date(name: str, path: Path) -> str:
     return (
         f"{path}: column '{name}' holds dates, which are no input: make numbers of them, such as the year or the days "
-        f"since an event; or --data.ignore {quote(name)}; or divide by it: --data.split.time {quote(name)}"
+        f"since an event; or {config_data.ignoring(name)}; or divide by it: --data.split.time {quote(name)}"
     )
 
 
@@ -154,12 +157,12 @@ def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 def _numeric(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
     missing, strange, example = column.null_count, 0, ""
-    if _is_text(column.type) and (numbers := _numbers(column)) is None:
+    if table_files.is_text(column.type) and (numbers := _numbers(column)) is None:
         is_number = compute.match_substring_regex(column, _NUMBER)
         texts = column.filter(compute.invert(is_number))
         strange, example = len(texts), str(texts[0])
         numbers = compute.if_else(is_number, column, None).cast(pa.float64())
-    elif not _is_text(column.type):
+    elif not table_files.is_text(column.type):
         numbers = column
     assert numbers is not None  # noqa: S101 - text that is no number was made none
     values = numbers.cast(pa.float64(), safe=False).to_numpy()
@@ -169,31 +172,26 @@ def _numeric(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
         first = int(np.isinf(x).argmax())
         raise InputError(
             f"{path}: column '{name}' has {infinite} values that are infinite or too large for float32, the first is "
-            f"{values[first]:g}: correct them, or --data.ignore {quote(name)}"
+            f"{values[first]:g}: correct them, or {config_data.ignoring(name)}"
         )
     return x, Column(name, "numeric", missing, strange=strange, example=example)
 
 
 def _boolean(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
-    if not _is_text(column.type):
-        column = column.cast(pa.bool_()).cast(pa.string()) if not pa.types.is_null(column.type) else column
-    lower = compute.utf8_lower(column)
-    unknown = set(compute.unique(lower).drop_null().to_pylist()) - BOOLEANS.keys() - {"0", "1"}
-    if unknown:
+    texts = table_files.text(column)
+    truths = table_files.truths(texts)
+    if truths.null_count > texts.null_count:
+        unknown = compute.min(texts.filter(compute.and_(compute.is_valid(texts), compute.is_null(truths))))
         raise InputError(
-            f"{path}: column '{name}': expected true or false, as --data.columns.{quote(name)} says, "
-            f"found '{min(unknown)}'"
+            f"{path}: column '{name}': expected true or false, as --data.columns.{quote(name)} says, found '{unknown}'"
         )
-    truth = compute.is_in(lower, pa.array(["true", "1"]))
-    x = compute.if_else(column.is_valid(), truth.cast(pa.float32()), None).to_numpy().astype(np.float32)
-    return x, Column(name, "boolean", column.null_count)
+    return truths.to_numpy().astype(np.float32, copy=False), Column(name, "boolean", column.null_count)
 
 
 def _categorical(name: str, column: pa.ChunkedArray) -> _Read:
-    text = column if _is_text(column.type) else _as_text(column)
-    codes, values = _codes(text)
+    codes, values = _codes(table_files.text(column))
     strange, example = 0, ""
-    if _is_text(column.type) and values:
+    if table_files.is_text(column.type) and values:
         are_numbers = compute.match_substring_regex(pa.array(values), _NUMBER).to_numpy(zero_copy_only=False)
         counts = np.bincount(codes[codes >= 0], minlength=len(values))
         if counts[are_numbers].sum() > MIXED * counts.sum():
@@ -216,7 +214,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], tuple[str, ...]]
 
 def _labels(labels: pa.ChunkedArray, target: str, path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Class indices `(N,)` and the classes: sorted, as numbers where all are whole numbers."""
-    codes, values = _codes(labels)
+    codes, values = _codes(_spelt(labels))
     if len(values) < 2:
         found = f"'{values[0]}' alone" if values else "no value"
         raise InputError(f"{path}: the target '{target}' has {found}: expected two classes at least")
@@ -233,15 +231,27 @@ def _labels(labels: pa.ChunkedArray, target: str, path: Path) -> tuple[NDArray[n
     return codes, values
 
 
+def _spelt(labels: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whole numbers and truths the one way, where all are: CSV has `1.0` and `True` too, Parquet `1` and `true`."""
+    values = compute.unique(labels).to_pylist()
+    if all(re.fullmatch(r"-?\d+\.0+", value) for value in values):
+        return compute.replace_substring_regex(labels, r"\.0+$", "")
+    if all(value.lower() in BOOLEANS for value in values):
+        return compute.utf8_lower(labels)
+    return labels
+
+
 def _divider(column: pa.ChunkedArray, data: config_data.Table, path: Path) -> NDArray[np.int64]:
     """What the rows are divided by, `(N,)`: the group's index, the rank in time, or 0, 1, 2 of the split's name."""
     name, by = str(data.split.group or data.split.time or data.split.column), f"--data.split.{data.split.method}"
+    if not pa.types.is_temporal(column.type):
+        column = _text(name, column, path)
     if column.null_count:
         row = int(compute.index(column.is_null(), value=True).as_py()) + 1
         raise InputError(f"{path}: {by}: labelled row {row} has no value in column '{name}': expected one in every row")
     if data.split.method == "time":
         return _ranks(column, name, path)
-    codes, values = _codes(_text(column))
+    codes, values = _codes(table_files.text(column))
     if data.split.method == "group":
         return codes
     if unknown := [value for value in values if value not in SPLITS]:
@@ -256,7 +266,7 @@ def _ranks(column: pa.ChunkedArray, name: str, path: Path) -> NDArray[np.int64]:
             times = column if kind is None else column.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
-        if not _is_text(times.type):
+        if not table_files.is_text(times.type):
             values = times.to_numpy()
             return np.unique(values, return_inverse=True)[1].astype(np.int64)
     raise InputError(
@@ -264,20 +274,8 @@ def _ranks(column: pa.ChunkedArray, name: str, path: Path) -> NDArray[np.int64]:
     )
 
 
-def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text without blanks around it, and null where nothing is left; numbers as they are written."""
-    if not _is_text(column.type):
-        return _as_text(column)
-    trimmed = compute.utf8_trim_whitespace(column)
-    return compute.if_else(compute.equal(trimmed, ""), None, trimmed)
-
-
-def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Numbers and booleans as text: whole numbers without a decimal point, wherever they were stored."""
-    if pa.types.is_floating(column.type) and compute.all(compute.equal(column, compute.floor(column))).as_py():
-        column = column.cast(pa.int64())
-    return column.cast(pa.string())
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+def _text(name: str, column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+    try:
+        return table_files.text(column)
+    except InputError as error:
+        raise InputError(f"{path}: column '{name}' {error}") from error

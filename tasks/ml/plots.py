@@ -1,5 +1,6 @@
 """Pictures of a run, in one style, readable at the size the MLflow UI shows them."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ IMAGES = 10
 MISTAKES = 24
 NAMED = 16
 """So many classes a legend names; of more, the others are drawn all the same."""
+LONGEST = 40
+"""A name of more characters is cut."""
 
 
 def learning_curves(curves: Curves, path: Path) -> Path:
@@ -84,7 +87,7 @@ def roc(curves: dict[str, Curve], path: Path) -> Path:
             axes.plot(
                 curve.false_positive_rate,
                 curve.true_positive_rate,
-                label=f"{'micro average' if is_average else name}  {curve.auc:.3f}",
+                label=f"{'micro average' if is_average else shown(name)}  {curve.auc:.3f}",
                 color="black" if is_average else COLOURS[index % (len(COLOURS) - 1)],
                 # Beyond the palette's six colours the same ones come back dashed.
                 linestyle="--" if index >= len(COLOURS) - 1 or is_average else "-",
@@ -97,8 +100,8 @@ def roc(curves: dict[str, Curve], path: Path) -> Path:
             title="ROC on the test split",
         )
         handles, labels = axes.get_legend_handles_labels()
-        shown = [*handles[: NAMED - 1], handles[-1]], [*labels[: NAMED - 1], labels[-1]]  # the average comes last
-        axes.legend(*shown, title="area under the curve", fontsize=9, loc="lower right")
+        named = [*handles[: NAMED - 1], handles[-1]], [*labels[: NAMED - 1], labels[-1]]  # the average comes last
+        axes.legend(*named, title="area under the curve", fontsize=9, loc="lower right")
 
     return write(drawn(draw), path)
 
@@ -313,6 +316,14 @@ def mistakes(
     return write(drawn(draw, rows=4, columns=MISTAKES // 4, size=(1.3, 1.55), title=title), path)
 
 
+def shown(name: str, longest: int = LONGEST) -> str:
+    """Any text as it is drawn: `$` begins no formula, `_` hides nothing from a legend, and what is long is cut."""
+    name = name if len(name) <= longest else f"{name[: longest - 1]}…"
+    name = " ".join(name.split())
+    # matplotlib leaves out of a legend what begins with an underscore; a blank before it does not show.
+    return (f" {name}" if name.startswith("_") else name).replace("$", r"\$")
+
+
 def _points(axes: Axes, x: Floats, y: Labels, classes: tuple[str, ...]) -> None:
     for index, name in enumerate(classes):
         rows = x[y == index]
@@ -370,7 +381,9 @@ def drawn(
 
 def write(figure: Figure, path: Path) -> Path:
     """Write a PNG, whole or not at all."""
-    with whole_file(path) as temporary:
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        # Names may be in any script; a letter that no font has shows as a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         # No software version and no date in the file: the same picture has the same bytes.
         figure.savefig(temporary, metadata={"Software": None})
     return path

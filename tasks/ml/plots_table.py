@@ -38,7 +38,7 @@ def columns(
 
 def _draw(panel: Axes, column: Column, x: NDArray[np.float32], y: NDArray[np.int64], classes: tuple[str, ...]) -> None:
     missing = np.isnan(x).mean()
-    label = _short(column.name) + (f" ({missing:.0%} missing)" if missing else "")
+    label = plots.shown(column.name, _LONG) + (f" ({missing:.0%} missing)" if missing else "")
     panel.set(xlabel=label)
     for index, name in enumerate(classes[:CLASSES]):
         values, colour = x[y == index], plots.COLOURS[index]
@@ -79,13 +79,9 @@ def _bars(
     places = np.arange(len(frequent)) + 0.8 * offset
     panel.bar(places, shares, width, align="edge", color=colour, label=name)
     more = ["…"] if len(texts) > BARS else []
-    ticks = [_short(texts[code]) for code in frequent]
+    ticks = [plots.shown(texts[code], _LONG) for code in frequent]
     panel.set_xticks(
         [*(np.arange(len(frequent)) + 0.4), *([len(frequent)] if more else [])], [*ticks, *more], fontsize=8
     )
     if max(map(len, ticks), default=0) * len(ticks) > _LONG:
         panel.tick_params(axis="x", rotation=30)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"

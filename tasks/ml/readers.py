@@ -3,6 +3,8 @@
 No more than some batches are held, whatever the size of the source.
 """
 
+import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from tasks.ml import columns, pictures
+from tasks.ml import columns, pictures, table_files
 from tasks.ml.certificate import Input
 from tasks.ml.columns import Place
 from tasks.ml.errors import InputError
@@ -30,6 +32,8 @@ _BLOCK = 2**20
 """Bytes of CSV that are parsed together: no line may be longer."""
 _BUFFER = 2**20
 """Bytes of a Parquet column that are read ahead, instead of a whole row group."""
+_QUOTED = re.compile(rb'(?:(?<=[,;\t\r\n])|\A)"[^"]*(?:""[^"]*)*("|\Z)')
+"""A field in quotes, and whether it ends."""
 
 Fields = Callable[[pa.Array, Place, Input], NDArray[np.generic]]
 
@@ -106,18 +110,20 @@ def _csv_batches(
     """
     heading, first = b"", 1
     for lines in _whole_lines(file, source):
-        table = _parse_csv(heading + lines, source, inputs, first)
+        if not heading:
+            heading = table_files.first_lines(io.BytesIO(lines.lstrip(b"\xef\xbb\xbf\r\n")))
+            lines = lines[lines.index(heading) + len(heading) :]
+        table = _parse_csv(heading, lines, source, inputs, first)
         left_out[:] = columns.check(table.column_names, inputs, source)
-        heading = heading or lines.lstrip(b"\r\n").partition(b"\n")[0] + b"\n"
         first += table.num_rows
         yield from table.to_batches()
 
 
 def _whole_lines(file: BinaryIO, source: str) -> Iterator[bytes]:
-    """Blocks of a file, each cut behind its last line."""
+    """Blocks of a file, each cut behind its last line; a line ends where no quote is open."""
     rest = b""
     while block := file.read(_BLOCK):
-        whole, newline, rest = (rest + block).rpartition(b"\n")
+        whole, newline, rest = _cut(rest + block)
         if len(rest) > _BLOCK:
             raise InputError(f"{source}: has a line of more than {_BLOCK:,} bytes: it is no CSV of numbers")
         if newline:
@@ -126,50 +132,63 @@ def _whole_lines(file: BinaryIO, source: str) -> Iterator[bytes]:
         yield rest + b"\n"
 
 
-def _parse_csv(content: bytes, source: str, inputs: tuple[Input, ...], first: int) -> pa.Table:
+def _cut(block: bytes) -> tuple[bytes, bytes, bytes]:
+    """Whole lines, their end, and what follows it."""
+    end = block.rfind(b"\n")
+    for quoted in _QUOTED.finditer(block) if b'"' in block else ():
+        if quoted.start() < end and (end < quoted.end() or not quoted[1]):
+            end = block.rfind(b"\n", 0, quoted.start())
+    return (block[:end], b"\n", block[end + 1 :]) if end >= 0 else (b"", b"", block)
+
+
+def _parse_csv(heading: bytes, lines: bytes, source: str, inputs: tuple[Input, ...], first: int) -> pa.Table:
     uneven: list[csv.InvalidRow] = []
 
     def note(row: csv.InvalidRow) -> str:
         uneven.append(row)
         return "error"
 
+    separator, names = _separator(heading, inputs)
+    content = heading + lines
     try:
         table = csv.read_csv(
             pa.BufferReader(content),
             csv.ReadOptions(block_size=len(content), use_threads=False),  # with threads, rows are not counted
-            csv.ParseOptions(delimiter=_separator(content, inputs), invalid_row_handler=note),
+            csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=note),
             # Read as text: Arrow's own conversion to numbers does not say in which row it fails.
-            csv.ConvertOptions(column_types={one.name: pa.string() for one in inputs}),
+            csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
         )
     except pa.ArrowInvalid as error:
         for row in uneven:
             said = f"expected {row.expected_columns} values as in the heading, found {row.actual_columns}"
             raise InputError(f"{source}: row {first + row.number - 2}: {said}") from error
         raise
-    return table
+    # Training has read the names of one's own table without blanks around them.
+    return table if inputs[0].kind is None else table.rename_columns([name.strip() for name in names])
 
 
-def _separator(content: bytes, inputs: tuple[Input, ...]) -> str:
-    """What stands between two fields: a comma, but for a table of one's own also a semicolon or a tab."""
-    if inputs[0].kind is None:
-        return ","
-    heading = content.lstrip(b"\xef\xbb\xbf\r\n").partition(b"\n")[0].decode(errors="replace")
-    for separator in (",", ";", "\t"):
-        found = {name.strip().strip('"') for name in heading.split(separator)}
-        if found >= {one.name for one in inputs}:
-            return separator
-    return ","
+def _separator(heading: bytes, inputs: tuple[Input, ...]) -> tuple[str, list[str]]:
+    """What stands between two fields, and the names: a comma, but for one's own table also a semicolon or a tab."""
+    for separator in (";", "\t") if inputs[0].kind else ():
+        names = table_files.heading(heading, separator)
+        if {name.strip() for name in names} >= {one.name for one in inputs}:
+            return separator, names
+    return ",", table_files.heading(heading, ",")
 
 
 def _parquet(path: Path, source: str, inputs: tuple[Input, ...]) -> Source:
     from pyarrow import parquet
 
-    names = [one.name for one in inputs]
     with _refusals(source, "Parquet"):
         file = parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
         found, total = file.schema_arrow.names, file.metadata.num_rows
-    left_out = columns.check(found, inputs, source)
-    batches = file.iter_batches(max(1, NUMBERS_AT_ONCE // len(names)), columns=names)
+    # As above: blanks around names are nothing to a table of one's own.
+    known = found if inputs[0].kind is None else [name.strip() for name in found]
+    left_out = columns.check(known, inputs, source)
+    plain = dict(zip(known, found, strict=True))
+    names = [plain[one.name] for one in inputs]
+    stored = file.iter_batches(max(1, NUMBERS_AT_ONCE // len(names)), columns=names)
+    batches = (batch.select(names).rename_columns([one.name for one in inputs]) for batch in stored)
     return Source("row", total, _read(batches, source, "Parquet", inputs, columns.convert), left_out)
 
 
@@ -225,7 +244,12 @@ def _array_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Input, 
     def batch(rows: slice) -> Batch:
         block = array[rows]
         places = [Place(str(path), name, rows.start + 1) for name in names]
-        feeds: Feeds = {place.column: columns.fit(block[:, index], place) for index, place in enumerate(places)}
+        feeds: Feeds = {
+            place.column: columns.convert(pa.array(block[:, index], from_pandas=True), place, inputs[index])
+            if inputs[index].kind
+            else columns.fit(block[:, index], place)
+            for index, place in enumerate(places)
+        }
         return Batch(range(rows.start + 1, rows.stop + 1), feeds)
 
     return Source("row", len(array), map(batch, steps))

@@ -4,22 +4,29 @@ import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
-from pyarrow import csv, parquet
+from pyarrow import compute, csv, parquet
 
 from tasks.ml.errors import InputError
 
 MISSING = [
     "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "NaN", "nan", "-NaN", "-nan",
 ]  # fmt: skip
-"""Fields of a CSV that stand for no value."""
+"""Text that stands for no value, whatever blanks are around it."""
+TRUTHS = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
+"""What a boolean may be written as, in lower case."""
 SEPARATORS = {",": ",", ";": ";", "tab": "\t"}
 
 _LOOKED_AT = 2**20
 """Bytes from which the rows of a CSV are estimated."""
 _NAMED = 12
 """So many columns are named in a message, at most."""
+_LINES = 20
+"""So many lines a heading has, at most: a name in quotes may go over some."""
+_WHOLE = 2.0**53
+"""Below it, a whole number in floating point is that number."""
 
 Columns = dict[str, pa.ChunkedArray]
 
@@ -49,14 +56,14 @@ def names(path: Path, separator: str = ",") -> list[str]:
             found = list(parquet.ParquetFile(path).schema_arrow.names)
         else:
             with path.open("rb") as file:
-                heading = file.readline().lstrip(b"\xef\xbb\xbf")
-            if not heading.strip():
+                first = first_lines(file).removeprefix(b"\xef\xbb\xbf")
+            if not first.strip():
                 raise InputError(f"{path}: has no heading: expected the names of the columns in the first line")
             try:
-                found = _heading(heading, separator)
+                found = heading(first, SEPARATORS[separator])
             except UnicodeDecodeError as error:
                 raise InputError(_not_utf8(path)) from error
-            _refuse_other_separator(found, heading, path)
+            _refuse_other_separator(found, first, path)
     return _checked([name.strip() for name in found], path)
 
 
@@ -99,6 +106,66 @@ def require(name: str, found: Sequence[str], what: str, path: Path) -> None:
         raise InputError(f"{path}: {what}: there is no column '{name}': {hint}")
 
 
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same as it would be had it not been encoded: no dictionary, no view; null where a number is NaN."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    if pa.types.is_float16(kind):
+        column = column.cast(pa.float32())
+    if pa.types.is_floating(column.type):
+        column = compute.if_else(compute.is_nan(column), None, column)
+    return column
+
+
+def text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A plain column as text: without blanks around it, null where it says `MISSING`; numbers as they are written.
+
+    Whole numbers have no decimal point, wherever they were stored: one column has one text for them.
+
+    Raises:
+        InputError: it holds neither text nor numbers, booleans or times.
+    """
+    kind = column.type
+    if is_text(kind):
+        trimmed = compute.utf8_trim_whitespace(column)
+        return compute.if_else(compute.is_in(trimmed, pa.array(MISSING, kind)), None, trimmed)
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise InputError(f"is of type {kind}, which is no text and no number")
+    if not pa.types.is_floating(kind):
+        return column.cast(pa.string())
+    is_whole = compute.and_(compute.equal(column, compute.floor(column)), compute.less(compute.abs(column), _WHOLE))
+    whole = compute.if_else(is_whole, column, 0).cast(pa.int64())
+    return compute.if_else(is_whole, whole.cast(pa.string()), column.cast(pa.string()))
+
+
+def truths(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text as 1 for true and 0 for false; null where it is neither."""
+    lower = compute.utf8_lower(texts)
+    is_true, is_false = (
+        compute.is_in(lower, pa.array([word for word, value in TRUTHS.items() if value == truth], lower.type))
+        for truth in (1.0, 0.0)
+    )
+    return compute.if_else(is_true, 1.0, compute.if_else(is_false, 0.0, None)).cast(pa.float32())
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a plain column holds text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def first_lines(file: BinaryIO) -> bytes:
+    """The heading of a CSV: its first line, and further ones as long as a quote is open."""
+    heading = file.readline()
+    for _ in range(_LINES):
+        if heading.count(b'"') % 2 == 0:
+            break
+        heading += file.readline()
+    return heading
+
+
 def listed(found: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
@@ -121,6 +188,8 @@ def _read_csv(path: Path, separator: str) -> pa.Table:
     except pa.ArrowInvalid as error:
         if "UTF8" in str(error):
             raise InputError(_not_utf8(path)) from error
+        if "Empty CSV" in str(error):
+            raise InputError(f"{path}: has no rows") from error
         # Read again by one thread, which counts the rows.
         uneven: list[csv.InvalidRow] = []
         with suppress(pa.ArrowInvalid):
@@ -143,7 +212,7 @@ def _parse(source: Path, separator: str, uneven: list[csv.InvalidRow] | None = N
         return "error"
 
     with source.open("rb") as file:
-        heading = _heading(file.readline(), separator)
+        found = heading(first_lines(file), SEPARATORS[separator])
     return csv.read_csv(
         str(source),
         read_options=csv.ReadOptions(use_threads=uneven is None),
@@ -151,17 +220,18 @@ def _parse(source: Path, separator: str, uneven: list[csv.InvalidRow] | None = N
             delimiter=SEPARATORS[separator], newlines_in_values=True, invalid_row_handler=note
         ),
         convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys(heading, pa.string()),
+            column_types=dict.fromkeys(found, pa.string()),
             null_values=MISSING,
             strings_can_be_null=True,
         ),
     )
 
 
-def _heading(first: bytes, separator: str) -> list[str]:
-    """The names as Arrow reads them."""
-    options = csv.ParseOptions(delimiter=SEPARATORS[separator])
-    return list(csv.read_csv(pa.BufferReader(first), parse_options=options).column_names)
+def heading(first: bytes, separator: str) -> list[str]:
+    """The names in the first lines of a CSV, as Arrow reads them, and by the character between two fields."""
+    options = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    # Arrow takes a heading alone, but not one without an end.
+    return list(csv.read_csv(pa.BufferReader(first.rstrip(b"\r\n") + b"\n"), parse_options=options).column_names)
 
 
 def _refuse_other_separator(found: list[str], heading: bytes, path: Path) -> None:
@@ -182,9 +252,10 @@ def _not_utf8(path: Path) -> str:
                 content.decode()
             except UnicodeDecodeError as error:
                 byte, start = content[error.start], start + error.start
+                known = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") and line == 1 else "latin1"
                 return (
                     f"{path}: line {line}: byte 0x{byte:02x} at offset {start:,} is no UTF-8: save the file as UTF-8, "
-                    f"such as by `iconv -f latin1 -t utf-8 {path.name}`"
+                    f"such as by `iconv -f {known} -t utf-8 {path.name}`"
                 )
             line, start = line + 1, start + len(content)
     return f"{path}: holds bytes that are no UTF-8: save the file as UTF-8"

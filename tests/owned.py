@@ -1,0 +1,53 @@
+"""A small table of one's own: columns of every kind, gaps in all of them, and names that are no identifiers."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from flows import options
+from tasks.ml.config import Experiment
+from tasks.ml.config_data import Table
+
+CITIES = ("São Paulo", "日本", "with, comma", 'a "quote"', "_under $x$", "a.b")
+CLASSES = ("<=50K", ">50K", "ä / ö")
+TARGET = "income, a year"
+ROWS = 240
+
+
+def mixed(rows: int = ROWS, seed: int = 0) -> pa.Table:
+    """Numbers, truths, text and labels; the label follows from age and city."""
+    rng = np.random.default_rng(seed)
+    age, city, truth = rng.normal(40, 12, rows).round(2), rng.integers(0, len(CITIES), rows), rng.random(rows) < 0.5
+    label = np.where(rng.random(rows) < 0.2, 2, (age > 40) ^ (city < 2))
+
+    def gaps(share: float = 0.1) -> np.ndarray:
+        return rng.random(rows) < share
+
+    return pa.table(
+        {
+            "age": pa.array(age, mask=gaps()),
+            "children, at home": pa.array(rng.integers(0, 4, rows), mask=gaps()),
+            "is.member": pa.array(truth, mask=gaps()),
+            "c0": pa.array([CITIES[index] for index in city], mask=gaps()),
+            TARGET: [CLASSES[index] for index in label],
+        }
+    )
+
+
+def write(table: pa.Table, path: Path) -> Path:
+    """Write a table as its name says."""
+    csv.write_csv(table, path) if path.suffix == ".csv" else parquet.write_table(table, path)
+    return path
+
+
+def source(path: Path, **given: object) -> Table:
+    """The data part of an experiment on it."""
+    return Table.model_validate({"kind": "table", "path": str(path), "target": TARGET} | given)
+
+
+def experiment(path: Path, name: str = "", *tokens: str) -> Experiment:
+    """An experiment on it that takes no time, as the command line makes one."""
+    given = ["--target", TARGET, "--training.epochs", "4", "--training.device", "cpu", "--model.hidden", "8", *tokens]
+    return options.experiment(str(path), [*given, *(("--name", name) if name else ())])

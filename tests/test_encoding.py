@@ -1,0 +1,234 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pandas import DataFrame, Series
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from tasks.ml import data, encoding, runtimes, sources
+from tasks.ml.models import Encoding
+from tasks.ml.records import MISSING, UNKNOWN, Column
+from tests import owned
+from tests.conftest import prepare
+
+NAN = float("nan")
+KINDS = ("numeric", "boolean", "categorical")
+
+
+def column(name: str, kind: str, values: tuple[str, ...] = ()) -> Column:
+    return Column(name, kind, 0, values)  # type: ignore[arg-type]
+
+
+def rows(*columns: list[float]) -> NDArray[np.float32]:
+    return np.array(columns, np.float32).T
+
+
+def by_graph(columns: tuple[Column, ...], graph: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What onnxruntime makes of raw rows."""
+    names = encoding.inputs(tuple(one.name for one in columns))
+    values = {name: one.values for name, one in zip(names, columns, strict=True) if one.kind == "categorical"}
+    (found,) = runtimes.open_session(graph).run(None, runtimes.feeds(names, x, values))
+    return np.asarray(found, np.float32)
+
+
+def by_torch(
+    columns: tuple[Column, ...], x: NDArray[np.float32], dtype: torch.dtype = torch.float32
+) -> NDArray[np.floating]:
+    found: NDArray[np.floating] = Encoding(columns).to(dtype)(torch.tensor(x)).numpy()
+    return found
+
+
+def by_sklearn(
+    columns: tuple[Column, ...], train: NDArray[np.float32], x: NDArray[np.float32], scaling: str, limit: int
+) -> NDArray[np.float64]:
+    """scikit-learn's own, in float64, from frames of numbers and text with None where nothing is."""
+
+    def frame(given: NDArray[np.float32]) -> DataFrame:
+        made = {}
+        for index, one in enumerate(columns):
+            field = given[:, index].astype(np.float64)
+            if one.kind == "categorical":
+                words = dict(enumerate(one.values)) | {UNKNOWN: "?!"}
+                made[index] = Series([None if np.isnan(code) else words[int(code)] for code in field], dtype=object)
+            else:
+                made[index] = field
+        return DataFrame(made)
+
+    def most(index: int) -> list[str | None]:
+        """The most frequent values in the training rows, sorted, and None where one is missing."""
+        seen = frame(train)[index]
+        counts = sorted(seen.dropna().value_counts().items(), key=lambda pair: (-pair[1], pair[0]))
+        return [*sorted(value for value, _ in counts[:limit]), *([None] if seen.isna().any() else [])]
+
+    of = {kind: [index for index, one in enumerate(columns) if one.kind == kind] for kind in KINDS}
+    scaler = [("scaler", StandardScaler())] if scaling == "standard" else []
+    parts = [
+        ("n", Pipeline([("i", SimpleImputer(strategy="median", keep_empty_features=True)), *scaler]), of["numeric"]),
+        ("b", SimpleImputer(strategy="most_frequent", keep_empty_features=True), of["boolean"]),
+        (
+            "c",
+            OneHotEncoder(categories=[most(i) for i in of["categorical"]], handle_unknown="ignore"),
+            of["categorical"],
+        ),
+    ]
+    transformer = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
+    found: NDArray[np.float64] = transformer.fit(frame(train)).transform(frame(x)).astype(np.float64)
+    return found
+
+
+NUMBERS = st.one_of(st.just(NAN), st.floats(-1000, 1000, width=32))
+TRUTHS = st.sampled_from([0.0, 1.0, NAN])
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[tuple[Column, ...], NDArray[np.float32], NDArray[np.float32]]:
+    """Columns of every kind, rows to fit, and rows with values that those may not have."""
+    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
+    alphabet = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=5)
+    columns, train, other = [], [], []
+    size = draw(st.integers(1, 12))
+    for index, kind in enumerate(kinds):
+        words = tuple(sorted(draw(st.sets(alphabet.filter(lambda word: word != "?!"), min_size=1, max_size=4))))
+        codes = st.sampled_from([*map(float, range(len(words))), NAN])
+        fields = {"numeric": NUMBERS, "boolean": TRUTHS, "categorical": codes}[kind]
+        beyond = st.one_of(codes, st.just(float(UNKNOWN))) if kind == "categorical" else fields
+        columns.append(column(f"column {index}", kind, words if kind == "categorical" else ()))
+        train.append(draw(st.lists(fields, min_size=size, max_size=size)))
+        other.append(draw(st.lists(beyond, min_size=5, max_size=5)))
+    return tuple(columns), rows(*train), rows(*other)
+
+
+@settings(max_examples=30, deadline=None)
+@given(tables(), st.sampled_from(["standard", "none"]), st.integers(1, 5))
+def test_graph_and_torch_agree_with_scikit_learn(
+    table: tuple[tuple[Column, ...], NDArray[np.float32], NDArray[np.float32]], scaling: str, limit: int
+) -> None:
+    columns, train, other = table
+    fitted, graph = encoding.fit(columns, train, scaling, limit)  # type: ignore[arg-type]
+    asked = np.concatenate([train, other])
+    expected = by_sklearn(columns, train, asked, scaling, limit)
+    assert expected.shape == (len(asked), encoding.width(fitted))
+    # In units of what float32 leaves of a number, after its mean is taken from it and it is divided.
+    tolerance = 1e-5 * max(1.0, float(np.abs(expected).max())) + _rounding(fitted, asked)
+    np.testing.assert_allclose(by_torch(fitted, asked, torch.float64), expected, atol=tolerance, rtol=0)
+    np.testing.assert_allclose(by_graph(fitted, graph, asked), expected, atol=tolerance, rtol=0)
+    np.testing.assert_allclose(by_torch(fitted, asked), by_graph(fitted, graph, asked), atol=tolerance, rtol=0)
+
+
+def _rounding(columns: tuple[Column, ...], x: NDArray[np.float32]) -> float:
+    largest = float(np.nan_to_num(np.abs(x)).max())
+    return 1e-6 * max(largest * abs(one.factor) for one in columns)
+
+
+def test_what_the_network_is_given_is_written_out() -> None:
+    columns = column("n", "numeric"), column("c", "categorical", ("a", "b", "c")), column("b", "boolean")
+    train = rows([1, 3, NAN, 3], [0, 1, 1, NAN], [1, 1, 0, NAN])
+    fitted, graph = encoding.fit(columns, train, "standard", 100)
+    assert [one.kept for one in fitted] == [(), (0, 1, MISSING), ()]
+    assert (fitted[0].fill, fitted[2].fill) == (3.0, 1.0)
+    assert encoding.in_order(fitted) == [0, 2, 1]
+    assert encoding.width(fitted) == 5
+    mean, deviation = 2.5, np.sqrt(0.75)
+    asked = rows([1, NAN, 4], [0, 2, NAN], [0, NAN, 1])  # 'c' was in no training row
+    expected = [
+        [(1 - mean) / deviation, 0, 1, 0, 0],
+        [(3 - mean) / deviation, 1, 0, 0, 0],
+        [(4 - mean) / deviation, 1, 0, 0, 1],
+    ]
+    np.testing.assert_allclose(by_graph(fitted, graph, asked), expected, atol=1e-6)
+    np.testing.assert_allclose(by_torch(fitted, asked), expected, atol=1e-6)
+
+
+def test_the_most_frequent_values_are_kept_and_all_others_are_unknown() -> None:
+    columns = (column("c", "categorical", ("a", "b", "c", "d")),)
+    fitted, graph = encoding.fit(columns, rows([3, 3, 1, 1, 0, 2]), "standard", 2)
+    assert fitted[0].kept == (1, 3)
+    assert by_graph(fitted, graph, rows([0, 1, 2, 3, NAN, UNKNOWN])).tolist() == [
+        [0, 0], [1, 0], [0, 0], [0, 1], [0, 0], [0, 0],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_column_that_training_has_no_value_of_does_no_harm(kind: str) -> None:
+    columns = column("n", "numeric"), column("empty", kind, ("a",) if kind == "categorical" else ())
+    fitted, graph = encoding.fit(columns, rows([1, 2], [NAN, NAN]), "standard", 100)
+    asked = rows([1, 2], [0, NAN])
+    found = by_graph(fitted, graph, asked)
+    assert found.shape == (2, 2)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, by_torch(fitted, asked), atol=1e-6)
+
+
+def test_three_hundred_columns_and_a_value_of_each_kind_of_text() -> None:
+    words = tuple(sorted(("", *owned.CITIES, "label", "c0", "x\x00y", "line\nend", "\U0001d518", " "))[1:])
+    columns = tuple(column(f"c{index}", KINDS[index % 3], words if index % 3 == 2 else ()) for index in range(300))
+    codes = np.arange(len(words), dtype=np.float32)
+    train = np.stack([codes % 2 if index % 3 == 1 else codes for index in range(300)], axis=1)
+    fitted, graph = encoding.fit(columns, train, "standard", 100)
+    assert encoding.width(fitted) == 100 + 100 + 100 * len(words)
+    np.testing.assert_allclose(by_graph(fitted, graph, train), by_torch(fitted, train), atol=1e-6)
+
+
+def test_the_same_rows_give_the_same_bytes() -> None:
+    columns = column("n", "numeric"), column("c", "categorical", ("a", "b"))
+    train = rows([1, 2, 3], [0, 1, NAN])
+    assert encoding.fit(columns, train, "standard", 9) == encoding.fit(columns, train.copy(), "standard", 9)
+
+
+def test_rows_of_other_splits_have_no_say(tmp_path: Path) -> None:
+    table = owned.mixed(60)
+    by = {"split": {"column": "split"}}
+    split = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10
+    first = owned.source(owned.write(table.append_column("split", [split]), tmp_path / "a.parquet"), **by)
+    changed = {name: table[name].to_pylist() for name in table.column_names}
+    for name, other in (("age", 1e6), ("children, at home", None), ("is.member", None), ("c0", owned.CITIES[0])):
+        changed[name][40:] = [other] * 20
+    import pyarrow as pa
+
+    second = owned.source(owned.write(pa.table(changed | {"split": split}), tmp_path / "b.parquet"), **by)
+    one, two = (prepare(source, tmp_path / "home") for source in (first, second))
+    assert one.digest != two.digest
+    assert (one.folder / data.ENCODING).read_bytes() == (two.folder / data.ENCODING).read_bytes()
+    told = [[replace(column, missing=0) for column in data.columns_of(dataset)] for dataset in (one, two)]
+    assert told[0] == told[1]
+
+
+def test_in_the_joined_graph_each_column_is_an_input_by_its_own_name(tmp_path: Path) -> None:
+    """Though names within the graph may be the same: `c0` and `features` are what the encoding calls its own."""
+    import pyarrow as pa
+
+    from tasks.ml import onnx_export, parity
+    from tasks.ml.config import Export
+    from tests.conftest import fit, load
+
+    names = ("c1", "c0", "features", "image", "merged_columns", 'a.b, "c"', "日本 ", "linear")
+    rng = np.random.default_rng(0)
+    columns = {name: pa.array(rng.normal(size=40)) for name in names[:4]}
+    columns |= {name: pa.array(rng.choice(["c0", "label"], 40)) for name in names[4:]}
+    path = owned.write(pa.table(columns | {owned.TARGET: ["x", "y"] * 20}), tmp_path / "odd.parquet")
+    experiment = owned.experiment(path)
+    dataset = prepare(experiment.data, tmp_path)
+    classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
+    artifact = onnx_export.export(classifier, dataset, Export(), tmp_path / "odd.onnx")
+    graph = onnx.load(artifact.path).graph
+    assert [one.name for one in graph.input] == [name.strip() for name in names]
+    parity.verify(artifact, classifier, dataset, tmp_path / "parity.json")
+
+
+def test_a_source_without_encoding_has_none(tmp_path: Path) -> None:
+    from flows import presets
+
+    dataset = prepare(presets.iris().data, tmp_path)
+    assert data.columns_of(dataset) == ()
+    assert data.values(dataset) == {}
+    assert not (dataset.folder / data.ENCODING).exists()
+    assert data.outline(sources.read(presets.iris().data, tmp_path), presets.iris().data).kinds == ()

@@ -1,0 +1,235 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tasks.ml import own_tables
+from tasks.ml.config_data import Table
+from tasks.ml.data import prepare
+from tasks.ml.errors import InputError
+from tasks.ml.records import Column
+from tests import owned
+
+NAN = float("nan")
+
+
+def read(path: Path, **given: object) -> own_tables.Table:
+    return own_tables.read(Table.model_validate({"kind": "table", "path": str(path), "target": "t"} | given))
+
+
+def csv(folder: Path, *columns: str) -> Path:
+    """A table of these columns and the target `t`; each as `name: value value ...`, `-` for a gap."""
+    named = [column.split(":") for column in (*columns, "t: x y x y")]
+    fields = [["" if field == "-" else field for field in said.split()] for _, said in named]
+    lines = [",".join(name for name, _ in named), *map(",".join, zip(*fields, strict=True))]
+    path = folder / "x.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def stored(folder: Path, **columns: object) -> Path:
+    path = folder / "x.parquet"
+    parquet.write_table(pa.table({"t": ["x", "y", "x", "y"]} | columns), path)
+    return path
+
+
+def one(table: own_tables.Table, index: int = 0) -> tuple[Column, list[float]]:
+    return table.described[index], table.x[:, index].tolist()
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "values", "x"),
+    [
+        ("1 2.5 - +4e0", "numeric", (), [1, 2.5, NAN, 4]),
+        ("1 0 1 0", "numeric", (), [1, 0, 1, 0]),
+        ("007 8 9 10", "numeric", (), [7, 8, 9, 10]),
+        ("- NA nan null", "numeric", (), [NAN, NAN, NAN, NAN]),
+        ("true FALSE True -", "boolean", (), [1, 0, 1, NAN]),
+        ("true false yes no", "categorical", ("false", "no", "true", "yes"), [2, 0, 3, 1]),
+        ("b a b -", "categorical", ("a", "b"), [1, 0, 1, NAN]),
+        ("a a a a", "categorical", ("a",), [0, 0, 0, 0]),
+        ("1 2 3 x", "categorical", ("1", "2", "3", "x"), [0, 1, 2, 3]),
+        ("0x1A 1_0 1 2", "categorical", ("0x1A", "1", "1_0", "2"), [0, 2, 1, 3]),
+    ],
+)
+def test_what_a_column_is_shows_in_it(
+    said: str, kind: str, values: tuple[str, ...], x: list[float], tmp_path: Path
+) -> None:
+    column, found = one(read(csv(tmp_path, f"a: {said}")))
+    assert (column.name, column.kind, column.values) == ("a", kind, values)
+    assert column.missing == np.isnan(x).sum()
+    np.testing.assert_array_equal(found, x)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "values", "x"),
+    [
+        ("01 1 01 -", "categorical", ("01", "1"), [0, 1, 0, NAN]),
+        ("1 0 1.0 -", "boolean", (), [1, 0, 1, NAN]),
+        ("1 2 ? x", "numeric", (), [1, 2, NAN, NAN]),
+    ],
+)
+def test_what_a_column_is_can_be_said(
+    said: str, kind: str, values: tuple[str, ...], x: list[float], tmp_path: Path
+) -> None:
+    column, found = one(read(csv(tmp_path, f"a: {said}"), columns={"a": kind}))
+    assert (column.kind, column.values) == (kind, values)
+    np.testing.assert_array_equal(found, x)
+
+
+def test_values_that_are_no_numbers_are_counted_and_shown(tmp_path: Path) -> None:
+    assert (one(read(csv(tmp_path, "a: 1 2 3 ?")))[0].strange, one(read(csv(tmp_path, "a: 1 2 3 ?")))[0].example) == (
+        1,
+        "?",
+    )
+    said = one(read(csv(tmp_path, "a: 1 ? - x"), columns={"a": "numeric"}))[0]
+    assert (said.strange, said.example, said.missing) == (2, "?", 1)
+    assert one(read(csv(tmp_path, "a: 1 x y z")))[0].strange == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "said"),
+    [
+        (pa.array([1.0, 2.5, NAN, None]), "numeric", "1 2.5 - -"),
+        (pa.array([True, False, None, True]), "boolean", "true false - true"),
+        (pa.array(["b", " a ", "", "NA"]), "categorical", "b a - -"),
+        (pa.array(["b", "a", "b", None]).dictionary_encode(), "categorical", "b a b -"),
+        (pa.nulls(4), "numeric", "- - - -"),
+        (pa.array([1, 2, 3, 4], pa.decimal128(12, 2)), "numeric", "1 2 3 4"),
+        (pa.array(np.array([1, 0.5, 2, 4], np.float16)), "numeric", "1 0.5 2 4"),
+        (pa.array(["b", "a", "b", "a"], pa.string_view()), "categorical", "b a b a"),
+        (pa.array([-0.0, 1.0, 2.0, 3.0]), "numeric", "-0 1 2 3"),
+    ],
+    ids=["numbers", "truths", "text", "dictionary", "nothing", "decimal", "half", "view", "minus zero"],
+)
+def test_parquet_is_read_as_the_same_csv(column: pa.Array, kind: str, said: str, tmp_path: Path) -> None:
+    (first, x), (second, y) = one(read(stored(tmp_path, a=column))), one(read(csv(tmp_path, f"a: {said}")))
+    assert first == second
+    assert first.kind == kind
+    np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("row_group_size", [1, 1000])
+def test_the_same_table_is_the_same_dataset_in_csv_and_parquet(row_group_size: int, tmp_path: Path) -> None:
+    table = owned.mixed()
+    parquet.write_table(table, tmp_path / "stored.parquet", row_group_size=row_group_size)
+    sources = [owned.source(owned.write(table, tmp_path / "stored.csv")), owned.source(tmp_path / "stored.parquet")]
+    first, second = (prepare(own_tables.read(source), source, tmp_path / source.path[-3:]) for source in sources)
+    assert first.digest == second.digest
+    assert first.kinds == ("numeric", "numeric", "boolean", "categorical")
+
+
+@pytest.mark.parametrize(
+    ("target", "classes", "y"),
+    [
+        (pa.array(["b", " a", "b", "a"]), ("a", "b"), [1, 0, 1, 0]),
+        (pa.array([10, 9, -1, 9]), ("-1", "9", "10"), [2, 1, 0, 1]),
+        (pa.array(["10", "9", "9", "10"]), ("9", "10"), [1, 0, 0, 1]),
+        (pa.array(["1.0", "0.0", "1.0", "0.0"]), ("0", "1"), [1, 0, 1, 0]),
+        (pa.array([1.0, 0.0, 1.0, 0.0]), ("0", "1"), [1, 0, 1, 0]),
+        (pa.array(["True", "False", "true", "False"]), ("false", "true"), [1, 0, 1, 0]),
+        (pa.array([True, False, True, False]), ("false", "true"), [1, 0, 1, 0]),
+        (pa.array([0.5, 0.25, 0.5, 0.25]), ("0.25", "0.5"), [1, 0, 1, 0]),
+        (pa.array([" x", "y", "x", "y"]).dictionary_encode(), ("x", "y"), [0, 1, 0, 1]),
+        (pa.array([">50K", "<=50K", ">50K", "日 本"]), ("<=50K", ">50K", "日 本"), [1, 0, 1, 2]),
+    ],
+)
+def test_classes_are_sorted_and_spelt_one_way(
+    target: pa.Array, classes: tuple[str, ...], y: list[int], tmp_path: Path
+) -> None:
+    table = read(stored(tmp_path, t=target, a=[1, 2, 3, 4]))
+    assert table.classes == classes
+    assert table.y.tolist() == y
+
+
+@pytest.mark.parametrize("gap", [None, NAN])
+def test_rows_without_a_label_are_left_out_and_counted(gap: float | None, tmp_path: Path) -> None:
+    table = read(stored(tmp_path, t=pa.array([1.0, gap, 0.0, 1.0]), a=["p", "only there", "q", "p"]))
+    assert (table.classes, table.unlabelled, table.y.tolist()) == (("0", "1"), 1, [1, 0, 1])
+    assert one(table)[0].values == ("p", "q")
+
+
+def test_what_divides_the_rows_is_no_input(tmp_path: Path) -> None:
+    path = csv(tmp_path, "a: 1 2 3 4", "g: p q p r", "d: 2026-01-02 2025-12-31 2026-01-02 2024-02-29", "n: 10 9 2 10")
+    ignored = {"ignore": "g,d,n"}
+    by_group = read(path, split={"group": "g"}, ignore="d,n")
+    assert (by_group.columns, by_group.divider is not None and by_group.divider.tolist()) == (("a",), [0, 1, 0, 2])
+    for time, ranks in (("d", [2, 1, 2, 0]), ("n", [2, 1, 0, 2])):
+        table = read(path, split={"time": time}, **ignored)
+        assert (table.columns, table.divider is not None and table.divider.tolist()) == (("a",), ranks)
+    path = csv(tmp_path, "a: 1 2 3 4", "s: test train validation train")
+    table = read(path, split={"column": "s"})
+    assert table.divider is not None
+    assert table.divider.tolist() == [2, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "given", "message"),
+    [
+        (["a: 1 2 3 4"], {"target": "zzz"}, "--target: there is no column 'zzz': it has a, t"),
+        (["age: 1 2 3 4"], {"ignore": "agee"}, "--data.ignore: there is no column 'agee': did you mean 'age'?"),
+        (["age: 1 2 3 4"], {"columns": {"agee": "numeric"}}, "--data.columns.agee: there is no column 'agee'"),
+        (["age: 1 2 3 4"], {"split": {"group": "agee"}}, "--data.split.group: there is no column 'agee'"),
+        (["a: 1 2 3 4"], {"ignore": "a"}, "no column is left to learn from beside the target 't'"),
+        ([], {}, "no column is left to learn from"),
+        (["a: p q p q", "t2: x x x x"], {"target": "t2"}, "the target 't2' has 'x' alone: expected two classes"),
+        (["a: p q p q", "t2: - - - NA"], {"target": "t2"}, "the target 't2' has no value"),
+        (["a: p q p q", "t2: 1 2 3 4"], {"target": "t2"}, "the target 't2' has 4 classes in 4 rows"),
+        (["a: 2026-01-01 2026-01-02 - 2026-01-03"], {}, "column 'a' holds dates, .* --data.split.time a"),
+        (
+            ["a: 1 inf 3 -1e39"],
+            {},
+            "column 'a' has 2 values that are infinite or too large for float32, the first is inf",
+        ),
+        (["a: yes no yes no"], {"columns": {"a": "boolean"}}, "column 'a': expected true or false, .* found 'no'"),
+        (["a: 1 0 2 -"], {"columns": {"a": "boolean"}}, "column 'a': expected true or false, .* found '2'"),
+        (["label: 1 2 3 4"], {}, "column 'label' has the name of an output"),
+        (
+            ["encoding/features: 1 2 3 4"],
+            {},
+            "column 'encoding/features' has the name of an output of the model, or of",
+        ),
+        (["network/linear: 1 2 3 4"], {}, "rename it, or --data.ignore network/linear"),
+        (["a: 1 2 3 4", "g: p - p q"], {"split": {"group": "g"}}, "labelled row 2 has no value in column 'g'"),
+        (["a: 1 2 3 4", "g: p q p q"], {"split": {"time": "g"}}, "column 'g' holds 'p': expected numbers, or dates"),
+        (
+            ["a: 1 2 3 4", "g: train dev test test"],
+            {"split": {"column": "g"}},
+            "holds 'dev': expected train, validation, test",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_learnt_from_is_refused(
+    columns: list[str], given: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = csv(tmp_path, *columns)
+    with pytest.raises(InputError, match=message) as refused:
+        read(path, **given)
+    assert str(refused.value).startswith(str(path))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "given", "message"),
+    [
+        ({"a": [[1], [2], [3], [4]]}, {}, "column 'a' is of type list<.*>, which is no input: --data.ignore a"),
+        ({"a, b": [b"1", b"2", b"3", b"4"]}, {}, """--data.ignore '"a, b"'"""),
+        ({"a": pa.array([1, 2, 3, 4], pa.timestamp("s"))}, {}, "column 'a' holds dates"),
+        ({"a": pa.array([1, 2, 3, 4], pa.time32("s"))}, {}, "column 'a' holds dates"),
+        ({"a": [1, 2, 3, 4], "t": [[1], [2], [3], [4]]}, {}, "column 't' is of type list<.*>, which is no text"),
+        ({"a": [1, 2, 3, 4], "g": [1.0, NAN, 1.0, 2.0]}, {"split": {"group": "g"}}, "row 2 has no value in column 'g'"),
+        ({"a": [1, 2, 3, 4], "g": [[1], [2], [3], [4]]}, {"split": {"time": "g"}}, "column 'g' is of type list"),
+        (
+            {"a": [1, 2, 3, 4], "g": pa.array(["9/2/2026", "10/2/2026"] * 2).dictionary_encode()},
+            {"split": {"time": "g"}},
+            "column 'g' holds '9/2/2026': expected numbers, or dates",
+        ),
+    ],
+)
+def test_parquet_that_cannot_be_learnt_from_is_refused(
+    columns: dict[str, object], given: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read(stored(tmp_path, **columns), **given)

@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tasks.ml import table_files
+from tasks.ml.errors import InputError
+
+
+def write(folder: Path, content: str | bytes, name: str = "x.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def read(path: Path, separator: str = ",") -> dict[str, list[object]]:
+    return {name: column.to_pylist() for name, column in table_files.read(path, separator).items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1,x\n,y\n",
+        "a,b\r\n1,x\r\n,y\r\n",
+        "a,b\r1,x\r,y\r",
+        b"\xef\xbb\xbfa,b\n1,x\n,y",
+        "a,b\n1,x\n,y\n\n\n",
+        ' a ,"b"\n"1",x\nNA,"y"\n',
+    ],
+    ids=["plain", "crlf", "cr", "bom and no end", "empty lines", "quotes, blanks and NA"],
+)
+def test_a_csv_is_text_and_gaps_however_it_is_written(content: str | bytes, tmp_path: Path) -> None:
+    assert read(write(tmp_path, content)) == {"a": ["1", None], "b": ["x", "y"]}
+
+
+@pytest.mark.parametrize(("separator", "character"), [(",", ","), (";", ";"), ("tab", "\t")])
+def test_the_separator_is_the_one_that_is_named(separator: str, character: str, tmp_path: Path) -> None:
+    path = write(tmp_path, character.join(("a,1", "b")).replace("a,1", '"a,1"') + f"\n1{character}x\n")
+    assert read(path, separator) == {"a,1": ["1"], "b": ["x"]}
+
+
+def test_quotes_hold_separators_quotes_and_line_ends_in_fields_and_names(tmp_path: Path) -> None:
+    path = write(tmp_path, '"a\nname","b, c"\n"p\nq","say ""x"""\n"r",s\n')
+    assert read(path) == {"a\nname": ["p\nq", "r"], "b, c": ['say "x"', "s"]}
+
+
+def test_parquet_is_given_as_it_is_stored_whatever_its_row_groups(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pa.table({"a": [1, None, 3], " b ": [True, False, None]}), path, row_group_size=1)
+    assert read(path) == {"a": [1, None, 3], "b": [True, False, None]}
+    assert table_files.estimate_rows(path) == 3
+
+
+def test_rows_of_a_csv_are_estimated_from_its_size(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,b\n" + "1.5,x\n" * 300_000)
+    assert table_files.estimate_rows(path) == pytest.approx(300_000, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "has no heading"),
+        ("\n\n", "has no heading"),
+        ("a,b", "has no rows"),
+        ("a,b\n", "has no rows"),
+        ("a,,c\n1,2,3\n", "column 2 has no name"),
+        ("a,b, a\n1,2,3\n", "there are two columns 'a'"),
+        ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields, expected 2 as in the heading"),
+        ("a,b\n1,2\n3\n", "line 3 has 1 fields, expected 2"),
+        ("a;b\n1;2\n", "has one column, 'a;b': if its fields are separated by ;, add --data.separator ';'"),
+        ("a\tb\n1\t2\n", "are separated by tab, add --data.separator 'tab'"),
+        ("a,b\n1,x\n2,é\n".encode("latin1"), r"line 3: byte 0xe9 at offset 10 is no UTF-8: .*iconv -f latin1"),
+        ("a,b\n1,x\n".encode("utf-16"), r"line 1: byte 0xff at offset 0 is no UTF-8: .*iconv -f utf-16"),
+        ("é,b\n1,x\n".encode("latin1"), "line 1: byte 0xe9 at offset 0"),
+    ],
+)
+def test_a_csv_that_is_none_is_refused_in_one_line(content: str | bytes, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(InputError, match=message) as refused:
+        table_files.read(path)
+    assert str(refused.value).startswith(str(path))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("x.parquet", "cannot be read: .*Parquet"), ("x.txt", "expected a table")]
+)
+def test_a_file_of_another_kind_is_refused(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        table_files.read(write(tmp_path, "a,b\n1,2\n", name))
+
+
+def test_a_column_that_is_not_there_is_refused_with_the_nearest_or_with_all() -> None:
+    with pytest.raises(InputError, match=r"there is no column 'specie': did you mean 'species'\?"):
+        table_files.require("specie", ["length", "species"], "--target", Path("x.csv"))
+    with pytest.raises(InputError, match=r"it has a0, .*, a11 and 3 more"):
+        table_files.require("zzz", [f"a{index}" for index in range(15)], "--target", Path("x.csv"))
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([" x ", "", "NA", " NaN", "na", None]), ["x", None, None, None, "na", None]),
+        (pa.array(["x", "y", "x"]).dictionary_encode(), ["x", "y", "x"]),
+        (pa.array(["x", None], pa.large_string()), ["x", None]),
+        (pa.array(["x", " "], pa.string_view()), ["x", None]),
+        (pa.array([1, -20, None]), ["1", "-20", None]),
+        (pa.array([1.0, 2.5, float("nan"), -0.0, None]), ["1", "2.5", None, "0", None]),
+        (pa.array([1e10, 12345678901.0, 1e300]), ["10000000000", "12345678901", "1e+300"]),
+        (pa.array(np.array([1, 0.5], np.float16)), ["1", "0.5"]),
+        (pa.array([True, False, None]), ["true", "false", None]),
+    ],
+    ids=["text", "dictionary", "large", "view", "whole", "float", "large float", "half", "truth"],
+)
+def test_a_column_has_one_text_wherever_it_was_stored(column: pa.Array, expected: list[str | None]) -> None:
+    assert table_files.text(table_files.plain(pa.chunked_array([column]))).to_pylist() == expected
+    # Row by row as in one: what is predicted comes in batches.
+    rows = [table_files.text(table_files.plain(column.slice(index, 1)))[0].as_py() for index in range(len(column))]
+    assert rows == expected
+
+
+def test_what_is_no_field_has_no_text() -> None:
+    for column in (pa.array([[1], [2]]), pa.array([b"x"]), pa.array([{"a": 1}])):
+        with pytest.raises(InputError, match=r"is of type .*, which is no text and no number"):
+            table_files.text(column)
+
+
+def test_truths_are_words_in_any_case_or_one_and_zero() -> None:
+    found = table_files.truths(pa.array(["TRUE", "false", "1", "0.0", "2", "yes", None])).to_pylist()
+    assert found == [1.0, 0.0, 1.0, 0.0, None, None, None]
