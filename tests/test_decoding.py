@@ -100,13 +100,13 @@ def test_the_size_is_that_of_most_images_if_it_is_small(sizes: list[tuple[int, i
 
 
 @contextmanager
-def unopened() -> Iterator[list[str]]:
-    """Everything that is opened below a folder named photos; what is to stay empty."""
+def watched(folder: Path) -> Iterator[list[str]]:
+    """Every path that is opened below a folder."""
     opened: list[str] = []
     watching = True
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if watching and event == "open" and "/photos/" in str(arguments[0]):
+        if watching and event == "open" and str(arguments[0]).startswith(f"{folder}/"):
             opened.append(str(arguments[0]))
 
     sys.addaudithook(hook)
@@ -117,7 +117,7 @@ def unopened() -> Iterator[list[str]]:
 
 
 def test_a_second_run_opens_no_image(folder: Path) -> None:
-    with unopened() as opened:
+    with watched(folder) as opened:
         first = read(folder)
         assert len(set(opened)) == 40
         opened.clear()

@@ -149,7 +149,7 @@ def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unread
     """What the files say of themselves, and those that cannot be read."""
     found: list[Header] = []
     bad: list[tuple[str, str]] = []
-    with progress("looked at") as show:
+    with pictures.quiet(), progress("looked at") as show:
         for passed, photo in enumerate(listing.photos, start=1):
             try:
                 found.append(_header(listing.folder, photo))
