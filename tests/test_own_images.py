@@ -19,7 +19,7 @@ from flows.__main__ import run
 from flows.retrain import retrain
 from flows.train import train
 from tasks import settings
-from tasks.ml import certificate, pictures
+from tasks.ml import certificate, data_profile, pictures, plots
 from tasks.ml.config import CNN, MLP, Experiment, Linear, Model, Training
 from tasks.ml.config_data import Images, Split
 from tasks.ml.data import open_split
@@ -190,6 +190,44 @@ def test_every_model_and_scaling_is_proven_in_grey_and_in_colour(
     fit, artifact = reproduce(experiment, dataset, 0, tmp_path, lambda *_: None)
     assert certificate.check(artifact.path).holds
     assert fit.epochs == 3
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (50, 16), (500, 32)])
+def test_model_and_training_suit_the_number_of_images(tmp_path: Path, count: int, batch_size: int) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / "photos" / name / f"{number}.png").touch()
+    experiment = options.experiment(str(tmp_path / "photos"), [])
+    assert isinstance(experiment.model, CNN)
+    assert experiment.training.batch_size == batch_size
+    assert 0 < experiment.training.patience < experiment.training.epochs
+    assert options.experiment(str(tmp_path / "photos"), ["--training.batch_size=7"]).training.batch_size == 7
+
+
+def test_a_toml_names_the_folder_from_where_it_lies(tmp_path: Path) -> None:
+    photographed.folder(tmp_path / "photos", count=3)
+    lines = ['name = "mine"', "[data]", 'kind = "images"', 'path = "photos"', "height = 9", "width = 8"]
+    (tmp_path / "mine.toml").write_text("\n".join(lines) + "\n")
+    experiment = options.experiment(str(tmp_path / "mine.toml"), [])
+    assert isinstance(experiment.data, Images)
+    assert (experiment.name, experiment.data.path) == ("mine", str(tmp_path / "photos"))
+    assert (experiment.data.height, experiment.data.width, experiment.data.scaling) == (9, 8, "range")
+    moved = experiment.data.model_copy(update={"path": "/elsewhere"})
+    assert experiment.model_copy(update={"data": moved}).digest == experiment.digest
+
+
+def test_its_pictures_are_in_colour(trained: tuple[Experiment, Outcome], tmp_path: Path) -> None:
+    _, path = data_profile.profile(trained[1].dataset, tmp_path)
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    red, blue = pixels[:, :, 0] - pixels[:, :, 2] > 100, pixels[:, :, 2] - pixels[:, :, 0] > 100
+    assert red.sum() > 1000
+    assert blue.sum() > 1000
+    test = open_split(trained[1].dataset, "test")
+    wrong = np.eye(2, dtype=np.float32)[1 - test.y]
+    drawn = plots.mistakes(np.asarray(test.x), test.y, wrong, ("blue", "red"), tmp_path / "mistakes.png", light=True)
+    pixels = np.asarray(Image.open(drawn).convert("RGB")).astype(int)
+    assert (pixels[:, :, 0] - pixels[:, :, 2] > 100).sum() > 1000
 
 
 def missing(folder: Path) -> None:
