@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tasks.ml.errors import InputError
 
@@ -144,6 +144,8 @@ def quiet() -> Iterator[None]:
 
 def why(error: Exception) -> str:
     """What a decoder said, in one short line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its format is unknown"  # Pillow's own words repeat the path
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
