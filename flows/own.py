@@ -26,13 +26,14 @@ TRAININGS: tuple[Tree, ...] = (
 """What suits a table of fewer rows than `SIZES` say, and the last of more."""
 NETWORK: Tree = {"kind": "cnn", "channels": [16, 32, 64], "hidden": [128]}
 """What suits images."""
-SIZES_OF_IMAGES = (1_000, 10_000, 50_000)
+SIZES_OF_IMAGES = (100, 1_000, 10_000, 50_000)
 """Images at which another batch size and another number of epochs suit."""
 TRAININGS_OF_IMAGES: tuple[Tree, ...] = (
-    {"epochs": 60, "patience": 15, "batch_size": 16, "lr": 0.001},
-    {"epochs": 40, "patience": 8, "batch_size": 32, "lr": 0.001},
-    {"epochs": 20, "patience": 4, "batch_size": 64, "lr": 0.001},
-    {"epochs": 8, "patience": 2, "batch_size": 128, "lr": 0.002},
+    {"epochs": 100, "patience": 25, "batch_size": 4, "lr": 0.001},
+    {"epochs": 100, "patience": 25, "batch_size": 16, "lr": 0.002},
+    {"epochs": 60, "patience": 15, "batch_size": 32, "lr": 0.002},
+    {"epochs": 30, "patience": 6, "batch_size": 64, "lr": 0.002},
+    {"epochs": 10, "patience": 3, "batch_size": 128, "lr": 0.002},
 )
 """What suits fewer images than `SIZES_OF_IMAGES` say, and the last of more."""
 

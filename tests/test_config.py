@@ -5,7 +5,7 @@ from pydantic import BaseModel, ValidationError
 
 from flows import presets
 from tasks.ml.config import MLP, Experiment, Linear, Training
-from tasks.ml.config_data import MNIST, Digits, Iris, Points, Split, Threshold
+from tasks.ml.config_data import MNIST, Digits, Images, Iris, Points, Split, Threshold
 from tasks.ml.config_part import Part
 from tasks.ml.digests import digest_of
 
@@ -74,6 +74,7 @@ def test_an_experiment_is_immutable() -> None:
         (Training, {"optimizer": "lbfgs", "weight_decay": 1}, ("optimizer", "weight_decay")),
         (Training, {"optimizer": "lbfgs", "schedule": {"kind": "cosine"}}, ("optimizer", "schedule")),
         (Iris, {"kind": "iris", "scaling": "range"}, ("scaling", "kind")),
+        (Images, {"kind": "images", "path": "x", "height": 8}, ("height", "width")),
         (Iris, {"kind": "iris", "scaling": "none", "scaling_fitted_on": "all"}, ("scaling", "scaling_fitted_on")),
     ],
 )

@@ -55,6 +55,21 @@ def test_a_prepared_dataset_holds_the_rows_their_labels_and_their_digests(tmp_pa
         assert hashlib.sha256((dataset.folder / name).read_bytes()).hexdigest() == digest
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int64])
+@pytest.mark.parametrize("shape", [(), (3,), (4, 5), (4, 5, 3)])
+def test_rows_that_are_written_some_at_a_time_are_those_that_numpy_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type, shape: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(data, "_BYTES_AT_ONCE", 100)
+    array = np.random.default_rng(0).integers(0, 200, (50, *shape)).astype(dtype)
+    for rows in (np.array([7, 3, 3, 49, 0] * 9), np.array([], np.int64)):
+        chosen = data.Selected(array, rows)
+        chosen.save(tmp_path / "some.npy")
+        np.save(tmp_path / "all.npy", array[rows])
+        assert (tmp_path / "some.npy").read_bytes() == (tmp_path / "all.npy").read_bytes()
+        assert chosen.digest() == hashlib.sha256(array[rows].tobytes()).hexdigest()
+
+
 def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
     first = prepare(IRIS, tmp_path / "one")
     assert prepare(IRIS, tmp_path / "two").digest == first.digest

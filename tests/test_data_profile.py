@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows import presets
+from flows import options, presets
 from tasks.ml import data_profile
 from tasks.ml.data import open_split
 from tests.conftest import prepare
@@ -34,3 +34,15 @@ def test_every_dataset_has_a_picture_that_suits_it(name: str, tmp_path: Path) ->
     _, picture = data_profile.profile(prepare(presets.get(name).data, tmp_path), tmp_path)
     with Image.open(picture) as image:
         assert len(image.convert("RGB").getcolors(2**24) or []) > 40
+
+
+def test_what_is_on_is_said_by_its_name(tmp_path: Path) -> None:
+    tokens = [
+        "--training.augmentation.shift=2",
+        "--training.augmentation.rotation=5",
+        "--training.schedule.kind=cosine",
+    ]
+    experiment = options.experiment("digits", tokens)
+    said = dict(data_profile.say(prepare(experiment.data, tmp_path), experiment))
+    assert "augmentation shift 2 rotation 5.0" in said["training"]
+    assert "schedule cosine" in said["training"]

@@ -100,13 +100,13 @@ def test_the_size_is_that_of_most_images_if_it_is_small(sizes: list[tuple[int, i
 
 
 @contextmanager
-def unopened() -> Iterator[list[str]]:
-    """Everything that is opened below a folder named photos; what is to stay empty."""
+def watched(folder: Path) -> Iterator[list[str]]:
+    """Every path that is opened below a folder."""
     opened: list[str] = []
     watching = True
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if watching and event == "open" and "/photos/" in str(arguments[0]):
+        if watching and event == "open" and str(arguments[0]).startswith(f"{folder}/"):
             opened.append(str(arguments[0]))
 
     sys.addaudithook(hook)
@@ -117,7 +117,7 @@ def unopened() -> Iterator[list[str]]:
 
 
 def test_a_second_run_opens_no_image(folder: Path) -> None:
-    with unopened() as opened:
+    with watched(folder) as opened:
         first = read(folder)
         assert len(set(opened)) == 40
         opened.clear()
@@ -177,7 +177,7 @@ def test_unreadable_files_are_left_out_counted_and_listed(folder: Path) -> None:
         assert np.bincount(found.y).tolist() == [20, 17]
         np.testing.assert_array_equal(found.x[20], photographed.drawn(0, 3))
         said = found.notes[1]
-        assert said.startswith("5 of 42 files (11.9%) cannot be read (blue/pipe.png: is no file; red/000.png: cannot")
+        assert said.startswith("5 of 42 files (11.9%) cannot be read (blue/pipe.png: is no file; red/000.png: its")
         listed = Path(said.rpartition("listed in ")[2]).read_text().splitlines()
         reasons = dict(line.split("\t") for line in listed)
         assert list(reasons) == ["blue/pipe.png", "red/000.png", "red/001.png", "red/002.png", "red/notes.txt"]
@@ -188,7 +188,7 @@ def test_unreadable_files_are_left_out_counted_and_listed(folder: Path) -> None:
 def test_more_unreadable_files_than_the_share_stop_everything(folder: Path) -> None:
     spoil(folder, 2)
     message = refused(folder)
-    assert "2 of 40 files (5.0%) cannot be read (red/000.png: cannot identify" in message
+    assert "2 of 40 files (5.0%) cannot be read (red/000.png: its format" in message
     assert message.endswith("more than the share of 0.01 that --data.unreadable allows")
     assert len(Path(message.partition("listed in ")[2].partition(": ")[0]).read_text().splitlines()) == 2
     assert "0.049" in refused(folder, unreadable=0.049)
@@ -204,7 +204,7 @@ def test_a_truncated_file_counts_though_its_header_is_whole(folder: Path) -> Non
 
 def test_a_class_of_which_no_image_can_be_read_is_refused(folder: Path) -> None:
     spoil(folder, 20)
-    message = "red: none of its files can be read as an image (red/000.png: cannot identify image file"
+    message = "red: none of its files can be read as an image (red/000.png: its format is unknown"
     assert message in refused(folder, unreadable=0.9)
     for file in (folder / "red").iterdir():
         file.write_bytes(photographed.save(folder.parent / "x.png", photographed.drawn(0, 0)).read_bytes()[:100])

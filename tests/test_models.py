@@ -7,7 +7,7 @@ from sklearn.datasets import load_iris
 from sklearn.preprocessing import StandardScaler
 
 from tasks.ml import data, models
-from tasks.ml.config import MLP, Experiment, Linear
+from tasks.ml.config import CNN, MLP, Experiment, Linear
 from tasks.ml.config_data import Digits, Iris, Split
 from tasks.ml.errors import DamagedError
 from tasks.ml.records import Dataset, Fit
@@ -31,6 +31,32 @@ def test_architectures() -> None:
     mlp = models.build(MLP(kind="mlp", hidden=(50, 40)), shape=(4,), logits=3, seed=0)
     assert [type(layer).__name__ for layer in mlp] == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
     assert [tuple(weight.shape) for weight in mlp.parameters() if weight.ndim == 2] == [(50, 4), (40, 50), (3, 40)]
+
+
+def test_a_network_in_colour_sees_planes_of_one_colour() -> None:
+    model = CNN(kind="cnn", channels=(4,), hidden=(5,))
+    network = models.build(model, shape=(6, 8, 3), logits=2, seed=0)
+    images = torch.rand(7, 6, 8, 3)
+    convolution, first, last = (network[index] for index in (1, 5, 7))
+    planes = images.movedim(3, 1).contiguous()
+    found = torch.relu(torch.max_pool2d(torch.conv2d(planes, convolution.weight, convolution.bias, padding="same"), 2))
+    expected = last(torch.relu(first(found.flatten(1))))
+    torch.testing.assert_close(network(images.flatten(1)), expected)
+
+
+def test_a_networks_cost_is_what_its_layers_multiply() -> None:
+    model = CNN(kind="cnn", channels=(4, 6), hidden=(5,))
+    perceptron = (2 * 2 * 6) * 5 + 5 * 3
+    for shape, planes in (((8, 8), 1), ((8, 8, 3), 3)):
+        expected = 8 * 8 * 9 * planes * 4 + 4 * 4 * 9 * 4 * 6 + perceptron
+        assert models.products(model, shape, logits=3) == expected
+    assert models.products(MLP(kind="mlp", hidden=(5,)), (2, 2, 3), logits=3) == 12 * 5 + 5 * 3
+
+
+def test_large_images_pass_a_few_at_a_time() -> None:
+    assert models.at_once(28 * 28) == models.at_once(64 * 64 * 3) == 1000
+    assert models.at_once(256 * 256 * 3) == 85
+    assert models.at_once(10**9) == 1
 
 
 @pytest.mark.parametrize("fitted_on", ["train", "all"])

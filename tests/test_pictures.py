@@ -112,14 +112,19 @@ def bomb(path: Path, side: int) -> Path:
 @pytest.mark.parametrize("side", [10_000, 60_000])
 def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
     file = bomb(tmp_path / "bomb.png", side)
-    for look in (pictures.header, lambda path: pictures.read_resized(path, (8, 8))):
+
+    def header(path: Path) -> object:
+        with pictures.quiet():
+            return pictures.header(path)
+
+    for look in (header, lambda path: pictures.read_resized(path, (8, 8))):
         with pytest.raises(InputError, match=r"bomb\.png: has more than 89,478,485 pixels, as a decompression bomb"):
             look(file)
 
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("no image")
-    with pytest.raises(InputError, match=r"x\.png: cannot be read as an image: cannot identify image file"):
+    with pytest.raises(InputError, match=r"x\.png: cannot be read as an image: its format is unknown"):
         pictures.read_resized(tmp_path / "x.png", (8, 8))
     whole = photographed.save(tmp_path / "y.png", PIXELS).read_bytes()
     (tmp_path / "y.png").write_bytes(whole[: len(whole) // 2])
@@ -129,5 +134,5 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
 
 def test_a_format_that_runs_a_program_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
-    with pytest.raises(InputError, match="cannot identify image file"):
+    with pytest.raises(InputError, match="its format is unknown"):
         pictures.read_resized(tmp_path / "x.png", (8, 8))

@@ -13,7 +13,7 @@ from tasks.ml import losses, memory
 from tasks.ml.augmentation import Augment
 from tasks.ml.config import Loss, Training
 from tasks.ml.data import open_split
-from tasks.ml.models import ROWS_AT_ONCE, Encoding, Scaling
+from tasks.ml.models import ROWS_AT_ONCE, Encoding, Scaling, at_once
 from tasks.ml.records import Dataset, SplitName
 
 _SHARE_OF_MEMORY = 0.25
@@ -63,7 +63,8 @@ class Rows:
 
     def in_turn(self) -> Iterator[Tensor]:
         """All rows, some at once, ready for the network."""
-        return (self.cut(start, start + ROWS_AT_ONCE) for start in range(0, len(self), ROWS_AT_ONCE))
+        rows = at_once(self.x.shape[1])
+        return (self.cut(start, start + rows) for start in range(0, len(self), rows))
 
     def _ready(self, x: Tensor) -> Tensor:
         if self.scaling is not None:

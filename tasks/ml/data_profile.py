@@ -68,7 +68,7 @@ def _short(column: Column) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, dict):
-        return " ".join(f"{_value(part)}" for part in value.values())
+        return " ".join(_value(part) if name == "kind" else f"{name} {_value(part)}" for name, part in value.items())
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

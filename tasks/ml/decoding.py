@@ -106,7 +106,7 @@ def _known(target: Path, key: str) -> dict[str, Any] | None:
         check(target / "pixels.bin", facts["sha256"])
     except FileNotFoundError:
         return None
-    except (DamagedError, ValueError, KeyError) as error:
+    except (DamagedError, ValueError, TypeError, KeyError) as error:
         logger.warning("decoded images %s are damaged and are decoded anew: %s", target.name, error)
         return None
     return facts
@@ -116,14 +116,14 @@ def _decode(listing: Listing, data: Images, target: Path, key: str, progress: Pr
     """Look at all files, choose one shape for all, decode those that can be, and write them with what is known."""
     headers, bad = _headers(listing, progress)
     _refuse_unreadable(bad, listing, data, target)
-    readable = [photo for photo in listing.photos if photo.name not in dict(bad)]
+    readable = _without(listing.photos, bad)
     _refuse_empty(readable, listing, bad)
     shape, why = choose(headers, data)
     with whole_folder(target) as folder:
         counts, sha256, worse = _write(listing, readable, shape, folder / "pixels.bin", progress)
         bad = tuple(sorted((*bad, *worse)))
         facts = {"key": key, "sha256": sha256, "shape": shape, "why": why, "counts": counts, "unreadable": bad}
-        _refuse_empty([photo for photo in readable if photo.name not in dict(worse)], listing, bad)
+        _refuse_empty(_without(readable, worse), listing, bad)
         (folder / "images.json").write_text(json.dumps(facts) + "\n")
     return facts
 
@@ -149,7 +149,7 @@ def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unread
     """What the files say of themselves, and those that cannot be read."""
     found: list[Header] = []
     bad: list[tuple[str, str]] = []
-    with progress("looked at") as show:
+    with pictures.quiet(), progress("looked at") as show:
         for passed, photo in enumerate(listing.photos, start=1):
             try:
                 found.append(_header(listing.folder, photo))
@@ -221,11 +221,16 @@ def _image(file: Path, shape: Shape) -> NDArray[np.uint8] | str:
         return pictures.why(error)
 
 
+def _without(some: Sequence[Photo], bad: Unreadable) -> list[Photo]:
+    names = dict(bad)
+    return [photo for photo in some if photo.name not in names]
+
+
 def _refuse_empty(readable: Sequence[Photo], listing: Listing, bad: Unreadable) -> None:
     left = {photo.label for photo in readable}
     for label, name in enumerate(listing.classes):
         if label not in left:
-            first = next(f"{file}: {why}" for file, why in bad if file.startswith(f"{name}/"))
+            first = next(f"{_shown(file)}: {why}" for file, why in bad if file.startswith(f"{name}/"))
             raise InputError(f"{listing.folder / name}: none of its files can be read as an image ({first})")
 
 

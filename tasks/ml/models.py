@@ -22,6 +22,8 @@ from tasks.ml.sources import Raw
 
 ROWS_AT_ONCE = 1000
 """So many rows pass a network together when nothing is learnt: a convolution of all would take gigabytes."""
+_NUMBERS_AT_ONCE = 2**24
+"""Of large images fewer pass, which have so many pixels and colours together."""
 
 
 class Scaling(nn.Module):
@@ -241,5 +243,11 @@ def logits(classifier: Classifier, x: Raw) -> Tensor:
         return torch.cat([classifier.logits(torch.tensor(part)) for part in _cut(x)])
 
 
+def at_once(features: int) -> int:
+    """How many rows of so many numbers pass a network together when nothing is learnt."""
+    return max(1, min(ROWS_AT_ONCE, _NUMBERS_AT_ONCE // features))
+
+
 def _cut(x: Raw) -> Iterator[Raw]:
-    return (x[start : start + ROWS_AT_ONCE] for start in range(0, len(x), ROWS_AT_ONCE))
+    rows = at_once(math.prod(x.shape[1:]))
+    return (x[start : start + rows] for start in range(0, len(x), rows))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tasks.ml.errors import InputError
 
@@ -81,26 +81,22 @@ def read_resized(file: Path, shape: Shape) -> NDArray[np.uint8]:
     Raises:
         InputError: it cannot be read, or is larger than anybody's image.
     """
-    with _refusals(file):
+    with _refusals(file), quiet():
         header(file)
-        with quiet():
-            return decode(file, shape)
+        return decode(file, shape)
 
 
 def header(file: Path) -> Header:
-    """Look at a file without decoding it.
+    """Look at a file without decoding it, within `quiet`.
 
     Raises:
         InputError: it has more pixels than Pillow takes for an image (89 million): a decompression bomb.
         Exception: it cannot be read; what is raised is the decoder's.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
-                sides = (image.width, image.height) if _lies(image) else (image.height, image.width)
-                return Header(*sides, has_colour=image.mode not in GREY)
+        with Image.open(file, formats=FORMATS) as image:
+            sides = (image.width, image.height) if _lies(image) else (image.height, image.width)
+            return Header(*sides, has_colour=image.mode not in GREY)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
             f"{file}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels, as a decompression bomb would: "
@@ -112,6 +108,7 @@ def decode(file: Path, shape: Shape) -> NDArray[np.uint8]:
     """Decode an image, turn it upright as its EXIF data says, and resize it, its sides each by their own factor.
 
     Transparent pixels lie on white; of 16 bits the upper eight are kept. Of several images in a file the first counts.
+    To be called within `quiet`.
 
     Args:
         file: its path, whose `header` was looked at.
@@ -135,14 +132,20 @@ def decode(file: Path, shape: Shape) -> NDArray[np.uint8]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let decoders keep to themselves what they think of damaged metadata. Of the whole process: enter it once."""
+    """Let decoders keep to themselves what they think of damaged metadata, and raise what they think of size.
+
+    Of the whole process: enter it once, before any thread begins.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
 
 def why(error: Exception) -> str:
     """What a decoder said, in one short line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its format is unknown"  # Pillow's own words repeat the path
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
