@@ -109,11 +109,10 @@ def _mark(x: Axis, kept: int | None) -> str:
     if kept is None:
         return ""
     place = x.place(kept)
-    end = place > (LEFT + RIGHT) / 2
     return (
         f'<path class="kept" d="M{place:.1f} {TOP:g}V{BOTTOM:g}"/>'
-        f'<text x="{place + (-5 if end else 5):.1f}" y="{TOP + 12:g}" text-anchor="{"end" if end else "start"}">'
-        f"kept: epoch {kept:,}</text>\n"
+        f'<text x="{RIGHT:g}" y="14" text-anchor="end">kept: epoch {kept:,}</text>'
+        f'<path class="kept" d="M{RIGHT - 16 - 7 * len(f"kept: epoch {kept:,}"):g} 4v12"/>\n'
     )
 
 

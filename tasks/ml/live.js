@@ -250,7 +250,7 @@ function list(probabilities, best) {
     row.className = index === best ? "best" : "";
     const [name, bar, value] = ["th", "td", "td"].map((kind) => row.appendChild(document.createElement(kind)));
     name.scope = "row";
-    name.textContent = about.classes[index];
+    name.textContent = name.title = about.classes[index];
     bar.appendChild(Object.assign(document.createElement("div"), { className: "bar" }));
     bar.firstChild.style.width = `${100 * probabilities[index]}%`;
     const exact = Object.assign(document.createElement("data"), { value: String(probabilities[index]) });
