@@ -111,8 +111,7 @@ def _mark(x: Axis, kept: int | None) -> str:
     place = x.place(kept)
     return (
         f'<path class="kept" d="M{place:.1f} {TOP:g}V{BOTTOM:g}"/>'
-        f'<text x="{RIGHT:g}" y="14" text-anchor="end">kept: epoch {kept:,}</text>'
-        f'<path class="kept" d="M{RIGHT - 16 - 7 * len(f"kept: epoch {kept:,}"):g} 4v12"/>\n'
+        f'<text x="{RIGHT:g}" y="14" text-anchor="end">kept: epoch {kept:,}</text>\n'
     )
 
 
@@ -135,7 +134,7 @@ def _legend(lines: Mapping[str, Curve]) -> str:
     for index, name in enumerate(lines):
         drawn += f'<path class="line c{index}" d="M{place:g} 10h26"/>'
         drawn += f'<text x="{place + 32:g}" y="14">{escape(name)}</text>\n'
-        place += 60 + 7 * len(name)
+        place += 46 + 6.6 * len(name)
     return drawn
 
 
