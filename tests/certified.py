@@ -30,14 +30,16 @@ def columns(path: Path, names: tuple[str, ...] = COLUMNS, classes: tuple[str, ..
     return _write(path, [joined], values, inputs, feeds, classes, len(names))
 
 
-def images(path: Path, shape: tuple[int, ...] = SIDES, classes: tuple[str, ...] = ("dark", "light")) -> Path:
+def images(
+    path: Path, shape: tuple[int, ...] = SIDES, classes: tuple[str, ...] = ("dark", "light"), *, resized: bool = False
+) -> Path:
     """A model of images: grey, or colour where the shape has a third number."""
     value = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *shape])
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("Flatten", ["pixels"], ["x"], axis=1),
     ]
-    inputs = (Input("image", "uint8", shape, LOWEST, HIGHEST, "grey"),)
+    inputs = (Input("image", "uint8", shape, LOWEST, HIGHEST, "grey", resized=resized),)
     feeds: Feeds = {"image": np.random.default_rng(0).integers(0, 9, (4, *shape)).astype(np.uint8)}
     return _write(path, nodes, [value], inputs, feeds, classes, math.prod(shape))
 

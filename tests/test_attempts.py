@@ -356,7 +356,7 @@ def test_two_processes_at_once_are_run_one_after_the_other(
         lock.release()
         said += [line.split()[0] for line in process.stderr]
     assert process.returncode == 0
-    assert said[2:] == ["resumed", "fit", "evaluate", "finding", "export", "verify", "stamp", "register"]
+    assert said[2:] == ["resumed", "fit", "evaluate", "finding", "export", "verify", "stamp", "register", "card"]
     assert statuses(experiment.name) == ["FINISHED"]
 
 

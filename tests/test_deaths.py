@@ -144,7 +144,7 @@ def test_somebody_hears_of_a_run_that_fails_and_the_champion_stays(
 
 
 EPOCHS = 10_000
-STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register")
+STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register", "card")
 
 
 def test_a_training_goes_on_while_both_servers_restart_and_nothing_is_lost(

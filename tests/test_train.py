@@ -83,6 +83,7 @@ def test_mlflow_has_the_whole_run(published: tuple[Experiment, Outcome]) -> None
     assert not [name for name in run.data.metrics if name.startswith("val")]
     files = {file.path for file in client.list_artifacts(outcome.run.id)}
     assert files == {
+        "card.html",
         "experiment.toml",
         "dataset",
         "diagnosis.json",
@@ -215,7 +216,7 @@ def test_prefect_has_the_flow_its_tasks_and_its_summary(published: tuple[Experim
     assert run.state is not None
     assert run.state.is_completed()
     assert run.parameters["experiment"]["data"]["kind"] == "iris"
-    steps = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register")
+    steps = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register", "card")
     assert [task.name for task in task_runs(run)] == [f"{step} {experiment.name}" for step in steps]
     with get_client(sync_client=True) as client:
         (artifact,) = client.read_artifacts(

@@ -306,8 +306,9 @@ def _mistakes(tested: Tested) -> Section:
     if not worst:
         return Section("mistakes", "Worst mistakes", (Words(f"None: all {rows:,} test rows are right."),))
     shown = worst[:MISTAKES]
-    lead = f"{len(worst):,} of {rows:,} test rows are wrong; {'these are' if len(shown) == len(worst) else 'here are'} "
-    lead += "those of which it was most sure, the surest first."
+    is_are = "is" if len(worst) == 1 else "are"
+    more = f" Here are the {len(shown)} of which it was most sure." if len(shown) < len(worst) else ""
+    lead = f"{len(worst):,} of {rows:,} test rows {is_are} wrong.{more}"
     part = _wrong_images(tested, shown) if snippets.takes_images(tested.said) else _wrong_rows(tested, shown)
     return Section("mistakes", "Worst mistakes", (Words(lead), part))
 

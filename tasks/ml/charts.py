@@ -109,11 +109,9 @@ def _mark(x: Axis, kept: int | None) -> str:
     if kept is None:
         return ""
     place = x.place(kept)
-    end = place > (LEFT + RIGHT) / 2
     return (
         f'<path class="kept" d="M{place:.1f} {TOP:g}V{BOTTOM:g}"/>'
-        f'<text x="{place + (-5 if end else 5):.1f}" y="{TOP + 12:g}" text-anchor="{"end" if end else "start"}">'
-        f"kept: epoch {kept:,}</text>\n"
+        f'<text x="{RIGHT:g}" y="14" text-anchor="end">kept: epoch {kept:,}</text>\n'
     )
 
 
@@ -136,7 +134,7 @@ def _legend(lines: Mapping[str, Curve]) -> str:
     for index, name in enumerate(lines):
         drawn += f'<path class="line c{index}" d="M{place:g} 10h26"/>'
         drawn += f'<text x="{place + 32:g}" y="14">{escape(name)}</text>\n'
-        place += 60 + 7 * len(name)
+        place += 46 + 6.6 * len(name)
     return drawn
 
 

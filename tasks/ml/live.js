@@ -52,15 +52,40 @@ function overlaps(first, step, count, size) {
   });
 }
 
+/** The same as Pillow's bilinear filter has it: neighbours count the less the farther they are. */
+function neighbours(step, count, size) {
+  const reach = Math.max(step, 1);
+  return Array.from({ length: count }, (_, index) => {
+    const centre = (index + 0.5) * step;
+    const held = [];
+    const last = Math.min(size, Math.floor(centre + reach + 0.5));
+    for (let point = Math.max(0, Math.floor(centre - reach + 0.5)); point < last; point++) {
+      held.push([point, Math.max(0, 1 - Math.abs(point + 0.5 - centre) / reach)]);
+    }
+    const all = held.reduce((sum, [, weight]) => sum + weight, 0);
+    return held.map(([point, weight]) => [point, Math.round((weight / all) * 2 ** 22) / 2 ** 22]); // Pillow's precision
+  });
+}
+
 /** Average over areas: `(height, width)` values of a larger or smaller picture; outside of it they are 0. */
 function averaged(values, columns, rows, { x = 0, y = 0, across = columns / width, down = rows / height } = {}) {
-  const [wide, high] = [overlaps(x, across, width, columns), overlaps(y, down, height, rows)];
+  return weighted(values, columns, rows, overlaps(x, across, width, columns), overlaps(y, down, height, rows));
+}
+
+/** Resize as the training images were, and as `hallmark predict` does it. */
+function bilinear(values, columns, rows) {
+  const [wide, high] = [neighbours(columns / width, width, columns), neighbours(rows / height, height, rows)];
+  return weighted(values, columns, rows, wide, high, Math.round); // Pillow has whole numbers between the two
+}
+
+function weighted(values, columns, rows, wide, high, between = (value) => value) {
   const narrow = new Float64Array(rows * width);
   for (let row = 0; row < rows; row++) {
     wide.forEach((held, column) => {
       for (const [point, share] of held) narrow[row * width + column] += share * values[row * columns + point];
     });
   }
+  for (let index = 0; index < narrow.length; index++) narrow[index] = between(narrow[index]);
   const small = new Float64Array(height * width);
   high.forEach((held, row) => {
     for (const [point, share] of held) {
@@ -112,8 +137,8 @@ function ofPicture() {
     planes = [red.map((value, i) => (value * 19595 + green[i] * 38470 + blue[i] * 7471 + 32768) >> 16)];
   }
   if (columns !== width || rows !== height) {
-    planes = planes.map((plane) => averaged(plane, columns, rows));
-    said.push(`resized from ${columns} x ${rows} by averaging over areas`);
+    planes = planes.map((plane) => (about.resized ? bilinear : averaged)(plane, columns, rows));
+    said.push(`resized from ${columns} x ${rows} ${about.resized ? "as the training images were" : "by averaging over areas"}`);
   }
   const largest = planes.reduce((most, plane) => plane.reduce((a, b) => Math.max(a, b), most), 0);
   const full = about.highest < 128 && largest > about.highest;
@@ -225,7 +250,7 @@ function list(probabilities, best) {
     row.className = index === best ? "best" : "";
     const [name, bar, value] = ["th", "td", "td"].map((kind) => row.appendChild(document.createElement(kind)));
     name.scope = "row";
-    name.textContent = about.classes[index];
+    name.textContent = name.title = about.classes[index];
     bar.appendChild(Object.assign(document.createElement("div"), { className: "bar" }));
     bar.firstChild.style.width = `${100 * probabilities[index]}%`;
     const exact = Object.assign(document.createElement("data"), { value: String(probabilities[index]) });
@@ -392,8 +417,9 @@ function prepare() {
     byKeyboard();
     element("placed").addEventListener("change", () => ask());
   }
+  const how = about.resized ? "as the training images were" : "by averaging over areas";
   element("sizes").textContent =
-    `A picture of ${width} x ${height} pixels is taken as it is; any other is resized to that by averaging over areas.`;
+    `A picture of ${width} x ${height} pixels is taken as it is; any other is resized to that ${how}.`;
   byFile();
   element("clear").addEventListener("click", clear);
   element("inverted").addEventListener("change", () => ask());

@@ -122,6 +122,7 @@ def about(said: Certificate, content: bytes) -> dict[str, Any]:
         "input": image.name,
         "shape": image.shape,
         "highest": highest,
+        "resized": image.resized,
         "classes": said.classes,
         "sha256": hashlib.sha256(content).hexdigest(),
         "drawable": is_grey,

@@ -31,9 +31,11 @@ def python(said: Certificate, file: str, row: int) -> str:
     shown = f"classes = {list(said.classes)!r}\nprint(classes[label[0]], probabilities[0])\n"
     if takes_images(said):
         mode = "RGB" if len(said.inputs[0].shape) == 3 else "L"
-        picture = f"image = np.asarray(Image.open({picture_name(file)!r}).convert({mode!r}))"
+        height, width = said.inputs[0].shape[:2]
+        resize = f".resize(({width}, {height}), Image.Resampling.BILINEAR)" * said.inputs[0].resized
+        picture = f"image = np.asarray(Image.open({picture_name(file)!r}).convert({mode!r}){resize})"
         row_of = f"row = {{{said.inputs[0].name!r}: image[None]}}\n"
-        return f"{head}from PIL import Image\n\n{opened}{picture}  # {form(said.inputs[0])}\n{row_of}{ask}{shown}"
+        return f"{head}from PIL import Image\n\n{opened}# {form(said.inputs[0])}\n{picture}\n{row_of}{ask}{shown}"
     given = values(said, row)
     lines = [
         f"    {one.name!r}: np.array([[{_literal(given[one.name], 'python')}]], {_NUMPY[one.dtype]}),\n"
