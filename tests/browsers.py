@@ -13,7 +13,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -59,6 +59,7 @@ def opened(
             view = {"width": size[0], "height": size[1]}
             page = browser.new_context(viewport=view, **options).new_page()  # type: ignore[arg-type]
             page.set_default_timeout(LIMIT)
+            expect.set_options(LIMIT)
             asked, errors = _watched(page)
             try:
                 yield page

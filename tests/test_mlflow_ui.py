@@ -1,0 +1,186 @@
+"""MLflow's UI as `hallmark ui` serves it: a published preset beside its corrected form, as people look at them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from flows import presets
+from flows.server import answers
+from flows.train import train
+from tasks.ml import certificate
+from tasks.ml.config import Experiment
+from tests import browsers
+from tests.processes import HALLMARK, free_port, process, until
+
+pytestmark = pytest.mark.slow
+
+CORRECTED, PUBLISHED = "iris", "iris_as_published"
+
+
+@pytest.fixture(scope="module")
+def folder(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:  # noqa: ARG001 - the server comes first
+    """Where both were trained, into a store of their own."""
+    folder = tmp_path_factory.mktemp("shown")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HALLMARK_HOME", str(folder / "home"))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+        train(experiment(PUBLISHED))
+        train(experiment(CORRECTED))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    port = free_port()
+    with process([HALLMARK, "ui", "--port", str(port)], folder / "ui.log"):
+        until(lambda: answers(f"http://127.0.0.1:{port}"))
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def page(address: str, tmp_path: Path) -> Iterator[Page]:
+    """What somebody sees first who follows what `hallmark ui` prints."""
+    with browsers.opened(tmp_path) as page:
+        page.goto(address)
+        yield page
+
+
+def experiment(name: str) -> Experiment:
+    preset = presets.get(name)
+    return preset.model_copy(update={"training": preset.training.model_copy(update={"device": "cpu"})})
+
+
+def run_name(name: str) -> str:
+    return presets.run_name(experiment(name))
+
+
+def differences() -> dict[str, list[str]]:
+    """The fields in which the two differ, with the corrected value first, as the later run comes first in the UI."""
+    corrected, published = experiment(CORRECTED).flat(), experiment(PUBLISHED).flat()
+    return {name: [str(corrected[name]), str(value)] for name, value in published.items() if corrected[name] != value}
+
+
+def open_runs(page: Page) -> None:
+    """Follow the link of the MLflow experiment to the list of its runs."""
+    page.get_by_role("link", name="iris", exact=True).click()
+    for name in (CORRECTED, PUBLISHED):
+        page.get_by_role("link", name=run_name(name), exact=True).wait_for()
+
+
+def open_run(page: Page, name: str) -> None:
+    open_runs(page)
+    page.get_by_role("link", name=run_name(name), exact=True).click()
+    page.get_by_role("heading", name=run_name(name)).wait_for()
+
+
+def open_compare(page: Page) -> None:
+    """Select both runs and press Compare."""
+    open_runs(page)
+    page.locator(".ag-header input[type=checkbox]").first.click()
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_role("heading", name="Comparing 2 Runs from 1 Experiment").wait_for()
+
+
+def section(page: Page, heading: str) -> Locator:
+    """The innermost part of Compare with this heading and its switch."""
+    return page.locator("div").filter(has_text=heading).filter(has=page.get_by_role("switch")).last
+
+
+def rows(table: Locator) -> dict[str, list[str]]:
+    """A table's cells by those of its first column."""
+    found = [row.locator("th, td").all_inner_texts() for row in table.get_by_role("row").all()]
+    return {name.strip(): ["".join(text.split()) for text in texts] for name, *texts in found}
+
+
+def curves(page: Page) -> set[str]:
+    """The lines that are drawn, each by the path that it takes. Plotly draws one over the other, smoothed and not."""
+    drawn = page.locator(".js-plotly-plot .scatterlayer .trace path.js-line").all()
+    return {str(line.get_attribute("d")) for line in drawn}
+
+
+def is_shown(image: Locator, file: Path) -> bool:
+    """Wait for a page's image to be decoded from something of the size of this one."""
+    with Image.open(file) as expected:
+        size = [*expected.size]
+    return until(lambda: image.evaluate("image => [image.naturalWidth, image.naturalHeight]") == size)
+
+
+def test_it_opens_on_training_runs_with_nothing_in_the_way(page: Page, folder: Path) -> None:
+    page.get_by_text("Recent Experiments").wait_for()
+    open_runs(page)
+    assert "workflowType=machine_learning" in page.url
+    for stranger in ("MLflow collects usage data", "Ask questions about your", "Detect Issues"):
+        expect(page.get_by_text(stranger)).to_have_count(0)
+    assert "Traceback" not in (folder / "ui.log").read_text()
+
+
+def test_what_its_user_chooses_stays_chosen(page: Page) -> None:
+    page.get_by_role("button", name="GenAI").click()
+    expect(page.get_by_role("link", name="Prompts", exact=True)).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("link", name="Prompts", exact=True)).to_be_visible()
+
+
+def test_compare_shows_the_parameters_that_differ(page: Page, pictures: Path) -> None:
+    open_compare(page)
+    table = page.locator("table").nth(1)
+    shown = rows(table)
+    assert set(shown) == set(experiment(CORRECTED).flat())
+    assert {name: values for name, values in shown.items() if len(set(values)) == 2} == differences()
+    page.get_by_role("switch").first.click()
+    expect(table.get_by_role("row")).to_have_count(len(differences()))
+    assert rows(table) == differences()
+    table.scroll_into_view_if_needed()
+    page.screenshot(path=pictures / "mlflow_compare.png")
+
+
+def test_compare_draws_both_loss_curves(page: Page, pictures: Path) -> None:
+    open_compare(page)
+    page.get_by_role("link", name="train/loss", exact=True).click()
+    for name in (CORRECTED, PUBLISHED):
+        expect(page.get_by_text(f"{run_name(name)} (train/loss)")).to_be_visible()
+    until(lambda: len(curves(page)) == 2)
+    assert all(curve.count("L") > 10 for curve in curves(page))
+    page.screenshot(path=pictures / "mlflow_curves.png")
+
+
+@pytest.mark.parametrize("name", [CORRECTED, PUBLISHED])
+def test_the_pictures_of_a_run_open(name: str, page: Page, folder: Path) -> None:
+    open_run(page, name)
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("pictures", exact=True).click()
+    run = page.url.split("/runs/")[1].split("/")[0]
+    files = list(folder.glob(f"mlruns/artifacts/*/{run}/artifacts/pictures/*.png"))
+    assert len(files) >= 4
+    for file in files:
+        page.get_by_text(file.name, exact=True).click()
+        page.get_by_text(f"pictures/{file.name}", exact=True).wait_for()
+        assert is_shown(page.locator("img[src^=blob]").first, file)
+
+
+def test_a_run_says_what_is_wrong_with_it(page: Page) -> None:
+    open_run(page, PUBLISHED)
+    for code in ("scaling_fitted_beyond_training", "training_loss_as_validation"):
+        expect(page.locator("li strong", has_text=code)).to_be_visible()
+
+
+def test_the_onnx_model_opens_from_its_run_to_its_file(page: Page, folder: Path) -> None:
+    open_run(page, CORRECTED)
+    page.locator("a[href*='#/models/iris/versions/1']").click()
+    expect(page.get_by_text("@ champion")).to_be_visible()
+    page.get_by_text("Inputs (4)").click()
+    page.get_by_text("Outputs (2)").click()
+    (file,) = folder.glob("home/fits/*/iris.onnx")
+    for one in certificate.read(file)[0].inputs:
+        expect(page.get_by_role("row", name=one.name)).to_contain_text("Tensor (dtype: float32, shape: [-1,1])")
+    expect(page.get_by_role("row", name="probabilities")).to_contain_text("Tensor (dtype: float32, shape: [-1,3])")
+    page.get_by_role("link", name="model", exact=True).click()
+    page.get_by_role("link", name="Artifacts", exact=True).click()
+    page.get_by_text("model.onnx", exact=True).click()
+    size = page.get_by_text(f"{file.stat().st_size / 1024:.2f}KB")
+    with page.expect_download() as download:
+        page.locator("div").filter(has=size).filter(has=page.get_by_role("button")).last.get_by_role("button").click()
+    assert download.value.path().read_bytes() == file.read_bytes()
