@@ -1,3 +1,4 @@
+import shlex
 from typing import get_args
 
 import pytest
@@ -5,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from flows import presets
 from tasks.ml.config import MLP, Experiment, Linear, Training
-from tasks.ml.config_data import MNIST, Digits, Images, Iris, Points, Split, Threshold
+from tasks.ml.config_data import MNIST, Digits, Images, Iris, Points, Split, Table, Threshold, ignoring
 from tasks.ml.config_part import Part
 from tasks.ml.digests import digest_of
 
@@ -150,3 +151,76 @@ def test_every_preset_survives_json(name: str) -> None:
     preset = presets.get(name)
     again = Experiment.model_validate_json(preset.model_dump_json())
     assert (again, again.digest, preset.name) == (preset, preset.digest, name)
+
+
+def own(**given: object) -> Table:
+    return Table.model_validate({"kind": "table", "path": "x.csv", "target": "t"} | given)
+
+
+def test_whoever_names_a_column_to_divide_by_has_chosen_the_method() -> None:
+    assert own(split={"group": "patient"}).split == Split(method="group", group="patient")
+    assert own(split={"time": "day", "test": 0.3}).split == Split(method="time", time="day", test=0.3)
+    assert own(split={"column": "part"}).split == Split(method="column", column="part", validation=0, test=0)
+    assert own(split={"seed": 7}).split == Split(seed=7)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"split": {"method": "group"}}, "method 'group' needs a column: give split.group its name"),
+        ({"split": {"method": "content", "time": "d"}}, "time 'd' and method 'content' contradict each other"),
+        ({"split": {"group": "g", "time": "d"}}, "time 'd' and method 'group' contradict each other"),
+        ({"split": {"column": "s", "test": 0.2}}, "method 'column' brings the test rows, so test 0.2 must be 0"),
+        ({"split": {"column": "s", "validation": 0.2}}, "brings the validation rows, so validation 0.2 must be 0"),
+        ({"split": {"method": "given", "test": 0}}, "it brings no test split"),
+        ({"ignore": "a,t"}, "target 't' cannot stand in ignore too"),
+        ({"columns": {"t": "numeric"}}, "target 't' cannot stand in columns too"),
+        ({"split": {"group": "t"}}, "target 't' cannot stand in split too"),
+        ({"scaling": "range"}, "a table is scaled 'standard' or 'none'"),
+        ({"scaling_fitted_on": "all"}, "a table is scaled 'standard' or 'none', by its training rows"),
+        ({"columns": {"a": "date"}}, "Input should be 'numeric', 'boolean' or 'categorical'"),
+        ({"separator": "|"}, "Input should be ',', ';' or 'tab'"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        own(**given)
+
+
+def test_only_a_table_is_divided_by_its_columns() -> None:
+    with pytest.raises(ValidationError, match=r"split.method 'group' is for tables of one's own"):
+        Iris(kind="iris", split=Split(group="species"))
+
+
+def test_a_cnn_takes_no_table() -> None:
+    with pytest.raises(ValidationError, match=r"model.kind 'cnn' takes images and data.kind 'table' has columns"):
+        Experiment.model_validate({"name": "x", "data": own(), "model": {"kind": "cnn"}})
+
+
+def test_names_are_listed_with_commas_and_a_name_with_a_comma_in_quotes() -> None:
+    assert own(ignore='id, "a, b" ,"say ""x"""').ignore == ("id", "a, b", 'say "x"')
+    assert own(ignore=["a, b"]).ignore == ("a, b",)
+    assert own(ignore="").ignore == ()
+
+
+@pytest.mark.parametrize(
+    ("column", "typed"),
+    [("id", "id"), ("a b", "'a b'"), ("a, b", "'\"a, b\"'"), ('say "x"', '\'"say ""x"""\''), ("it's", "'it'\"'\"'s'")],
+)
+def test_the_option_that_leaves_a_column_out_says_so_when_typed(column: str, typed: str) -> None:
+    assert ignoring(column) == f"--data.ignore {typed}"
+    assert own(ignore=shlex.split(ignoring(column))[1]).ignore == (column,)
+
+
+def test_where_a_table_lies_is_no_part_of_the_experiment() -> None:
+    one, other = (Experiment(name="x", data=own(path=path), model=MLP(kind="mlp")) for path in ("/a/x.csv", "/b/y.csv"))
+    assert one.digest == other.digest
+    assert one.digest != Experiment(name="x", data=own(ignore="a"), model=MLP(kind="mlp")).digest
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/a/x y.csv", "x-y"), ("données.parquet", "donn-es"), ("日本.csv", "own"), (".csv", "csv"), ("a/b/", "b")],
+)
+def test_a_dataset_of_ones_own_has_the_name_of_its_file(path: str, name: str) -> None:
+    assert own(path=path).name == name

@@ -72,3 +72,36 @@ def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
     scores = metrics.score(y, p, CLASSES)
     assert (scores.metrics["precision/c"], scores.metrics["recall/c"]) == (0.0, 0.0)
     assert np.isfinite(scores.metrics["log_loss"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (("setosa", "versicolor"), ("setosa", "versicolor")),
+        ((">50K", "<=50K"), ("_50K", "__50K")),
+        (("a<", "a>", "a"), ("a__0", "a__1", "a")),
+        (("a_", "a<"), ("a_", "a__1")),
+        (("a<", "a__0", "a_"), ("a__0", "a__0_1", "a_")),
+        (("a/b", "../x", ".", ".."), ("a_b", ".._x", "__2", "__3")),
+        (("日本", "São Paulo", "a\nb"), ("日本", "São Paulo", "a_b")),
+        (("x" * 300, "x" * 301), ("x" * 100 + "_0", "x" * 100 + "_1")),
+    ],
+)
+def test_classes_of_any_text_have_a_name_each_that_mlflow_takes(
+    classes: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    assert metrics.named(classes) == names
+    assert len(set(names)) == len(names)
+    for name in names:
+        _validate_metric_name(f"test/precision/{name}")
+
+
+def test_metrics_of_classes_that_share_a_name_are_all_there() -> None:
+    probabilities = np.eye(3)[[0, 1, 2, 0]] * 0.8 + 0.1
+    found = metrics.score(
+        np.array([0, 1, 2, 2]), probabilities / probabilities.sum(1, keepdims=True), ("a<", "a>", "b")
+    )
+    assert [name for name in found.metrics if name.startswith("recall/")] == ["recall/a__0", "recall/a__1", "recall/b"]
+    assert found.metrics["precision/a__0"] == 0.5

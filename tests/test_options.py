@@ -4,7 +4,7 @@ import pytest
 
 from flows import options, presets
 from tasks.ml.config import MLP, Linear
-from tasks.ml.config_data import Digits, Split
+from tasks.ml.config_data import Digits, Split, Table
 from tasks.ml.errors import InputError
 
 TOML = '[data]\nkind = "iris"\n[model]\nkind = "mlp"\n'
@@ -121,3 +121,53 @@ def test_a_bad_file_is_refused_and_named(tmp_path: Path, text: str | bytes, mess
 def test_a_missing_file_is_refused() -> None:
     with pytest.raises(InputError, match=r"nowhere.toml: cannot be read"):
         options.experiment("nowhere.toml", [])
+
+
+def own(folder: Path, heading: str = "a.b,age,species", rows: int = 3) -> str:
+    path = folder / "flowers of mine.csv"
+    path.write_text("\n".join([heading, *["x,1,p"] * rows]) + "\n")
+    return str(path)
+
+
+def test_a_table_gets_a_model_and_a_training_that_suit_its_size(tmp_path: Path) -> None:
+    small, large = (options.experiment(own(tmp_path, rows=rows), ["--target", "species"]) for rows in (3, 20_000))
+    assert (small.name, small.data.name) == ("flowers-of-mine", "flowers-of-mine")
+    assert small.model == large.model == MLP(kind="mlp", hidden=(64, 32))
+    assert (small.training.batch_size, large.training.batch_size) == ("full", 128)
+    assert small.training.epochs > large.training.epochs
+
+
+def test_what_is_typed_wins_over_what_suits(tmp_path: Path) -> None:
+    tokens = ["--target=species", "--model.kind", "linear", "--training.epochs", "7", "--name", "mine"]
+    experiment = options.experiment(own(tmp_path), tokens)
+    assert (experiment.model, experiment.training.epochs, experiment.name) == (Linear(kind="linear"), 7, "mine")
+
+
+def test_each_column_has_an_option_whatever_it_is_called(tmp_path: Path) -> None:
+    tokens = ["--target", "species", "--data.columns.a.b", "categorical", "--data.columns.age=numeric"]
+    data = options.experiment(own(tmp_path), tokens).data
+    assert isinstance(data, Table)
+    assert data.columns == {"a.b": "categorical", "age": "numeric"}
+
+
+def test_a_table_without_target_is_refused_and_names_its_columns(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"which column is to be predicted.* it has a.b, age, species"):
+        options.experiment(own(tmp_path), [])
+
+
+def test_a_file_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no such file or folder: did you mean '.*flowers of mine.csv'"):
+        options.experiment(own(tmp_path).replace("flowers", "flower"), ["--target", "species"])
+
+
+def test_a_toml_experiment_on_a_table_starts_from_its_own_folder(tmp_path: Path) -> None:
+    own(tmp_path)
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        '[data]\nkind = "table"\npath = "flowers of mine.csv"\ntarget = "species"\n[data.split]\nseed = 3\n'
+    )
+    experiment = options.experiment(str(path), ["--data.ignore", "a.b"])
+    assert isinstance(experiment.data, Table)
+    assert Path(experiment.data.path) == tmp_path / "flowers of mine.csv"
+    assert (experiment.name, experiment.data.split.seed, experiment.data.ignore) == ("mine", 3, ("a.b",))
+    assert experiment.training.batch_size == "full"

@@ -308,3 +308,93 @@ def test_no_more_than_some_batches_are_in_memory(tmp_path: Path, suffix: str, mo
     assert rows == 2_000_000
     assert peak < 12e6
     assert most < 12e6
+
+
+OWN = (
+    Input("n", "float32", (1,), 0, 9, "", "numeric"),
+    Input("b", "float32", (1,), 0, 1, "", "boolean"),
+    Input("t", "string", (1,), None, None, "", "categorical", ("x", "NA?")),
+)
+
+
+def test_gaps_truths_and_text_of_a_table_of_ones_own(tmp_path: Path) -> None:
+    text = ' n ,t,more,b\n1, x ,5,TRUE\n NA ,"NA",,\n-0,"say ""x""",z,0\n,é,,1.0\n'
+    source = readers.open_source(str(write(tmp_path / "x.csv", text)), OWN)
+    (batch,) = source.batches
+    assert source.left_out == ["more"]
+    np.testing.assert_array_equal(batch.feeds["n"].ravel(), [1, np.nan, 0, np.nan])
+    np.testing.assert_array_equal(batch.feeds["b"].ravel(), [1, np.nan, 0, 1])
+    assert batch.feeds["t"].ravel().tolist() == ["x", "", 'say "x"', "é"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_of_ones_own_has_the_separator_that_its_heading_shows(tmp_path: Path, separator: str) -> None:
+    text = "\n".join(separator.join(line) for line in (["b", "n", "t"], ["true", "2.5", "x"]))
+    _, feeds = read(write(tmp_path / "x.csv", text), OWN)
+    assert [feeds[name].item() for name in "nbt"] == [2.5, 1, "x"]
+
+
+def test_stored_columns_are_read_as_the_same_text(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "x.parquet",
+        **{" n ": pa.array([1.5, float("nan"), None]), "b": pa.array([True, None, False])},
+        t=pa.array(["x", None, " NA "]).dictionary_encode(),
+    )
+    _, feeds = read(path, OWN)
+    np.testing.assert_array_equal(feeds["n"].ravel(), [1.5, np.nan, np.nan])
+    np.testing.assert_array_equal(feeds["b"].ravel(), [1, np.nan, 0])
+    assert feeds["t"].ravel().tolist() == ["x", "", ""]
+
+
+def test_stored_numbers_that_are_a_category_are_the_same_text_in_every_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "NUMBERS_AT_ONCE", 3)  # a row at a time
+    path = save(tmp_path / "x.parquet", n=[1, 2, 3], b=[0, 1, None], t=[1.0, 2.5, 12345678901.0])
+    _, feeds = read(path, OWN)
+    assert feeds["t"].ravel().tolist() == ["1", "2.5", "12345678901"]
+
+
+def test_an_array_has_gaps_where_a_table_may(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([[1, 0], [np.nan, np.nan]]))
+    _, feeds = read(tmp_path / "x.npy", OWN[:2])
+    np.testing.assert_array_equal(feeds["n"].ravel(), [1, np.nan])
+    assert "column 't' is text, which .npy has not" in refused(tmp_path / "x.npy", OWN)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_field_in_quotes_goes_over_lines_and_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    texts = [f'{"y" * (index % 37)},{index}\n"quoted"\n' for index in range(300)]
+    quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
+    stray = [f'5" pipe {index}' for index in range(300)]  # a quote within a field opens nothing
+    lines = [f"{index},1,{text}" for index, pair in enumerate(zip(quoted, stray, strict=True)) for text in pair]
+    monkeypatch.setattr(readers, "_BLOCK", 256)
+    rows, feeds = read(write(tmp_path / "x.csv", end.join(['n,"b",t', *lines, ""])), OWN)
+    assert len(rows) == 600
+    expected = [text.strip() for pair in zip(texts, stray, strict=True) for text in pair]
+    assert [text.replace("\r\n", "\n") for text in feeds["t"].ravel()] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n,t\n1,x\n", "missing: 'b'"),
+        ("n,b,b,t\n1,1,1,x\n", "there twice: 'b'"),
+        ("n,b,t\n1,1,x\nold,1,x\n", "row 2, column 'n': expected a finite number within float32, found 'old'"),
+        ("n,b,t\n1e39,1,x\n", "row 1, column 'n': expected a finite number within float32, found 1e+39"),
+        ("n,b,t\n1,1,x\n1,yes,x\n", "row 2, column 'b': expected true or false, found 'yes'"),
+        ("n,b,t\n1,0.5,x\n", "row 1, column 'b': expected true or false, found '0.5'"),
+        ("n,b,t\n1,1,x,2\n", "row 1: expected 3 values as in the heading, found 4"),
+        ("n,b,t\n", "has no rows"),
+    ],
+)
+def test_rows_that_no_table_of_ones_own_has_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    assert message in refused(write(tmp_path / "x.csv", text), OWN)
+
+
+def test_a_stored_truth_that_is_none_and_what_is_nested_are_refused(tmp_path: Path) -> None:
+    assert "expected true or false, found '2'" in refused(save(tmp_path / "x.parquet", n=[1], b=[2], t=["x"]), OWN)
+    assert "column 't' is of type list" in refused(save(tmp_path / "x.parquet", n=[1], b=[1], t=[[1]]), OWN)
+    assert "column 'n'" in refused(save(tmp_path / "x.parquet", n=[[1]], b=[1], t=["x"]), OWN)

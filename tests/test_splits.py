@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from flows import presets
 from tasks.ml import splits
 from tasks.ml.config_data import Blobs, Data, Digits, Iris, Split, Threshold
 from tasks.ml.errors import InputError
-from tasks.ml.records import SPLITS, SplitName
+from tasks.ml.records import SPLITS, Column, SplitName
 from tasks.ml.sources import Table, read
 
 IRIS = Iris(kind="iris")
@@ -126,3 +127,93 @@ def test_rows_with_the_same_input_share_a_digest() -> None:
     digests = splits.row_digests(x)
     assert (digests.shape, digests.dtype) == ((3, 32), np.uint8)
     assert bytes(digests[0]) == bytes(digests[2]) != bytes(digests[1])
+
+
+ROWS = 400
+RNG = np.random.default_rng(0)
+
+
+def own(divider: np.ndarray, y: np.ndarray | None = None) -> Table:
+    """A table of one's own that is divided by a column."""
+    labels = np.arange(len(divider)) % 2 if y is None else y
+    x = np.arange(len(divider), dtype=np.float32)[:, None]
+    return Table(x, labels, ("a",), ("no", "yes"), described=(Column("a", "numeric", 0),), divider=divider)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_is_in_one_split_alone(seed: int) -> None:
+    group = RNG.integers(0, 60, ROWS)
+    divided = splits.divide(own(group), Split(group="patient", seed=seed))
+    np.testing.assert_array_equal(np.sort(np.concatenate(list(divided.values()))), np.arange(ROWS))
+    found = {split: set(group[rows].tolist()) for split, rows in divided.items()}
+    assert sum(map(len, found.values())) == 60
+    assert {split: len(groups) for split, groups in found.items()} == {"train": 36, "validation": 12, "test": 12}
+
+
+@pytest.mark.parametrize("validation", [0.2, 0.0])
+@pytest.mark.parametrize("times", [ROWS, 40, 7])
+def test_what_is_tested_is_later_than_what_was_trained_on_and_a_time_has_one_split(
+    times: int, validation: float
+) -> None:
+    rank = RNG.integers(0, times, ROWS)
+    divided = splits.divide(own(rank), Split(time="day", validation=validation))
+    np.testing.assert_array_equal(np.sort(np.concatenate(list(divided.values()))), np.arange(ROWS))
+    ends = [(rank[rows].min(), rank[rows].max()) for rows in divided.values() if len(rows)]
+    for (_, before), (after, _) in itertools.pairwise(ends):
+        assert before < after
+    assert len(ends) == (3 if validation else 2)
+    assert len(divided["test"]) >= 0.2 * ROWS  # a cut within a time moves to where it begins
+    assert len(divided["test"]) <= 0.2 * ROWS + np.bincount(rank).max()
+
+
+def test_a_column_says_the_split_of_each_row() -> None:
+    told = RNG.integers(0, 3, ROWS)
+    divided = splits.divide(own(told), Split(column="split"))
+    for index, split in enumerate(SPLITS):
+        np.testing.assert_array_equal(divided[split], np.flatnonzero(told == index))
+
+
+@pytest.mark.parametrize(
+    ("table", "split", "message"),
+    [
+        (own(np.zeros(ROWS, int)), Split(group="g"), "column 'g' has 1 groups, which leaves a split without any"),
+        (own(np.zeros(ROWS, int)), Split(time="t"), "0 train rows hold none of class 'no'"),
+        (own(np.arange(ROWS), np.arange(ROWS) // 200), Split(time="t"), "80 validation rows hold none of class 'no'"),
+        (own(np.arange(ROWS) // 4 % 2), Split(column="s"), "0 test rows hold .*: let the column give each split"),
+        (own(np.arange(9), np.array([0] * 8 + [1])), Split(), "class 'yes' has 1 of 9 rows, too few for every split"),
+    ],
+)
+def test_a_table_that_cannot_be_divided_is_refused(table: Table, split: Split, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        splits.divide(table, split)
+
+
+def described(values: tuple[str, ...]) -> tuple[Column, ...]:
+    return Column("n", "numeric", 0), Column("c", "categorical", 0, values)
+
+
+def test_a_row_is_known_by_what_stands_in_it_and_not_by_the_index_that_stands_for_it() -> None:
+    nan = np.nan
+    x = np.array([[1, 0], [1, 1], [nan, 1], [-0.0, nan], [2, 0]], np.float32)
+    more = np.array([[1, 1], [1, 3], [nan, 3], [0.0, nan], [2, 1], [2, 0], [2, 2]], np.float32)
+    before = splits.row_digests(x, described(("a", "b")))
+    after = splits.row_digests(more, described(("0", "a", "aa", "b")))
+    np.testing.assert_array_equal(before, after[:5])
+    assert len({row.tobytes() for row in after}) == 7
+
+
+def test_a_missing_text_is_no_text_of_that_spelling() -> None:
+    x = np.array([[1, 0], [1, np.nan]], np.float32)
+    assert len({row.tobytes() for row in splits.row_digests(x, described(("",)))}) == 2
+
+
+def test_rows_keep_their_split_by_content_as_a_table_grows_new_values() -> None:
+    x = np.stack([RNG.normal(size=ROWS), RNG.integers(0, 3, ROWS)], axis=1).astype(np.float32)
+    more = np.concatenate([x, [[0.5, -1]] * 5]).astype(np.float32)
+    more[:, 1] += 1  # a value was added that comes first
+    y = np.arange(len(more)) % 2
+    split = Split(method="content")
+    before = splits.divide(Table(x, y[:ROWS], ("n", "c"), ("no", "yes"), described=described(("b", "c", "d"))), split)
+    after = splits.divide(Table(more, y, ("n", "c"), ("no", "yes"), described=described(("a", "b", "c", "d"))), split)
+    for name in SPLITS:
+        np.testing.assert_array_equal(before[name], after[name][after[name] < ROWS])

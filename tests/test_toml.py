@@ -31,3 +31,13 @@ def test_every_value_has_its_description_beside_it() -> None:
     lines = toml.dump(presets.get("digits")).splitlines()
     assert [line for line in lines if " = " in line and "# " not in line] == []
     assert "shuffle = true # take the rows in another order every epoch, unless batch_size is full" in lines
+
+
+def test_a_table_of_ones_own_reads_back_whatever_its_columns_are_called(tmp_path: Path) -> None:
+    columns = {"a.b": "categorical", "with, comma": "numeric", 'a "quote"': "boolean", "日本": "numeric", "": "numeric"}
+    data = {"kind": "table", "path": "/data/x y.csv", "target": "a = b", "ignore": ["p,q", "#r"], "columns": columns}
+    given = {"name": "own", "data": data | {"split": {"group": "who."}}, "model": {"kind": "mlp"}}
+    experiment = Experiment.model_validate(given)
+    path = tmp_path / "shown.toml"
+    path.write_text(toml.dump(experiment))
+    assert options.experiment(str(path), []) == experiment

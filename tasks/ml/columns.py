@@ -114,7 +114,8 @@ def convert(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
         return _of_a_table(_as_text(column, place), place, one.kind)
     if pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
         column = column.cast(pa.float32())
-    return _with_gaps(_stored(column.fill_null(0), place), column)
+    # What holds no numbers is refused by its first value, and takes no 0 for a gap.
+    return _with_gaps(_stored(column.fill_null(0) if _is_number(column.type) else column.drop_null(), place), column)
 
 
 def _as_text(column: pa.Array, place: Place) -> pa.Array:
@@ -128,11 +129,15 @@ def _stored(column: pa.Array, place: Place) -> NDArray[np.float32]:
     kind = column.type
     if column.null_count:
         raise place.misfit(column.is_null().index(True).as_py(), "null")
+    if not _is_number(kind):
+        raise place.misfit(0, f"{column[0].as_py()!r} ({kind})" if len(column) else str(kind))
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise place.misfit(0, f"{column[0].as_py()!r} ({kind})")
     return fit(_numpy(column), place)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def fit(values: NDArray[np.generic], place: Place) -> NDArray[np.float32]:

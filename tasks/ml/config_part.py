@@ -1,6 +1,7 @@
 """What the parts of an experiment are made of."""
 
 import csv
+import io
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -22,7 +23,10 @@ def _comma_separated(value: object) -> object:
 
 def _comma_separated_names(value: object) -> object:
     """As above; a name that holds a comma stands in double quotes, as in CSV."""
-    return [part.strip() for part in next(csv.reader([value]), []) if part.strip()] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    lines = csv.reader(io.StringIO(value, newline=""), skipinitialspace=True)
+    return [part.strip() for line in lines for part in line if part.strip()]
 
 
 def _some_above_0(factors: tuple[float, ...]) -> tuple[float, ...]:

@@ -51,6 +51,7 @@ def _draw(panel: Axes, column: Column, x: NDArray[np.float32], y: NDArray[np.int
 def _histogram(panel: Axes, values: NDArray[np.float32], x: NDArray[np.float32], colour: str, name: str) -> None:
     present, known = values[~np.isnan(values)], x[~np.isnan(x)]
     if not len(known):
+        panel.plot([], [], color=colour, linewidth=2, label=name)  # for the legend alone
         return
     # To the 1st and 99th percentile: a few values far out would leave a single bar of all others.
     low, high = np.percentile(known, [1, 99])

@@ -12,6 +12,14 @@ from tasks.ml.sources import Raw, Table
 
 Indices = NDArray[np.int64]
 
+REMEDY = "choose a larger share or method 'stratified'"
+REMEDIES = {
+    "group": "choose a larger share, or another seed",
+    "time": "choose a larger share",
+    "column": "let the column give each split some of every class",
+}
+"""What to do where a split has no row of some class."""
+
 _ROWS_AT_ONCE = 10_000
 """So many rows are made ready to be digested at once."""
 
@@ -186,5 +194,5 @@ def _refuse_empty_classes(table: Table, divided: dict[SplitName, Indices], split
                 continue
             raise InputError(
                 f"data.split: {len(rows)} {name} rows hold none of class '{table.classes[min(missing)]}' "
-                f"(method '{split.method}', seed {split.seed}): choose a larger share or method 'stratified'"
+                f"(method '{split.method}', seed {split.seed}): {REMEDIES.get(split.method, REMEDY)}"
             )

@@ -1,0 +1,77 @@
+"""What `hallmark train FILE` says of a table that cannot be trained on: one line, exit code 2, and nothing begun."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from flows.__main__ import run
+
+GOOD = "a,b,t\n" + "1,p,x\n2,q,y\n" * 20
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens", "message"),
+    [
+        (None, "--target t", "there is no such file or folder: did you mean '.*rows.parquet'?"),
+        (GOOD, "", "which column is to be predicted? Add --target and its name: it has a, b, t"),
+        (GOOD, "--target tt", "--target: there is no column 'tt': did you mean 't'?"),
+        (GOOD, "--target t --data.ignore aa", "--data.ignore: there is no column 'aa': did you mean 'a'?"),
+        (GOOD, "--target t --data.split.group bb", "--data.split.group: there is no column 'bb': did you mean 'b'?"),
+        (GOOD, "--target t --data.columns.bb numeric", "--data.columns.bb: there is no column 'bb'"),
+        (GOOD, "--target t --data.columns.b date", "--data.columns.b: .*found 'date'"),
+        (GOOD, "--target t --data.ignore a,b", "no column is left to learn from beside the target 't'"),
+        (GOOD, "--target t --data.ignore t", "target 't' cannot stand in ignore too"),
+        (GOOD, "--target t --data.columns.b boolean", "column 'b': expected true or false, .* found 'p'"),
+        (GOOD, "--target t --data.split.time b", "--data.split.time: column 'b' holds 'p': expected numbers, or dates"),
+        (GOOD, "--target t --model.kind cnn", "model.kind 'cnn' takes images and data.kind 'table' has columns"),
+        (GOOD.replace("y", "x"), "--target t", "the target 't' has 'x' alone: expected two classes at least"),
+        ("a,t\n" + "".join(f"1,{i}\n" for i in range(30)), "--target t", "the target 't' has 30 classes in 30 rows"),
+        (GOOD + "3,r,z\n", "--target t", "class 'z' has 1 of 41 rows, too few for every split"),
+        (GOOD + "3,r,z,4\n", "--target t", "line 42 has 4 fields, expected 3 as in the heading"),
+        (GOOD + "inf,p,x\n-inf,p,x\n", "--target t", "column 'a' has 2 values that are infinite .* --data.ignore a"),
+        (
+            GOOD.encode() + b"3,\xe9,x\n",
+            "--target t",
+            "line 42: byte 0xe9 at offset 248 is no UTF-8: .* `iconv -f latin1",
+        ),
+        (GOOD.encode("utf-16"), "--target t", "byte 0xff at offset 0 is no UTF-8: .* `iconv -f utf-16"),
+        (GOOD.replace("p", "2026-01-01").replace("q", "2026-01-02"), "--target t", "column 'b' holds dates"),
+        (GOOD.replace(",", ";"), "--target t", "has one column, 'a;b;t': .* add --data.separator ';'"),
+        (GOOD.replace("b", "a", 1), "--target t", "there are two columns 'a'"),
+        (GOOD.replace("b", "", 1), "--target t", "column 2 has no name"),
+        (GOOD.replace("b", "label", 1), "--target t", "column 'label' has the name of an output of the model"),
+        ("", "--target t", "has no heading"),
+        ("a,b,t\n", "--target t", "has no rows"),
+        (pa.table({"a": [[1], [2]] * 9, "t": ["x", "y"] * 9}), "--target t", "column 'a' is of type list"),
+        (pa.table({"a": [1, 2] * 9, "t": [[1], [2]] * 9}), "--target t", "column 't' is of type list"),
+        (GOOD, "--target t --training.batch_size 500", "training.batch_size: 500 is more than the 24 rows"),
+    ],
+)
+def test_a_table_that_cannot_be_trained_on_is_refused_in_one_line(
+    content: "str | bytes | pa.Table | None",
+    tokens: str,
+    message: str,
+    tmp_path: Path,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / ("rows.parquet" if isinstance(content, pa.Table) else "rows.csv")
+    if isinstance(content, pa.Table):
+        parquet.write_table(content, path)
+    elif content is None:
+        (tmp_path / "rows.parquet").touch()
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    code = run(["train", str(path), *tokens.split()])
+    said = capsys.readouterr().err.strip()
+    assert code == 2, said
+    assert re.search(message.replace("?", r"\?"), said), said
+    assert said.startswith("hallmark: ")
+    assert "\n" not in said
+    assert not list(home.glob("datasets/*"))
+    assert not list(home.glob("fits/*"))

@@ -1,0 +1,131 @@
+"""What is found in a table before anything is trained on it: each finding in a table that has it, and in no other."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flows import options, presets
+from tasks.ml import examination
+from tasks.ml.records import Finding
+from tests import owned
+from tests.conftest import prepare
+
+ROWS = 300
+IGNORE = "--data.ignore 'the column'"
+RNG = np.random.default_rng(0)
+LABEL = np.array(["no", "yes"])[(RNG.random(ROWS) < 0.5).astype(int)]
+NOISE = RNG.normal(size=ROWS)
+
+Examine = Callable[..., dict[str, Finding]]
+
+
+@pytest.fixture
+def examine(tmp_path: Path) -> Examine:
+    """Findings by code, of a table of these columns beside one of noise."""
+
+    def run(label: object = LABEL, given: dict[str, object] | None = None, **columns: object) -> dict[str, Finding]:
+        table = pa.table({"noise": NOISE, "x": pa.array(NOISE)} | columns | {owned.TARGET: label})
+        data = owned.source(owned.write(table, tmp_path / "x.parquet"), **(given or {}) | {"ignore": ["x"]})
+        return {found.code: found for found in examination.examine(prepare(data, tmp_path), data)}
+
+    return run
+
+
+def test_of_a_table_that_is_sound_nothing_is_said(examine: Examine) -> None:
+    assert examine(city=RNG.choice(["p", "q"], ROWS), truth=RNG.random(ROWS) < 0.5, few=RNG.integers(0, 9, ROWS)) == {}
+
+
+def test_of_presets_nothing_is_said(tmp_path: Path) -> None:
+    data = presets.iris().data
+    assert examination.examine(prepare(data, tmp_path), data) == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "column", "said", "remedy"),
+    [
+        ("constant_column", np.full(ROWS, 3.5), "has one value alone", IGNORE),
+        ("constant_column", pa.nulls(ROWS, pa.float64()), "has no value", IGNORE),
+        ("constant_column", ["same"] * ROWS, "has one value alone", IGNORE),
+        ("identifier_column", np.arange(ROWS)[::-1].copy(), "has 180 values in 180 rows", IGNORE),
+        ("identifier_column", [f"id{i}" for i in range(ROWS)], "has 300 values in 300 rows", IGNORE),
+        ("target_given_away", LABEL, "alone tells 'income, a year' of 100.0% of the rows", IGNORE),
+        ("target_given_away", np.where(LABEL == "yes", 1.0, 5.0) + NOISE / 100, "of 100.0%", IGNORE),
+        ("target_given_away", np.where(LABEL == "yes", np.nan, NOISE), "of 100.0%", IGNORE),
+        ("mixed_types", [*map(str, range(9)), "?"] * 30, "holds numbers, but for 30 values such as '?'", "numeric"),
+    ],
+)  # fmt: skip
+def test_a_column_that_is_unsound_is_named_with_its_remedy(
+    code: str, column: object, said: str, remedy: str, examine: Examine
+) -> None:
+    found = examine(**{"the column": column})
+    assert list(found) == [code]
+    assert f"column 'the column' {said}" in found[code].sentence or said in found[code].sentence
+    assert found[code].remedy.endswith(remedy)
+
+
+def test_numbers_that_are_no_numbers_are_counted_where_the_kind_is_said(examine: Examine) -> None:
+    column = [*map(str, range(9)), "?"] * 30
+    found = examine(given={"columns": {"a": "numeric"}}, a=column)
+    assert found["mixed_types"].sentence == "30 values of column 'a' are no numbers, such as '?': they count as missing"
+
+
+def test_thousands_of_categories_are_told_with_what_becomes_of_them(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "MANY", 50)
+    found = examine(
+        given={"categories": 20}, a=RNG.integers(0, 60, ROWS).astype(str).astype(object) + np.array("x", object)
+    )
+    assert "values: the 20 most frequent count, all others are unknown" in found["many_categories"].sentence
+    assert found["many_categories"].remedy.endswith("--data.categories 40")
+
+
+def test_missing_labels_are_counted(examine: Examine) -> None:
+    label = LABEL.astype(object)
+    label[:7] = None
+    found = examine(label)
+    assert list(found) == ["missing_labels"]
+    assert found["missing_labels"].sentence.startswith("7 rows have no value in 'income, a year'")
+
+
+@pytest.mark.parametrize("method", ["stratified", "content"])
+def test_duplicates_across_splits_are_counted_but_where_they_stay_together(method: str, tmp_path: Path) -> None:
+    table = pa.table({"a": np.repeat(np.arange(ROWS // 3), 3) * 0.5, owned.TARGET: LABEL})
+    data = owned.source(owned.write(table, tmp_path / "x.parquet"), split={"method": method})
+    dataset = prepare(data, tmp_path)
+    found = {one.code: one for one in examination.examine(dataset, data)}
+    if method == "content":
+        assert "duplicates_across_splits" not in found
+        return
+    x = {split: np.load(dataset.folder / f"{split}.x.npy").ravel() for split in ("train", "validation", "test")}
+    counts = [int(np.isin(x[split], x["train"]).sum()) for split in ("validation", "test")]
+    told = [
+        int(number)
+        for number in re.findall(r"(\d+) (?:validation|test) rows", found["duplicates_across_splits"].sentence)
+    ]
+    # Of rows that are the same within a split, one counts.
+    assert [len(set(x[split]) & set(x["train"])) for split in ("validation", "test")] == told
+    assert all(0 < one <= count for one, count in zip(told, counts, strict=True))
+
+
+def test_rare_classes_and_imbalance_are_told_with_factors_that_balance(examine: Examine) -> None:
+    label = np.array(["common"] * (ROWS - 8) + ["rare"] * 8)
+    found = examine(RNG.permutation(label))
+    assert list(found) == ["rare_classes", "imbalanced_classes"]
+    assert "the class rare" in found["rare_classes"].sentence
+    assert "'common' has 175 training rows and 'rare' 5" in found["imbalanced_classes"].sentence
+    factors = found["imbalanced_classes"].remedy.rpartition(" ")[2]
+    options.experiment("iris", ["--training.loss.weight", f"{factors},1"])  # an option that is taken
+    common, rare = map(float, factors.split(","))
+    assert common * 175 == pytest.approx(rare * 5, rel=0.01)
+
+
+def test_a_remedy_can_be_typed(examine: Examine) -> None:
+    found = examine(**{'a, "b"': ["same"] * ROWS})
+    tokens = shlex.split(found["constant_column"].remedy)
+    assert owned.source(Path("x.csv"), ignore=tokens[1]).ignore == ('a, "b"',)

@@ -1,0 +1,57 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from tasks.ml import data_profile, plots, plots_table
+from tasks.ml.data import columns_of, open_split
+from tests import owned
+from tests.conftest import prepare
+
+
+def test_a_table_of_odd_names_is_drawn_and_described(tmp_path: Path) -> None:
+    dataset = prepare(owned.source(owned.write(owned.mixed(), tmp_path / "x.csv")), tmp_path)
+    described, picture = data_profile.profile(dataset, tmp_path)
+    assert '"kind": "categorical"' in described.read_text()
+    with Image.open(picture) as image:
+        assert image.width > 1000
+        assert len(set(np.asarray(image.convert("L")).ravel().tolist())) > 50
+
+
+def test_more_columns_and_classes_than_there_is_room_for(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    columns = {f"a column of a long name, number {index}": rng.normal(size=200) for index in range(15)}
+    table = pa.table(columns | {"t": [f"class {index % 10}" for index in range(200)]})
+    dataset = prepare(owned.source(owned.write(table, tmp_path / "x.parquet"), target="t"), tmp_path)
+    train = open_split(dataset, "train")
+    drawn = plots_table.columns(train.x, train.y, columns_of(dataset), dataset.classes, tmp_path / "p.png")
+    fewer = plots_table.columns(train.x, train.y, columns_of(dataset)[:12], dataset.classes, tmp_path / "q.png")
+    with Image.open(drawn) as one, Image.open(fewer) as other:
+        assert one.size == other.size
+    assert drawn.read_bytes() != fewer.read_bytes()  # the title says that there are more
+
+
+@pytest.mark.parametrize("kind", ["numeric", "boolean", "categorical"])
+def test_a_column_without_any_value_is_drawn_empty(kind: str, tmp_path: Path) -> None:
+    dataset = prepare(owned.source(owned.write(owned.mixed(60), tmp_path / "x.csv")), tmp_path)
+    empty = replace(columns_of(dataset)[0], kind=kind, values=())
+    x = np.full((9, 1), np.nan, np.float32)
+    assert plots_table.columns(x, np.arange(9) % 3, (empty,), owned.CLASSES, tmp_path / "p.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [
+        ("iris", "iris"),
+        ("_x", " _x"),
+        ("$5", r"\$5"),
+        (r"$\q$", r"\$\q\$"),
+        ("a\nb", "a b"),
+        ("x" * 50, "x" * 39 + "…"),
+    ],
+)
+def test_a_name_is_drawn_as_it_is(name: str, drawn: str) -> None:
+    assert plots.shown(name) == drawn

@@ -1,0 +1,330 @@
+"""Tables of one's own, from the file to what is registered, by the real flows and against real servers."""
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import onnx
+import pyarrow as pa
+import pytest
+from onnx import numpy_helper
+
+from flows import grids
+from flows.__main__ import run
+from flows.judge import judge
+from flows.retrain import retrain
+from flows.sweep import sweep
+from flows.train import train
+from tasks import store
+from tasks.ml import data, models, parity, readers, runtimes, scoring
+from tasks.ml.config import Experiment
+from tasks.ml.digests import file_digest
+from tasks.ml.errors import ParityError
+from tasks.ml.records import SPLITS, Artifact, Dataset, Outcome
+from tests import interrupted, owned
+from tests.conftest import prepare
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same table twice."""
+    folder = tmp_path_factory.mktemp("tables")
+    for suffix in (".csv", ".parquet"):
+        owned.write(owned.mixed(), folder / f"people{suffix}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(prefect_server: str, here: Path) -> tuple[Experiment, Outcome]:  # noqa: ARG001 - the server comes first
+    experiment = owned.experiment(here / "people.csv", new_name())
+    return experiment, train(experiment)
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run a command in this process; exit code, stdout and stderr."""
+
+    def call(*tokens: object) -> tuple[int, str, str]:
+        code = run([*map(str, tokens)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def new_name() -> str:
+    return f"o{uuid.uuid4().hex[:12]}"
+
+
+def predicted(model: Path, source: Path) -> dict[str, np.ndarray]:
+    """Labels and probabilities of every row of a file."""
+    scorer = scoring.Scorer(model)
+    said = [scorer.score(batch) for batch in readers.open_source(str(source), scorer.certificate.inputs).batches]
+    return {name: np.concatenate([getattr(one, name) for one in said]) for name in ("label", "probabilities")}
+
+
+def test_csv_and_parquet_train_the_same_file_from_any_folder(trained: tuple[Experiment, Outcome], here: Path) -> None:
+    first = trained[1]
+    folder = here / "elsewhere"
+    folder.mkdir()
+    again = train(owned.experiment(owned.write(owned.mixed(), folder / "people.parquet"), new_name()))
+    assert first.dataset.digest == again.dataset.digest
+    assert first.artifact.sha256 == again.artifact.sha256
+    assert str(here) not in first.artifact.path.read_bytes().decode(errors="replace")
+
+
+def test_what_is_predicted_is_the_same_from_csv_parquet_and_the_prepared_rows(
+    trained: tuple[Experiment, Outcome], here: Path
+) -> None:
+    outcome = trained[1]
+    by_csv, by_parquet = (predicted(outcome.artifact.path, here / f"people{suffix}") for suffix in (".csv", ".parquet"))
+    np.testing.assert_array_equal(by_csv["label"], by_parquet["label"])
+    np.testing.assert_array_equal(by_csv["probabilities"], by_parquet["probabilities"])
+    x = np.concatenate([data.open_split(outcome.dataset, split).x for split in SPLITS])
+    session = runtimes.open_session(str(outcome.artifact.path))
+    _, known = session.run(None, runtimes.feeds(outcome.dataset.columns, x, data.values(outcome.dataset)))
+    # The rows in another order: those of the splits, one after the other.
+    np.testing.assert_allclose(np.sort(known, axis=0), np.sort(by_csv["probabilities"], axis=0), atol=1e-6)
+
+
+def test_mlflow_has_the_classes_whatever_their_names_and_an_example_that_the_model_takes(
+    trained: tuple[Experiment, Outcome],
+) -> None:
+    experiment, outcome = trained
+    metrics = store.connect().get_run(outcome.run.id).data.metrics
+    assert {name for name in metrics if name.startswith("test/recall/")} == {
+        "test/recall/__50K", "test/recall/_50K", "test/recall/ä _ ö",
+    }  # fmt: skip
+    model = mlflow.pyfunc.load_model(f"models:/{experiment.name}@champion")
+    assert model.metadata.signature.inputs.input_names() == list(outcome.dataset.columns)
+    rows = data.open_split(outcome.dataset, "test")
+    given = runtimes.feeds(outcome.dataset.columns, rows.x, data.values(outcome.dataset))
+    # MLflow takes text as NumPy has it of its own.
+    answer = model.predict(
+        {name: value.astype(str) if value.dtype == object else value for name, value in given.items()}
+    )
+    assert float((answer["label"] == rows.y).mean()) == pytest.approx(metrics["test/accuracy"])
+
+
+def test_a_gap_and_a_text_that_nobody_knows_are_answered_and_told(
+    trained: tuple[Experiment, Outcome], console: Call, tmp_path: Path
+) -> None:
+    rows = tmp_path / "new.csv"
+    rows.write_text(
+        'c0,name,is.member," age ","children, at home"\n日本,Ada,TRUE,40.5,1\n'
+        'Nowhere,"B\nC", , NA ,\n"São Paulo ",D,0,999,2\n'
+    )
+    code, out, err = console("predict", trained[1].artifact.path, rows, "--json", "--output", tmp_path / "said.csv")
+    assert code == 0, err
+    said = json.loads(out.splitlines()[-1])
+    assert (said["rows"], said["outside_training_range"], said["left_out"]) == (3, 2, ["name"])
+    assert set(said["class_shares"]) == set(owned.CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("age,c0\n1,x\n", r"missing: 'children, at home', 'is.member'"),
+        (
+            'age,c0,is.member,"children, at home"\nold,x,1,1\n',
+            "row 1, column 'age': expected a finite number .* found 'old'",
+        ),
+        (
+            'age,c0,is.member,"children, at home"\n1,x,1,1\n2,x,2,1\n',
+            "row 2, column 'is.member': expected true or false, found '2'",
+        ),
+        ('age,c0,is.member,"children, at home"\ninf,x,1,1\n', "row 1, column 'age': .* found inf"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(
+    text: str, message: str, trained: tuple[Experiment, Outcome], console: Call, tmp_path: Path
+) -> None:
+    import re
+
+    (tmp_path / "new.csv").write_text(text)
+    code, _, err = console("predict", trained[1].artifact.path, tmp_path / "new.csv")
+    assert code == 2
+    assert re.search(message, " ".join(err.split())), err
+
+
+Change = Callable[[onnx.ModelProto], None]
+
+
+def attribute(model: onnx.ModelProto, operator: str, name: str) -> onnx.AttributeProto:
+    node = next(
+        node for node in model.graph.node if node.op_type == operator and any(a.name == name for a in node.attribute)
+    )
+    return next(one for one in node.attribute if one.name == name)
+
+
+def swap_two_values(model: onnx.ModelProto) -> None:
+    values = attribute(model, "OneHotEncoder", "cats_strings").strings
+    values[0], values[1] = values[1], values[0]
+
+
+def another_gap(model: onnx.ModelProto) -> None:
+    """What stands for no text at all is taken for a text."""
+    values = attribute(model, "OneHotEncoder", "cats_strings").strings
+    assert values[-1] == b""
+    values[-1] = b"n/a"
+
+
+def another_fill(model: onnx.ModelProto) -> None:
+    attribute(model, "Imputer", "imputed_value_floats").floats[0] += 3
+
+
+def another_mean(model: onnx.ModelProto) -> None:
+    attribute(model, "Scaler", "offset").floats[0] += 1
+
+
+def other_columns(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "Concat")
+    node.input[0], node.input[1] = node.input[1], node.input[0]
+
+
+def another_weight(model: onnx.ModelProto) -> None:
+    tensor = next(one for one in model.graph.initializer if one.name.endswith("network.0.weight"))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), tensor.name))
+
+
+@pytest.mark.parametrize(
+    ("change", "operator"),
+    [
+        (swap_two_values, "OneHotEncoder"),
+        (another_gap, "OneHotEncoder"),
+        (another_fill, "Imputer"),
+        (another_mean, "Scaler"),
+        (other_columns, "Concat"),
+        (another_weight, "Gemm"),
+    ],
+)
+def test_a_file_whose_encoding_was_tampered_with_is_refused_and_the_node_is_named(
+    change: Change, operator: str, trained: tuple[Experiment, Outcome], tmp_path: Path
+) -> None:
+    experiment, outcome = trained
+    model = onnx.load(outcome.artifact.path)
+    change(model)
+    path = tmp_path / "tampered.onnx"
+    onnx.save(model, path)
+    classifier = models.load(outcome.fit, outcome.dataset, experiment.model, experiment.training.loss)
+    artifact = Artifact(**{**_fields(outcome.artifact), "path": path, "sha256": file_digest(path)})
+    with pytest.raises(
+        ParityError,
+        match=rf"rows disagree; .* the first node that differs is {operator} 'encoding/|{operator} 'network/",
+    ):
+        parity.verify(artifact, classifier, outcome.dataset, tmp_path / "parity.json")
+    assert json.loads((tmp_path / "parity.json").read_text())["node"]["operator"] == operator
+
+
+def _fields(artifact: Artifact) -> dict[str, object]:
+    from dataclasses import fields
+
+    return {field.name: getattr(artifact, field.name) for field in fields(artifact)}
+
+
+def test_an_interrupted_training_goes_on_to_the_same_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = "--training.batch_size", "32", "--training.epochs", "6"
+    whole = train(owned.experiment(here / "people.csv", new_name(), *given))
+    experiment = owned.experiment(here / "people.csv", new_name(), *given)
+    with interrupted.interrupted(monkeypatch, at=3):
+        train(experiment)
+    outcome = train(experiment)
+    assert interrupted.statuses(experiment.name) == ["FINISHED"]
+    assert outcome.artifact.sha256 == whole.artifact.sha256
+
+
+def digests(dataset: Dataset) -> dict[str, set[bytes]]:
+    return {split: {row.tobytes() for row in np.load(dataset.folder / f"{split}.rows.npy")} for split in SPLITS}
+
+
+@pytest.mark.slow
+def test_retrained_on_more_rows_none_changes_its_split_and_judged_again_it_comes_out_the_same(tmp_path: Path) -> None:
+    path, name = tmp_path / "people.parquet", new_name()
+    owned.write(owned.mixed(), path)
+    first = retrain(owned.experiment(path, name))
+    assert (first.verdict, retrain(owned.experiment(path, name)).verdict) == ("FIRST", "UNCHANGED")
+    before = prepare(owned.source(path, split={"method": "content"}), tmp_path)
+    more = owned.mixed(120, seed=1)
+    # A city that comes before all others: every index of a city is another now.
+    cities = [f"A new {city}" if city == owned.CITIES[0] else city for city in more["c0"].to_pylist()]
+    more = more.set_column(more.column_names.index("c0"), "c0", [cities])
+    owned.write(pa.concat_tables([owned.mixed(), more]), path)
+    second = retrain(owned.experiment(path, name))
+    assert second.verdict in ("HOLD", "PROMOTE", "REJECT")
+    after = prepare(owned.source(path, split={"method": "content"}), tmp_path)
+    assert data.values(before)["c0"] != data.values(after)["c0"]
+    for split, rows in digests(before).items():
+        assert rows <= digests(after)[split]
+    assert second.decision is not None
+    assert second.decision.judgement is not None
+    assert [gate["name"] for gate in second.decision.judgement["gates"] if not gate["passed"]] in ([], ["recall"])
+    said = judge(name, 2)
+    assert said.rows == second.decision.judgement["rows"]
+
+
+@pytest.mark.parametrize(
+    ("split", "method"), [(("--data.split.group", "who"), "group"), (("--data.split.time", "day"), "time")]
+)
+def test_rows_are_divided_by_a_column_that_is_no_input(split: tuple[str, str], method: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    who, day = rng.integers(0, 40, owned.ROWS), rng.integers(0, 90, owned.ROWS)
+    table = owned.mixed().append_column("who", [who]).append_column("day", [np.datetime64("2026-01-01", "D") + day])
+    path = owned.write(table, tmp_path / "people.parquet")
+    ignored = "--data.ignore", "day" if method == "group" else "who"
+    outcome = train(owned.experiment(path, new_name(), *split, *ignored))
+    assert set(outcome.dataset.columns) == {"age", "children, at home", "is.member", "c0"}
+    # Each row is known by its age, which nearly no other has.
+    ages = {split: data.open_split(outcome.dataset, split).x[:, 0] for split in SPLITS}
+    known = np.array(table["age"].to_pylist(), np.float32)
+    of = {
+        split: {int((who if method == "group" else day)[known == age][0]) for age in rows if (known == age).sum() == 1}
+        for split, rows in ages.items()
+    }
+    assert all(of.values())
+    if method == "group":
+        assert sum(map(len, of.values())) == len(set.union(*of.values()))
+    else:
+        assert max(of["train"]) < min(of["validation"]) <= max(of["validation"]) < min(of["test"])
+
+
+@pytest.mark.slow
+def test_a_sweep_over_a_table_chooses_proves_and_registers(here: Path) -> None:
+    tokens = [
+        "--target",
+        owned.TARGET,
+        "--training.epochs",
+        "3",
+        "--training.device",
+        "cpu",
+        "--training.lr",
+        "0.001,0.01",
+    ]
+    name = new_name()
+    grid = grids.grid(str(here / "people.csv"), [*tokens, "--name", name, "--data.ignore", '"children, at home"'])
+    assert [member.data.ignore for member in grid.members] == [("children, at home",)] * 2
+    outcome = sweep(grid.members, grid.axes)
+    assert outcome is not None
+    assert mlflow.pyfunc.load_model(f"models:/{name}@champion").metadata.signature.inputs.input_names() == [
+        "age", "is.member", "c0",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_on_a_table_is_reproduced_and_compared(
+    trained: tuple[Experiment, Outcome], here: Path, console: Call
+) -> None:
+    code, out, err = console("reproduce", trained[1].run.id[:12], "--json")
+    assert code == 0, err
+    assert json.loads(out.splitlines()[-1])["status"] == "identical", out
+    other = train(owned.experiment(here / "people.parquet", new_name(), "--training.seed", "1"))
+    code, out, err = console("compare", trained[1].run.id[:12], other.run.id[:12], "--json")
+    assert code == 0, err
+    said = json.loads(out.splitlines()[-1])
+    assert said, out
