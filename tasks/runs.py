@@ -101,7 +101,7 @@ def card(run: "MlflowRun") -> bytes:
         DamagedError: the store has another file.
     """
     expected = run.data.tags.get(CARD_SHA256)
-    if not expected:
+    if not expected or CARD not in [file.path for file in connect().list_artifacts(run.info.run_id)]:
         name = run.data.tags.get("hallmark.name", "NAME")
         raise InputError(
             f"run {run.info.run_id[:8]} has no card: only a run that shipped a file has one: "

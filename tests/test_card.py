@@ -28,7 +28,7 @@ from tasks.ml import card, certificate
 from tasks.ml.config import Experiment
 from tasks.ml.digests import file_digest
 from tasks.ml.records import Finding, Outcome
-from tests import browsers, registered
+from tests import browsers, interrupted, registered
 from tests.registered import Call
 from tests.test_consumers import MODULES, visit
 from tests.test_pages import Parsed
@@ -323,6 +323,27 @@ def test_of_many_classes_the_most_frequent_confusions_are_listed(flowers: Traine
     found = card._confusion(tested.confusion(), classes)
     assert isinstance(found, card.Table)
     assert found.rows == (("class 0", "class 5", "3"), ("class 1", "class 2", "1"))
+
+
+def test_a_run_that_is_killed_before_its_card_has_one_when_it_is_resumed(
+    prefect_server: str,  # noqa: ARG001 - the server comes first
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    experiment = interrupted.named(epochs=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(card, "build", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(experiment)
+    (left,) = interrupted.runs(experiment.name)
+    assert "hallmark.card_sha256" not in left.data.tags
+    outcome = train(experiment)
+    assert outcome.run.id == left.info.run_id
+    assert outcome.model_version.version == 1
+    assert outcome.artifact.sha256 in stored(outcome, tmp_path).read_text()
 
 
 # The command

@@ -29,6 +29,7 @@ def test_imports_keep_their_contracts() -> None:
         ("flows.commands.presets", HEAVY),
         ("flows.commands.runs", HEAVY),
         ("flows.commands.compare", HEAVY),
+        ("flows.commands.card", HEAVY),
         ("tasks.ml.diagnosis", HEAVY),
         ("tasks.ml.training", ("prefect", "mlflow")),
         ("tasks.ml.parity", ("prefect", "mlflow")),
