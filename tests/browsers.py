@@ -13,7 +13,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -71,6 +71,17 @@ def opened(
             assert not errors, errors
         finally:
             browser.close()
+
+
+def picture(file: Path, upper: Locator, lower: Locator) -> None:
+    """Take a picture of a page from the top of one of its elements to the bottom of another, as wide as the wider."""
+    lower.scroll_into_view_if_needed()
+    boxes = [box for box in (upper.bounding_box(), lower.bounding_box()) if box]
+    assert len(boxes) == 2
+    left, top = min(box["x"] for box in boxes), boxes[0]["y"]
+    width = max(box["x"] + box["width"] for box in boxes) - left
+    height = boxes[1]["y"] + boxes[1]["height"] - top
+    upper.page.screenshot(path=file, clip={"x": left, "y": top, "width": width, "height": height})
 
 
 def _watched(page: Page) -> tuple[list[str], list[str]]:

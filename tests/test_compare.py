@@ -161,9 +161,9 @@ def test_the_page_opens_offline_and_is_escaped(outcomes: list[Outcome], console:
     assert needs_nothing(text)
     assert not parsed.named("b")
     assert "<b>bold</b> & $x$ [red]" in parsed.words
-    assert len(parsed.named("caption")) == len(parsed.named("table")) == 4
+    assert len(parsed.named("caption")) == len(parsed.named("table")) == 6
     assert len(parsed.named("svg")) == 1
-    assert "recall/setosa" in parsed.words
+    assert {"Test precision of each class", "Test recall of each class", "setosa"} <= set(parsed.words)
     assert outcomes[0].run.id in parsed.words
     before = page.read_bytes()
     code, out, error = console("compare", outcomes[0].run.id, outcomes[1].run.id, "--html", str(page))

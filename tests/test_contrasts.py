@@ -102,7 +102,7 @@ def test_a_run_without_a_file_has_metrics_and_no_interval() -> None:
     with_file, without = found.metrics["test/accuracy"]
     assert with_file.interval
     assert (without.value, without.interval) == (0.5, None)
-    cells = contrast_tables.metrics(found, of_classes=False).rows
+    cells = contrast_tables.metrics(found).rows
     assert [row[2] for row in cells] == ["0.5000", "none", "none", "0.2500", "none", "none"]
 
 
@@ -110,7 +110,7 @@ def test_no_number_is_shown_that_is_none() -> None:
     broken = side(answers([0], [1]), metrics={"test/accuracy": float("nan"), "test/loss": float("inf")})
     found = contrasts.contrast([broken, side(answers([0], [0]))])
     assert found.metrics["test/accuracy"][0].value is None
-    shown = [contrast_tables.metrics(found, of_classes=True), contrast_tables.pairs(found)]
+    shown = [contrast_tables.metrics(found), contrast_tables.pairs(found)]
     cells = {cell for table in shown if table for row in table.rows for cell in row}
     assert not cells & {"nan", "inf"}
     assert "run 1: all test rows are right" in found.notes[0]
@@ -121,8 +121,10 @@ def test_metrics_of_all_runs_are_shown_those_that_matter_first() -> None:
     more = {"test/recall/a": 1.0, "test/brier": 0.1, "test/loss": 0.3, "test/accuracy": 0.9}
     found = contrasts.contrast([side(None, metrics=more), side(None, metrics=more | {"test/other": 0.0})])
     assert list(found.metrics) == ["test/accuracy", "test/loss", "test/brier", "test/recall/a"]
-    shown = [row[0] for row in contrast_tables.metrics(found, of_classes=False).rows]
+    shown = [row[0] for row in contrast_tables.metrics(found).rows]
     assert shown == ["accuracy", "loss", "brier"]
+    (recall,) = contrast_tables.classes(found)
+    assert (recall.caption, recall.rows) == ("Test recall of each class", (("a", "1.0000", "1.0000"),))
 
 
 def test_only_what_differs_is_named() -> None:

@@ -133,8 +133,7 @@ def test_compare_shows_the_parameters_that_differ(page: Page, pictures: Path) ->
     page.get_by_role("switch").first.click()
     expect(table.get_by_role("row")).to_have_count(len(differences()))
     assert rows(table) == differences()
-    table.scroll_into_view_if_needed()
-    page.screenshot(path=pictures / "mlflow_compare.png")
+    browsers.picture(pictures / "mlflow_compare.png", page.get_by_text("Run details"), table)
 
 
 def test_compare_draws_both_loss_curves(page: Page, pictures: Path) -> None:

@@ -79,7 +79,7 @@ def _print(found: "Contrast", html: Path | None) -> None:
     console, options = Console(highlight=False), tables.options(found)
     if options is None:
         console.print(f"{_SAME}\n")
-    metrics = tables.metrics(found, of_classes=False)
+    metrics = tables.metrics(found)
     for table in (tables.runs(found, digits=_DIGITS), options, metrics, tables.pairs(found)):
         if table:
             console.print(Text(table.caption, "bold"), *([Text(table.remark)] if table.remark else []), sep="\n")
@@ -124,11 +124,12 @@ def _write(found: "Contrast", html: Path) -> None:
     from tasks.ml.files import whole_file
 
     names = [f"run {number}: {side.name}" for number, side in enumerate(found.sides, 1)]
-    shown = (tables.runs(found), tables.options(found), tables.metrics(found, of_classes=True), tables.pairs(found))
+    whole = (tables.runs(found), tables.options(found), tables.metrics(found), tables.pairs(found))
+    shown = [table for table in (*whole, *tables.classes(found)) if table]
     picture = pages.Picture("Curves", plots_runs.overlaid(names, [side.curves for side in found.sides]))
     lead = _MADE if found.differences else f"{_MADE} {_SAME}"
     title = f"Compared: {', '.join(side.given for side in found.sides)}"
-    text = pages.page(title, lead, [table for table in shown if table], found.notes, [picture])
+    text = pages.page(title, lead, shown, found.notes, [picture])
     try:
         with whole_file(html) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -32,20 +32,25 @@ def options(contrast: Contrast) -> Table | None:
     return Table("What differs", "", ("", *_numbers(contrast)), rows, has_numbers=False) if rows else None
 
 
-def metrics(contrast: Contrast, *, of_classes: bool) -> Table:
-    """Metrics of the test split, an interval below those that have one.
-
-    Args:
-        contrast: the runs.
-        of_classes: whether those of a single class, such as its recall, are shown too.
-    """
-    rows = [
-        row
-        for name, found in contrast.metrics.items()
-        if of_classes or name.count("/") == 1
-        for row in _rows(name.removeprefix("test/"), found)
-    ]
+def metrics(contrast: Contrast) -> Table:
+    """Metrics of the whole test split, an interval below those that have one."""
+    whole = {name: found for name, found in contrast.metrics.items() if name.count("/") == 1}
+    rows = [row for name, found in whole.items() for row in _rows(name.removeprefix("test/"), found)]
     return Table("Test metrics", "", ("", *_numbers(contrast)), tuple(rows), has_numbers=True)
+
+
+def classes(contrast: Contrast) -> list[Table]:
+    """Metrics of single classes, such as their recall: a table for each metric, a row for each class."""
+    tables: dict[str, list[tuple[str, ...]]] = {}
+    for name, found in contrast.metrics.items():
+        if name.count("/") > 1:
+            _, metric, label = name.split("/", 2)
+            tables.setdefault(metric, []).append((label, *(number(one.value) for one in found)))
+    headings = ("", *_numbers(contrast))
+    return [
+        Table(f"Test {name} of each class", "", headings, tuple(rows), has_numbers=True)
+        for name, rows in tables.items()
+    ]
 
 
 def pairs(contrast: Contrast) -> Table | None:
