@@ -241,7 +241,7 @@ def test_what_cannot_be_predicted_again_has_no_interval_and_says_why(
         (["RUN", "' OR 1=1"], "there is no run"),
         (["RUN", "[red]"], r"there is no run '\[red\]'"),
         (["RUN", "no-such@champion"], "there is no registered model 'no-such'"),
-        (["RUN", "NAME@nobody"], "'NAME' has no nobody"),
+        (["RUN", "NAME@nobody"], "NAME: has no nobody"),
         (["RUN", "models:/NAME/9"], "NAME: has no version 9"),
         (["RUN", "models:NAME"], "models:NAME: expected models:/"),
         (["RUN", "FOREIGN"], "is no run of Hallmark's"),
