@@ -182,7 +182,7 @@ def test_the_onnx_model_opens_from_its_run_to_its_file(page: Page, folder: Path)
     page.get_by_role("link", name="model", exact=True).click()
     page.get_by_role("link", name="Artifacts", exact=True).click()
     page.get_by_text("model.onnx", exact=True).click()
-    size = page.get_by_text(f"{file.stat().st_size / 1024:.2f}KB")
+    size = page.get_by_text(f"{round(file.stat().st_size / 1024, 2):g}KB")
     with page.expect_download() as download:
         page.locator("div").filter(has=size).filter(has=page.get_by_role("button")).last.get_by_role("button").click()
     assert download.value.path().read_bytes() == file.read_bytes()
