@@ -1,11 +1,13 @@
 """The `hallmark` command: a table of commands, each imported when it is called."""
 
 import atexit
+import inspect
 import os
 import sys
+from importlib import import_module
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from tasks.ml.errors import HallmarkError, InputError
 
@@ -21,7 +23,10 @@ COMMANDS = {
     "judge": ("flows.commands.champions:judge", "Say what would be decided of a version; nothing is recorded."),
     "promote": ("flows.commands.champions:promote", "Make a version champion by hand."),
     "rollback": ("flows.commands.champions:rollback", "Make the previous version champion again."),
-    "verify": ("flows.commands.verify:verify", "Check a shipped file; 1 says that it does not hold."),
+    "verify": (
+        "flows.commands.verify:verify",
+        "Check a shipped file: sealed, well-formed, and right on its golden vectors.",
+    ),
     "reproduce": ("flows.commands.reproduce:reproduce", "Run a recorded experiment again, and compare."),
     "predict": ("flows.commands.predict:predict", "Predict the rows of a file, with a file or a registered model."),
     "serve": ("flows.commands.serve:serve", "Run the schedules of schedules.toml."),
@@ -77,11 +82,39 @@ def _application(tokens: list[str]) -> App:
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
         version=lambda: version("hallmark"),
+        default_parameter=Parameter(show_default=lambda value: None if value is None or value is False else str(value)),
     )
     for position, (name, (target, sentence)) in enumerate(COMMANDS.items()):
         # What was typed is imported anyway, and says all that it has to say.
-        app.command(target, name=name, help=None if tokens[:1] == [name] else sentence, sort_key=position)
+        is_typed = tokens[:1] == [name]
+        app.command(target, name=name, help=None if is_typed else sentence, sort_key=position)
+        if is_typed:
+            _reflow(target)
     return app
+
+
+def _reflow(target: str) -> None:
+    """Let the help of a command fill the terminal."""
+    module, _, name = target.partition(":")
+    command = getattr(import_module(module), name)
+    function = command.default_command if isinstance(command, App) else command
+    function.__doc__ = _flowing(str(function.__doc__))
+
+
+def _flowing(docstring: str) -> str:
+    """The same without the ends of lines within a paragraph, which are the editor's."""
+    lines: list[str] = []
+    for line in inspect.cleandoc(docstring).splitlines():
+        before = lines[-1] if lines else ""
+        if line and before and _margin(line) == _margin(before) and "---" not in before + line:
+            lines[-1] += f" {line.lstrip()}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _margin(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _complain(what: object, code: int) -> int:

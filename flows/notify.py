@@ -30,7 +30,7 @@ def refuse(address: str) -> None:
         ValueError: says what was expected, without the address, which may hold a secret.
     """
     if address.startswith("env:") and not _resolved(address):
-        raise ValueError(f"the environment variable that '{address}' names is not set")
+        raise ValueError(f"the environment variable that '{address}' names is not set: set it")
     if _read(address) is None:
         raise ValueError(f"'{_kind(address)}' is no address that Apprise understands, such as json://host/path")
 

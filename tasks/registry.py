@@ -179,12 +179,12 @@ def _resolve(client: MlflowClient, reference: str) -> tuple[str, str]:
     versions = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
     said = ", ".join(map(str, versions))
     if not versions:
-        raise InputError(f"'{name}' has no version: train it first")
+        raise InputError(f"{name}: has no version: train it first")
     if version and int(version) not in versions:
-        raise InputError(f"'{name}' has no version {version}: its versions are {said}")
+        raise InputError(f"{name}: has no version {version}: its versions are {said}")
     if alias and alias not in registered.aliases:
         aliases = ", ".join(registered.aliases) or "none"
-        raise InputError(f"'{name}' has no {alias}: its aliases are {aliases}, and models:/{name}/VERSION takes {said}")
+        raise InputError(f"{name}: has no {alias}: its aliases are {aliases}, and models:/{name}/VERSION takes {said}")
     return name, version or str(registered.aliases[alias])
 
 

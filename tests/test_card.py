@@ -374,7 +374,7 @@ def test_the_command_finds_it_by_every_name(
         (["no-such@champion"], "there is no registered model 'no-such'"),
         (["no-such"], "there is no run 'no-such'"),
         (["BARE"], "has no card: only a run that shipped a file has one"),
-        (["NAME", "--output", "FOLDER"], "is no file that could be written"),
+        (["NAME", "--output", "FOLDER"], "is no file: give the name of one"),
         (["NAME", "--output", "FOLDER/none/card.html"], "there is no folder"),
         (["NAME", "--live", "FOLDER/live"], "--live: NAME.onnx takes no image but columns: sepal_length"),
         (["NAME", "--live", "FOLDER/none/live"], "--live: NAME.onnx takes no image"),

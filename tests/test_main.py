@@ -110,6 +110,14 @@ def test_the_help_of_a_command_says_what_it_does_and_has_an_example(command: str
     target = getattr(importlib.import_module(module), name)
     function = target.default_command if isinstance(target, App) else target
     assert " ".join(str(function.__doc__).split("\n\n")[0].split()) in " ".join(done.stdout.split())
+    assert "[default: False]" not in done.stdout
+
+
+def test_the_help_of_a_command_fills_a_narrow_terminal() -> None:
+    lines = hallmark("verify", "--help", COLUMNS="60").stdout.splitlines()
+    text = "\n".join(line.rstrip() for line in lines)
+    exits = text[text.index("Exit code 0") : text.index("\n\nExample")].split("\n")
+    assert all(len(line) > 40 for line in exits[:-1]), exits
 
 
 @pytest.mark.usefixtures("prefect_server")

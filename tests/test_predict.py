@@ -253,7 +253,7 @@ def test_a_registered_name_is_predicted_with_its_champion(console: Call, tmp_pat
     client, name = store.connect(), f"p{uuid.uuid4().hex[:12]}"
     client.create_registered_model(name)
     code, _, error = console(name, "rows.csv", "--output", "said.csv")
-    assert (code, error) == (2, f"hallmark: '{name}' has no version: train it first\n")
+    assert (code, error) == (2, f"hallmark: {name}: has no version: train it first\n")
     (tmp_path / "stored").mkdir()
     path = certified.columns(tmp_path / "stored" / "model.onnx")
     client.create_model_version(name, path.parent.as_uri(), tags={"hallmark.onnx_sha256": file_digest(path)})

@@ -24,7 +24,7 @@ from tests.stations import Place
 
 pytestmark = pytest.mark.slow
 
-STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register")
+STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register", "card")
 SCHEDULE = """
 [[schedule]]
 name = "iris-yearly"
@@ -68,7 +68,7 @@ def open_part(page: Page, name: str) -> None:
 def open_run(page: Page) -> None:
     open_part(page, "Runs")
     page.get_by_role("link", name="iris training.device=cpu").first.click()
-    page.get_by_text("9 Task runs").wait_for()
+    page.get_by_text(f"{len(STEPS)} Task runs").wait_for()
 
 
 def boxes(page: Page) -> list[tuple[float, float, int]]:

@@ -102,13 +102,13 @@ def test_it_is_fetched_once_and_anew_where_it_was_damaged(
 def test_what_the_registry_does_not_have_is_refused_in_one_line(home: Path, name: str, tmp_path: Path) -> None:
     assert refused(name[:-1]) == f"there is no file and no registered model '{name[:-1]}': did you mean '{name}'?"
     assert "there is no file and no registered model 'a:b@c'" in refused("a:b@c")
-    assert refused(name) == f"'{name}' has no version: train it first"
+    assert refused(name) == f"{name}: has no version: train it first"
     register(tmp_path, name)
     register(tmp_path, name)
     aliases = f"its aliases are none, and models:/{name}/VERSION takes 1, 2"
-    assert refused(name) == f"'{name}' has no champion: {aliases}"
-    assert refused(f"models:/{name}@best") == f"'{name}' has no best: {aliases}"
-    assert refused(f"models:/{name}/3") == f"'{name}' has no version 3: its versions are 1, 2"
+    assert refused(name) == f"{name}: has no champion: {aliases}"
+    assert refused(f"models:/{name}@best") == f"{name}: has no best: {aliases}"
+    assert refused(f"models:/{name}/3") == f"{name}: has no version 3: its versions are 1, 2"
     for reference in (
         f"models:/{name}",
         f"models:/{name}/latest",

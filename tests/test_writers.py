@@ -207,7 +207,7 @@ def test_a_terminal_gets_a_table_and_no_parquet(form: Form | None, said: str) ->
             break
         output += chunk
     os.waitpid(pid, 0)
-    expected = "Parquet is not for a terminal: add --output FILE" if form == "parquet" else f"chosen {said}"
+    expected = "--format: parquet is not for a terminal: add --output FILE" if form == "parquet" else f"chosen {said}"
     assert output.decode().strip() == expected
 
 
@@ -224,9 +224,10 @@ def test_an_output_that_must_not_be_written_is_refused(tmp_path: Path, monkeypat
     assert refused("y.csv") == "y.csv: exists: choose another name, or add --overwrite"
     assert refused("x.csv", overwrite=True) == "x.csv: is what is read: choose another name"
     assert refused("nowhere/y.csv") == "nowhere/y.csv: there is no folder nowhere: make it first"
-    assert refused("/dev/null", overwrite=True) == "/dev/null: is no file that could be written"
-    assert refused(".", overwrite=True) == ".: is no file that could be written"
+    assert refused("/dev/null", overwrite=True) == "/dev/null: is no file: give the name of one"
+    assert refused(".", overwrite=True) == ".: is no file: give the name of one"
     if sys.platform == "linux":
-        assert refused("/proc/y.csv") == "/proc/y.csv: the folder /proc cannot be written"
+        said = "/proc/y.csv: the folder /proc cannot be written: make it writable or choose another"
+        assert refused("/proc/y.csv") == said
     writers.refuse(Path("y.csv"), "x.csv", overwrite=True)
     writers.refuse(Path("z.csv"), "-", overwrite=False)

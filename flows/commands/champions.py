@@ -56,7 +56,7 @@ def champion(model: str, /, *, json: Json = False) -> None:
 
 
 def history(model: str, /, *, json: Json = False) -> None:
-    """List every decision on a model, the first first.
+    """List every decision on a model, oldest first.
 
     Example: hallmark history iris
 

@@ -21,7 +21,7 @@ def verify(
     registered: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Check a shipped file: well-formed, sealed, and the golden vectors as they were proven.
+    """Check a shipped file: sealed, well-formed, and right on its golden vectors.
 
     Exit code 0: it holds. 1: it does not. 2: it is no file that Hallmark shipped. The seal detects damage and careless
     edits; whoever forges a file can seal it anew, which --registered finds.

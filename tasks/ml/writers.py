@@ -40,7 +40,7 @@ def choose(output: Path | None, form: Form | None) -> Form:
     """
     if output is None:
         if form == "parquet" and sys.stdout.isatty():
-            raise InputError("Parquet is not for a terminal: add --output FILE")
+            raise InputError("--format: parquet is not for a terminal: add --output FILE")
         return form or ("table" if sys.stdout.isatty() else "csv")
     if form == "table":
         raise InputError(f"{output}: a table is for people to look at: choose csv, parquet or jsonl")
@@ -58,7 +58,7 @@ def refuse(output: Path, source: str, *, overwrite: bool) -> None:
     """
     if output.exists():
         if not output.is_file():
-            raise InputError(f"{output}: is no file that could be written")
+            raise InputError(f"{output}: is no file: give the name of one")
         if not overwrite:
             raise InputError(f"{output}: exists: choose another name, or add --overwrite")
         if Path(source).exists() and output.samefile(source):
@@ -66,7 +66,9 @@ def refuse(output: Path, source: str, *, overwrite: bool) -> None:
     if not output.parent.is_dir():
         raise InputError(f"{output}: there is no folder {output.parent}: make it first")
     if not is_writable(output.parent):
-        raise InputError(f"{output}: the folder {output.parent.absolute()} cannot be written")
+        raise InputError(
+            f"{output}: the folder {output.parent.absolute()} cannot be written: make it writable or choose another"
+        )
 
 
 @contextmanager
