@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from flows import options
 from tasks.ml.config import Experiment
+from tasks.ml.config_data import BY_COLUMN
 from tasks.ml.errors import InputError
 
 GRAMMAR = """\
@@ -44,6 +45,9 @@ INCOMPARABLE = {
     "training.loss": "a validation loss is compared with others of the same loss only",
 }
 """What may not vary. `training.loss.reduction` may: a validation loss is a mean under each."""
+
+NAMES = ("data.path", "data.target", "data.ignore", "data.columns.", *(f"data.split.{by}" for by in BY_COLUMN))
+"""Options that name files and columns, which may have commas, slashes and dots of their own: they list no values."""
 
 Value = bool | int | float | str
 
@@ -227,6 +231,8 @@ def _refuse_incomparable(path: str) -> None:
 
 def _values(path: str, text: str) -> Values:
     """What follows an option: one value, a list, a range or a distribution, as far as its type has them."""
+    if path.startswith(NAMES):
+        return [text]
     separator = "/" if _takes_a_list(path) else ","
     types = _types(path)
     # A name may hold what looks like a range.

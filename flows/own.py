@@ -100,7 +100,6 @@ def refuse_without_target(tree: Tree, source: str) -> None:
         raise InputError(f"{source}: which column is to be predicted? Add --target and its name: it has {columns}")
 
 
-@cache
 def suited(kind: str, path: Path) -> tuple[Tree, Tree]:
     """A model and a training that suit the size of the data; nothing where it cannot be told.
 
@@ -114,11 +113,17 @@ def suited(kind: str, path: Path) -> tuple[Tree, Tree]:
         rows = table_files.estimate_rows(path)
         return {"kind": "mlp", "hidden": [64, 32]}, dict(TRAININGS[sum(rows >= size for size in SIZES)])
     if kind == "images":
-        from tasks.ml import photos
-
-        images = len(photos.look(path).photos)
+        images = _images(path)
         return dict(NETWORK), dict(TRAININGS_OF_IMAGES[sum(images >= size for size in SIZES_OF_IMAGES)])
     return {"kind": "mlp"}, {}
+
+
+@cache
+def _images(path: Path) -> int:
+    """How many there are: counted once for all members of a sweep. The rows of a table are estimated in no time."""
+    from tasks.ml import photos
+
+    return len(photos.look(path).photos)
 
 
 def _nearest(path: Path) -> str:

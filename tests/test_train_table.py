@@ -264,9 +264,11 @@ def test_retrained_on_more_rows_none_changes_its_split_and_judged_again_it_comes
         assert rows <= digests(after)[split]
     assert second.decision is not None
     assert second.decision.judgement is not None
-    assert [gate["name"] for gate in second.decision.judgement["gates"] if not gate["passed"]] in ([], ["recall"])
-    said = judge(name, 2)
-    assert said.rows == second.decision.judgement["rows"]
+    # Of so few rows a class may be found less often by chance; nothing else may fail.
+    failed = {gate["name"] for gate in second.decision.judgement["gates"] if not gate["passed"]}
+    assert failed <= {"recall of each class"}
+    said = judge(name, 3 - second.champion)  # whichever of the two is not
+    assert said.judgement["rows"] == second.decision.judgement["rows"]
 
 
 @pytest.mark.parametrize(

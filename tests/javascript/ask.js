@@ -1,4 +1,8 @@
-const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
+const ARRAYS = {
+  float32: (values) => Float32Array.from(values, (value) => value ?? NaN), // JSON has no NaN
+  uint8: (values) => Uint8Array.from(values),
+  string: (values) => values,
+};
 
 /**
  * Put rows to a model, batch by batch.
@@ -9,7 +13,7 @@ const ARRAYS = { float32: Float32Array, uint8: Uint8Array };
 export async function ask(ort, model, { inputs, batches }) {
   const session = await ort.InferenceSession.create(model);
   const tensor = ({ dtype, shape }, rows) =>
-    new ort.Tensor(dtype, ARRAYS[dtype].from(rows.flat(Infinity)), [rows.length, ...shape]);
+    new ort.Tensor(dtype, ARRAYS[dtype](rows.flat(Infinity)), [rows.length, ...shape]);
   const answers = [];
   for (const batch of batches) {
     const feeds = inputs.map((input) => [input.name, tensor(input, batch[input.name])]);
