@@ -1,12 +1,12 @@
 """Data of one's own on the command line: a table or a folder of images, and a model and training that suit it."""
 
-import difflib
 import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from flows import presets
+from tasks.ml import files
 from tasks.ml.config_data import stem
 from tasks.ml.errors import InputError
 
@@ -52,7 +52,7 @@ def read(source: str) -> Tree:
     """
     path = Path(source)
     if not path.exists():
-        raise InputError(f"{source}: there is no such file or folder{_nearest(path)}")
+        raise InputError(files.missing(path, source))
     kind = "images" if path.is_dir() else "table"
     return {"name": stem(source), "data": {"kind": kind, "path": str(path.absolute())}}
 
@@ -124,12 +124,3 @@ def _images(path: Path) -> int:
     from tasks.ml import photos
 
     return len(photos.look(path).photos)
-
-
-def _nearest(path: Path) -> str:
-    try:
-        names = [one.name for one in path.parent.iterdir()]
-    except OSError:
-        return f": there is no folder '{path.parent}' either"
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    return f": did you mean '{path.parent / near[0]}'?" if near else ""

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import difflib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -59,3 +60,19 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def missing(path: Path, said: str) -> str:
+    """What to say of a path that leads nowhere: the nearest name beside it, if there is one.
+
+    Args:
+        path: where nothing is.
+        said: the same as the user wrote it.
+    """
+    text = f"{said}: there is no such file or folder"
+    try:
+        names = [one.name for one in path.parent.iterdir()]
+    except OSError:
+        return f"{text}, and no folder '{path.parent}' either"
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f"{text}: did you mean '{path.parent / near[0]}'?" if near else f"{text}: check its name"

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from tasks.ml import columns, pictures, table_files
+from tasks.ml import columns, files, pictures, table_files
 from tasks.ml.certificate import Input
 from tasks.ml.columns import Place
 from tasks.ml.errors import InputError
@@ -76,7 +76,7 @@ def open_source(source: str, inputs: tuple[Input, ...]) -> Source:
     if source == STDIN:
         return _csv(sys.stdin.buffer, "stdin", _columns(inputs, "stdin"))
     if not path.exists():
-        raise InputError(f"{source}: there is no such file or folder")
+        raise InputError(files.missing(path, source))
     if path.is_dir() or suffix in pictures.SUFFIXES:
         return _images(path, _image(inputs, source))
     match suffix:
