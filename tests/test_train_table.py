@@ -229,6 +229,7 @@ def _fields(artifact: Artifact) -> dict[str, object]:
     return {field.name: getattr(artifact, field.name) for field in fields(artifact)}
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = "--training.batch_size", "32", "--training.epochs", "6"
     whole = train(owned.experiment(here / "people.csv", new_name(), *given))
