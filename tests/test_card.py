@@ -24,7 +24,7 @@ from sklearn.metrics import precision_score, recall_score
 from flows import options, presets
 from flows.train import train
 from tasks import settings, store
-from tasks.ml import card, certificate
+from tasks.ml import bootstrap, card, certificate
 from tasks.ml.config import Experiment
 from tasks.ml.digests import file_digest
 from tasks.ml.records import Finding, Outcome
@@ -185,6 +185,15 @@ def test_metrics_are_those_recorded_and_lie_in_their_intervals(each: Trained) ->
         assert low - 1e-4 <= float(found[name][0]) <= high + 1e-4
     assert all(found[name][1] == "" for name in perfect | {"loss"})
     assert "What resampling does not change has none" in section(text, "metrics")
+
+
+def test_beyond_a_size_it_says_which_metrics_have_no_interval(table: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "LARGEST", 10)
+    text = section(card.build(*table, WRITTEN), "metrics")
+    found = {row[0]: row[2] for row in rows(text)}
+    assert found["f1_macro"] == found["roc_auc_macro"] == found["calibration_error"] == ""
+    assert " to " in found["accuracy"]
+    assert "So many rows and classes leave f1_macro, the areas and calibration_error without." in text
 
 
 def test_classes_and_confusions_are_those_of_the_file(each: Trained) -> None:

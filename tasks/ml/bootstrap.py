@@ -95,8 +95,8 @@ def metrics(y: NDArray[np.int64], probabilities: NDArray[np.floating]) -> dict[s
         probabilities: `(N, C)`.
 
     Returns:
-        By `f1_macro`, `roc_auc_macro`, `roc_auc_micro`, `calibration_error`. None where it would have no length, for
-        resamples give the same, where fewer than 200 have such a metric, and for all beyond 5,000,000 rows times classes.
+        By `f1_macro`, `roc_auc_macro`, `roc_auc_micro`, `calibration_error`. None where it would have no length,
+        where fewer than 200 resamples have such a metric, and for all beyond 5,000,000 rows times classes.
     """
     if probabilities.size > LARGEST:
         return dict.fromkeys(("f1_macro", "roc_auc_macro", "roc_auc_micro", "calibration_error"))

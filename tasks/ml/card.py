@@ -235,8 +235,8 @@ def _metrics(outcome: Outcome, tested: Tested, intervals: dict[str, Interval | N
         if f"test/{name}" in found
     )
     remark = (
-        "95 % of such intervals hold what all rows there could be would give. They come from resampling the rows, or "
-        "for the accuracy, where all rows are right, or wrong, from Clopper and Pearson. " + _without(tested)
+        "95 % of such intervals hold what all rows there could be would give, and more of calibration_error's. They "
+        "come from resampling the rows, or, for an accuracy of 0 or 1, from Clopper and Pearson. " + _without(tested)
     )
     headings = ("metric", "value", "95 % interval", "what it is")
     table = Table(f"On {len(tested.y):,} test rows", remark, headings, rows, has_numbers=False)
