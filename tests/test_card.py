@@ -24,7 +24,7 @@ from sklearn.metrics import precision_score, recall_score
 from flows import options, presets
 from flows.train import train
 from tasks import settings, store
-from tasks.ml import card, certificate
+from tasks.ml import bootstrap, card, certificate
 from tasks.ml.config import Experiment
 from tasks.ml.digests import file_digest
 from tasks.ml.records import Finding, Outcome
@@ -173,14 +173,27 @@ def test_the_data_are_counted(each: Trained) -> None:
 
 def test_metrics_are_those_recorded_and_lie_in_their_intervals(each: Trained) -> None:
     experiment, outcome = each
-    found = {row[0]: row[1:] for row in rows(section(card.build(experiment, outcome, WRITTEN), "metrics"))}
+    text = card.build(experiment, outcome, WRITTEN)
+    found = {row[0]: row[1:] for row in rows(section(text, "metrics"))}
     for name in ("accuracy", "log_loss", "loss", "f1_macro", "roc_auc_macro", "brier", "calibration_error"):
         assert float(found[name][0]) == pytest.approx(outcome.evaluation.metrics[f"test/{name}"], abs=5.1e-5)
-    for name in ("accuracy", "log_loss", "brier"):
+    at_most_one = ("f1_macro", "roc_auc_macro", "roc_auc_micro")
+    perfect = {name for name in at_most_one if outcome.evaluation.metrics[f"test/{name}"] == pytest.approx(1, abs=1e-9)}
+    for name in card.MEANINGS.keys() & found.keys() - perfect - {"loss"}:
         low, high = map(float, found[name][1].split(" to "))
         assert low < high
         assert low - 1e-4 <= float(found[name][0]) <= high + 1e-4
-    assert found["f1_macro"][1] == ""
+    assert all(found[name][1] == "" for name in perfect | {"loss"})
+    assert "What resampling does not change has none" in section(text, "metrics")
+
+
+def test_beyond_a_size_it_says_which_metrics_have_no_interval(table: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "LARGEST", 10)
+    text = section(card.build(*table, WRITTEN), "metrics")
+    found = {row[0]: row[2] for row in rows(text)}
+    assert found["f1_macro"] == found["roc_auc_macro"] == found["calibration_error"] == ""
+    assert " to " in found["accuracy"]
+    assert "So many rows and classes leave f1_macro, the areas and calibration_error without." in text
 
 
 def test_classes_and_confusions_are_those_of_the_file(each: Trained) -> None:

@@ -235,12 +235,18 @@ def _metrics(outcome: Outcome, tested: Tested, intervals: dict[str, Interval | N
         if f"test/{name}" in found
     )
     remark = (
-        "95 % of such intervals hold what all rows there could be would give. Means over rows have one: by resampling "
-        "the rows, or Clopper and Pearson's where all rows are right, or wrong."
+        "95 % of such intervals hold what all rows there could be would give, and more of calibration_error's. They "
+        "come from resampling the rows, or, for an accuracy of 0 or 1, from Clopper and Pearson. " + _without(tested)
     )
     headings = ("metric", "value", "95 % interval", "what it is")
     table = Table(f"On {len(tested.y):,} test rows", remark, headings, rows, has_numbers=False)
     return Section("metrics", "Test metrics", (table,))
+
+
+def _without(tested: Tested) -> str:
+    if tested.probabilities.size > bootstrap.LARGEST:
+        return "So many rows and classes leave f1_macro, the areas and calibration_error without."
+    return "What resampling does not change has none, nor has the loss that was trained on: the file does not know it."
 
 
 def _intervals(tested: Tested) -> dict[str, Interval | None]:
@@ -250,6 +256,7 @@ def _intervals(tested: Tested) -> dict[str, Interval | None]:
         "accuracy": bootstrap.share(tested.right),
         "log_loss": bootstrap.mean(row_losses(tested.y, tested.probabilities)),
         "brier": bootstrap.mean(squares),
+        **bootstrap.metrics(tested.y, tested.probabilities),
     }
 
 

@@ -114,10 +114,21 @@ def by_confidence(y: NDArray[np.int64], probabilities: Floats, bins: int = CALIB
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == y
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    rows = np.bincount(bin_of, minlength=bins)
-    sums = [np.bincount(bin_of, weights=weights, minlength=bins) for weights in (confidence, right)]
+    place = bin_of(confidence, bins)
+    rows = np.bincount(place, minlength=bins)
+    sums = [np.bincount(place, weights=weights, minlength=bins) for weights in (confidence, right)]
     return Bins(rows, *(values / np.maximum(rows, 1) for values in sums))
+
+
+def bin_of(confidence: Floats, bins: int = CALIBRATION_BINS) -> NDArray[np.int64]:
+    """Each row's bin of equal width on (0, 1], `(N,)` from 0.
+
+    Args:
+        confidence: `(N,)`.
+        bins: number of bins.
+    """
+    found: NDArray[np.int64] = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return found
 
 
 def calibration_error(bins: Bins) -> float:
