@@ -1,6 +1,7 @@
 import os
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -325,6 +326,14 @@ def test_gaps_truths_and_text_of_a_table_of_ones_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(batch.feeds["n"].ravel(), [1, np.nan, 0, np.nan])
     np.testing.assert_array_equal(batch.feeds["b"].ravel(), [1, np.nan, 0, 1])
     assert batch.feeds["t"].ravel().tolist() == ["x", "", 'say "x"', "é"]
+
+
+def test_text_where_a_number_belongs_counts_as_missing_where_it_did_in_training(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "n,b,t\n1,1,x\n?,0,x\n2.5,0,?\n")
+    assert "row 2, column 'n'" in refused(path, OWN)
+    _, feeds = read(path, (replace(OWN[0], mixed=True), *OWN[1:]))
+    np.testing.assert_array_equal(feeds["n"].ravel(), [1, np.nan, 2.5])
+    assert feeds["t"].ravel().tolist() == ["x", "x", "?"]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

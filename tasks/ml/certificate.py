@@ -51,6 +51,8 @@ class Input:
     """Of a table of one's own `numeric`, `boolean` or `categorical`: a value may be missing. None: it may not."""
     values: tuple[str, ...] = ()
     """What the network knows of a categorical column."""
+    mixed: bool = False
+    """Whether text counts as missing where a number belongs, as it did in training."""
     resized: bool = False
     """Whether image files are made upright and of this size when they are decoded, as `pictures.decode` does."""
 
@@ -203,7 +205,9 @@ def failures(verdict: Verdict) -> str:
 
 def _said(one: Input) -> dict[str, Any]:
     """Of an input what there is to say."""
-    return {key: value for key, value in asdict(one).items() if value or key not in ("kind", "values")}
+    return {
+        key: value for key, value in asdict(one).items() if value or key not in ("kind", "values", "mixed", "resized")
+    }
 
 
 def _parse(content: bytes, path: Path) -> onnx.ModelProto:

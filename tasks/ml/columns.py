@@ -60,16 +60,18 @@ def parse(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
     """
     if one.kind is None:
         return _numbers(compute.utf8_trim_whitespace(column), place)
-    return _of_a_table(table_files.text(column), place, one.kind)
+    return _of_a_table(table_files.text(column), place, one)
 
 
-def _of_a_table(texts: pa.Array, place: Place, kind: str) -> NDArray[np.generic]:
+def _of_a_table(texts: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
     """The fields of a column that may be missing, as numbers or text."""
-    match kind:
+    match one.kind:
         case "categorical":
             return _text(texts)
         case "boolean":
             return _truths(texts, place)
+    if one.mixed:
+        texts = table_files.numbers_alone(texts)
     return _with_gaps(_numbers(texts.fill_null("0"), place), texts)
 
 
@@ -111,7 +113,7 @@ def convert(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
         return _stored(column, place)
     column = table_files.plain(column)
     if one.kind != "numeric" or table_files.is_text(column.type):
-        return _of_a_table(_as_text(column, place), place, one.kind)
+        return _of_a_table(_as_text(column, place), place, one)
     if pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
         column = column.cast(pa.float32())
     # What holds no numbers is refused by its first value, and takes no 0 for a gap.

@@ -25,7 +25,6 @@ INSIDE = (encoding.INSIDE, encoding.BEHIND)
 """What no name of an input can begin with, since names within the graph do."""
 SPLITS = ("train", "validation", "test")
 
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})([T ].*)?")
 
 
@@ -158,10 +157,9 @@ def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 def _numeric(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
     missing, strange, example = column.null_count, 0, ""
     if table_files.is_text(column.type) and (numbers := _numbers(column)) is None:
-        is_number = compute.match_substring_regex(column, _NUMBER)
-        texts = column.filter(compute.invert(is_number))
+        texts = column.filter(compute.invert(table_files.are_numbers(column)))
         strange, example = len(texts), str(texts[0])
-        numbers = compute.if_else(is_number, column, None).cast(pa.float64())
+        numbers = table_files.numbers_alone(column).cast(pa.float64())
     elif not table_files.is_text(column.type):
         numbers = column
     assert numbers is not None  # noqa: S101 - text that is no number was made none
@@ -192,7 +190,7 @@ def _categorical(name: str, column: pa.ChunkedArray) -> _Read:
     codes, values = _codes(table_files.text(column))
     strange, example = 0, ""
     if table_files.is_text(column.type) and values:
-        are_numbers = compute.match_substring_regex(pa.array(values), _NUMBER).to_numpy(zero_copy_only=False)
+        are_numbers = table_files.are_numbers(pa.array(values)).to_numpy(zero_copy_only=False)
         counts = np.bincount(codes[codes >= 0], minlength=len(values))
         if counts[are_numbers].sum() > MIXED * counts.sum():
             strange = int(counts[~are_numbers].sum())

@@ -93,7 +93,9 @@ def _input(column: Column, lowest: float, highest: float) -> Input:
         text = "one text a row, empty where it is missing; one that training has not seen counts as unknown"
         return Input(column.name, "string", (1,), None, None, text, column.kind, values)
     text = "one number a row" if column.kind == "numeric" else "1 for true and 0 for false, one a row"
-    return Input(column.name, "float32", (1,), lowest, highest, f"{text}, NaN where it is missing", column.kind)
+    description = f"{text}, NaN where it is missing"
+    is_mixed = column.kind == "numeric" and column.strange > 0
+    return Input(column.name, "float32", (1,), lowest, highest, description, column.kind, mixed=is_mixed)
 
 
 def class_shares(dataset: Dataset) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ TRUTHS = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0}
 """What a boolean may be written as, in lower case."""
 SEPARATORS = {",": ",", ";": ";", "tab": "\t"}
 
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _LOOKED_AT = 2**20
 """Bytes from which the rows of a CSV are estimated."""
 _NAMED = 12
@@ -139,6 +140,16 @@ def text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     is_whole = compute.and_(compute.equal(column, compute.floor(column)), compute.less(compute.abs(column), _WHOLE))
     whole = compute.if_else(is_whole, column, 0).cast(pa.int64())
     return compute.if_else(is_whole, whole.cast(pa.string()), column.cast(pa.string()))
+
+
+def are_numbers(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Which of them are numbers; null where there is no text."""
+    return compute.match_substring_regex(texts, _NUMBER)
+
+
+def numbers_alone(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The same, and null where a text is no number."""
+    return compute.if_else(are_numbers(texts), texts, None)
 
 
 def truths(texts: pa.ChunkedArray) -> pa.ChunkedArray:
