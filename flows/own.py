@@ -7,7 +7,8 @@ from typing import Any
 
 from flows import presets
 from tasks.ml import files
-from tasks.ml.config_data import stem
+from tasks.ml.config_data import BY_COLUMN, stem
+from tasks.ml.config_part import names
 from tasks.ml.errors import InputError
 
 Tree = dict[str, Any]
@@ -18,12 +19,15 @@ TABLES = (".csv", ".parquet")
 SIZES = (500, 10_000, 100_000)
 """Rows at which another batch size and another number of epochs suit."""
 TRAININGS: tuple[Tree, ...] = (
-    {"epochs": 400, "patience": 40, "batch_size": "full"},
-    {"epochs": 200, "patience": 20, "batch_size": 32, "lr": 0.003},
-    {"epochs": 60, "patience": 8, "batch_size": 128, "lr": 0.003},
+    {"epochs": 1000, "patience": 50, "batch_size": "full", "lr": 0.001},
+    {"epochs": 200, "patience": 20, "batch_size": 32, "lr": 0.001},
+    {"epochs": 60, "patience": 8, "batch_size": 128, "lr": 0.001},
     {"epochs": 20, "patience": 4, "batch_size": 1024, "lr": 0.003},
 )
 """What suits a table of fewer rows than `SIZES` say, and the last of more."""
+OF_NUMBERS, OF_TEXT = [64, 32], [32]
+"""Hidden layers of a table's network. Text becomes many inputs that are rarely 1: of these a small network learns as
+much, and overfits later."""
 NETWORK: Tree = {"kind": "cnn", "channels": [16, 32, 64], "hidden": [128]}
 """What suits images."""
 SIZES_OF_IMAGES = (100, 1_000, 10_000, 50_000)
@@ -72,7 +76,7 @@ def complete(tree: Tree) -> Tree:
     """
     if not _is_on_own(tree):
         return tree
-    model, training = suited(tree["data"]["kind"], Path(tree["data"]["path"]))
+    model, training = suited(tree["data"])
     named, split = tree.get("model", {}), tree["data"].get("split", {})
     if str(split.get("validation", "")) in ("0", "0.0"):
         training = training | {"patience": 0}  # there is nothing to watch
@@ -100,22 +104,36 @@ def refuse_without_target(tree: Tree, source: str) -> None:
         raise InputError(f"{source}: which column is to be predicted? Add --target and its name: it has {columns}")
 
 
-def suited(kind: str, path: Path) -> tuple[Tree, Tree]:
-    """A model and a training that suit the size of the data; nothing where it cannot be told.
+def suited(data: Tree) -> tuple[Tree, Tree]:
+    """A model and a training that suit the size of the data and the kinds of its columns.
 
     Args:
-        kind: of the data.
-        path: where it lies.
+        data: the fields of a source, its kind and its path among them; others may not have been validated.
+
+    Returns:
+        The fields of both; no more than the kind of the model where nothing can be told.
     """
-    if kind == "table" and path.is_file():
+    path = Path(data["path"])
+    if data["kind"] == "table" and path.is_file():
         from tasks.ml import table_files
 
         rows = table_files.estimate_rows(path)
-        return {"kind": "mlp", "hidden": [64, 32]}, dict(TRAININGS[sum(rows >= size for size in SIZES)])
-    if kind == "images":
+        hidden = OF_TEXT if _has_text(data, path) else OF_NUMBERS
+        return {"kind": "mlp", "hidden": hidden}, dict(TRAININGS[sum(rows >= size for size in SIZES)])
+    if data["kind"] == "images":
         images = _images(path)
         return dict(NETWORK), dict(TRAININGS_OF_IMAGES[sum(images >= size for size in SIZES_OF_IMAGES)])
     return {"kind": "mlp"}, {}
+
+
+def _has_text(data: Tree, path: Path) -> bool:
+    """Whether a column of text is an input."""
+    from tasks.ml import table_files
+
+    split = data.get("split", {})
+    apart = {data.get("target"), *names(data.get("ignore", ())), *(split.get(name) for name in BY_COLUMN)}
+    separator = data.get("separator", ",")
+    return bool(separator in table_files.SEPARATORS and set(table_files.text_columns(path, separator)) - apart)
 
 
 @cache

@@ -132,9 +132,19 @@ def own(folder: Path, heading: str = "a.b,age,species", rows: int = 3) -> str:
 def test_a_table_gets_a_model_and_a_training_that_suit_its_size(tmp_path: Path) -> None:
     small, large = (options.experiment(own(tmp_path, rows=rows), ["--target", "species"]) for rows in (3, 20_000))
     assert (small.name, small.data.name) == ("flowers-of-mine", "flowers-of-mine")
-    assert small.model == large.model == MLP(kind="mlp", hidden=(64, 32))
+    assert small.model == large.model == MLP(kind="mlp", hidden=(32,))  # there is text
     assert (small.training.batch_size, large.training.batch_size) == ("full", 128)
     assert small.training.epochs > large.training.epochs
+
+
+@pytest.mark.parametrize(
+    ("more", "hidden"),
+    [([], (32,)), (["--data.ignore", "a.b"], (64, 32)), (["--data.split.group", "a.b"], (64, 32))],
+)
+def test_a_model_suits_the_kinds_of_the_columns_that_are_inputs(
+    tmp_path: Path, more: list[str], hidden: tuple[int, ...]
+) -> None:
+    assert options.experiment(own(tmp_path), ["--target", "species", *more]).model == MLP(kind="mlp", hidden=hidden)
 
 
 def test_what_is_typed_wins_over_what_suits(tmp_path: Path) -> None:

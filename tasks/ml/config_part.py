@@ -2,7 +2,7 @@
 
 import csv
 import io
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -21,8 +21,8 @@ def _comma_separated(value: object) -> object:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def _comma_separated_names(value: object) -> object:
-    """As above; a name that holds a comma stands in double quotes, as in CSV."""
+def names(value: Any) -> Any:  # noqa: ANN401 - whatever was given
+    """A list, which the command line writes as `id,name`; a name with a comma stands in double quotes, as in CSV."""
     if not isinstance(value, str):
         return value
     lines = csv.reader(io.StringIO(value, newline=""), skipinitialspace=True)
@@ -56,5 +56,5 @@ Widths = Annotated[
 ]
 Names = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
-    BeforeValidator(_comma_separated_names),
+    BeforeValidator(names),
 ]

@@ -46,6 +46,24 @@ def estimate_rows(path: Path) -> int:
         return round(path.stat().st_size * first.count(b"\n") / max(len(first), 1))
 
 
+def text_columns(path: Path, separator: str = ",") -> list[str]:
+    """The names of the columns that hold text, as the first lines of a CSV have it; those of truths are none.
+
+    Empty where these cannot be read: whoever reads the file is told why.
+    """
+    with suppress(pa.ArrowException, OSError, UnicodeDecodeError):
+        if path.suffix.lower() == ".parquet":
+            schema = parquet.ParquetFile(path).schema_arrow
+        else:
+            with path.open("rb") as file:
+                lines = file.read(_LOOKED_AT).rpartition(b"\n")[0]
+            parsing = csv.ParseOptions(delimiter=SEPARATORS[separator], newlines_in_values=True)
+            converting = csv.ConvertOptions(null_values=MISSING, strings_can_be_null=True)
+            schema = csv.read_csv(pa.BufferReader(lines), parse_options=parsing, convert_options=converting).schema
+        return [one.name.strip() for one in schema if is_text(one.type) or pa.types.is_dictionary(one.type)]
+    return []
+
+
 def names(path: Path, separator: str = ",") -> list[str]:
     """The names of a file's columns.
 
