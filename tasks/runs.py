@@ -105,7 +105,7 @@ def card(run: "MlflowRun") -> bytes:
         name = run.data.tags.get("hallmark.name", "NAME")
         raise InputError(
             f"run {run.info.run_id[:8]} has no card: only a run that shipped a file has one: "
-            f"`hallmark train {name}` makes another"
+            f"train {name} again"
         )
     with TemporaryDirectory() as folder:
         return check(Path(connect().download_artifacts(run.info.run_id, CARD, folder)), expected).read_bytes()
