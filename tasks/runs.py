@@ -104,8 +104,7 @@ def card(run: "MlflowRun") -> bytes:
     if not expected or CARD not in [file.path for file in connect().list_artifacts(run.info.run_id)]:
         name = run.data.tags.get("hallmark.name", "NAME")
         raise InputError(
-            f"run {run.info.run_id[:8]} has no card: only a run that shipped a file has one: "
-            f"train {name} again"
+            f"run {run.info.run_id[:8]} has no card: only a run that shipped a file has one: train {name} again"
         )
     with TemporaryDirectory() as folder:
         return check(Path(connect().download_artifacts(run.info.run_id, CARD, folder)), expected).read_bytes()
