@@ -157,6 +157,7 @@ def test_strict_refuses_known_mistakes_before_anything_begins(console: Callable[
     assert recent_runs("iris_as_published", 1) == []
 
 
+@pytest.mark.usefixtures("home")  # where nothing was fetched before
 def test_data_that_cannot_be_fetched_is_refused_and_leaves_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HALLMARK_MIRROR", "http://127.0.0.1:9")
     name = f"t{uuid.uuid4().hex[:12]}"
