@@ -319,7 +319,7 @@ class Training(Part):
                     "it searches along one function"
                 )
             if self.schedule.kind != "constant":
-                raise ValueError(f"optimizer 'lbfgs' searches its steps: schedule '{self.schedule.kind}' suits it not")
+                raise ValueError(f"optimizer 'lbfgs' searches its steps, so schedule '{self.schedule.kind}' must be constant")
         return self
 
     @model_validator(mode="after")

@@ -125,7 +125,7 @@ def _whole_lines(file: BinaryIO, source: str) -> Iterator[bytes]:
     while block := file.read(_BLOCK):
         whole, newline, rest = _cut(rest + block)
         if len(rest) > _BLOCK:
-            raise InputError(f"{source}: has a line of more than {_BLOCK:,} bytes: it is no CSV of numbers")
+            raise InputError(f"{source}: has a line of more than {_BLOCK:,} bytes: it is no CSV")
         if newline:
             yield whole + newline
     if rest:
