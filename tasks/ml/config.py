@@ -319,7 +319,8 @@ class Training(Part):
                     "it searches along one function"
                 )
             if self.schedule.kind != "constant":
-                raise ValueError(f"optimizer 'lbfgs' searches its steps, so schedule '{self.schedule.kind}' must be constant")
+                found = self.schedule.kind
+                raise ValueError(f"optimizer 'lbfgs' searches its steps, so schedule '{found}' must be constant")
         return self
 
     @model_validator(mode="after")
