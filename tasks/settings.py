@@ -30,8 +30,8 @@ class Settings(BaseSettings):
         pattern="^(https?|file)://",
         description="address of a folder to download MNIST's archives from; FashionMNIST and KMNIST in folders of it",
     )
-    npm_registry: str = Field(
-        default_factory=lambda: os.environ.get("npm_config_registry") or "https://registry.npmjs.org",  # noqa: SIM112
+    npm_registry: str | None = Field(
+        default_factory=lambda: os.environ.get("npm_config_registry"),  # noqa: SIM112 - npm's own spelling
         pattern="^https?://",
         description="where `hallmark card --live` fetches onnxruntime-web; else where npm's own variable says",
     )

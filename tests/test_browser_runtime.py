@@ -67,6 +67,12 @@ def test_nobody_answers(tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_nobody_says_where_from(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="set HALLMARK_NPM_REGISTRY to the address of an npm registry"):
+        browser_runtime.fetch(tmp_path, None)
+    assert not (tmp_path / "downloads").exists()
+
+
 def test_a_registry_without_the_package(tmp_path: Path) -> None:
     with registries.serving(b"") as registry, pytest.raises(InputError, match="HTTP Error 404"):
         browser_runtime.fetch(tmp_path, f"{registry.address}/elsewhere")

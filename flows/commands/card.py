@@ -39,7 +39,7 @@ def card(
         File to write; NAME.card.html in the current folder if neither this nor --live is given.
     live
         Folder to make, of a model that takes images: its index.html opens by a double click. The first one fetches
-        onnxruntime-web, 33 MB, from HALLMARK_NPM_REGISTRY.
+        onnxruntime-web, 33 MB, from HALLMARK_NPM_REGISTRY, the address of an npm registry.
     overwrite
         Replace that file, or that folder, if it exists.
     json

@@ -60,24 +60,30 @@ SOFTWARE.
 """The archive itself has no copy; `version` is to be filled in."""
 
 
-def fetch(home: Path, registry: str) -> Path:
+def fetch(home: Path, registry: str | None) -> Path:
     """Bring the runtime's files under `home/downloads`, unless they lie there undamaged.
 
     Args:
         home: Hallmark's home folder.
-        registry: address of an npm registry. Plain http only if it says so.
+        registry: address of an npm registry; needed where the files are still to be fetched. Plain http only if it
+            says so.
 
     Returns:
         The folder that has `FILES`.
 
     Raises:
-        InputError: nothing answers at the address.
+        InputError: there is no address, or nothing answers at it.
         DamagedError: what answers is not the archive that is expected.
     """
     folder = home / "downloads" / ARCHIVE.removesuffix(".tgz")
     (home / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(home / "locks" / "download-onnxruntime-web.lock"):
         if not _is_intact(folder):
+            if registry is None:
+                raise InputError(
+                    "onnxruntime-web is still to be fetched, and nobody says from where: set HALLMARK_NPM_REGISTRY to "
+                    "the address of an npm registry (`npm config get registry` says that of npm)"
+                )
             extract(_archive(registry), folder)
     return folder
 
