@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 
 from flows import own, presets
 from tasks.ml import toml
-from tasks.ml.config import RETIRED, Experiment
+from tasks.ml.config import Experiment
+from tasks.ml.config_losses import RETIRED
 from tasks.ml.errors import InputError
 
 Tree = dict[str, Any]

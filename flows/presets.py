@@ -4,19 +4,9 @@ import difflib
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from tasks.ml.config import (
-    BCE,
-    CNN,
-    MLP,
-    MSE,
-    BCEWithLogits,
-    CrossEntropy,
-    Experiment,
-    Linear,
-    OneCycle,
-    Training,
-)
+from tasks.ml.config import CNN, MLP, Experiment, Linear, OneCycle, Training
 from tasks.ml.config_data import MNIST, Blobs, Digits, Iris, Own, Points, Split, Threshold
+from tasks.ml.config_losses import BCE, MSE, BCEWithLogits, CrossEntropy
 from tasks.ml.config_part import Part
 from tasks.ml.errors import InputError
 

@@ -24,7 +24,7 @@ from sklearn.metrics import precision_score, recall_score
 from flows import options, presets
 from flows.train import train
 from tasks import settings, store
-from tasks.ml import bootstrap, card, certificate
+from tasks.ml import bootstrap, card, certificate, tested
 from tasks.ml.config import Experiment
 from tasks.ml.digests import file_digest
 from tasks.ml.records import Finding, Outcome
@@ -116,8 +116,7 @@ def code(text: str, caption: str) -> str:
 
 def answers(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     """True classes of the test rows, and what the file says of them."""
-    tested = card.ask(outcome)
-    return np.load(outcome.dataset.folder / "test.y.npy"), tested.probabilities
+    return np.load(outcome.dataset.folder / "test.y.npy"), tested.ask(outcome).probabilities
 
 
 def test_every_run_has_its_card(each: Trained, tmp_path: Path) -> None:
@@ -331,9 +330,9 @@ def test_of_many_classes_the_most_frequent_confusions_are_listed(flowers: Traine
     said = replace(certificate.read(flowers[1].artifact.path)[0], classes=classes)
     y, label = np.arange(60) % len(classes), np.arange(60) % len(classes)
     label[[0, 26, 52]], label[1] = 5, 2  # class 0 three times for 5, class 1 once for 2
-    tested = card.Tested(said, {}, y, label, np.eye(len(classes))[label])
-    assert tested.confusion().sum() == 60
-    found = card._confusion(tested.confusion(), classes)
+    rows = tested.Tested(said, {}, y, label, np.eye(len(classes))[label])
+    assert rows.confusion().sum() == 60
+    found = card._confusion(rows.confusion(), classes)
     assert isinstance(found, card.Table)
     assert found.rows == (("class 0", "class 5", "3"), ("class 1", "class 2", "1"))
 

@@ -16,23 +16,9 @@ from pyarrow import parquet
 from flows import presets
 from tasks.ml import checkpoints, course, training
 from tasks.ml.checkpoints import Checkpoints
-from tasks.ml.config import (
-    BCE,
-    CNN,
-    MLP,
-    MSE,
-    Augmentation,
-    BCEWithLogits,
-    Cosine,
-    CrossEntropy,
-    Experiment,
-    Linear,
-    Model,
-    OneCycle,
-    Step,
-    Training,
-)
+from tasks.ml.config import CNN, MLP, Augmentation, Cosine, Experiment, Linear, Model, OneCycle, Step, Training
 from tasks.ml.config_data import Data, Digits, Iris, Split
+from tasks.ml.config_losses import BCE, MSE, BCEWithLogits, CrossEntropy
 from tasks.ml.course import Survival
 from tasks.ml.errors import DivergedError, InputError
 from tasks.ml.records import Dataset, Fit

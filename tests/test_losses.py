@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.ml import losses, outputs
-from tasks.ml.config import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Linear, Loss, Model
+from tasks.ml.config import Linear, Model
+from tasks.ml.config_losses import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss
 
 Floats = NDArray[np.float64]
 

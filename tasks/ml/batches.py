@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tasks.ml import losses, memory
 from tasks.ml.augmentation import Augment
-from tasks.ml.config import Loss, Training
+from tasks.ml.config import Training
+from tasks.ml.config_losses import Loss
 from tasks.ml.data import open_split
 from tasks.ml.models import ROWS_AT_ONCE, Encoding, Scaling, at_once
 from tasks.ml.records import Dataset, SplitName

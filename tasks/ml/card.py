@@ -6,20 +6,19 @@ What is said of the test split is what the shipped file says of it, which was as
 import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml import bootstrap, certificate, charts, history, pages, runtimes, snippets
+from tasks.ml import bootstrap, charts, history, pages, snippets
 from tasks.ml.bootstrap import Interval
 from tasks.ml.certificate import Certificate, Input
 from tasks.ml.config import Experiment
 from tasks.ml.contrast_tables import number
 from tasks.ml.contrasts import row_losses
-from tasks.ml.data import open_split, unlabelled, values
+from tasks.ml.data import open_split, unlabelled
 from tasks.ml.digests import SHOWN
 from tasks.ml.pages import (
     Charts,
@@ -37,7 +36,7 @@ from tasks.ml.pages import (
     Words,
 )
 from tasks.ml.records import SPLITS, Dataset, Outcome
-from tasks.ml.runtimes import Feeds
+from tasks.ml.tested import Tested, ask
 
 MISTAKES = 24
 """So many images that it got wrong are shown, or rows."""
@@ -64,48 +63,6 @@ MEANINGS = {
 """In the order in which they are shown."""
 
 LABELS = {"train": "training", "val": "validation", "test": "test"}
-
-
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """The test rows, and what the shipped file says of them."""
-
-    said: Certificate
-    feeds: Feeds
-    y: NDArray[np.int64]
-    """`(N,)` true class."""
-    label: NDArray[np.int64]
-    """`(N,)` predicted."""
-    probabilities: NDArray[np.floating]
-    """`(N, C)`."""
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """`(N,)`."""
-        found: NDArray[np.bool_] = self.label == self.y
-        return found
-
-    @property
-    def worst(self) -> list[int]:
-        """The rows that it got wrong, those first of which it was most sure."""
-        wrong = np.flatnonzero(~self.right)
-        found: list[int] = wrong[np.argsort(-self._confidence[wrong], kind="stable")].tolist()
-        return found
-
-    @property
-    def _confidence(self) -> NDArray[np.floating]:
-        found: NDArray[np.floating] = self.probabilities.max(axis=1)
-        return found
-
-    def verdict(self, row: int) -> tuple[str, str, str]:
-        """What it said of a row, how sure it was, and what the row is."""
-        classes = self.said.classes
-        return classes[self.label[row]], _percent(float(self._confidence[row])), classes[self.y[row]]
-
-    def confusion(self) -> NDArray[np.int64]:
-        """`(C, C)` counts: row the true class, column the predicted one."""
-        classes = len(self.said.classes)
-        return np.bincount(self.y * classes + self.label, minlength=classes**2).reshape(classes, classes)
 
 
 def build(experiment: Experiment, outcome: Outcome, written: datetime) -> str:
@@ -137,15 +94,6 @@ def build(experiment: Experiment, outcome: Outcome, written: datetime) -> str:
     day = f"{written.astimezone(UTC):%d %B %Y}".lstrip("0")
     lead = f"Version {version.version}{champion}. Run {outcome.run.id[:8]}, {day}."
     return pages.sections(experiment.name, lead, _figures(tested, intervals["accuracy"]), found)
-
-
-def ask(outcome: Outcome) -> Tested:
-    """Let the shipped file predict the test rows."""
-    said, content = certificate.read(outcome.artifact.path)
-    rows = open_split(outcome.dataset, "test")
-    feeds = runtimes.feeds(outcome.dataset.columns, rows.x, values(outcome.dataset))
-    answer = runtimes.ask(runtimes.runner(runtimes.open_session(content)), feeds, runtimes.ROWS_AT_ONCE)
-    return Tested(said, feeds, np.asarray(rows.y), answer.label, answer.probabilities)
 
 
 def _figures(tested: Tested, accuracy: Interval | None) -> list[pages.Figure]:
@@ -327,7 +275,7 @@ def _wrong_images(tested: Tested, rows: Sequence[int]) -> Gallery:
         said, sure, true = tested.verdict(row)
         alt = f"test row {row + 1}, of class {true}, taken for {said}"
         pixels = _visible(tested.feeds[one.name][row], one.highest or 255)
-        images.append(Image(png(pixels), alt, f"said {said}, {sure}; is {true}"))
+        images.append(Image(png(pixels), alt, f"said {said}, {_percent(sure)}; is {true}"))
     return Gallery(tuple(images))
 
 
@@ -335,7 +283,8 @@ def _wrong_rows(tested: Tested, rows: Sequence[int]) -> Table:
     shown = tested.said.inputs[:COLUMNS]
     more = len(tested.said.inputs) - len(shown)
     cells = tuple(
-        (str(row + 1), *tested.verdict(row), *(_cell(tested.feeds[one.name][row, 0]) for one in shown)) for row in rows
+        (str(row + 1), *_verdict(tested, row), *(_cell(tested.feeds[one.name][row, 0]) for one in shown))
+        for row in rows
     )
     headings = ("test row", "said", "how sure", "is", *(one.name for one in shown))
     remark = f"{more:,} more column{'s' * (more > 1)} not shown." if more else ""
@@ -423,6 +372,11 @@ def _visible(pixels: NDArray[Any], highest: float) -> NDArray[Any]:
 
 def _between(interval: Interval | None, show: Any) -> str:  # noqa: ANN401 - `number` or `_percent`
     return f"{show(interval.low)} to {show(interval.high)}" if interval else ""
+
+
+def _verdict(tested: Tested, row: int) -> tuple[str, str, str]:
+    said, sure, true = tested.verdict(row)
+    return said, _percent(sure), true
 
 
 def _percent(share: float) -> str:

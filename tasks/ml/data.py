@@ -14,8 +14,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from tasks.ml import config_data
-from tasks.ml.config import CNN, Augmentation, Loss, Model, OneCycle, Training, units
+from tasks.ml.config import CNN, Augmentation, Model, OneCycle, Training, units
 from tasks.ml.config_data import Data, Split
+from tasks.ml.config_losses import Loss
 from tasks.ml.digests import SHOWN, check, digest_of, file_digest
 from tasks.ml.errors import DamagedError, InputError
 from tasks.ml.files import whole_folder

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tasks.ml import losses, metrics, models, outputs, plots
-from tasks.ml.config import Linear, Loss, Model
+from tasks.ml.config import Linear, Model
 from tasks.ml.config_data import Data, Points
+from tasks.ml.config_losses import Loss
 from tasks.ml.data import Rows, open_split
 from tasks.ml.files import whole_file
 from tasks.ml.history import curves

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.ml import outputs
-from tasks.ml.config import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss, Model
+from tasks.ml.config import Model
+from tasks.ml.config_losses import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss
 
 _NO_CLASS = -100
 """torch's own default for an ignored class: none bears this index."""

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tasks.ml import encoding, outputs
-from tasks.ml.config import CNN, MLP, Linear, Loss, Model, units
+from tasks.ml.config import CNN, MLP, Linear, Model, units
 from tasks.ml.config_data import Data
+from tasks.ml.config_losses import Loss
 from tasks.ml.data import columns_of, open_split
 from tasks.ml.digests import check, file_digest
 from tasks.ml.files import whole_file

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from tasks.ml.config import Loss, Model
+from tasks.ml.config import Model
+from tasks.ml.config_losses import Loss
 
 
 def activate(logits: Tensor, model: Model) -> Tensor:
