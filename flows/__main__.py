@@ -9,38 +9,41 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
-from tasks.ml.errors import HallmarkError, InputError
+from hallmark.tasks.common.errors import HallmarkError, InputError
 
 COMMANDS = {
     "train": (
-        "flows.commands.train:command",
+        "hallmark.flows.cli.train:command",
         "Train a preset, a TOML file or data of your own, and register the result.",
     ),
-    "sweep": ("flows.commands.sweep:command", "Train many at once, and register the best."),
-    "retrain": ("flows.commands.retrain:command", "Train a challenger, judge it, and let a better one be champion."),
-    "champion": ("flows.commands.champions:champion", "Say which version is champion, since when, and why."),
-    "history": ("flows.commands.champions:history", "List every decision on a model."),
-    "judge": ("flows.commands.champions:judge", "Say what would be decided of a version; nothing is recorded."),
-    "promote": ("flows.commands.champions:promote", "Make a version champion by hand."),
-    "rollback": ("flows.commands.champions:rollback", "Make the previous version champion again."),
+    "sweep": ("hallmark.flows.cli.sweep:command", "Train many at once, and register the best."),
+    "retrain": (
+        "hallmark.flows.cli.retrain:command",
+        "Train a challenger, judge it, and let a better one be champion.",
+    ),
+    "champion": ("hallmark.flows.cli.champions:champion", "Say which version is champion, since when, and why."),
+    "history": ("hallmark.flows.cli.champions:history", "List every decision on a model."),
+    "judge": ("hallmark.flows.cli.champions:judge", "Say what would be decided of a version; nothing is recorded."),
+    "promote": ("hallmark.flows.cli.champions:promote", "Make a version champion by hand."),
+    "rollback": ("hallmark.flows.cli.champions:rollback", "Make the previous version champion again."),
     "verify": (
-        "flows.commands.verify:verify",
+        "hallmark.flows.cli.verify:verify",
         "Check a shipped file: sealed, well-formed, and right on its golden vectors.",
     ),
-    "reproduce": ("flows.commands.reproduce:reproduce", "Run a recorded experiment again, and compare."),
-    "predict": ("flows.commands.predict:predict", "Predict the rows of a file, with a file or a registered model."),
-    "serve": ("flows.commands.serve:serve", "Run the schedules of schedules.toml."),
-    "deploy": ("flows.commands.serve:deploy", "Give the schedules to a Prefect work pool."),
-    "presets": ("flows.commands.presets:presets", "List the presets."),
-    "show": ("flows.commands.presets:show", "Print an experiment as a TOML file."),
-    "runs": ("flows.commands.runs:runs", "List recent runs."),
-    "compare": ("flows.commands.compare:compare", "Put runs beside each other: options, metrics, curves."),
-    "card": ("flows.commands.card:card", "Fetch a model's card, or make a page that runs it in a browser."),
-    "up": ("flows.commands.station:up", "Start both servers and the schedules, for every other command to use."),
-    "status": ("flows.commands.station:status", "Say what is up, what is scheduled next, and what ran last."),
-    "down": ("flows.commands.station:down", "End what `hallmark up` started."),
-    "ui": ("flows.commands.runs:ui", "Serve the MLflow UI on the project's runs."),
-    "doctor": ("flows.commands.doctor:doctor", "Look at this machine: what a command would trip over."),
+    "reproduce": ("hallmark.flows.cli.reproduce:reproduce", "Run a recorded experiment again, and compare."),
+    "predict": ("hallmark.flows.cli.predict:predict", "Predict the rows of a file, with a file or a registered model."),
+    "serve": ("hallmark.flows.cli.serve:serve", "Run the schedules of schedules.toml."),
+    "deploy": ("hallmark.flows.cli.serve:deploy", "Give the schedules to a Prefect work pool."),
+    "presets": ("hallmark.flows.cli.presets:presets", "List the presets."),
+    "show": ("hallmark.flows.cli.presets:show", "Print an experiment as a TOML file."),
+    "runs": ("hallmark.flows.cli.runs:runs", "List recent runs."),
+    "compare": ("hallmark.flows.cli.compare:compare", "Put runs beside each other: options, metrics, curves."),
+    "card": ("hallmark.flows.cli.card:card", "Fetch a model's card, or make a page that runs it in a browser."),
+    "up": ("hallmark.flows.cli.station:up", "Start both servers and the schedules, for every other command to use."),
+    "status": ("hallmark.flows.cli.station:status", "Say what is up, what is scheduled next, and what ran last."),
+    "down": ("hallmark.flows.cli.station:down", "End what `hallmark up` started."),
+    "ui": ("hallmark.flows.cli.runs:ui", "Serve the MLflow UI on the project's runs."),
+    "doctor": ("hallmark.flows.cli.doctor:doctor", "Look at this machine: what a command would trip over."),
 }
 
 

@@ -4,13 +4,14 @@ from typing import Any
 
 from prefect import flow
 
-from tasks import champions, registry, runs
-from tasks.judge import judge as judge_files
-from tasks.ml.config import Experiment
-from tasks.ml.errors import InputError
-from tasks.ml.judgement import Rule
-from tasks.ml.records import Judged
-from tasks.prepare import prepare
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import Judged
+from hallmark.tasks.judge import judge as judge_files
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
+from hallmark.tasks.prepare import prepare
+from hallmark.tasks.promotion import champions
+from hallmark.tasks.tracking import model_registry, run_queries
 
 
 @flow(name="judge", flow_run_name="judge {name} version {version}")
@@ -52,11 +53,11 @@ def refuse(name: str, version: int) -> tuple[int, Experiment]:
     Raises:
         InputError: there is no such version or no champion, it is the champion, or its run does not say what it is.
     """
-    _, champion = registry.resolve(f"models:/{name}@{registry.CHAMPION}")
-    registry.resolve(f"models:/{name}/{version}")
+    _, champion = model_registry.resolve(f"models:/{name}@{model_registry.CHAMPION}")
+    model_registry.resolve(f"models:/{name}/{version}")
     if version == champion:
         raise InputError(f"{name} version {version}: is the champion: there is nobody to compare it with")
     run_id = champions.run_of(name, version)
     if not run_id:
         raise InputError(f"{name} version {version}: has no run that says what it was trained on")
-    return champion, runs.recorded(run_id)[1]
+    return champion, run_queries.recorded(run_id)[1]

@@ -2,10 +2,10 @@
 
 from prefect import flow
 
-from tasks import runs
-from tasks.ml.records import Reproduction
-from tasks.prepare import prepare
-from tasks.reproduce import reproduce as again
+from hallmark.tasks.common.records import Reproduction
+from hallmark.tasks.prepare import prepare
+from hallmark.tasks.reproduce import reproduce as again
+from hallmark.tasks.tracking import run_queries
 
 
 @flow(name="reproduce", flow_run_name="reproduce {run_id}")
@@ -17,5 +17,5 @@ def reproduce(run_id: str) -> Reproduction:
     Args:
         run_id: of a run that shipped a file.
     """
-    recorded, experiment = runs.recorded(run_id)
+    recorded, experiment = run_queries.recorded(run_id)
     return again(recorded, experiment, prepare(experiment))

@@ -5,19 +5,22 @@ from typing import TYPE_CHECKING, Any
 import prefect.runtime
 from prefect import flow
 
-from flows import artifacts, presets, served
-from flows import notify as messages
-from flows.judge import findings
-from flows.train import carry_out
-from tasks import attempts, champions, decisions, progress, provenance, seen_rows
-from tasks.judge import judge
-from tasks.ml.config import Experiment
-from tasks.ml.config_data import BY_COLUMN
-from tasks.ml.digests import SHOWN
-from tasks.ml.errors import InputError
-from tasks.ml.judgement import Rule
-from tasks.ml.records import Dataset, Decision, Retrained
-from tasks.prepare import prepare
+from hallmark.flows.experiments import presets
+from hallmark.flows.judge import findings
+from hallmark.flows.scheduling import notification as messages
+from hallmark.flows.scheduling import scheduled_process
+from hallmark.flows.train import carry_out
+from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import Dataset, Decision, Retrained
+from hallmark.tasks.judge import judge
+from hallmark.tasks.ml.config.data import BY_COLUMN
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
+from hallmark.tasks.prepare import prepare
+from hallmark.tasks.promotion import champions, decision_log
+from hallmark.tasks.runtime import flow_artifacts, progress, provenance, resume
+from hallmark.tasks.tracking import training_rows
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 def _close(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:  # noqa: ARG001 - Prefect's shape
     """Close the MLflow run of a process that was killed. Called by the process that served it."""
-    attempts.close_orphans()
+    resume.close_orphans()
 
 
 def _run_name() -> str:
@@ -50,15 +53,15 @@ def retrain(
         notify: address that hears of failures, HOLD and REJECT.
         schedule: which schedule runs it.
     """
-    served.end_with_server()
-    attempts.close_orphans()
+    scheduled_process.end_with_server()
+    resume.close_orphans()
     asked, experiment = experiment, by_content(experiment)
     if experiment != asked:
         progress.say("split", f"by content, not {asked.data.split.method}: no row changes its split as data grows")
     name = experiment.name
-    with served.turn(name):
+    with scheduled_process.turn(name):
         if champions.champion(name) is not None:
-            _show(decisions.look(name))
+            _show(decision_log.look(name))
         dataset = prepare(experiment)
         made_from = _made_from(experiment, dataset)
         champion = champions.champion(name)
@@ -67,7 +70,7 @@ def retrain(
         else:
             challenger = champion and champions.undecided(name, made_from)
             challenger = challenger or carry_out(experiment, dataset).model_version.version
-            seen_rows.keep(champions.run_of(name, challenger), dataset)
+            training_rows.keep(champions.run_of(name, challenger), dataset)
             decision = _decide(name, challenger, dataset, rule, schedule)
             result = Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)
         _tell(result, dataset, notify, schedule)
@@ -128,31 +131,31 @@ def _made_from(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
 
 def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: str | None) -> Decision:
     """Judge, record the decision, and only then do what it says."""
-    with decisions.alone(name):
-        _show(decisions.repair(name))
+    with decision_log.alone(name):
+        _show(decision_log.repair(name))
         champion = champions.champion(name)
         if champion is None or champion == challenger:  # it came first, and was registered as champion
             decision = champions.first(name, challenger, schedule)
         else:
             with champions.challenging(name, challenger):
                 decision = champions.judged(name, judge(name, champion, challenger, dataset, rule), schedule)
-        decision = decisions.record(decision)
+        decision = decision_log.record(decision)
         _show([decision])
-        return decisions.finish(decision)
+        return decision_log.finish(decision)
 
 
 def _show(made: list[Decision]) -> None:
     """Show what is decided in the Prefect UI, also where a process was killed before it could."""
     for decision in made:
-        artifacts.table(table(decision), "decision", decision.reason)
+        flow_artifacts.table(table(decision), "decision", decision.reason)
 
 
 def _tell(result: Retrained, dataset: Dataset, address: str | None, schedule: str | None) -> None:
     """Say in the run's name, its summary, and to whoever wants to hear, what came of it."""
     version = f" version {result.decision.version}" if result.decision else ""
     text = f"{result.name} {result.verdict.lower()}{version}"
-    artifacts.rename_run(text)
-    artifacts.markdown(summary(result, dataset), "retraining", "What came of this retraining")
+    flow_artifacts.rename_run(text)
+    flow_artifacts.markdown(summary(result, dataset), "retraining", "What came of this retraining")
     progress.say("retrain", f"{text}: {result.reason}")
     if result.verdict in ("HOLD", "REJECT"):
         messages.send(address, f"{schedule or 'retraining'} ({result.name}): {result.verdict}", result.reason)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows import artifacts, references
-from tasks.ml import readers, writers
-from tasks.ml.errors import InputError
-from tasks.ml.records import Scored
-from tasks.score import score as score_rows
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import Scored
+from hallmark.tasks.ml.predict import input_rows, output_files
+from hallmark.tasks.runtime import flow_artifacts
+from hallmark.tasks.score import score as score_rows
+from hallmark.tasks.tracking import model_reference
 
 
 @flow(name="score", flow_run_name="{model} on {source}")
@@ -21,12 +22,12 @@ def score(model: str, source: str, output: Path, overwrite: bool = False) -> Sco
         output: .csv, .parquet or .jsonl; appears whole or not at all.
         overwrite: replace the output if it exists.
     """
-    if source == readers.STDIN:
+    if source == input_rows.STDIN:
         raise InputError("source: a scheduled run has no stdin: give a file or a folder")
-    writers.choose(output, None)
-    writers.refuse(output, source, overwrite=overwrite)
-    scored = score_rows(references.find(model), source, output)
-    artifacts.markdown(summary(scored), "scoring", "What was predicted")
+    output_files.choose(output, None)
+    output_files.refuse(output, source, overwrite=overwrite)
+    scored = score_rows(model_reference.find(model), source, output)
+    flow_artifacts.markdown(summary(scored), "scoring", "What was predicted")
     return scored
 
 

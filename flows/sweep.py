@@ -14,25 +14,26 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from flows import artifacts, grids, presets
-from tasks import attempts, progress, settings, tracking
-from tasks.card import card
-from tasks.choose import choose
-from tasks.diagnose import diagnose
-from tasks.evaluate import evaluate
-from tasks.examine import examine
-from tasks.export import export
-from tasks.fit import fit
-from tasks.fit_stack import fit_stack
-from tasks.ml import history, stacking
-from tasks.ml.config import Experiment
-from tasks.ml.errors import DivergedError
-from tasks.ml.records import Dataset, Fit, Member, Outcome, Run, SweepOutcome
-from tasks.prepare import prepare
-from tasks.register import register
-from tasks.signals import held
-from tasks.stamp import stamp
-from tasks.verify import verify
+from hallmark.flows.experiments import presets, sweep_grids
+from hallmark.tasks.card import card
+from hallmark.tasks.choose import choose
+from hallmark.tasks.common.errors import DivergedError
+from hallmark.tasks.common.records import Dataset, Fit, Member, Outcome, Run, SweepOutcome
+from hallmark.tasks.diagnose import diagnose
+from hallmark.tasks.evaluate import evaluate
+from hallmark.tasks.examine import examine
+from hallmark.tasks.export import export
+from hallmark.tasks.fit import fit
+from hallmark.tasks.fit_stack import fit_stack
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import history, sweep_plan
+from hallmark.tasks.prepare import prepare
+from hallmark.tasks.register import register
+from hallmark.tasks.runtime import flow_artifacts, progress, resume, settings
+from hallmark.tasks.runtime.signals import held
+from hallmark.tasks.stamp import stamp
+from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.verify import verify
 
 _Parts = tuple[tuple[Experiment, ...], Dataset, tuple[Run, ...], tuple[Path, ...], Path]
 
@@ -65,7 +66,7 @@ def _name(members: Sequence[Experiment], axes: Sequence[str]) -> str:
 @flow(
     name="sweep",
     flow_run_name=_run_name,
-    task_runner=ProcessPoolTaskRunner(max_workers=stacking.WORKERS, initializer=_start_worker),  # type: ignore[arg-type]
+    task_runner=ProcessPoolTaskRunner(max_workers=sweep_plan.WORKERS, initializer=_start_worker),  # type: ignore[arg-type]
 )
 def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = False) -> SweepOutcome:  # noqa: FBT001, FBT002 - Prefect calls by name
     """Train all members, choose by the validation split, and evaluate, export, prove and register the one chosen.
@@ -76,31 +77,31 @@ def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = 
         fresh: begin anew, where an interrupted sweep of the same members could be resumed.
     """
     dataset = prepare(*members)
-    stacking.refuse_too_many(members, dataset)
+    sweep_plan.refuse_too_many(members, dataset)
     flow_run = {"hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id)}
     with (
-        attempts.claim(members, dataset, axes, fresh=fresh) as attempt,
-        tracking.open_sweep(dataset, attempt, _name(members, axes), axes, flow_run) as parent,
+        resume.claim(members, dataset, axes, fresh=fresh) as attempt,
+        run_logger.open_sweep(dataset, attempt, _name(members, axes), axes, flow_run) as parent,
         ExitStack() as opened,
     ):
         # Each member's run is closed when it is through; what goes wrong closes all that are open.
         doors = [opened.enter_context(ExitStack()) for _ in members]
         runs = []
         for index, (member, door) in enumerate(zip(members, doors, strict=True)):
-            own, label = attempts.of_member(attempt, index), grids.label(axes, member)
+            own, label = resume.of_member(attempt, index), sweep_grids.label(axes, member)
             tags = flow_run | {"mlflow.parentRunId": parent.id, "hallmark.preset_kind": presets.kind_of(member)}
-            runs.append(door.enter_context(tracking.open_run(member, dataset, own, label, tags)))
+            runs.append(door.enter_context(run_logger.open_run(member, dataset, own, label, tags)))
         trained = _train(members, axes, dataset, runs, attempt.folder)
         for member in trained:
             if member.failed:
-                tracking.fail(member.run, member.failed)
+                run_logger.fail(member.run, member.failed)
         chosen = choose(trained, axes, parent)
         for index, door in enumerate(doors):
             if index != chosen:
                 door.close()
         outcome = _ship(members[chosen], dataset, trained[chosen])
         result = SweepOutcome(parent, tuple(axes), trained, chosen, outcome)
-        artifacts.markdown(summary(result), "sweep", "What this sweep found")
+        flow_artifacts.markdown(summary(result), "sweep", "What this sweep found")
     return result
 
 
@@ -108,7 +109,7 @@ def _train(
     members: Sequence[Experiment], axes: Sequence[str], dataset: Dataset, runs: Sequence[Run], unfinished: Path
 ) -> tuple[Member, ...]:
     """Train each member the fastest way there is."""
-    plan = stacking.plan(members, dataset)
+    plan = sweep_plan.plan(members, dataset)
     progress.say("fit", f"{len(members)} members: {describe(plan)}")
     home = settings.read().home / "sweeps" / unfinished.name
 
@@ -156,7 +157,7 @@ def _gather(futures: dict[int, PrefectFuture[Fit]]) -> dict[int, Fit | str]:
 
 
 def _member(axes: Sequence[str], member: Experiment, run: Run, way: str, result: Fit | str) -> Member:
-    label, values = grids.label(axes, member), grids.row(axes, member)
+    label, values = sweep_grids.label(axes, member), sweep_grids.row(axes, member)
     if isinstance(result, str):
         return Member(label, values, run, way, fit=None, failed=result, loss=None)
     losses = history.curves(result.history)["val/loss"][1]
@@ -179,12 +180,12 @@ def _ship(experiment: Experiment, dataset: Dataset, member: Member) -> Outcome:
     return outcome
 
 
-def describe(plan: stacking.Plan) -> str:
+def describe(plan: sweep_plan.Plan) -> str:
     """Which way each member goes, in words."""
     told = [f"{len(stack)} as one" for stack in plan.stacks]
     told += [f"{len(share)} as one in a process" for share in plan.shares]
     if plan.alone:
-        told.append(f"{len(plan.alone)} in a pool of {min(stacking.WORKERS, len(plan.alone))} processes")
+        told.append(f"{len(plan.alone)} in a pool of {min(sweep_plan.WORKERS, len(plan.alone))} processes")
     return ", ".join(told)
 
 

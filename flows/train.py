@@ -3,21 +3,22 @@
 import prefect.runtime
 from prefect import flow
 
-from flows import artifacts, presets
-from tasks import attempts, tracking
-from tasks.card import card
-from tasks.diagnose import diagnose
-from tasks.evaluate import evaluate
-from tasks.examine import examine
-from tasks.export import export
-from tasks.fit import fit
-from tasks.ml.config import Experiment
-from tasks.ml.digests import SHOWN
-from tasks.ml.records import Dataset, Outcome
-from tasks.prepare import prepare
-from tasks.register import register
-from tasks.stamp import stamp
-from tasks.verify import verify
+from hallmark.flows.experiments import presets
+from hallmark.tasks.card import card
+from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.records import Dataset, Outcome
+from hallmark.tasks.diagnose import diagnose
+from hallmark.tasks.evaluate import evaluate
+from hallmark.tasks.examine import examine
+from hallmark.tasks.export import export
+from hallmark.tasks.fit import fit
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.prepare import prepare
+from hallmark.tasks.register import register
+from hallmark.tasks.runtime import flow_artifacts, resume
+from hallmark.tasks.stamp import stamp
+from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.verify import verify
 
 
 def _run_name() -> str:
@@ -42,8 +43,8 @@ def carry_out(experiment: Experiment, dataset: Dataset, *, fresh: bool = False) 
         "hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id),
     }
     with (
-        attempts.claim([experiment], dataset, fresh=fresh) as attempt,
-        tracking.open_run(experiment, dataset, attempt, presets.run_name(experiment), tags) as run,
+        resume.claim([experiment], dataset, fresh=fresh) as attempt,
+        run_logger.open_run(experiment, dataset, attempt, presets.run_name(experiment), tags) as run,
     ):
         known = examine(experiment, dataset, run)
         fitted = fit(experiment, dataset, run)
@@ -55,7 +56,7 @@ def carry_out(experiment: Experiment, dataset: Dataset, *, fresh: bool = False) 
         version = register(experiment, dataset, artifact, proof, run)
         outcome = Outcome(dataset, run, fitted, evaluation, findings, artifact, proof, version)
         card(experiment, outcome)
-        artifacts.markdown(summary(experiment, outcome), "summary", "What this run produced")
+        flow_artifacts.markdown(summary(experiment, outcome), "summary", "What this run produced")
     return outcome
 
 

@@ -5,11 +5,12 @@ from tempfile import TemporaryDirectory
 
 from prefect import task
 
-from tasks import progress, tracking
-from tasks.ml import plots_sweep
-from tasks.ml.errors import DivergedError
-from tasks.ml.history import Journal
-from tasks.ml.records import Member, Run
+from hallmark.tasks.common.errors import DivergedError
+from hallmark.tasks.common.records import Member, Run
+from hallmark.tasks.ml.reports.plots import sweep
+from hallmark.tasks.ml.training.history import Journal
+from hallmark.tasks.runtime import progress
+from hallmark.tasks.tracking import run_logger
 
 
 @task
@@ -26,11 +27,11 @@ def choose(members: tuple[Member, ...], axes: tuple[str, ...], run: Run) -> int:
     chosen = min(finite, key=lambda index: (losses[index], index))
     with TemporaryDirectory() as folder:
         values = [member.values for member in members]
-        picture = plots_sweep.picture(axes, values, losses, chosen, Path(folder) / "sweep.png")
+        picture = sweep.picture(axes, values, losses, chosen, Path(folder) / "sweep.png")
         journal = Journal(run.attempt.folder / "journal")
         clock, _ = journal.stamp("choice", 0, {})
         journal.flush()
-        tracking.log_choice(run, members, chosen, picture, clock)
+        run_logger.log_choice(run, members, chosen, picture, clock)
     best = members[chosen]
     progress.say("choose", f"{best.label}: validation loss {best.loss:.4f}, the lowest of {len(finite)}")
     return chosen

@@ -2,18 +2,19 @@
 
 from prefect import task
 
-from tasks import progress, tracking
-from tasks.ml import diagnosis
-from tasks.ml.config import Experiment
-from tasks.ml.records import Dataset, Evaluation, Finding, Fit, Run
+from hallmark.tasks.common.records import Dataset, Evaluation, Finding, Fit, Run
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation.findings import after_training
+from hallmark.tasks.runtime import progress
+from hallmark.tasks.tracking import run_logger
 
 
 @task(task_run_name="diagnose {experiment.name}")
 def diagnose(
     experiment: Experiment, dataset: Dataset, fit: Fit, evaluation: Evaluation, known: tuple[Finding, ...], run: Run
 ) -> tuple[Finding, ...]:
-    """Return all findings, those known beforehand first; see `tasks.ml.diagnosis.afterwards`."""
-    shown = diagnosis.afterwards(experiment, dataset, fit, evaluation)
+    """Return all findings, those known beforehand first; see `after_training.afterwards`."""
+    shown = after_training.afterwards(experiment, dataset, fit, evaluation)
     progress.warn(shown)
-    tracking.log_findings(run, known + shown)
+    run_logger.log_findings(run, known + shown)
     return known + shown

@@ -2,21 +2,22 @@
 
 from prefect import task
 
-from tasks import progress, tracking
-from tasks.ml import evaluation
-from tasks.ml.config import Experiment
-from tasks.ml.history import Journal
-from tasks.ml.records import Dataset, Evaluation, Fit, Run
+from hallmark.tasks.common.records import Dataset, Evaluation, Fit, Run
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation import evaluator
+from hallmark.tasks.ml.training.history import Journal
+from hallmark.tasks.runtime import progress
+from hallmark.tasks.tracking import run_logger
 
 
 @task(task_run_name="evaluate {experiment.name}")
 def evaluate(experiment: Experiment, dataset: Dataset, fit: Fit, run: Run) -> Evaluation:
-    """Score and draw; see `tasks.ml.evaluation.evaluate`."""
+    """Score and draw; see `hallmark.tasks.ml.evaluation.evaluator.evaluate`."""
     model, loss = experiment.model, experiment.training.loss
-    result = evaluation.evaluate(dataset, fit, experiment.data, model, loss, fit.weights.parent)
+    result = evaluator.evaluate(dataset, fit, experiment.data, model, loss, fit.weights.parent)
     journal = Journal(run.attempt.folder / "journal")
     clock, _ = journal.stamp("evaluation", fit.epochs, result.metrics)
     journal.flush()
-    tracking.log_evaluation(run, result, fit, clock)
+    run_logger.log_evaluation(run, result, fit, clock)
     progress.say("evaluate", f"test accuracy {result.metrics['test/accuracy']:.3f}")
     return result

@@ -5,18 +5,20 @@ from tempfile import TemporaryDirectory
 
 from prefect import task
 
-from tasks import progress, tracking
-from tasks.ml import data_profile, diagnosis, examination
-from tasks.ml.config import Experiment
-from tasks.ml.records import Dataset, Finding, Run
+from hallmark.tasks.common.records import Dataset, Finding, Run
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation.findings import after_training, table_data
+from hallmark.tasks.ml.reports import data_profile
+from hallmark.tasks.runtime import progress
+from hallmark.tasks.tracking import run_logger
 
 
 @task(task_run_name="examine {experiment.name}")
 def examine(experiment: Experiment, dataset: Dataset, run: Run) -> tuple[Finding, ...]:
     """Log a look at the dataset and return what is known to be wrong; see `diagnosis.beforehand` and `examination`."""
     with TemporaryDirectory() as folder:
-        tracking.log_files(run, data_profile.profile(dataset, Path(folder)), "dataset")
-    findings = diagnosis.beforehand(experiment) + examination.examine(dataset, experiment.data)
+        run_logger.log_files(run, data_profile.profile(dataset, Path(folder)), "dataset")
+    findings = after_training.beforehand(experiment) + table_data.examine(dataset, experiment.data)
     progress.warn(findings)
-    tracking.log_findings(run, findings)
+    run_logger.log_findings(run, findings)
     return findings

@@ -2,17 +2,18 @@
 
 from prefect import task
 
-from tasks import progress
-from tasks.ml import models, onnx_export
-from tasks.ml.config import Experiment
-from tasks.ml.records import Artifact, Dataset, Fit
+from hallmark.tasks.common.records import Artifact, Dataset, Fit
+from hallmark.tasks.ml.artifact import exporter
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.models import networks
+from hallmark.tasks.runtime import progress
 
 
 @task(task_run_name="export {experiment.name}")
 def export(experiment: Experiment, dataset: Dataset, fit: Fit) -> Artifact:
-    """Write the graph; see `tasks.ml.onnx_export.export`."""
-    classifier = models.load(fit, dataset, experiment.model, experiment.training.loss)
+    """Write the graph; see `hallmark.tasks.ml.artifact.exporter.export`."""
+    classifier = networks.load(fit, dataset, experiment.model, experiment.training.loss)
     path = fit.weights.parent / f"{experiment.name}.unproven.onnx"
-    bare = onnx_export.export(classifier, dataset, experiment.export, path)
+    bare = exporter.export(classifier, dataset, experiment.export, path)
     progress.say("export", f"{bare.path.stat().st_size:,} bytes, operator set {experiment.export.opset}")
     return bare

@@ -2,18 +2,19 @@
 
 from prefect import task
 
-from tasks import progress, settings, tracking
-from tasks.ml import devices, training
-from tasks.ml.config import Experiment
-from tasks.ml.course import Survival
-from tasks.ml.digests import SHOWN, digest_of
-from tasks.ml.records import Dataset, Fit, Run
-from tasks.signals import held
+from hallmark.tasks.common.digests import SHOWN, digest_of
+from hallmark.tasks.common.records import Dataset, Fit, Run
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import devices, trainer
+from hallmark.tasks.ml.training.loop import Survival
+from hallmark.tasks.runtime import progress, settings
+from hallmark.tasks.runtime.signals import held
+from hallmark.tasks.tracking import run_logger
 
 
 @task(task_run_name="fit {experiment.name}")
 def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = False) -> Fit:
-    """Train, logging every epoch as it ends; see `tasks.ml.training.fit`.
+    """Train, logging every epoch as it ends; see `hallmark.tasks.ml.training.trainer.fit`.
 
     Args:
         experiment: what is trained.
@@ -22,14 +23,14 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = F
         in_pool: whether others train beside it, in a pool of processes: its epochs are not shown then.
     """
     device = devices.choose(experiment.training.device).type
-    inputs = [experiment.digest, dataset.digest, device, training.VERSION]
+    inputs = [experiment.digest, dataset.digest, device, trainer.VERSION]
     if experiment.training.initial_weights == "unseeded":
         inputs.append(run.id)  # no two runs are the same
     folder = settings.read().home / "fits" / digest_of(inputs)[:SHOWN]
     parts = experiment.data, experiment.model, experiment.training
     with (
         progress.epochs(experiment.training.epochs, shown=not in_pool) as show,
-        tracking.metric_log(run) as log,
+        run_logger.metric_log(run) as log,
         held() as arrived,
     ):
 
@@ -39,8 +40,8 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = F
                 show(step, metrics)
 
         survival = Survival(run.attempt.folder, lambda: bool(arrived), progress.resumed)
-        result = training.fit(dataset, *parts, folder, report, survival)
+        result = trainer.fit(dataset, *parts, folder, report, survival)
     if result.best_epoch < experiment.training.epochs:
         progress.say("fit", f"epoch {result.epochs}: {result.stopped}; kept epoch {result.best_epoch}")
-    tracking.log_fit(run, result)
+    run_logger.log_fit(run, result)
     return result

@@ -4,14 +4,15 @@ from pathlib import Path
 
 from prefect import task
 
-from tasks import progress, tracking
-from tasks.ml import training
-from tasks.ml.config import Experiment
-from tasks.ml.course import Survival
-from tasks.ml.errors import DivergedError
-from tasks.ml.history import Log
-from tasks.ml.records import Dataset, Fit, Run
-from tasks.signals import held
+from hallmark.tasks.common.errors import DivergedError
+from hallmark.tasks.common.records import Dataset, Fit, Run
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import trainer
+from hallmark.tasks.ml.training.history import Log
+from hallmark.tasks.ml.training.loop import Survival
+from hallmark.tasks.runtime import progress
+from hallmark.tasks.runtime.signals import held
+from hallmark.tasks.tracking import run_logger
 
 
 @task(task_run_name="fit {unfinished.name}")
@@ -24,7 +25,7 @@ def fit_stack(
     *,
     in_pool: bool = False,
 ) -> tuple[Fit | str, ...]:
-    """Train all at once, logging every epoch of each; see `tasks.ml.training.fit_together`.
+    """Train all at once, logging every epoch of each; see `hallmark.tasks.ml.training.trainer.fit_together`.
 
     Args:
         members: equal but for what a stack may have several of.
@@ -41,7 +42,7 @@ def fit_stack(
     lowest: dict[int, dict[str, float]] = {}  # of the running epoch, that of the member which does best
     with (
         progress.epochs(first.training.epochs, shown=not in_pool) as show,
-        tracking.metric_logs(runs) as logs,
+        run_logger.metric_logs(runs) as logs,
         held() as arrived,
     ):
 
@@ -57,10 +58,10 @@ def fit_stack(
 
         survival = Survival(unfinished, lambda: bool(arrived), progress.resumed)
         parts = first.data, first.model, trainings, folders
-        results = training.fit_together(dataset, *parts, [reporting(log) for log in logs], survival)
+        results = trainer.fit_together(dataset, *parts, [reporting(log) for log in logs], survival)
         if lowest:
             show(*lowest.popitem())
     for run, result in zip(runs, results, strict=True):
         if isinstance(result, Fit):
-            tracking.log_fit(run, result)
+            run_logger.log_fit(run, result)
     return tuple(str(result) if isinstance(result, DivergedError) else result for result in results)

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks import progress, registry, store
-from tasks.ml.config import Experiment
-from tasks.ml.data import open_split, values
-from tasks.ml.records import Artifact, Dataset, ModelVersion, Proof, Run
-from tasks.ml.runtimes import feeds
+from hallmark.tasks.common.records import Artifact, Dataset, ModelVersion, Proof, Run
+from hallmark.tasks.ml.artifact.runtimes import feeds
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data.dataset_store import open_split, values
+from hallmark.tasks.runtime import progress
+from hallmark.tasks.tracking import client, model_registry
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -18,7 +19,7 @@ EXAMPLE_ROWS = 3
 
 def _is_worth_another_try(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's shape
     error = state.result(raise_on_failure=False)
-    return isinstance(error, Exception) and store.is_network_failure(error)
+    return isinstance(error, Exception) and client.is_network_failure(error)
 
 
 # The one step that is nothing but talk to the registry. Repeated, it never makes a second version.
@@ -29,8 +30,8 @@ def _is_worth_another_try(task: object, task_run: object, state: "State") -> boo
     retry_condition_fn=_is_worth_another_try,
 )
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
-    """Register with signature, input example and evidence; see `tasks.registry.register`."""
+    """Register with signature, input example and evidence; see `hallmark.tasks.tracking.model_registry.register`."""
     example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], values(dataset))
-    version = registry.register(run, experiment.name, artifact, proof, dataset, example)
+    version = model_registry.register(run, experiment.name, artifact, proof, dataset, example)
     progress.say("register", f"{version.name} version {version.version}" + ", champion" * version.is_champion)
     return version

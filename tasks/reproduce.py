@@ -7,17 +7,18 @@ from tempfile import TemporaryDirectory
 
 from prefect import task
 
-from tasks import progress, provenance, settings
-from tasks.ml import devices, reproduction
-from tasks.ml.config import Experiment
-from tasks.ml.digests import SHOWN
-from tasks.ml.errors import InputError
-from tasks.ml.records import Dataset, Recorded, Reproduction
+from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import Dataset, Recorded, Reproduction
+from hallmark.tasks.ml import reproduction
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import devices
+from hallmark.tasks.runtime import progress, provenance, settings
 
 
 @task(task_run_name="reproduce {recorded.run}")
 def reproduce(recorded: Recorded, experiment: Experiment, dataset: Dataset) -> Reproduction:
-    """Make weights and file again, and say what is the same; see `tasks.ml.reproduction`."""
+    """Make weights and file again, and say what is the same; see `hallmark.tasks.ml.reproduction`."""
     home = settings.read().home
     wanted = experiment.training.model_copy(update={"device": _device(recorded)})
     with (

@@ -2,19 +2,20 @@
 
 from prefect import task
 
-from tasks import progress
-from tasks.ml import models, stamping
-from tasks.ml.config import Experiment
-from tasks.ml.digests import SHOWN
-from tasks.ml.records import Artifact, Dataset, Evaluation, Fit, Proof
+from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.records import Artifact, Dataset, Evaluation, Fit, Proof
+from hallmark.tasks.ml.artifact import stamping
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.models import networks
+from hallmark.tasks.runtime import progress
 
 
 @task(task_run_name="stamp {experiment.name}")
 def stamp(
     experiment: Experiment, dataset: Dataset, fit: Fit, evaluation: Evaluation, bare: Artifact, proof: Proof
 ) -> Artifact:
-    """Write the shipped file; see `tasks.ml.stamping.stamp`."""
-    classifier = models.load(fit, dataset, experiment.model, experiment.training.loss)
+    """Write the shipped file; see `hallmark.tasks.ml.artifact.stamping.stamp`."""
+    classifier = networks.load(fit, dataset, experiment.model, experiment.training.loss)
     path = bare.path.with_name(f"{experiment.name}.onnx")
     artifact = stamping.stamp(bare, classifier, experiment, dataset, evaluation, proof, path)
     progress.say("stamp", f"{artifact.path.name}, sha256 {artifact.sha256[:SHOWN]}")

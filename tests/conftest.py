@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from flows import presets
-from tasks.ml import data, models, sources, training
-from tasks.ml.config import Experiment
-from tasks.ml.config_data import Data
-from tasks.ml.records import Dataset, Fit
-from tests import processes, stations
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.records import Dataset, Fit
+from hallmark.tasks.ml.config.data import Data
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.models import networks
+from hallmark.tasks.ml.training import trainer
+from tests.support import processes, stations
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -112,15 +114,15 @@ def fitted(iris: tuple[Experiment, Dataset], tmp_path: Path) -> Fit:
 
 
 def prepare(source: Data, home: Path) -> Dataset:
-    return data.prepare(sources.read(source, home), source, home)
+    return dataset_store.prepare(sources.read(source, home), source, home)
 
 
-def load(fit: Fit, dataset: Dataset, experiment: Experiment) -> models.Classifier:
-    return models.load(fit, dataset, experiment.model, experiment.training.loss)
+def load(fit: Fit, dataset: Dataset, experiment: Experiment) -> networks.Classifier:
+    return networks.load(fit, dataset, experiment.model, experiment.training.loss)
 
 
 def fit(experiment: Experiment, dataset: Dataset, folder: Path) -> Fit:
-    return training.fit(dataset, experiment.data, experiment.model, experiment.training, folder, log=lambda *_: None)
+    return trainer.fit(dataset, experiment.data, experiment.model, experiment.training, folder, log=lambda *_: None)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from flows.commands import execution
-from tasks.ml.errors import HallmarkError, InputError
+from hallmark.flows.cli import execution
+from hallmark.tasks.common.errors import HallmarkError, InputError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -45,19 +45,19 @@ def card(
     json
         Print one JSON object instead of where they are.
     """
-    from tasks import signals
+    from hallmark.tasks.runtime import signals
 
     with execution.refusals(as_json=json), signals.as_interrupt():
-        from tasks import lineup, runs
-        from tasks.ml import writers
+        from hallmark.tasks.ml.predict import output_files
+        from hallmark.tasks.tracking import run_lookup, run_queries
 
         if output:
-            writers.refuse(output, "", overwrite=overwrite)
-        found = lineup.find(run)
+            output_files.refuse(output, "", overwrite=overwrite)
+        found = run_lookup.find(run)
         if not output and not live:
             output = Path(f"{found.data.tags['hallmark.name']}.card.html")
-            writers.refuse(output, "", overwrite=overwrite)
-        content = runs.card(found)
+            output_files.refuse(output, "", overwrite=overwrite)
+        content = run_queries.card(found)
         page = _live(found, content, live, overwrite=overwrite) if live else None
         if output:
             _write(content, output)
@@ -74,11 +74,13 @@ def card(
 
 
 def _live(run: "Run", content: bytes, folder: Path, *, overwrite: bool) -> Path:
-    from tasks import lineup, settings
-    from tasks.ml import browser_runtime, live
+    from hallmark.tasks.ml.reports.live_page import browser_runtime
+    from hallmark.tasks.ml.reports.live_page import page as live
+    from hallmark.tasks.runtime import settings
+    from hallmark.tasks.tracking import run_lookup
 
     try:
-        file = lineup.shipped(run)
+        file = run_lookup.shipped(run)
     except InputError as error:
         raise InputError(f"--live: run {run.info.run_id[:8]}: {error}") from error
     live.refuse(file, folder, overwrite=overwrite)
@@ -93,7 +95,7 @@ def _live(run: "Run", content: bytes, folder: Path, *, overwrite: bool) -> Path:
 
 
 def _write(content: bytes, output: Path) -> None:
-    from tasks.ml.files import whole_file
+    from hallmark.tasks.common.files import whole_file
 
     try:
         with whole_file(output) as temporary:

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands import execution
-from tasks.ml.digests import SHOWN
-from tasks.ml.errors import InputError
+from hallmark.flows.cli import execution
+from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:
-    from tasks.ml.records import Decision, Judged
+    from hallmark.tasks.common.records import Decision, Judged
 
 _WIDE = 1000
 """So wide may the table be, whatever the terminal: a digest that is cut in two cannot be copied."""
@@ -37,9 +37,9 @@ def champion(model: str, /, *, json: Json = False) -> None:
         Print one JSON object instead of a table.
     """
     with execution.refusals(as_json=json):
-        from tasks import champions, decisions
+        from hallmark.tasks.promotion import champions, decision_log
 
-        decisions.look(model)
+        decision_log.look(model)
         found = champions.standing(model)
     if json:
         execution.print_json({"status": "ok"} | asdict(found))
@@ -68,10 +68,10 @@ def history(model: str, /, *, json: Json = False) -> None:
         Print one JSON object instead of a table.
     """
     with execution.refusals(as_json=json):
-        from tasks import decisions
+        from hallmark.tasks.promotion import decision_log
 
-        decisions.look(model)
-        found = decisions.history(model)
+        decision_log.look(model)
+        found = decision_log.history(model)
     if json:
         execution.print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in found]})
     elif found:
@@ -104,16 +104,16 @@ def judge(
     """
 
     def load() -> "Callable[[], Judged]":
-        from flows.judge import judge as flow
-        from flows.judge import refuse
-        from tasks import decisions
+        from hallmark.flows.judge import judge as flow
+        from hallmark.flows.judge import refuse
+        from hallmark.tasks.promotion import decision_log
 
-        decisions.look(model)
+        decision_log.look(model)
         refuse(model, version)
         return lambda: flow(model, version, rule)
 
     with execution.refusals(as_json=json):
-        from flows.commands import retrain
+        from hallmark.flows.cli import retrain
 
         rule, rest = retrain.rule(tokens)
         if rest:
@@ -122,7 +122,7 @@ def judge(
     if json:
         execution.print_json({"status": "judged"} | asdict(found))
         return
-    from flows.judge import findings
+    from hallmark.flows.judge import findings
 
     pair = f"champion version {found.champion}, challenger version {found.challenger}"
     _print({"verdict": found.verdict, "why": found.reason, "of": pair} | findings(found.judgement))
@@ -145,7 +145,7 @@ def promote(model: str, version: Version, /, *, reason: str, json: Json = False)
         Print one JSON object instead of a line.
     """
     with execution.refusals(as_json=json):
-        from tasks import champions
+        from hallmark.tasks.promotion import champions
 
         if not reason.strip():
             raise InputError("--reason: expected why, in words")
@@ -170,7 +170,7 @@ def rollback(model: str, /, *, reason: str = "rolled back", json: Json = False) 
         Print one JSON object instead of a line.
     """
     with execution.refusals(as_json=json):
-        from tasks import champions
+        from hallmark.tasks.promotion import champions
 
         decision = champions.rollback(model, reason)
     _say(decision, as_json=json)

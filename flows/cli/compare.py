@@ -10,12 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands import execution
-from tasks.ml.errors import HallmarkError, InputError
+from hallmark.flows.cli import execution
+from hallmark.tasks.common.errors import HallmarkError, InputError
 
 if TYPE_CHECKING:
-    from tasks.ml import pages
-    from tasks.ml.contrasts import Contrast
+    from hallmark.tasks.ml.reports import pages
+    from hallmark.tasks.ml.reports.run_comparison.differences import Contrast
 
 MOST = 8
 """So many curves are told apart."""
@@ -52,19 +52,19 @@ def compare(
     json
         Print one JSON object instead of tables.
     """
-    from tasks import signals
+    from hallmark.tasks.runtime import signals
 
     with execution.refusals(as_json=json), signals.as_interrupt():
         if not 2 <= len(run) <= MOST:
             raise InputError(f"expected 2 to {MOST} runs, found {len(run)}: `hallmark runs` lists them")
         if html:
-            from tasks.ml import writers
+            from hallmark.tasks.ml.predict import output_files
 
-            writers.refuse(html, "", overwrite=overwrite)
-        from tasks import lineup
-        from tasks.ml import contrasts
+            output_files.refuse(html, "", overwrite=overwrite)
+        from hallmark.tasks.ml.reports.run_comparison import differences
+        from hallmark.tasks.tracking import run_lookup
 
-        found = contrasts.contrast(lineup.gather(run))
+        found = differences.contrast(run_lookup.gather(run))
         if html:
             _write(found, html)
     if json:
@@ -74,7 +74,7 @@ def compare(
 
 
 def _print(found: "Contrast", html: Path | None) -> None:
-    from tasks.ml import contrast_tables as tables
+    from hallmark.tasks.ml.reports.run_comparison import tables
 
     console, options = Console(highlight=False), tables.options(found)
     if options is None:
@@ -119,14 +119,15 @@ def _drawn(table: "pages.Table") -> Table:
 
 
 def _write(found: "Contrast", html: Path) -> None:
-    from tasks.ml import contrast_tables as tables
-    from tasks.ml import pages, plots_runs
-    from tasks.ml.files import whole_file
+    from hallmark.tasks.common.files import whole_file
+    from hallmark.tasks.ml.reports import pages
+    from hallmark.tasks.ml.reports.plots import run_curves
+    from hallmark.tasks.ml.reports.run_comparison import tables
 
     names = [f"run {number}: {side.name}" for number, side in enumerate(found.sides, 1)]
     whole = (tables.runs(found), tables.options(found), tables.metrics(found), tables.pairs(found))
     shown = [table for table in (*whole, *tables.classes(found)) if table]
-    picture = pages.Picture("Curves", plots_runs.overlaid(names, [side.curves for side in found.sides]))
+    picture = pages.Picture("Curves", run_curves.overlaid(names, [side.curves for side in found.sides]))
     lead = _MADE if found.differences else f"{_MADE} {_SAME}"
     title = f"Compared: {', '.join(side.given for side in found.sides)}"
     text = pages.page(title, lead, shown, found.notes, [picture])

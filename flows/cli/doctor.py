@@ -7,8 +7,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from flows.commands import execution
-from tasks.ml.errors import HallmarkError
+from hallmark.flows.cli import execution
+from hallmark.tasks.common.errors import HallmarkError
 
 
 def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
@@ -23,7 +23,7 @@ def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     json
         End with one line of JSON on stdout instead of a table.
     """
-    from flows import doctor as examination
+    from hallmark.flows.station import doctor as examination
 
     with execution.refusals(as_json=json):
         found = examination.examine()

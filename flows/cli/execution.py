@@ -13,15 +13,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flows import server
-from tasks import progress, settings, signals
-from tasks.ml import files
-from tasks.ml.errors import HallmarkError, InputError
-from tasks.settings import ROOT
+from hallmark.flows.station import prefect_server
+from hallmark.tasks.common import files
+from hallmark.tasks.common.errors import HallmarkError, InputError
+from hallmark.tasks.runtime import progress, settings, signals
+from hallmark.tasks.runtime.settings import ROOT
 
 if TYPE_CHECKING:
-    from tasks.ml.config import Experiment
-    from tasks.ml.records import Outcome, Proof
+    from hallmark.tasks.common.records import Outcome, Proof
+    from hallmark.tasks.ml.config.experiment import Experiment
 
 T = TypeVar("T")
 
@@ -62,11 +62,11 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     log.parent.mkdir(exist_ok=True)
     with signals.as_interrupt():
-        wait = server.provide(log.with_name("server.log"))
+        wait = prefect_server.provide(log.with_name("server.log"))
         run = load()
-        from tasks import store
+        from hallmark.tasks.tracking import client
 
-        store.connect()
+        client.connect()
         for module in USED_LATER:
             importlib.import_module(module)
         wait()
@@ -80,12 +80,13 @@ def refuse_impossible(experiment: "Experiment") -> None:
     Raises:
         InputError: says what, and what would help.
     """
-    from tasks.ml import data, devices, sources
+    from hallmark.tasks.ml.data import dataset_store, sources
+    from hallmark.tasks.ml.training import devices
 
     devices.choose(experiment.training.device)
     if sources.is_local(experiment.data):
         table = sources.read(experiment.data, settings.read().home, progress=progress.images)
-        data.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
+        dataset_store.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
 
 
 @contextmanager
@@ -95,10 +96,10 @@ def _logged(flow: str, log: Path) -> Iterator[None]:
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.WARNING)
-    handlers = [("prefect", file), ("tasks", file), ("tasks", terminal)]
+    handlers = [("prefect", file), ("hallmark", file), ("hallmark", terminal)]
     for name, handler in handlers:
         logging.getLogger(name).addHandler(handler)
-    logging.getLogger("tasks").setLevel(logging.INFO)
+    logging.getLogger("hallmark").setLevel(logging.INFO)
     try:
         yield
     except Exception as error:
@@ -114,7 +115,7 @@ def _logged(flow: str, log: Path) -> Iterator[None]:
 
 def _failed_step(error: BaseException) -> str | None:
     """The step whose module the error passed through on its way up."""
-    passed = {Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)}
+    passed = {Path(frame.filename).resolve() for frame in traceback.extract_tb(error.__traceback__)}
     return next((step for step in STEPS if ROOT / "tasks" / f"{step}.py" in passed), None)
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from flows.commands import execution
-from tasks.ml.errors import InputError
+from hallmark.flows.cli import execution
+from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:
-    from tasks.ml.records import Scored
+    from hallmark.tasks.common.records import Scored
 
 SAID = 5
 """So many classes are in the last line, the most frequent first; all are in --json."""
@@ -46,17 +46,17 @@ def predict(
     json
         End with one line of JSON on stdout; with --output only.
     """
-    from flows import references
-    from tasks import progress, signals
-    from tasks.ml import scoring, writers
+    from hallmark.tasks.ml.predict import output_files, predictor
+    from hallmark.tasks.runtime import progress, signals
+    from hallmark.tasks.tracking import model_reference
 
     with execution.refusals(as_json=json), signals.as_interrupt():
         if json and output is None:
             raise InputError("--json: the predictions themselves go to stdout: add --output FILE")
-        form = writers.choose(output, form)
+        form = output_files.choose(output, form)
         if output:
-            writers.refuse(output, source, overwrite=overwrite)
-        scored = scoring.score(references.find(model), source, output, form, partial(progress.rows, "predict"))
+            output_files.refuse(output, source, overwrite=overwrite)
+        scored = predictor.score(model_reference.find(model), source, output, form, partial(progress.rows, "predict"))
     progress.say("predict", _sentence(scored))
     if json:
         execution.print_json(_result(scored))

@@ -8,8 +8,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from flows import presets as named
-from tasks.ml import toml
+from hallmark.flows.experiments import presets as named
+from hallmark.tasks.ml.config import toml
 
 
 def presets(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
@@ -50,6 +50,6 @@ def show(source: str, /, *tokens: Annotated[str, Parameter(allow_leading_hyphen=
     source
         Name of a preset, a table that ends in .csv or .parquet, a folder of images, or a file that ends in .toml.
     """
-    from flows import options
+    from hallmark.flows.experiments import options
 
     sys.stdout.write(toml.dump(options.experiment(source, tokens)))

@@ -8,11 +8,11 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from flows.commands import execution
-from tasks.ml.errors import HallmarkError
+from hallmark.flows.cli import execution
+from hallmark.tasks.common.errors import HallmarkError
 
 if TYPE_CHECKING:
-    from tasks.ml.records import Reproduction
+    from hallmark.tasks.common.records import Reproduction
 
 
 def reproduce(run_id: str, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
@@ -32,10 +32,10 @@ def reproduce(run_id: str, /, *, json: Annotated[bool, Parameter(negative="")] =
     """
 
     def load() -> "Callable[[], Reproduction]":
-        from flows.reproduce import reproduce as flow
-        from tasks import runs
+        from hallmark.flows.reproduce import reproduce as flow
+        from hallmark.tasks.tracking import run_queries
 
-        found = runs.recorded(run_id)[0].run
+        found = run_queries.recorded(run_id)[0].run
         return lambda: flow(found)
 
     with execution.refusals(as_json=json):

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from flows import options
-from flows.commands import execution
-from tasks.ml.errors import InputError
-from tasks.ml.judgement import Rule
+from hallmark.flows.cli import execution
+from hallmark.flows.experiments import options
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 
 if TYPE_CHECKING:
-    from tasks.ml.records import Retrained
+    from hallmark.tasks.common.records import Retrained
 
 PREFIX = "--rule."
 
@@ -55,8 +55,8 @@ def retrain(
     """
 
     def load() -> "Callable[[], Retrained]":
-        from flows.retrain import by_content
-        from flows.retrain import retrain as flow
+        from hallmark.flows.retrain import by_content
+        from hallmark.flows.retrain import retrain as flow
 
         execution.refuse_impossible(by_content(experiment))
         return lambda: flow(experiment, found, notify)
@@ -102,11 +102,11 @@ def rule(tokens: Sequence[str]) -> tuple[Rule, list[str]]:
 
 
 def _refuse_address(address: str | None) -> None:
-    from flows import notify
+    from hallmark.flows.scheduling import notification
 
     try:
         if address is not None:
-            notify.refuse(address)
+            notification.refuse(address)
     except ValueError as error:
         raise InputError(f"--notify: {error}") from error
 

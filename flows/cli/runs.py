@@ -13,11 +13,11 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
-from tasks import settings
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.runtime import settings
 
 if TYPE_CHECKING:
-    from tasks.ml.records import RecentRun
+    from hallmark.tasks.common.records import RecentRun
 
 COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("started", "left"),
@@ -50,7 +50,7 @@ def runs(
     json
         Print one JSON object instead of a table.
     """
-    from tasks import runs as recorded
+    from hallmark.tasks.tracking import run_queries as recorded
 
     found = recorded.recent_runs(name, limit)
     if name and not found:
@@ -88,10 +88,10 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
         raise InputError(f"--port: {port} on 127.0.0.1: {error.strerror}: choose another with --port") from error
-    from flows import parts
-    from tasks import store
+    from hallmark.flows.station import parts
+    from hallmark.tasks.tracking import client
 
-    store.connect()  # makes a store that is not there yet, or says why it cannot
+    client.connect()  # makes a store that is not there yet, or says why it cannot
     sys.stdout.write(f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
     sys.stdout.flush()
     with listener, suppress(KeyboardInterrupt):

@@ -11,7 +11,7 @@ def serve() -> None:
 
     Example: hallmark serve
     """
-    from flows import serve as serving
+    from hallmark.flows.scheduling import serve as serving
 
     serving.main()
 
@@ -26,7 +26,7 @@ def deploy(*, pool: str) -> None:
     pool
         Name of the work pool.
     """
-    from flows import deploy as deploying
+    from hallmark.flows.scheduling import deploy as deploying
 
     for line in deploying.deploy(pool):
         sys.stdout.write(f"{line}\n")

@@ -9,13 +9,13 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from flows.commands import execution
-from tasks import progress, settings, signals
-from tasks.ml.errors import InputError
-from tasks.station import MLFLOW, PREFECT, Part, Station
+from hallmark.flows.cli import execution
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.runtime import progress, settings, signals
+from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, Part, Station
 
 if TYPE_CHECKING:
-    from flows.agenda import Agenda, Planned
+    from hallmark.flows.station.upcoming_runs import Agenda, Planned
 
 
 def up(*, detach: Annotated[bool, Parameter(negative="")] = False) -> None:
@@ -28,15 +28,15 @@ def up(*, detach: Annotated[bool, Parameter(negative="")] = False) -> None:
     detach
         Return when they answer; `hallmark down` ends them.
     """
-    from flows import station
+    from hallmark.flows.station import supervisor
 
     machine = settings.from_environment()
     if detach:
-        _announce(station.detach(machine))
+        _announce(supervisor.detach(machine))
         progress.say("station", f"is up: `{execution.hallmark()} down` ends it")
         return
     with suppress(KeyboardInterrupt), signals.as_interrupt():
-        station.run(machine, _announce_foreground, lambda fault: progress.say("station", fault))
+        supervisor.run(machine, _announce_foreground, lambda fault: progress.say("station", fault))
     progress.say("station", "ended; schedules stay active")
 
 
@@ -52,13 +52,13 @@ def status(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     json
         End with one line of JSON on stdout instead of a table.
     """
-    from flows import agenda, station
+    from hallmark.flows.station import supervisor, upcoming_runs
 
     machine = settings.from_environment()
     with execution.refusals(as_json=json):
-        found = station.living(machine.home)
-    broken = station.faults(found)
-    seen = None if PREFECT in broken else agenda.read(found, machine.credentials)
+        found = supervisor.living(machine.home)
+    broken = supervisor.faults(found)
+    seen = None if PREFECT in broken else upcoming_runs.read(found, machine.credentials)
     if json:
         execution.print_json(_result(found, broken, seen))
     else:
@@ -72,9 +72,9 @@ def down() -> None:
 
     Example: hallmark down
     """
-    from flows import station
+    from hallmark.flows.station import supervisor
 
-    found = station.end(settings.from_environment().home)
+    found = supervisor.end(settings.from_environment().home)
     progress.say("station", f"ended (pid {found.pid}); schedules stay active")
 
 

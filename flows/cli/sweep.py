@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import grids
-from flows.commands import execution
-from tasks import progress, settings
-from tasks.ml.config import Experiment
+from hallmark.flows.cli import execution
+from hallmark.flows.experiments import sweep_grids
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.runtime import progress, settings
 
 if TYPE_CHECKING:
-    from tasks.ml.records import SweepOutcome
+    from hallmark.tasks.common.records import SweepOutcome
 
 SHOWN = 12
 """So many members are printed, the best first; all are in MLflow and in --json."""
@@ -29,7 +29,7 @@ Examples:
 _WIDE = 1000
 """So wide may the table be, whatever the terminal: cut, a number would be another."""
 
-command = App(name="sweep", help_epilogue=grids.GRAMMAR + EXAMPLES)
+command = App(name="sweep", help_epilogue=sweep_grids.GRAMMAR + EXAMPLES)
 
 
 @command.default
@@ -64,14 +64,14 @@ def sweep(
     """
 
     def load() -> "Callable[[], SweepOutcome]":
-        from flows.sweep import sweep as flow
+        from hallmark.flows.sweep import sweep as flow
 
         _refuse_impossible(found.members)
         return lambda: flow(found.members, found.axes, fresh=fresh)
 
     with execution.refusals(as_json=json):
         drawn = random is not None
-        found = grids.random(source, tokens, random, random_seed) if drawn else grids.grid(source, tokens)
+        found = sweep_grids.random(source, tokens, random, random_seed) if drawn else sweep_grids.grid(source, tokens)
         result = execution.execute("sweep", found.members[0].name, load)
     if json:
         execution.print_json(_result(found.members, result))
@@ -80,15 +80,16 @@ def sweep(
 
 
 def _refuse_impossible(members: tuple[Experiment, ...]) -> None:
-    from tasks.ml import data, devices, sources, stacking
+    from hallmark.tasks.ml.data import dataset_store, sources
+    from hallmark.tasks.ml.training import devices, sweep_plan
 
     first = members[0]
     devices.choose(first.training.device)
     if sources.is_local(first.data):  # else after the download, in the first step
         table = sources.read(first.data, settings.read().home, progress=progress.images)
         for member in members:
-            data.refuse_impossible(table, member.data.split, member.model, member.training)
-        stacking.refuse_too_many(members, data.outline(table, first.data))
+            dataset_store.refuse_impossible(table, member.data.split, member.model, member.training)
+        sweep_plan.refuse_too_many(members, dataset_store.outline(table, first.data))
 
 
 def _result(members: tuple[Experiment, ...], result: "SweepOutcome") -> dict[str, Any]:

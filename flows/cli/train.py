@@ -8,13 +8,13 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.text import Text
 
-from flows import options
-from flows.commands import execution
-from tasks.ml.config import Experiment
-from tasks.ml.errors import InputError
+from hallmark.flows.cli import execution
+from hallmark.flows.experiments import options
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.experiment import Experiment
 
 if TYPE_CHECKING:
-    from tasks.ml.records import Outcome
+    from hallmark.tasks.common.records import Outcome
 
 command = App(name="train", help_epilogue=options.describe())
 
@@ -47,7 +47,7 @@ def train(
     """
 
     def load() -> "Callable[[], Outcome]":
-        from flows.train import train as flow
+        from hallmark.flows.train import train as flow
 
         execution.refuse_impossible(experiment)
         return lambda: flow(experiment, fresh=fresh)
@@ -64,9 +64,9 @@ def train(
 
 
 def _refuse_mistakes(experiment: Experiment) -> None:
-    from tasks.ml import diagnosis
+    from hallmark.tasks.ml.evaluation.findings import after_training
 
-    if known := diagnosis.beforehand(experiment):
+    if known := after_training.beforehand(experiment):
         said = "; ".join(f"{found.code}: {found.sentence} (remedy: {found.remedy})" for found in known)
         raise InputError(f"{experiment.name}: refused by --strict: {said}")
 

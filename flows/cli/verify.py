@@ -9,9 +9,9 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from tasks.ml import certificate
-from tasks.ml.certificate import Certificate, Check, Verdict
-from tasks.ml.errors import HallmarkError
+from hallmark.tasks.common.errors import HallmarkError
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.artifact.certificate import Certificate, Check, Verdict
 
 
 def verify(
@@ -37,9 +37,9 @@ def verify(
     json
         End with one line of JSON on stdout instead of a table.
     """
-    from flows import references
+    from hallmark.tasks.tracking import model_reference
 
-    path = references.find(model)
+    path = model_reference.find(model)
     verdict = certificate.check(path)
     checks = [*verdict.checks, *([_look_up(verdict.sha256)] if registered else [])]
     failed = "; ".join(f"{check.name}: {check.found}" for check in checks if not check.passed)
@@ -52,9 +52,9 @@ def verify(
 
 
 def _look_up(sha256: str) -> Check:
-    from tasks import registry
+    from hallmark.tasks.tracking import model_registry
 
-    versions = registry.versions_of(sha256)
+    versions = model_registry.versions_of(sha256)
     if not versions:
         return Check("registry", passed=False, found="no registered version has this sha256")
     return Check("registry", passed=True, found=", ".join(versions))

@@ -10,11 +10,11 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from flows import own, presets
-from tasks.ml import toml
-from tasks.ml.config import Experiment
-from tasks.ml.config_losses import RETIRED
-from tasks.ml.errors import InputError
+from hallmark.flows.experiments import own_data, presets
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config import toml
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.config.losses import RETIRED
 
 Tree = dict[str, Any]
 
@@ -44,8 +44,8 @@ def read(source: str) -> Tree:
         InputError: there is no such preset, or the file cannot be read.
     """
     if source.endswith(".toml"):
-        return own.located(toml.load(Path(source)), Path(source).parent)
-    return own.read(source) if own.is_own(source) else presets.get(source).model_dump(mode="json")
+        return own_data.located(toml.load(Path(source)), Path(source).parent)
+    return own_data.read(source) if own_data.is_own(source) else presets.get(source).model_dump(mode="json")
 
 
 def build(base: Tree, overrides: dict[str, str], source: str) -> Experiment:
@@ -58,8 +58,8 @@ def build(base: Tree, overrides: dict[str, str], source: str) -> Experiment:
     # Kinds first: a new kind clears its part, and must not clear what was given beside it.
     for path in sorted(overrides, key=lambda path: not path.endswith(".kind")):
         _set(tree, _steps(path), overrides[path])
-    own.refuse_without_target(tree, source)
-    tree = own.complete(tree)
+    own_data.refuse_without_target(tree, source)
+    tree = own_data.complete(tree)
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:

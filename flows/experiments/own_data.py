@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flows import presets
-from tasks.ml import files
-from tasks.ml.config_data import BY_COLUMN, stem
-from tasks.ml.config_part import names
-from tasks.ml.errors import InputError
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common import files
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.data import BY_COLUMN, stem
+from hallmark.tasks.ml.config.fields import names
 
 Tree = dict[str, Any]
 
@@ -97,7 +97,7 @@ def refuse_without_target(tree: Tree, source: str) -> None:
     """
     data = tree.get("data")
     if isinstance(data, dict) and data.get("kind") == "table" and "target" not in data:
-        from tasks.ml import table_files
+        from hallmark.tasks.ml.data.tables import files as table_files
 
         path = Path(str(data.get("path")))
         columns = table_files.listed(table_files.names(path, data.get("separator", ",")))
@@ -115,7 +115,7 @@ def suited(data: Tree) -> tuple[Tree, Tree]:
     """
     path = Path(data["path"])
     if data["kind"] == "table" and path.is_file():
-        from tasks.ml import table_files
+        from hallmark.tasks.ml.data.tables import files as table_files
 
         rows = table_files.estimate_rows(path)
         hidden = OF_TEXT if _has_text(data, path) else OF_NUMBERS
@@ -128,7 +128,7 @@ def suited(data: Tree) -> tuple[Tree, Tree]:
 
 def _has_text(data: Tree, path: Path) -> bool:
     """Whether a column of text is an input."""
-    from tasks.ml import table_files
+    from hallmark.tasks.ml.data.tables import files as table_files
 
     split = data.get("split", {})
     apart = {data.get("target"), *names(data.get("ignore", ())), *(split.get(name) for name in BY_COLUMN)}
@@ -139,6 +139,6 @@ def _has_text(data: Tree, path: Path) -> bool:
 @cache
 def _images(path: Path) -> int:
     """How many there are: counted once for all members of a sweep. The rows of a table are estimated in no time."""
-    from tasks.ml import photos
+    from hallmark.tasks.ml.data.images import folder as photos
 
     return len(photos.look(path).photos)

@@ -4,11 +4,11 @@ import difflib
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from tasks.ml.config import CNN, MLP, Experiment, Linear, OneCycle, Training
-from tasks.ml.config_data import MNIST, Blobs, Digits, Iris, Own, Points, Split, Threshold
-from tasks.ml.config_losses import BCE, MSE, BCEWithLogits, CrossEntropy
-from tasks.ml.config_part import Part
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.data import MNIST, Blobs, Digits, Iris, Own, Points, Split, Threshold
+from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear, OneCycle, Training
+from hallmark.tasks.ml.config.fields import Part
+from hallmark.tasks.ml.config.losses import BCE, MSE, BCEWithLogits, CrossEntropy
 
 P = TypeVar("P", bound=Part)
 Kind = Literal["published", "corrected", "reference", "own"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from flows import options
-from tasks.ml.config import Experiment
-from tasks.ml.config_data import BY_COLUMN
-from tasks.ml.errors import InputError
+from hallmark.flows.experiments import options
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.data import BY_COLUMN
+from hallmark.tasks.ml.config.experiment import Experiment
 
 GRAMMAR = """\
 An option of the model or the training varies where its value is

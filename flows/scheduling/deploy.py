@@ -3,8 +3,8 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from flows import deployments, schedules
-from tasks.ml.errors import InputError
+from hallmark.flows.scheduling import deployments, schedules
+from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flows import notify, server
-from flows.schedules import Planned, Schedule
-from tasks.ml.digests import SHOWN
-from tasks.ml.errors import InputError
+from hallmark.flows.scheduling import notification
+from hallmark.flows.scheduling.schedules import Planned, Schedule
+from hallmark.flows.station import prefect_server
+from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ MOST_MISSED = 1000
 UNSTARTED = "Its process never began: what served it had died"
 
 FLOW = "retrain"
-ENTRYPOINT = "flows.retrain.retrain"
+ENTRYPOINT = "hallmark.flows.retrain.retrain"
 """What is deployed. By module: every process of the installed project can import it, wherever it was started."""
 
 
@@ -44,7 +45,7 @@ def use_server() -> None:
     Raises:
         InputError: there is neither, or it does not answer.
     """
-    if not server.use_running():
+    if not prefect_server.use_running():
         raise InputError(
             "there is no Prefect server to take schedules: `hallmark up` starts one with all that belongs to it, "
             "or start one (`prefect server start`) and set PREFECT_API_URL"
@@ -163,7 +164,7 @@ async def crash_unstarted(client: "PrefectClient", file: "Path", since: datetime
         if run.state and run.state.timestamp < since and not run.work_pool_name:
             state = Crashed(message=UNSTARTED)
             await client.set_flow_run_state(run.id, state)
-            notify.ended(FLOW, run, state)
+            notification.ended(FLOW, run, state)
             lines.append(f"{run.parameters.get('schedule')}: run '{run.name}': {UNSTARTED}")
     return lines
 
@@ -190,7 +191,7 @@ async def tell_of_silent(client: "PrefectClient", file: "Path", message: str) ->
     lines = []
     for run in found:
         if run.state and run.state.message == message and TOLD not in run.tags:
-            notify.ended(FLOW, run, run.state)
+            notification.ended(FLOW, run, run.state)
             await client.update_flow_run(run.id, tags=[*run.tags, TOLD])
             lines.append(f"{run.parameters.get('schedule')}: run '{run.name}': {message}")
     return lines
@@ -299,7 +300,7 @@ async def _apply(schedule: Schedule, wanted: dict[str, Any], of: str, pool: str 
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.types.entrypoint import EntrypointType
 
-    from flows.retrain import retrain  # imports torch, which is not needed where nothing has changed
+    from hallmark.flows.retrain import retrain  # imports torch, which is not needed where nothing has changed
 
     deployment = await retrain.ato_deployment(
         schedule.name,

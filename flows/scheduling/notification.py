@@ -9,8 +9,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from flows import served
-from tasks.ml.errors import without_secrets
+from hallmark.flows.scheduling import scheduled_process
+from hallmark.tasks.common.errors import without_secrets
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -58,7 +58,7 @@ def failed(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> 
 
     Nobody is told of one that was told to end, as by `hallmark down`: the next run goes on with it.
     """
-    if not (state.is_crashed() and served.is_told_to_end(state.message)):
+    if not (state.is_crashed() and scheduled_process.is_told_to_end(state.message)):
         ended(flow.name, flow_run, state)
 
 

@@ -16,10 +16,10 @@ import sys
 import threading
 from contextlib import AbstractContextManager
 
-from tasks import settings
+from hallmark.tasks.runtime import settings
 
 MARK = "HALLMARK_SERVED"
-"""Set by `flows.serve` in its own environment, so in that of its runs."""
+"""Set by `hallmark.flows.scheduling.serve` in its own environment, so in that of its runs."""
 
 ENDING = threading.Event()
 """Set in the serving process when it has been told to end."""
@@ -77,6 +77,6 @@ def turn(model: str) -> AbstractContextManager[None]:
     Args:
         model: its registered name.
     """
-    from tasks import attempts  # imports torch and MLflow, of which the serving process needs neither
+    from hallmark.tasks.runtime import resume  # imports torch and MLflow, of which the serving process needs neither
 
-    return attempts.only_one(settings.read().home / "locks" / f"retrain-{model}.lock", f"another run retrains {model}")
+    return resume.only_one(settings.read().home / "locks" / f"retrain-{model}.lock", f"another run retrains {model}")

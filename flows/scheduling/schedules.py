@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from flows import notify, options
-from tasks import settings
-from tasks.ml import toml
-from tasks.ml.config import NAME, Experiment
-from tasks.ml.config_part import Part
-from tasks.ml.errors import InputError
-from tasks.ml.judgement import Rule
+from hallmark.flows.experiments import options
+from hallmark.flows.scheduling import notification
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config import toml
+from hallmark.tasks.ml.config.experiment import NAME, Experiment
+from hallmark.tasks.ml.config.fields import Part
+from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
+from hallmark.tasks.runtime import settings
 
 if TYPE_CHECKING:
     from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
@@ -52,7 +53,7 @@ class Schedule(Part):
     missed: Literal["skip", "latest", "all"] = Field(
         default="latest", description="of the runs whose time passed while nothing served, run none, the last, or all"
     )
-    notify: str | None = Field(default=None, description="address that hears of failures, HOLD and REJECT")
+    notification: str | None = Field(default=None, description="address that hears of failures, HOLD and REJECT")
     rule: Rule = Field(default=Rule(), description="when a challenger becomes champion")
 
     @field_validator("timezone")
@@ -73,7 +74,7 @@ class Schedule(Part):
     @classmethod
     def _is_address(cls, address: str | None) -> str | None:
         if address is not None:
-            notify.refuse(address)
+            notification.refuse(address)
         return address
 
     @model_validator(mode="after")

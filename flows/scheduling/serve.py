@@ -1,6 +1,6 @@
 """Serving: the schedules of the file as Prefect deployments, and each of their runs in a process of its own.
 
-Run as a module (`python -m flows.serve`), or by `hallmark serve`, or inside `hallmark up`.
+Run as a module (`python -m hallmark.flows.scheduling.serve`), or by `hallmark serve`, or inside `hallmark up`.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from uuid import UUID
 
 from filelock import FileLock, Timeout
 
-from flows import deployments, schedules, served
-from tasks import progress, settings
-from tasks.ml.errors import InputError
+from hallmark.flows.scheduling import deployments, scheduled_process, schedules
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.runtime import progress, settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -59,9 +59,9 @@ def main() -> None:
     """
     found, file = schedules.load(), schedules.file()
     # Before Prefect reads the environment, which its runs inherit.
-    os.environ[served.MARK] = "1"
+    os.environ[scheduled_process.MARK] = "1"
     os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "flows,tasks")
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "hallmark")
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
     deployments.use_server()
     locks = settings.read().home / "locks"
@@ -121,7 +121,7 @@ async def _run(found: list[schedules.Planned], file: Path, mine: dict[UUID, str]
     ended.cancel()
     looking.cancel()
     if ending.is_set():
-        served.ENDING.set()
+        scheduled_process.ENDING.set()
         await _stop(runner)
     await running
 
@@ -222,7 +222,7 @@ def _content(automation: "AutomationCore") -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    from flows.__main__ import main as hallmark
+    from hallmark.flows.__main__ import main as hallmark
 
     sys.argv[1:] = ["serve"]
     hallmark()

@@ -10,11 +10,12 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
-from flows import schedules, server
-from tasks import settings, station
-from tasks.ml.errors import HallmarkError, InputError, without_secrets
-from tasks.ml.files import is_writable
-from tasks.settings import Settings
+from hallmark.flows.scheduling import schedules
+from hallmark.flows.station import prefect_server
+from hallmark.tasks.common.errors import HallmarkError, InputError, without_secrets
+from hallmark.tasks.common.files import is_writable
+from hallmark.tasks.runtime import settings, station_file
+from hallmark.tasks.runtime.settings import Settings
 
 LEAST_FREE = 2 * 10**9
 """Bytes: MNIST, its dataset and a few runs need one of the two gigabytes."""
@@ -68,7 +69,7 @@ def _versions() -> Check:
 def _device() -> Check:
     import torch
 
-    from tasks.ml import devices
+    from hallmark.tasks.ml.training import devices
 
     chosen = devices.choose("auto").type
     name = f" ({torch.cuda.get_device_name()})" if chosen == "cuda" else ""
@@ -89,18 +90,18 @@ def _disk(machine: Settings) -> Check:
 
 def _prefect(machine: Settings) -> Check:
     try:
-        url = server.use_running()
+        url = prefect_server.use_running()
     except InputError as error:
         return Check("prefect", is_well=False, found=str(error))
-    whose = "the station's" if url and station.current(machine.home) else "of PREFECT_API_URL"
+    whose = "the station's" if url and station_file.current(machine.home) else "of PREFECT_API_URL"
     return Check("prefect", is_well=True, found=f"{whose}: {url}" if url else "each command embeds a server")
 
 
 def _mlflow(machine: Settings) -> Check:
-    from tasks import store
+    from hallmark.tasks.tracking import client
 
     try:
-        store.connect()
+        client.connect()
     except InputError as error:
         return Check("mlflow", is_well=False, found=str(error))
     whose = "the station's server on " if settings.store_of_station() else ""
@@ -109,7 +110,7 @@ def _mlflow(machine: Settings) -> Check:
 
 def _ports(machine: Settings) -> list[Check]:
     """Whether `hallmark up` would find its ports free."""
-    if station.is_held(machine.home):
+    if station_file.is_held(machine.home):
         return []
     return [
         _port("prefect port", machine.host, machine.prefect_port, "HALLMARK_PREFECT_PORT"),
@@ -139,7 +140,7 @@ def _schedules() -> Check:
 def _mirror(machine: Settings) -> Check:
     from torchvision.datasets import MNIST
 
-    from tasks.ml import downloads
+    from hallmark.tasks.ml.data import downloads
 
     archives = [name for name, _ in MNIST.resources]
     if all((machine.home / "downloads" / "MNIST" / "raw" / name).exists() for name in archives):

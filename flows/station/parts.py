@@ -1,6 +1,6 @@
-"""Two of the parts of a station, each in a process of its own that ends with it; the third is `flows.server`.
+"""Two of the parts of a station, each in a process of its own that ends with it; the third is `station.prefect_server`.
 
-Run as a module: `python -m flows.parts mlflow DESCRIPTOR` or `python -m flows.parts schedules`.
+Run as a module: `python -m hallmark.flows.station.parts mlflow DESCRIPTOR`, or with `schedules` alone.
 """
 
 import base64
@@ -10,9 +10,9 @@ import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from flows import server
-from tasks import settings, station
-from tasks.ml.errors import HallmarkError
+from hallmark.flows.station import prefect_server
+from hallmark.tasks.common.errors import HallmarkError
+from hallmark.tasks.runtime import settings, station_file
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -57,25 +57,25 @@ def serve_mlflow(listener: socket.socket, auth: str | None = None) -> None:
     """
     import uvicorn
 
-    from tasks import store
+    from hallmark.tasks.tracking import client
 
-    application = store.application(settings.from_environment().tracking_uri)
+    application = client.application(settings.from_environment().tracking_uri)
     config = uvicorn.Config(
         Guarded(application, auth) if auth else application,
         log_level="warning",
-        timeout_graceful_shutdown=server.FINISH_SECONDS,
+        timeout_graceful_shutdown=prefect_server.FINISH_SECONDS,
     )
     uvicorn.Server(config).run(sockets=[listener])
 
 
 def main() -> None:
     """Be the part that the arguments name, until SIGTERM or the end of the station."""
-    server.follow_owner()
+    prefect_server.follow_owner()
     try:
-        if sys.argv[1] == station.MLFLOW:
+        if sys.argv[1] == station_file.MLFLOW:
             serve_mlflow(socket.socket(fileno=int(sys.argv[2])), settings.from_environment().credentials)
         else:
-            from flows import serve
+            from hallmark.flows.scheduling import serve
 
             serve.main()
     except HallmarkError as error:

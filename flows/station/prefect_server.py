@@ -4,7 +4,7 @@ Prefect starts such a server by itself, but only after the flow is called, while
 imports the server's code a second time (2.9 s). Started here, it boots on another core while the command imports
 torch and MLflow. It uses Prefect's own database, so that `prefect server start` shows these runs later.
 
-Run as a module (`python -m flows.server DESCRIPTOR`) this file is that server.
+Run as a module (`python -m hallmark.flows.station.prefect_server DESCRIPTOR`) this file is that server.
 """
 
 import atexit
@@ -21,8 +21,8 @@ from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
 
-from tasks import settings, station
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.runtime import settings, station_file
 
 ENVIRONMENT = {
     "PREFECT__SERVER_EPHEMERAL": "1",  # as Prefect's own: no UI, no scheduler
@@ -77,11 +77,11 @@ def use_running() -> str | None:
             )
         return url
     machine = settings.from_environment()
-    up = station.current(machine.home)
+    up = station_file.current(machine.home)
     return use_station(up, machine.credentials) if up else None
 
 
-def use_station(up: station.Station, auth: str | None) -> str:
+def use_station(up: station_file.Station, auth: str | None) -> str:
     """Let this process use the Prefect server of a station.
 
     Args:
@@ -94,7 +94,7 @@ def use_station(up: station.Station, auth: str | None) -> str:
     Raises:
         InputError: it does not answer, or asks for another user and password.
     """
-    url = f"{up.url(station.PREFECT)}/api"
+    url = f"{up.url(station_file.PREFECT)}/api"
     if not answers(url):
         raise InputError(f"the station's Prefect server at {url} does not answer: `hallmark status` says more")
     given = up.credentials(auth, f"{url}/admin/version").get("PREFECT_API_AUTH_STRING")
@@ -115,7 +115,7 @@ def _use(url: str, auth: str | None = None) -> None:
 def _start(log: Path) -> tuple[subprocess.Popen[bytes], str]:
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(listener.fileno())],
+            [sys.executable, "-m", "hallmark.flows.station.prefect_server", str(listener.fileno())],
             env=os.environ | ENVIRONMENT,
             # The server lives as long as this pipe is open: kill -9 closes it too.
             stdin=subprocess.PIPE,

@@ -22,12 +22,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from flows import schedules, server
-from tasks import signals, station
-from tasks.ml.errors import HallmarkError, InputError, without_secrets
-from tasks.ml.files import is_writable
-from tasks.settings import Settings
-from tasks.station import MLFLOW, PREFECT, SCHEDULES, Part, Station
+from hallmark.flows.scheduling import schedules
+from hallmark.flows.station import prefect_server
+from hallmark.tasks.common.errors import HallmarkError, InputError, without_secrets
+from hallmark.tasks.common.files import is_writable
+from hallmark.tasks.runtime import signals, station_file
+from hallmark.tasks.runtime.settings import Settings
+from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, SCHEDULES, Part, Station
 
 TITLES = {
     PREFECT: "the Prefect server",
@@ -111,23 +112,23 @@ def run(machine: Settings, announce: Callable[[Station], None], complain: Callab
             _start(machine, listeners, running)
             started = datetime.now(UTC)
             found = _station(machine, running, started)
-            station.record(found, machine.home)
+            station_file.record(found, machine.home)
             announce(found)
             _watch(machine, running, started, complain)
         finally:
             with signals.held():
                 _stop(running)
-                station.file(machine.home).unlink(missing_ok=True)
+                station_file.file(machine.home).unlink(missing_ok=True)
 
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     try:
-        with FileLock(station.lock(home), timeout=LOCK_SECONDS):
-            station.file(home).unlink(missing_ok=True)  # left by one that was killed
+        with FileLock(station_file.lock(home), timeout=LOCK_SECONDS):
+            station_file.file(home).unlink(missing_ok=True)  # left by one that was killed
             yield
     except Timeout as error:
-        found = station.recorded(home)
+        found = station_file.recorded(home)
         what = f"a station is up (pid {found.pid})" if found else "a station is starting or ending"
         raise InputError(f"{what}: `hallmark status` says more, `hallmark down` ends it") from error
 
@@ -184,12 +185,12 @@ def _start(machine: Settings, listeners: dict[str, socket.socket], running: list
 
     prefect, mlflow = str(listeners[PREFECT].fileno()), str(listeners[MLFLOW].fileno())
     servers = [
-        begin(PREFECT, _for_prefect(machine), "flows.server", prefect),
-        begin(MLFLOW, _for_mlflow(machine), "flows.parts", MLFLOW, mlflow),
+        begin(PREFECT, _for_prefect(machine), "hallmark.flows.station.prefect_server", prefect),
+        begin(MLFLOW, _for_mlflow(machine), "hallmark.flows.station.parts", MLFLOW, mlflow),
     ]
     for one in servers:
-        _wait(one, partial(server.answers, _health(one.part)))
-    last = begin(SCHEDULES, _for_schedules(machine), "flows.parts", SCHEDULES)
+        _wait(one, partial(prefect_server.answers, _health(one.part)))
+    last = begin(SCHEDULES, _for_schedules(machine), "hallmark.flows.station.parts", SCHEDULES)
     _wait(last, lambda: _serves(last.part.log))
 
 
@@ -203,7 +204,7 @@ def _serves(log: Path) -> bool:
 
 
 def _wait(one: _Running, is_ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + server.BOOT_SECONDS
+    deadline = time.monotonic() + prefect_server.BOOT_SECONDS
     while not is_ready():
         if one.process.poll() is not None or time.monotonic() > deadline:
             raise InputError(f"{TITLES[one.part.name]} did not start: {_last_line(one.part.log)} (log: {one.part.log})")
@@ -217,7 +218,7 @@ def _last_line(log: Path) -> str:
 
 def _inherited() -> dict[str, str]:
     """The environment, without what would make a server one without UI and scheduler."""
-    return {name: value for name, value in os.environ.items() if name not in server.ENVIRONMENT}
+    return {name: value for name, value in os.environ.items() if name not in prefect_server.ENVIRONMENT}
 
 
 def _for_prefect(machine: Settings) -> dict[str, str]:
@@ -244,7 +245,7 @@ def _for_mlflow(machine: Settings) -> dict[str, str]:
 
 def _for_schedules(machine: Settings) -> dict[str, str]:
     addresses = {"PREFECT_API_URL": f"{_url(machine, PREFECT)}/api", "MLFLOW_TRACKING_URI": _url(machine, MLFLOW)}
-    return addresses | station.credentials(machine.credentials)
+    return addresses | station_file.credentials(machine.credentials)
 
 
 def _station(machine: Settings, running: list[_Running], started: datetime) -> Station:
@@ -264,7 +265,7 @@ def _watch(machine: Settings, running: list[_Running], started: datetime, compla
             code = one.process.poll()
             if code is not None and one.part.ended is None:
                 one.part = one.part.model_copy(update={"ended": code})
-                station.record(_station(machine, running, started), machine.home)
+                station_file.record(_station(machine, running, started), machine.home)
                 complain(describe_end(one.part))
         time.sleep(POLL_SECONDS)
 
@@ -307,7 +308,7 @@ def detach(machine: Settings) -> Station:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows", "up"],
+            [sys.executable, "-m", "hallmark.flows", "up"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -315,7 +316,7 @@ def detach(machine: Settings) -> Station:
         )
     try:
         while process.poll() is None:
-            found = station.current(machine.home)
+            found = station_file.current(machine.home)
             if found and found.pid == process.pid:
                 return found
             time.sleep(POLL_SECONDS)
@@ -340,7 +341,7 @@ def end(home: Path) -> Station:
     with suppress(ProcessLookupError):
         os.kill(found.pid, signal.SIGTERM)
     deadline = time.monotonic() + 3 * STOP_SECONDS
-    while station.is_held(home):
+    while station_file.is_held(home):
         if time.monotonic() > deadline:
             raise HallmarkError(f"the station (pid {found.pid}) does not end: `kill -9 {found.pid}` ends all its parts")
         time.sleep(POLL_SECONDS)
@@ -353,14 +354,14 @@ def living(home: Path) -> Station:
     Raises:
         InputError: none is, with what there is instead.
     """
-    found = station.recorded(home)
-    if station.is_held(home):
+    found = station_file.recorded(home)
+    if station_file.is_held(home):
         if found:
             return found
         raise InputError("a station is starting or ending: try again in a moment")
     if found:
         raise InputError(
-            f"{station.file(home)}: is stale: its station (pid {found.pid}) was killed: nothing is up, "
+            f"{station_file.file(home)}: is stale: its station (pid {found.pid}) was killed: nothing is up, "
             "and `hallmark up` starts anew"
         )
     raise InputError("no station is up: `hallmark up` starts one")
@@ -372,6 +373,6 @@ def faults(found: Station) -> dict[str, str]:
     for part in found.parts:
         if part.ended is not None:
             said[part.name] = describe_end(part)
-        elif part.url and not server.answers(_health(part)):
+        elif part.url and not prefect_server.answers(_health(part)):
             said[part.name] = f"{TITLES[part.name]} (pid {part.pid}) does not answer at {part.url} (log: {part.log})"
     return said

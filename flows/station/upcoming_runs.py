@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from flows import server
-from tasks.station import Station
+from hallmark.flows.station import prefect_server
+from hallmark.tasks.runtime.station_file import Station
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -50,7 +50,7 @@ def read(station: Station, auth: str | None) -> Agenda:
     """
     from prefect.client.orchestration import get_client
 
-    server.use_station(station, auth)
+    prefect_server.use_station(station, auth)
     with get_client(sync_client=True) as client:
         return _ask(client)
 

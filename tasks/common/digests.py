@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from tasks.ml.errors import DamagedError
+from hallmark.tasks.common.errors import DamagedError
 
 SHOWN = 12
 """Hex digits of a digest that are shown to people."""

@@ -94,7 +94,7 @@ class Fit:
     initial_seed: int
     """Seed from which the initial weights were drawn."""
     fingerprint: dict[str, str]
-    """What the bits of the result depend on beside experiment and data; see `tasks.ml.fingerprint`."""
+    """What the bits of the result depend on beside experiment and data; see `training.fingerprint`."""
     resumed_from: tuple[int, int] | None
     """Epochs that were complete, and updates of the next, where an interrupted training went on."""
 

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
-from tasks.ml import evaluation, models, onnx_export, parity, stamping, training
-from tasks.ml.config import Experiment
-from tasks.ml.history import Log
-from tasks.ml.records import Artifact, Dataset, Fit
+from hallmark.tasks.common.records import Artifact, Dataset, Fit
+from hallmark.tasks.ml.artifact import exporter, stamping
+from hallmark.tasks.ml.artifact.proof import verifier
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation import evaluator
+from hallmark.tasks.ml.models import networks
+from hallmark.tasks.ml.training import trainer
+from hallmark.tasks.ml.training.history import Log
 
 
 def reproduce(
@@ -22,10 +26,10 @@ def reproduce(
     """
     recorded = experiment.training
     seeds = {"initial_weights": "seeded", "seed": initial_seed, "shuffle_seed": recorded.order_seed}
-    fit = training.fit(dataset, experiment.data, experiment.model, recorded.model_copy(update=seeds), folder, log)
-    evaluated = evaluation.evaluate(dataset, fit, experiment.data, experiment.model, recorded.loss, folder)
-    classifier = models.load(fit, dataset, experiment.model, recorded.loss)
-    bare = onnx_export.export(classifier, dataset, experiment.export, folder / "unproven.onnx")
-    proof = parity.verify(bare, classifier, dataset, folder / "parity.json")
+    fit = trainer.fit(dataset, experiment.data, experiment.model, recorded.model_copy(update=seeds), folder, log)
+    evaluated = evaluator.evaluate(dataset, fit, experiment.data, experiment.model, recorded.loss, folder)
+    classifier = networks.load(fit, dataset, experiment.model, recorded.loss)
+    bare = exporter.export(classifier, dataset, experiment.export, folder / "unproven.onnx")
+    proof = verifier.verify(bare, classifier, dataset, folder / "parity.json")
     artifact = stamping.stamp(bare, classifier, experiment, dataset, evaluated, proof, folder / "model.onnx")
     return fit, artifact

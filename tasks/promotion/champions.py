@@ -1,17 +1,19 @@
-"""Who is champion of a registered model, why, and how a person or a judgement changes that, by `tasks.decisions`."""
+"""Promote registered models to champion, roll them back, and read who is champion and why."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from tasks import decisions, provenance, registry
-from tasks.ml import certificate
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.records import Decision, Judged
-from tasks.registry import CHALLENGER, CHAMPION, PREVIOUS, SHA256
-from tasks.signals import held
-from tasks.store import connect
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.records import Decision, Judged
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.promotion import decision_log
+from hallmark.tasks.runtime import provenance
+from hallmark.tasks.runtime.signals import held
+from hallmark.tasks.tracking import model_registry
+from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.model_registry import CHALLENGER, CHAMPION, PREVIOUS, SHA256
 
 COMPARED = ("dataset_digest", "experiment_digest", "code_digest")
 """Tags of a run: where all are the champion's, a training would only give the champion again."""
@@ -38,7 +40,7 @@ def champion(name: str) -> int | None:
     client = connect()
     if not client.search_registered_models(f"name = '{name}'"):
         return None
-    return registry.bearer(name, CHAMPION)
+    return model_registry.bearer(name, CHAMPION)
 
 
 def standing(name: str) -> Standing:
@@ -47,9 +49,9 @@ def standing(name: str) -> Standing:
     Raises:
         InputError: there is no such model, or nobody is champion.
     """
-    _, number = registry.resolve(f"models:/{name}@{CHAMPION}")
-    found = registry.entry(name, number)
-    last = next((one for one in reversed(decisions.history(name)) if one.moves or one.verdict == "FIRST"), None)
+    _, number = model_registry.resolve(f"models:/{name}@{CHAMPION}")
+    found = model_registry.entry(name, number)
+    last = next((one for one in reversed(decision_log.history(name)) if one.moves or one.verdict == "FIRST"), None)
     decision = last if last and last.champion == number else None
     why = f"{decision.verdict}: {decision.reason}" if decision else "set outside Hallmark"
     if last is None and number == 1:
@@ -60,7 +62,7 @@ def standing(name: str) -> Standing:
         version=number,
         sha256=found.tags.get(SHA256, ""),
         run_id=found.run_id or "",
-        previous=registry.bearer(name, PREVIOUS),
+        previous=model_registry.bearer(name, PREVIOUS),
         since=decision.at if decision else made,
         why=why,
         decision=decision,
@@ -69,7 +71,7 @@ def standing(name: str) -> Standing:
 
 def digests(name: str, version: int) -> dict[str, str]:
     """What a version was made from: the tags `COMPARED` of its run; of a version without a run, nothing."""
-    run_id = registry.entry(name, version).run_id
+    run_id = model_registry.entry(name, version).run_id
     tags = connect().get_run(run_id).data.tags if run_id else {}
     return {tag: tags[f"hallmark.{tag}"] for tag in COMPARED if f"hallmark.{tag}" in tags}
 
@@ -80,7 +82,7 @@ def undecided(name: str, made_from: dict[str, str]) -> int | None:
     A process that was killed between training and judging leaves one.
     """
     client = connect()
-    last = max([registry.bearer(name, CHAMPION) or 0, *(one.version for one in decisions.history(name))])
+    last = max([model_registry.bearer(name, CHAMPION) or 0, *(one.version for one in decision_log.history(name))])
     versions = client.search_model_versions(f"name = '{name}'")
     for number in sorted((int(one.version) for one in versions if int(one.version) > last), reverse=True):
         if digests(name, number) == made_from and client.get_run(run_of(name, number)).info.status == "FINISHED":
@@ -90,15 +92,15 @@ def undecided(name: str, made_from: dict[str, str]) -> int | None:
 
 def is_demoted(name: str, version: int) -> int | None:
     """The version that was rolled back and has the same file, if there is one: no schedule promotes it again."""
-    sha256 = registry.entry(name, version).tags.get(SHA256)
+    sha256 = model_registry.entry(name, version).tags.get(SHA256)
     versions = connect().search_model_versions(f"name = '{name}'")
-    demoted = (int(one.version) for one in versions if sha256 and one.tags.get(decisions.DEMOTED) == sha256)
+    demoted = (int(one.version) for one in versions if sha256 and one.tags.get(decision_log.DEMOTED) == sha256)
     return next(demoted, None)
 
 
 def run_of(name: str, version: int) -> str:
     """The MLflow run of a version; empty if it has none."""
-    return registry.entry(name, version).run_id or ""
+    return model_registry.entry(name, version).run_id or ""
 
 
 @contextmanager
@@ -130,7 +132,7 @@ def judged(name: str, found: Judged, schedule: str | None) -> Decision:
         found.challenger,
         found.champion,
         champion=found.challenger if promoted else found.champion,
-        previous=found.champion if promoted else registry.bearer(name, PREVIOUS),
+        previous=found.champion if promoted else model_registry.bearer(name, PREVIOUS),
         schedule=schedule,
     )
     return replace(decision, rule=found.rule, judgement=found.judgement, refused_rows=found.refused_rows)
@@ -142,15 +144,15 @@ def promote(name: str, version: int, reason: str) -> Decision:
     Raises:
         InputError: there is no such version, it is champion already, it does not hold, or another process decides.
     """
-    registry.resolve(f"models:/{name}/{version}")
-    with decisions.alone(name):
-        decisions.repair(name)
-        before = registry.bearer(name, CHAMPION)
+    model_registry.resolve(f"models:/{name}/{version}")
+    with decision_log.alone(name):
+        decision_log.repair(name)
+        before = model_registry.bearer(name, CHAMPION)
         if version == before:
             raise InputError(f"{name} version {version}: is the champion already")
         refuse_unproven(name, version)
         decision = _decision(name, "MANUAL", reason, version, before, champion=version, previous=before, schedule=None)
-        return decisions.finish(decisions.record(decision))
+        return decision_log.finish(decision_log.record(decision))
 
 
 def rollback(name: str, reason: str) -> Decision:
@@ -162,23 +164,25 @@ def rollback(name: str, reason: str) -> Decision:
     Raises:
         InputError: there is no such model or no `previous`, it does not hold, or another process decides.
     """
-    registry.known(name)
-    with decisions.alone(name):
-        decisions.repair(name)
-        before, version = registry.bearer(name, CHAMPION), registry.bearer(name, PREVIOUS)
+    model_registry.known(name)
+    with decision_log.alone(name):
+        decision_log.repair(name)
+        before, version = model_registry.bearer(name, CHAMPION), model_registry.bearer(name, PREVIOUS)
         if version is None or version == before:
             raise InputError(f"{name}: has no previous version to roll back to: `hallmark history {name}` tells why")
         if before is None:
             raise InputError(f"{name}: nobody is champion, so there is nothing to roll back: use `hallmark promote`")
         refuse_unproven(name, version)
         earlier = [
-            one for one in decisions.history(name) if one.champion == version and one.verdict in ("PROMOTE", "MANUAL")
+            one
+            for one in decision_log.history(name)
+            if one.champion == version and one.verdict in ("PROMOTE", "MANUAL")
         ]
         previous = earlier[-1].before if earlier else None
         decision = _decision(
             name, "ROLLBACK", reason, version, before, champion=version, previous=previous, schedule=None
         )
-        return decisions.finish(decisions.record(decision))
+        return decision_log.finish(decision_log.record(decision))
 
 
 def refuse_unproven(name: str, version: int) -> None:
@@ -188,9 +192,9 @@ def refuse_unproven(name: str, version: int) -> None:
         InputError: says what is wrong.
     """
     where = f"{name} version {version}"
-    tags = registry.entry(name, version).tags
+    tags = model_registry.entry(name, version).tags
     try:
-        verdict = certificate.check(registry.fetch(f"models:/{name}/{version}", anew=True))
+        verdict = certificate.check(model_registry.fetch(f"models:/{name}/{version}", anew=True))
     except DamagedError as error:
         raise InputError(f"{where}: the stored file is not the one that was registered: {error}") from error
     if not verdict.holds:
@@ -210,10 +214,10 @@ def _decision(
     previous: int | None,
     schedule: str | None,
 ) -> Decision:
-    found = registry.entry(name, version)
+    found = model_registry.entry(name, version)
     files = {"onnx_sha256": found.tags.get(SHA256, "")}
     if before is not None:
-        files["former_onnx_sha256"] = registry.entry(name, before).tags.get(SHA256, "")
+        files["former_onnx_sha256"] = model_registry.entry(name, before).tags.get(SHA256, "")
     return Decision(
         number=0,
         name=name,

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from tasks import registry, settings
-from tasks.ml.digests import SHOWN, digest_of
-from tasks.ml.errors import HallmarkError, InputError
-from tasks.ml.files import is_writable
-from tasks.ml.records import Decision
-from tasks.registry import CHAMPION, PREVIOUS, SHA256
-from tasks.signals import held
-from tasks.store import connect
+from hallmark.tasks.common.digests import SHOWN, digest_of
+from hallmark.tasks.common.errors import HallmarkError, InputError
+from hallmark.tasks.common.files import is_writable
+from hallmark.tasks.common.records import Decision
+from hallmark.tasks.runtime import settings
+from hallmark.tasks.runtime.signals import held
+from hallmark.tasks.tracking import model_registry
+from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.model_registry import CHAMPION, PREVIOUS, SHA256
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -59,7 +60,7 @@ def history(name: str) -> list[Decision]:
     Raises:
         InputError: there is no such model.
     """
-    tags = registry.known(name).tags
+    tags = model_registry.known(name).tags
     return [Decision(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_DECISION)]
 
 
@@ -86,7 +87,7 @@ def finish(decision: Decision) -> Decision:
         HallmarkError: the registry does not say what it was told.
     """
     client, name = connect(), decision.name
-    now = registry.bearer(name, CHAMPION)
+    now = model_registry.bearer(name, CHAMPION)
     if now not in (decision.before, decision.champion):
         who = "nobody" if now is None else f"version {now}"
         decision = replace(decision, reason=f"{decision.reason} (not done: {who} was made champion meanwhile)")
@@ -158,14 +159,14 @@ def _tell(decision: Decision) -> None:
 def _move(client: "MlflowClient", decision: Decision) -> None:
     name = decision.name
     if decision.verdict == "ROLLBACK":
-        demoted = registry.entry(name, decision.before)
+        demoted = model_registry.entry(name, decision.before)
         client.set_model_version_tag(name, demoted.version, DEMOTED, demoted.tags.get(SHA256, ""))
     if decision.previous is None:
         client.delete_registered_model_alias(name, PREVIOUS)
     else:
         client.set_registered_model_alias(name, PREVIOUS, str(decision.previous))
     client.set_registered_model_alias(name, CHAMPION, str(decision.champion))
-    found = (registry.bearer(name, CHAMPION), registry.bearer(name, PREVIOUS))
+    found = (model_registry.bearer(name, CHAMPION), model_registry.bearer(name, PREVIOUS))
     if found != (decision.champion, decision.previous):
         raise HallmarkError(
             f"{name}: champion and previous were set to {decision.champion} and {decision.previous}, and the registry "

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from rich.console import Console
 
-from tasks.ml.records import Finding
+from hallmark.tasks.common.records import Finding
 
 SECONDS_BETWEEN_LINES = 5.0
 

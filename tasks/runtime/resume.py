@@ -11,14 +11,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tasks import progress, provenance, settings, tracking
-from tasks.ml import training
-from tasks.ml.config import Experiment
-from tasks.ml.digests import SHOWN, digest_of
-from tasks.ml.errors import DamagedError
-from tasks.ml.files import whole_file
-from tasks.ml.records import Attempt, Dataset
-from tasks.signals import interrupted
+from hallmark.tasks.common.digests import SHOWN, digest_of
+from hallmark.tasks.common.errors import DamagedError
+from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.records import Attempt, Dataset
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import trainer
+from hallmark.tasks.runtime import progress, provenance, settings
+from hallmark.tasks.runtime.signals import interrupted
+from hallmark.tasks.tracking import run_logger
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def close_orphans() -> None:
         try:
             with FileLock(home / "locks" / f"experiment-{path.parent.name}.lock").acquire(timeout=0):
                 if known := _read(path.parent):
-                    tracking.give_up(known)
+                    run_logger.give_up(known)
         except Timeout:
             continue
         except DamagedError as error:
@@ -108,16 +109,16 @@ def _take_up(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, f
             _drop(_read(folder), folder)
         _remove(folder)
     first = members[0]
-    marks = training.marks(dataset, first.model, first.training)
-    marks["version"] = str(training.VERSION)
+    marks = trainer.marks(dataset, first.model, first.training)
+    marks["version"] = str(trainer.VERSION)
     marks["code"] = provenance.code_digest(settings.ROOT / "tasks" / "ml")
     known = _usable(_read(folder), marks, folder)
     if len(members) == 1:
-        training.refuse_stranger(dataset, first.data, first.model, first.training, folder)
+        trainer.refuse_stranger(dataset, first.data, first.model, first.training, folder)
     if known and known.id and known.name == first.name:
         return replace(known, is_continued=True)
     if known:
-        tracking.give_up(known)
+        run_logger.give_up(known)
     return _write(Attempt(uuid.uuid4().hex, first.name, marks, folder))
 
 
@@ -128,7 +129,7 @@ def _usable(known: Attempt | None, marks: dict[str, str], folder: Path) -> Attem
     if changed := next((mark for mark, value in marks.items() if known.marks.get(mark) != value), None):
         progress.say("anew", f"an attempt was interrupted that had another {changed}: nothing of it is used")
         return _drop(known, folder)
-    match tracking.status(known):
+    match run_logger.status(known):
         case "FINISHED":
             return _drop(known, folder)
         case "FAILED":  # and was killed before it could say so here
@@ -155,7 +156,7 @@ def _write(attempt: Attempt) -> Attempt:
 
 def _drop(attempt: Attempt | None, folder: Path) -> None:
     if attempt:
-        tracking.give_up(attempt)
+        run_logger.give_up(attempt)
         _remove(folder)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks import station
-from tasks.ml.errors import InputError, without_secrets
+from hallmark.tasks.common.errors import InputError, without_secrets
+from hallmark.tasks.runtime import station_file
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 """The project's root: defaults are resolved from here, not from the current folder."""
 
 
@@ -74,7 +74,7 @@ def read() -> Settings:
     """
     machine = from_environment()
     found = _station(machine.home)
-    return machine.model_copy(update={"tracking_uri": found.url(station.MLFLOW)}) if found else machine
+    return machine.model_copy(update={"tracking_uri": found.url(station_file.MLFLOW)}) if found else machine
 
 
 def from_environment() -> Settings:
@@ -93,13 +93,13 @@ def from_environment() -> Settings:
         raise InputError(f"{variable}: {problem['msg'].lower()}, found {found}") from error
 
 
-def store_of_station() -> station.Station | None:
+def store_of_station() -> station_file.Station | None:
     """The station whose MLflow server this process uses: the one that was up when it first asked."""
     return _station(from_environment().home)
 
 
 @cache
-def _station(home: Path) -> station.Station | None:
+def _station(home: Path) -> station_file.Station | None:
     """Asked once: a process whose station comes or goes would write one half of a run here and the other there."""
-    found, uri = station.current(home), os.environ.get("MLFLOW_TRACKING_URI")
+    found, uri = station_file.current(home), os.environ.get("MLFLOW_TRACKING_URI")
     return found if found and (not uri or without_secrets(uri) == found.store) else None

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.ml.errors import InputError
-from tasks.ml.files import whole_file
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.files import whole_file
 
 PREFECT, MLFLOW, SCHEDULES = "prefect", "mlflow", "schedules"
 ANSWER_SECONDS = 5.0

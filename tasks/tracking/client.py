@@ -21,9 +21,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks import settings
-from tasks.ml.errors import InputError, without_secrets
-from tasks.station import MLFLOW, Station
+from hallmark.tasks.common.errors import InputError, without_secrets
+from hallmark.tasks.runtime import settings
+from hallmark.tasks.runtime.station_file import MLFLOW, Station
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -22,6 +22,8 @@ def find(model: str) -> Path:
     """
     if is_file(model):
         return Path(model)
-    from tasks import registry  # a file that lies here needs no MLflow, which takes seconds to import
+    from hallmark.tasks.tracking import (
+        model_registry,  # a file that lies here needs no MLflow, which takes seconds to import
+    )
 
-    return registry.fetch(model)
+    return model_registry.fetch(model)

@@ -20,13 +20,13 @@ from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
-from tasks import settings
-from tasks.ml.digests import check
-from tasks.ml.errors import DamagedError, InputError, without_secrets
-from tasks.ml.files import is_writable, whole_file
-from tasks.ml.records import Artifact, Dataset, ModelVersion, Proof, Run
-from tasks.signals import held
-from tasks.store import connect
+from hallmark.tasks.common.digests import check
+from hallmark.tasks.common.errors import DamagedError, InputError, without_secrets
+from hallmark.tasks.common.files import is_writable, whole_file
+from hallmark.tasks.common.records import Artifact, Dataset, ModelVersion, Proof, Run
+from hallmark.tasks.runtime import settings
+from hallmark.tasks.runtime.signals import held
+from hallmark.tasks.tracking.client import connect
 
 logger = logging.getLogger(__name__)
 

@@ -18,16 +18,16 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tasks import provenance, settings
-from tasks.ml import toml
-from tasks.ml.config import Experiment
-from tasks.ml.digests import file_digest
-from tasks.ml.errors import without_secrets
-from tasks.ml.history import Log
-from tasks.ml.records import Attempt, Dataset, Evaluation, Finding, Fit, Member, Run
-from tasks.runs import CARD_SHA256
-from tasks.signals import held, interrupted
-from tasks.store import connect, is_network_failure, tried_once
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.errors import without_secrets
+from hallmark.tasks.common.records import Attempt, Dataset, Evaluation, Finding, Fit, Member, Run
+from hallmark.tasks.ml.config import toml
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training.history import Log
+from hallmark.tasks.runtime import provenance, settings
+from hallmark.tasks.runtime.signals import held, interrupted
+from hallmark.tasks.tracking.client import connect, is_network_failure, tried_once
+from hallmark.tasks.tracking.run_queries import CARD_SHA256
 
 logger = logging.getLogger(__name__)
 

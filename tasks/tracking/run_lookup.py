@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from tasks import registry, runs, settings
-from tasks.ml import contrasts
-from tasks.ml.config import NAME, Experiment
-from tasks.ml.contrasts import CURVES, Answers, Curve, Side
-from tasks.ml.digests import SHOWN
-from tasks.ml.errors import DamagedError, InputError
-from tasks.store import connect
+from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.ml.config.experiment import NAME, Experiment
+from hallmark.tasks.ml.reports.run_comparison import differences
+from hallmark.tasks.ml.reports.run_comparison.differences import CURVES, Answers, Curve, Side
+from hallmark.tasks.runtime import settings
+from hallmark.tasks.tracking import model_registry, run_queries
+from hallmark.tasks.tracking.client import connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -51,7 +52,7 @@ def find(reference: str) -> "Run":
     if "hallmark.sweep" in tags:
         if "hallmark.chosen_run" not in tags:
             raise InputError(f"{reference}: is a sweep in which no member was chosen: name one of them by its id")
-        return runs.find(tags["hallmark.chosen_run"])
+        return run_queries.find(tags["hallmark.chosen_run"])
     if "hallmark.experiment_digest" not in tags:
         raise InputError(f"{reference}: is no run of Hallmark's: it has no experiment")
     return run
@@ -60,12 +61,12 @@ def find(reference: str) -> "Run":
 def _of_version(reference: str) -> "Run":
     uri = reference if reference.startswith("models:") else f"models:/{reference}"
     if found := re.fullmatch(r"models:/([^/@]+)[/@].+", uri):
-        registry.known(found[1])
-    name, number = registry.resolve(uri)
-    run_id = registry.entry(name, number).run_id
+        model_registry.known(found[1])
+    name, number = model_registry.resolve(uri)
+    run_id = model_registry.entry(name, number).run_id
     if not run_id:
         raise InputError(f"{reference}: {name} version {number} has no run")
-    return runs.find(run_id)
+    return run_queries.find(run_id)
 
 
 def _of_name(reference: str) -> "Run":
@@ -73,7 +74,7 @@ def _of_name(reference: str) -> "Run":
     newest = _newest(reference) if re.fullmatch(NAME, reference) else []
     if re.fullmatch("[0-9a-f]{4,32}", reference):
         if not newest:
-            return runs.find(reference)
+            return run_queries.find(reference)
         if _starting(reference):
             raise InputError(f"{reference}: is an experiment's name, and a run's id begins so: give more of the id")
     if not newest:
@@ -101,7 +102,7 @@ def _search(wanted: str) -> "list[Run]":
 
 
 def _hint(reference: str) -> str:
-    names = sorted({run.experiment for run in runs.recent_runs(None, 1000)})
+    names = sorted({run.experiment for run in run_queries.recent_runs(None, 1000)})
     if near := difflib.get_close_matches(reference, names, n=3, cutoff=0.5):
         return f"did you mean {' or '.join(repr(name) for name in near)}?"
     said = f"experiments are {', '.join(names)}" if names else "there are none at all yet"
@@ -112,7 +113,7 @@ def _experiment(reference: str, run: "Run") -> Experiment:
     try:
         stored = [file.path for file in connect().list_artifacts(run.info.run_id)]
         if "experiment.toml" in stored:
-            return runs.experiment(run)
+            return run_queries.experiment(run)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"]))
@@ -148,7 +149,7 @@ def _about(run: "Run", experiment: Experiment) -> dict[str, Any]:
     tags = run.data.tags
     options = {name: value for name, value in experiment.flat().items() if name != "name"}
     drawn = {"initial seed": int(tags["hallmark.initial_seed"])} if "hallmark.initial_seed" in tags else {}
-    return options | {"dataset": tags["hallmark.dataset_digest"]} | drawn | runs.marks(run)
+    return options | {"dataset": tags["hallmark.dataset_digest"]} | drawn | run_queries.marks(run)
 
 
 def _curve(run: "Run", metric: str) -> Curve:
@@ -167,7 +168,7 @@ def _answers(run: "Run") -> Answers:
     folder = settings.read().home / "datasets" / digest
     if "hallmark.model_version" in run.data.tags and not (folder / "dataset.json").is_file():
         raise InputError(f"its dataset {digest[:SHOWN]} is not on this machine")
-    return contrasts.ask(shipped(run), folder)
+    return differences.ask(shipped(run), folder)
 
 
 def shipped(run: "Run") -> Path:
@@ -181,8 +182,8 @@ def shipped(run: "Run") -> Path:
     name, version = (tags.get(f"hallmark.{tag}", "") for tag in ("name", "model_version"))
     if not version:
         raise InputError("it shipped no file")
-    file = registry.fetch(f"models:/{name}/{version}")
+    file = model_registry.fetch(f"models:/{name}/{version}")
     # Where a model was deleted and made again, its versions are counted anew.
-    if registry.entry(name, int(version)).tags[registry.SHA256] != tags.get(registry.SHA256):
+    if model_registry.entry(name, int(version)).tags[model_registry.SHA256] != tags.get(model_registry.SHA256):
         raise InputError(f"its file is gone from the registry: {name} version {version} is another now")
     return file

@@ -6,12 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tasks.ml import toml
-from tasks.ml.config import NAME, Experiment
-from tasks.ml.digests import check
-from tasks.ml.errors import InputError
-from tasks.ml.records import RecentRun, Recorded
-from tasks.store import connect
+from hallmark.tasks.common.digests import check
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import RecentRun, Recorded
+from hallmark.tasks.ml.config import toml
+from hallmark.tasks.ml.config.experiment import NAME, Experiment
+from hallmark.tasks.tracking.client import connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from tasks.ml import checkpoints, training
-from tasks.ml.checkpoints import Checkpoints
-from tasks.ml.config import Experiment
-from tasks.ml.course import Course, Survival
-from tasks.ml.records import Dataset
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import checkpoints, trainer
+from hallmark.tasks.ml.training.checkpoints import Checkpoints
+from hallmark.tasks.ml.training.loop import Course, Survival
 from tests.bench import rows
 
 PRESETS = ("mnist",)
@@ -62,7 +62,7 @@ def measured(experiment: Experiment, dataset: Dataset, folder: Path, seconds: fl
         patch.setattr(Course, "_state", cost.counted(Course._state))
         patch.setattr(Checkpoints, "save", cost.counted(Checkpoints.save))
         parts = dataset, experiment.data, experiment.model, experiment.training
-        cost.fit_seconds = training.fit(*parts, folder, lambda *_: None, Survival(kept)).seconds
+        cost.fit_seconds = trainer.fit(*parts, folder, lambda *_: None, Survival(kept)).seconds
     cost.bytes = max(path.stat().st_size for path in kept.glob("*.safetensors"))
     return cost
 

@@ -12,10 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tasks.ml import onnx_export, parity
-from tasks.ml.config import Experiment
-from tasks.ml.history import curves
-from tasks.ml.records import Dataset, Fit
+from hallmark.tasks.common.records import Dataset, Fit
+from hallmark.tasks.ml.artifact import exporter
+from hallmark.tasks.ml.artifact.proof import verifier
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training.history import curves
 from tests.bench import rows, tutorial_mnist
 from tests.conftest import fit, load
 
@@ -27,9 +28,9 @@ PROOF = 0.2
 
 def proof_seconds(trained: Fit, dataset: Dataset, experiment: Experiment, folder: Path) -> float:
     classifier = load(trained, dataset, experiment)
-    bare = onnx_export.export(classifier, dataset, experiment.export, folder / "bare.onnx")
+    bare = exporter.export(classifier, dataset, experiment.export, folder / "bare.onnx")
     started = time.perf_counter()
-    parity.verify(bare, classifier, dataset, folder / "parity.json")
+    verifier.verify(bare, classifier, dataset, folder / "parity.json")
     return time.perf_counter() - started
 
 

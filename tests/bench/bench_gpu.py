@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from flows import presets
-from tasks.ml import data, sources, training
-from tasks.ml.config import MLP, Experiment
-from tasks.ml.config_data import Data
-from tasks.ml.records import Dataset
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.config.data import Data
+from hallmark.tasks.ml.config.experiment import MLP, Experiment
+from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.training import trainer
 
 ROUNDS = 3
 EPOCHS = 4
@@ -43,11 +44,11 @@ def experiments() -> dict[str, Experiment]:
 def prepare(source: Data, home: Path) -> tuple[Dataset, str]:
     """MNIST, or noise of its shape; and which of them."""
     if mirror := os.environ.get("HALLMARK_MIRROR"):
-        return data.prepare(sources.read(source, home, mirror), source, home), "MNIST"
+        return dataset_store.prepare(sources.read(source, home, mirror), source, home), "MNIST"
     random = np.random.default_rng(0)
     x, y = random.integers(256, size=(70_000, 28, 28), dtype=np.uint8), random.integers(10, size=70_000)
     noise = sources.Table(x, y, columns=(), classes=tuple("0123456789"), largest=255.0, own_test=10_000)
-    return data.prepare(noise, source, home), "noise of MNIST's shape: HALLMARK_MIRROR is not set"
+    return dataset_store.prepare(noise, source, home), "noise of MNIST's shape: HALLMARK_MIRROR is not set"
 
 
 def epoch_seconds(experiment: Experiment, dataset: Dataset, device: str, folder: Path) -> float:
@@ -59,7 +60,7 @@ def epoch_seconds(experiment: Experiment, dataset: Dataset, device: str, folder:
         if "train/loss" in metrics:
             ends.append(time.perf_counter())
 
-    training.fit(dataset, part.data, part.model, part.training, folder, log)
+    trainer.fit(dataset, part.data, part.model, part.training, folder, log)
     return statistics.median(after - before for before, after in pairwise(ends))
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks.ml import decoding
-from tasks.ml.config_data import Images
+from hallmark.tasks.ml.config.data import Images
+from hallmark.tasks.ml.data.images import cache
 
 ROUNDS = 3
 TARGET = 4_000
@@ -38,7 +38,7 @@ def draw(folder: Path, count: int, height: int, width: int, suffix: str) -> Imag
 
 def seconds(source: Images, home: Path) -> float:
     started = time.perf_counter()
-    decoding.read(source, home)
+    cache.read(source, home)
     return time.perf_counter() - started
 
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests import kills
-from tests.kills import Chain
+from tests.support import kills
+from tests.support.kills import Chain
 
 KILLS = 100
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from tasks.ml.config import Experiment, Linear, Training
-from tasks.ml.config_data import Blobs
-from tasks.ml.records import Dataset
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.config.data import Blobs
+from hallmark.tasks.ml.config.experiment import Experiment, Linear, Training
 from tests.bench import rows
 from tests.conftest import ROOT
 

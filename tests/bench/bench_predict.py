@@ -19,10 +19,11 @@ import onnxruntime
 import pyarrow as pa
 from pyarrow import parquet
 
-from tasks.ml import certificate, onnx_export, scoring
-from tasks.ml.certificate import Certificate, Golden, Input
-from tasks.ml.config import Experiment
-from tasks.ml.records import Dataset
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.artifact import certificate, exporter
+from hallmark.tasks.ml.artifact.certificate import Certificate, Golden, Input
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.predict import predictor
 from tests.bench import rows
 from tests.conftest import fit, load, prepare
 
@@ -30,7 +31,7 @@ ROUNDS = 3
 ROWS = 2_000_000
 TARGET = 500_000
 """Rows a second, the whole command."""
-FORMS: tuple[scoring.Form, ...] = ("parquet", "csv", "jsonl")
+FORMS: tuple[predictor.Form, ...] = ("parquet", "csv", "jsonl")
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 
 
@@ -39,7 +40,7 @@ def ship(folder: Path) -> Path:
     experiment: Experiment = rows.preset("iris")
     dataset = prepare(experiment.data, folder)
     classifier = load(fit(experiment, dataset, folder), dataset, experiment)
-    bare = onnx_export.export(classifier, dataset, experiment.export, folder / "bare.onnx").path
+    bare = exporter.export(classifier, dataset, experiment.export, folder / "bare.onnx").path
     certificate.stamp(bare, describe(dataset, bare), folder / "iris.onnx")
     return folder / "iris.onnx"
 
@@ -66,9 +67,9 @@ def command_seconds(model: Path, source: Path, form: str) -> float:
     return time.perf_counter() - started
 
 
-def scoring_seconds(model: Path, source: Path, form: scoring.Form) -> float:
+def scoring_seconds(model: Path, source: Path, form: predictor.Form) -> float:
     started = time.perf_counter()
-    scoring.score(model, str(source), source.with_name(f"said.{form}"), form, lambda: nullcontext(lambda *_: None))
+    predictor.score(model, str(source), source.with_name(f"said.{form}"), form, lambda: nullcontext(lambda *_: None))
     return time.perf_counter() - started
 
 

@@ -21,17 +21,19 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from flows import presets
-from tasks import settings
-from tasks.ml import certificate, data, onnx_export, oracle, parity, runtimes, sources, stamping
-from tasks.ml.config import Experiment, Export
-from tasks.ml.digests import file_digest
-from tasks.ml.errors import InputError, ParityError
-from tasks.ml.models import Classifier
-from tasks.ml.onnx_export import EXAMPLE_ROWS, Served
-from tasks.ml.records import Dataset, Evaluation
-from tasks.ml.runtimes import Answer
-from tasks.ml.sources import Raw
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.errors import InputError, ParityError
+from hallmark.tasks.common.records import Dataset, Evaluation
+from hallmark.tasks.ml.artifact import certificate, exporter, runtimes, stamping
+from hallmark.tasks.ml.artifact.exporter import EXAMPLE_ROWS, Served
+from hallmark.tasks.ml.artifact.proof import float64_reference, verifier
+from hallmark.tasks.ml.artifact.runtimes import Answer
+from hallmark.tasks.ml.config.experiment import Experiment, Export
+from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.models.networks import Classifier
+from hallmark.tasks.runtime import settings
 from tests.bench import mutants, rows
 from tests.conftest import fit, load
 
@@ -143,7 +145,7 @@ def is_flagged(
     session: onnxruntime.InferenceSession, subject: Subject, fixed: object, rule: Rule, draw: Draw, count: int
 ) -> bool:
     x = draw(subject.dataset, fixed if isinstance(fixed, int) else count)
-    expected = oracle.ask(Served(subject.classifier).eval(), subject.dataset, x)
+    expected = float64_reference.ask(Served(subject.classifier).eval(), subject.dataset, x)
     try:
         found = session.run(runtimes.OUTPUTS, runtimes.feeds(subject.dataset.columns, x))
     except Exception:  # noqa: BLE001 - whatever onnxruntime raises
@@ -155,7 +157,7 @@ def is_flagged(
 def gate(file: Path, subject: Subject) -> tuple[bool, float]:
     """Whether the proof refuses a file, and the largest error in units of the tolerance."""
     try:
-        found = parity.compare(file, subject.classifier, subject.dataset)
+        found = verifier.compare(file, subject.classifier, subject.dataset)
     except ParityError:
         return True, np.inf
     shares = [float((one.error / found.torchs.tolerance[one.rows]).max()) for one in found.judged]
@@ -165,7 +167,7 @@ def gate(file: Path, subject: Subject) -> tuple[bool, float]:
 def answers(file: Path, dataset: Dataset) -> list[Answer]:
     """What onnxruntime says of the test split, at several batch sizes."""
     run = runtimes.runner(runtimes.open_session(str(file)))
-    x = data.open_split(dataset, "test").x
+    x = dataset_store.open_split(dataset, "test").x
     return [runtimes.ask(run, runtimes.feeds(dataset.columns, x[:count]), size) for size, count in SIZES.items()]
 
 
@@ -200,14 +202,14 @@ def train(name: str, seed: int, folder: Path) -> Subject:
     experiment = rows.preset(name, seed=seed, initial_weights="seeded", **once)
     machine = settings.read()
     table = sources.read(experiment.data, machine.home, machine.mirror)
-    dataset = data.prepare(table, experiment.data, machine.home)
+    dataset = dataset_store.prepare(table, experiment.data, machine.home)
     fitted = fit(experiment, dataset, folder)
     accuracy = rows.accuracy(fitted, dataset, experiment)
     return Subject(f"{name}, seed {seed}", experiment, dataset, load(fitted, dataset, experiment), accuracy)
 
 
 def export(subject: Subject, opset: int, file: Path) -> Path:
-    return onnx_export.export(subject.classifier, subject.dataset, Export(opset=opset), file).path
+    return exporter.export(subject.classifier, subject.dataset, Export(opset=opset), file).path
 
 
 def rewritten(file: Path) -> Path:
@@ -233,8 +235,8 @@ def honest_files(subject: Subject, folder: Path, opsets: Iterable[int]) -> Itera
 
 def ship(subject: Subject, folder: Path) -> Path:
     """The file with its certificate, as the train flow would leave it."""
-    bare = onnx_export.export(subject.classifier, subject.dataset, subject.experiment.export, folder / "bare.onnx")
-    proof = parity.verify(bare, subject.classifier, subject.dataset, folder / "parity.json")
+    bare = exporter.export(subject.classifier, subject.dataset, subject.experiment.export, folder / "bare.onnx")
+    proof = verifier.verify(bare, subject.classifier, subject.dataset, folder / "parity.json")
     evaluation, path = Evaluation({"test/accuracy": subject.accuracy}, ()), folder / "shipped.onnx"
     return stamping.stamp(bare, subject.classifier, subject.experiment, subject.dataset, evaluation, proof, path).path
 

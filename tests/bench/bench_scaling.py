@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.ml.config import Experiment, Linear, Training
-from tasks.ml.config_data import Blobs
+from hallmark.tasks.ml.config.data import Blobs
+from hallmark.tasks.ml.config.experiment import Experiment, Linear, Training
 from tests.bench import rows
 from tests.conftest import fit
 

@@ -25,12 +25,13 @@ import numpy as np
 from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import sweep as sweeps
-from tasks import attempts, tracking
-from tasks.ml.config import CNN, MLP, Experiment, Linear, Model
-from tasks.ml.config_data import Digits
-from tasks.ml.history import curves
-from tasks.ml.records import Attempt, Dataset, Fit
+from hallmark.flows import sweep as sweeps
+from hallmark.tasks.common.records import Attempt, Dataset, Fit
+from hallmark.tasks.ml.config.data import Digits
+from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear, Model
+from hallmark.tasks.ml.training.history import curves
+from hallmark.tasks.runtime import resume
+from hallmark.tasks.tracking import run_logger
 from tests.bench import rows
 from tests.conftest import fit, prepare
 
@@ -107,7 +108,7 @@ def by_sweep(members: list[Experiment], way: str, dataset: Dataset, folder: Path
     with ExitStack() as opened:
         runs = []
         for index, member in enumerate(members):
-            opening = tracking.open_run(member, dataset, attempts.of_member(attempt, index), str(index), {})
+            opening = run_logger.open_run(member, dataset, resume.of_member(attempt, index), str(index), {})
             runs.append(opened.enter_context(opening))
         started = time.perf_counter()
         found = sweeps._train(members, ["training.lr"], dataset, runs, folder)

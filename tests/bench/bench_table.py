@@ -42,12 +42,12 @@ def prepare(path: str, home: str) -> None:
     # What the work itself imports late is no part of its memory.
     import onnx  # noqa: F401
 
-    from tasks.ml import data, sources
-    from tasks.ml.config_data import Table
+    from hallmark.tasks.ml.config.data import Table
+    from hallmark.tasks.ml.data import dataset_store, sources
 
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     source = Table(kind="table", path=path, target="target")
-    dataset = data.prepare(sources.read(source, Path(home)), source, Path(home))
+    dataset = dataset_store.prepare(sources.read(source, Path(home)), source, Path(home))
     took = time.perf_counter() - started
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * KIB
     sys.stdout.write(json.dumps({"seconds": took, "bytes": more, "features": dataset.shape[0]}) + "\n")

@@ -18,12 +18,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, redire
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import progress, tracking
-from tasks.ml import training
-from tasks.ml.config import Experiment
-from tasks.ml.course import Survival
-from tasks.ml.history import Log
-from tasks.ml.records import Attempt, Dataset, Fit
+from hallmark.tasks.common.records import Attempt, Dataset, Fit
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import trainer
+from hallmark.tasks.ml.training.history import Log
+from hallmark.tasks.ml.training.loop import Survival
+from hallmark.tasks.runtime import progress
+from hallmark.tasks.tracking import run_logger
 from tests.bench import rows
 from tests.conftest import fit
 
@@ -85,11 +86,11 @@ def tracked(experiment: Experiment, dataset: Dataset, attempt: Attempt, watch: S
     """Train as the task `fit` does, with the time of what is reported on `watch`."""
     parts = experiment.data, experiment.model, experiment.training
     with (
-        tracking.open_run(experiment, dataset, attempt, "bench", {}) as run,
+        run_logger.open_run(experiment, dataset, attempt, "bench", {}) as run,
         progress.epochs(experiment.training.epochs) as show,
-        last_flush_on(watch, tracking.metric_log(run)) as log,
+        last_flush_on(watch, run_logger.metric_log(run)) as log,
     ):
-        return training.fit(dataset, *parts, attempt.folder, timed(log, show, watch), Survival(attempt.folder))
+        return trainer.fit(dataset, *parts, attempt.folder, timed(log, show, watch), Survival(attempt.folder))
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 
-from tasks.ml.config import Experiment
-from tasks.ml.records import Dataset
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.config.experiment import Experiment
 from tests.conftest import fit
 
 STATUS = Path("/proc/self/status")

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from tasks.ml import certificate
+from hallmark.tasks.ml.artifact import certificate
 
 NUDGES = (1e-2, 1e-3, 1e-4, 1e-5)
 """Relative."""

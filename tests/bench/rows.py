@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flows import presets
-from tasks import settings
-from tasks.ml import data, models, outputs, sources, splits
-from tasks.ml.config import Experiment, Training
-from tasks.ml.digests import digest_of
-from tasks.ml.history import curves
-from tasks.ml.records import SPLITS, Dataset, Fit
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.digests import digest_of
+from hallmark.tasks.common.records import SPLITS, Dataset, Fit
+from hallmark.tasks.ml.config.experiment import Experiment, Training
+from hallmark.tasks.ml.data import dataset_store, sources, splits
+from hallmark.tasks.ml.models import class_probabilities, networks
+from hallmark.tasks.ml.training.history import curves
+from hallmark.tasks.runtime import settings
 
 NUMBERS_AT_ONCE = 2**24
 """So many float32 are generated together: 64 MB."""
@@ -43,12 +44,12 @@ def mnist(experiment: Experiment) -> Mnist:
     machine = settings.read()
     table = sources.read(experiment.data, machine.home, machine.mirror)
     train = splits.divide(table, experiment.data.split)["train"]
-    return Mnist(data.prepare(table, experiment.data, machine.home), machine.home / "downloads", train)
+    return Mnist(dataset_store.prepare(table, experiment.data, machine.home), machine.home / "downloads", train)
 
 
 def in_memory(dataset: Dataset) -> tuple[Tensor, Tensor]:
     """The training images as `(N, pixels) float32` in 0..1, and their classes."""
-    rows = data.open_split(dataset, "train")
+    rows = dataset_store.open_split(dataset, "train")
     return torch.from_numpy(rows.x / np.float32(dataset.largest)).flatten(1), torch.tensor(rows.y)
 
 
@@ -91,6 +92,6 @@ def epoch_seconds(fit: Fit) -> float:
 
 def accuracy(fit: Fit, dataset: Dataset, experiment: Experiment) -> float:
     """Share of the test rows that the trained weights get right."""
-    classifier = models.load(fit, dataset, experiment.model, experiment.training.loss)
-    rows = data.open_split(dataset, "test")
-    return float((outputs.labels(models.logits(classifier, rows.x)).numpy() == rows.y).mean())
+    classifier = networks.load(fit, dataset, experiment.model, experiment.training.loss)
+    rows = dataset_store.open_split(dataset, "test")
+    return float((class_probabilities.labels(networks.logits(classifier, rows.x)).numpy() == rows.y).mean())

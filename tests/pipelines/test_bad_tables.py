@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from flows.__main__ import run
+from hallmark.flows.__main__ import run
 
 GOOD = "a,b,t\n" + "1,p,x\n2,q,y\n" * 20
 

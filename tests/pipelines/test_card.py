@@ -21,17 +21,20 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from sklearn.metrics import precision_score, recall_score
 
-from flows import options, presets
-from flows.train import train
-from tasks import settings, store
-from tasks.ml import bootstrap, card, certificate, tested
-from tasks.ml.config import Experiment
-from tasks.ml.digests import file_digest
-from tasks.ml.records import Finding, Outcome
-from tests import browsers, interrupted, registered
-from tests.registered import Call
-from tests.test_consumers import MODULES, visit
-from tests.test_pages import Parsed
+from hallmark.flows.experiments import options, presets
+from hallmark.flows.train import train
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.records import Finding, Outcome
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation import intervals
+from hallmark.tasks.ml.reports import model_card, test_rows
+from hallmark.tasks.runtime import settings
+from hallmark.tasks.tracking.client import connect
+from tests.support import browsers, interrupted, registered
+from tests.support.registered import Call
+from tests.system.test_consumers import MODULES, visit
+from tests.unit.ml.reports.test_pages import Parsed
 
 WRITTEN = datetime(2026, 11, 26, 9, 30, tzinfo=UTC)
 CITIES = ("Köln", '"Bonn"', "Aa</script>", "x;{{model}}")
@@ -82,7 +85,7 @@ def console(capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 def stored(outcome: Outcome, folder: Path) -> Path:
-    return Path(store.connect().download_artifacts(outcome.run.id, "card.html", str(folder)))
+    return Path(connect().download_artifacts(outcome.run.id, "card.html", str(folder)))
 
 
 def is_offline(text: str) -> bool:
@@ -116,13 +119,13 @@ def code(text: str, caption: str) -> str:
 
 def answers(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     """True classes of the test rows, and what the file says of them."""
-    return np.load(outcome.dataset.folder / "test.y.npy"), tested.ask(outcome).probabilities
+    return np.load(outcome.dataset.folder / "test.y.npy"), test_rows.ask(outcome).probabilities
 
 
 def test_every_run_has_its_card(each: Trained, tmp_path: Path) -> None:
     experiment, outcome = each
     path = stored(outcome, tmp_path)
-    tags = store.connect().get_run(outcome.run.id).data.tags
+    tags = connect().get_run(outcome.run.id).data.tags
     assert tags["hallmark.card_sha256"] == file_digest(path)
     text = path.read_text()
     parsed = Parsed(text)
@@ -140,7 +143,7 @@ def test_every_run_has_its_card(each: Trained, tmp_path: Path) -> None:
 
 def test_prefect_links_to_the_card(flowers: Trained) -> None:
     outcome = flowers[1]
-    flow_run = store.connect().get_run(outcome.run.id).data.tags["hallmark.prefect_flow_run"]
+    flow_run = connect().get_run(outcome.run.id).data.tags["hallmark.prefect_flow_run"]
     with get_client(sync_client=True) as client:
         of_run = ArtifactFilterFlowRunId(any_=[uuid.UUID(flow_run)])
         (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run))
@@ -149,15 +152,15 @@ def test_prefect_links_to_the_card(flowers: Trained) -> None:
 
 def test_the_same_outcome_gives_the_same_card_and_the_file_knows_no_date(each: Trained) -> None:
     experiment, outcome = each
-    text = card.build(experiment, outcome, WRITTEN)
-    assert text == card.build(experiment, outcome, WRITTEN)
+    text = model_card.build(experiment, outcome, WRITTEN)
+    assert text == model_card.build(experiment, outcome, WRITTEN)
     assert "26 November 2026" in text
     assert file_digest(outcome.artifact.path) == outcome.artifact.sha256
 
 
 def test_the_data_are_counted(each: Trained) -> None:
     experiment, outcome = each
-    found = rows(section(card.build(experiment, outcome, WRITTEN), "data"))
+    found = rows(section(model_card.build(experiment, outcome, WRITTEN), "data"))
     dataset = outcome.dataset
     for index, name in enumerate(dataset.classes):
         counts = [
@@ -172,13 +175,13 @@ def test_the_data_are_counted(each: Trained) -> None:
 
 def test_metrics_are_those_recorded_and_lie_in_their_intervals(each: Trained) -> None:
     experiment, outcome = each
-    text = card.build(experiment, outcome, WRITTEN)
+    text = model_card.build(experiment, outcome, WRITTEN)
     found = {row[0]: row[1:] for row in rows(section(text, "metrics"))}
     for name in ("accuracy", "log_loss", "loss", "f1_macro", "roc_auc_macro", "brier", "calibration_error"):
         assert float(found[name][0]) == pytest.approx(outcome.evaluation.metrics[f"test/{name}"], abs=5.1e-5)
     at_most_one = ("f1_macro", "roc_auc_macro", "roc_auc_micro")
     perfect = {name for name in at_most_one if outcome.evaluation.metrics[f"test/{name}"] == pytest.approx(1, abs=1e-9)}
-    for name in card.MEANINGS.keys() & found.keys() - perfect - {"loss"}:
+    for name in model_card.MEANINGS.keys() & found.keys() - perfect - {"loss"}:
         low, high = map(float, found[name][1].split(" to "))
         assert low < high
         assert low - 1e-4 <= float(found[name][0]) <= high + 1e-4
@@ -187,8 +190,8 @@ def test_metrics_are_those_recorded_and_lie_in_their_intervals(each: Trained) ->
 
 
 def test_beyond_a_size_it_says_which_metrics_have_no_interval(table: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "LARGEST", 10)
-    text = section(card.build(*table, WRITTEN), "metrics")
+    monkeypatch.setattr(intervals, "LARGEST", 10)
+    text = section(model_card.build(*table, WRITTEN), "metrics")
     found = {row[0]: row[2] for row in rows(text)}
     assert found["f1_macro"] == found["roc_auc_macro"] == found["calibration_error"] == ""
     assert " to " in found["accuracy"]
@@ -202,7 +205,7 @@ def test_classes_and_confusions_are_those_of_the_file(each: Trained) -> None:
     confusion = [
         [f"{((y == true) & (label == said)).sum():,}" for said in range(len(classes))] for true in range(len(classes))
     ]
-    found = rows(section(card.build(experiment, outcome, WRITTEN), "classes"))
+    found = rows(section(model_card.build(experiment, outcome, WRITTEN), "classes"))
     assert found[-len(classes) :] == [[name, *counts] for name, counts in zip(classes, confusion, strict=True)]
     for index, name in enumerate(classes):
         row = next(row for row in found if row[0] == name)
@@ -219,8 +222,8 @@ def test_the_worst_mistakes_are_shown(table: Trained, digits: Trained) -> None:
         y, probabilities = answers(outcome)
         label, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
         wrong = np.flatnonzero(label != y)
-        expected = wrong[np.argsort(-sure[wrong], kind="stable")][: card.MISTAKES]
-        text = section(card.build(experiment, outcome, WRITTEN), "mistakes")
+        expected = wrong[np.argsort(-sure[wrong], kind="stable")][: model_card.MISTAKES]
+        text = section(model_card.build(experiment, outcome, WRITTEN), "mistakes")
         assert len(expected) > 2
         if outcome.dataset.columns:
             told = [int(row[0]) - 1 for row in rows(text)[1:]]
@@ -236,15 +239,15 @@ def test_the_worst_mistakes_are_shown(table: Trained, digits: Trained) -> None:
 def test_where_nothing_is_wrong_it_says_so(flowers: Trained) -> None:
     experiment, outcome = flowers
     finding = Finding("a_code", "something <b>else</b> is wrong", "--training.lr 0.1")
-    text = card.build(experiment, replace(outcome, findings=(finding,)), WRITTEN)
+    text = model_card.build(experiment, replace(outcome, findings=(finding,)), WRITTEN)
     told = " ".join(Parsed(section(text, "diagnosis")).words)
     assert all(said in told for said in (finding.code, finding.sentence, finding.remedy))
-    assert "Nothing was found" in card.build(experiment, replace(outcome, findings=()), WRITTEN)
+    assert "Nothing was found" in model_card.build(experiment, replace(outcome, findings=()), WRITTEN)
 
 
 def test_the_proof_is_told(each: Trained) -> None:
     experiment, outcome = each
-    proof, text = outcome.proof, section(card.build(experiment, outcome, WRITTEN), "proof")
+    proof, text = outcome.proof, section(model_card.build(experiment, outcome, WRITTEN), "proof")
     for said in (f"{proof.rows:,}", f"{proof.rows_made:,}", f"{proof.largest_error:.1e}", *proof.ways):
         assert said in unescape(text)
 
@@ -252,7 +255,7 @@ def test_the_proof_is_told(each: Trained) -> None:
 def use(each: Trained, folder: Path) -> tuple[str, str, str, list[float]]:
     """Put the shipped file and the example beside each other; the card's text, and the answer that is expected."""
     experiment, outcome = each
-    text, file = card.build(experiment, outcome, WRITTEN), outcome.artifact.path.name
+    text, file = model_card.build(experiment, outcome, WRITTEN), outcome.artifact.path.name
     shutil.copy(outcome.artifact.path, folder / file)
     golden = certificate.read(outcome.artifact.path)[0].golden
     example = folder / ("row.csv" if outcome.dataset.columns else f"{experiment.name}.png")
@@ -326,14 +329,14 @@ def test_its_javascript_runs_in_a_browser_where_it_takes_images(digits: Trained,
 
 
 def test_of_many_classes_the_most_frequent_confusions_are_listed(flowers: Trained) -> None:
-    classes = tuple(f"class {index}" for index in range(card.MATRIX + 1))
+    classes = tuple(f"class {index}" for index in range(model_card.MATRIX + 1))
     said = replace(certificate.read(flowers[1].artifact.path)[0], classes=classes)
     y, label = np.arange(60) % len(classes), np.arange(60) % len(classes)
     label[[0, 26, 52]], label[1] = 5, 2  # class 0 three times for 5, class 1 once for 2
-    rows = tested.Tested(said, {}, y, label, np.eye(len(classes))[label])
+    rows = test_rows.Tested(said, {}, y, label, np.eye(len(classes))[label])
     assert rows.confusion().sum() == 60
-    found = card._confusion(rows.confusion(), classes)
-    assert isinstance(found, card.Table)
+    found = model_card._confusion(rows.confusion(), classes)
+    assert isinstance(found, model_card.Table)
     assert found.rows == (("class 0", "class 5", "3"), ("class 1", "class 2", "1"))
 
 
@@ -347,7 +350,7 @@ def test_a_run_that_is_killed_before_its_card_has_one_when_it_is_resumed(
 
     experiment = interrupted.named(epochs=3)
     with monkeypatch.context() as patch:
-        patch.setattr(card, "build", interrupt)
+        patch.setattr(model_card, "build", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(experiment)
     (left,) = interrupted.runs(experiment.name)
@@ -396,7 +399,7 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     flowers: Trained, console: Call, tmp_path: Path, tokens: list[str], message: str
 ) -> None:
     experiment, outcome = flowers
-    client = store.connect()
+    client = connect()
     tags = {"hallmark.experiment_digest": "0" * 64, "hallmark.name": "bare"}
     made = client.create_run(client.get_run(outcome.run.id).info.experiment_id, tags=tags).info.run_id
     meant = {"NAME": experiment.name, "FOLDER": str(tmp_path), "BARE": made}
@@ -414,7 +417,7 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
 
 
 def test_a_card_that_was_changed_is_not_handed_out(flowers: Trained, console: Call, tmp_path: Path) -> None:
-    outcome, client = flowers[1], store.connect()
+    outcome, client = flowers[1], connect()
     expected = client.get_run(outcome.run.id).data.tags["hallmark.card_sha256"]
     client.set_tag(outcome.run.id, "hallmark.card_sha256", "0" * 64)
     try:
@@ -428,7 +431,7 @@ def test_a_card_that_was_changed_is_not_handed_out(flowers: Trained, console: Ca
 
 def test_no_torch_and_no_prefect_are_imported(flowers: Trained, python: Callable[..., str], tmp_path: Path) -> None:
     program = (
-        "import sys; from flows.__main__ import run; assert run(['card', *sys.argv[1:]]) == 0\n"
+        "import sys; from hallmark.flows.__main__ import run; assert run(['card', *sys.argv[1:]]) == 0\n"
         "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     )
     assert settings.read().home.is_dir()

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks import champions, registry, store
-from tasks.ml.records import Outcome
-from tests import registered
-from tests.registered import Call, aliases, everything, stored
+from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.promotion import champions
+from hallmark.tasks.tracking import model_registry
+from hallmark.tasks.tracking.client import connect
+from tests.support import registered
+from tests.support.registered import Call, aliases, everything, stored
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -77,7 +79,7 @@ def test_a_dry_run_records_nothing(name: str, console: Call) -> None:
 
 def test_where_nobody_is_champion_a_version_is_promoted_and_nothing_rolled_back(name: str, console: Call) -> None:
     champions.promote(name, 2, "a try")
-    store.connect().delete_registered_model_alias(name, "champion")
+    connect().delete_registered_model_alias(name, "champion")
     code, _, error = console("rollback", name)
     assert (code, error.count("\n")) == (2, 1)
     assert "nobody is champion" in error
@@ -142,11 +144,11 @@ def remove_file(name: str) -> None:
 
 
 def forget_digest(name: str) -> None:
-    store.connect().delete_model_version_tag(name, "2", "hallmark.onnx_sha256")
+    connect().delete_model_version_tag(name, "2", "hallmark.onnx_sha256")
 
 
 def forget_proof(name: str) -> None:
-    store.connect().delete_model_version_tag(name, "2", "hallmark.parity")
+    connect().delete_model_version_tag(name, "2", "hallmark.parity")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_what_does_not_hold_is_not_made_champion(
     if command == "rollback":
         champions.promote(name, 2, "a try")
         champions.promote(name, 3, "another")
-    registry.fetch(f"models:/{name}/2")  # a good copy on this machine makes the stored file no better
+    model_registry.fetch(f"models:/{name}/2")  # a good copy on this machine makes the stored file no better
     change(name)
     before = everything(name)
     tokens = ["promote", name, "2", "--reason", "x"] if command == "promote" else ["rollback", name]
@@ -177,7 +179,7 @@ def test_what_does_not_hold_is_not_made_champion(
 
 
 def test_a_model_whose_training_rows_nobody_knows_is_not_judged(name: str, console: Call) -> None:
-    client = store.connect()
+    client = connect()
     path = stored(name, 2)
     client.create_model_version(name, path.parent.as_uri(), tags=client.get_model_version(name, "2").tags)
     code, _, error = console("judge", name, "4")

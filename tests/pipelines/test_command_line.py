@@ -14,12 +14,12 @@ import onnxruntime
 import pytest
 from cyclopts import App
 
-from flows import presets
-from flows.__main__ import COMMANDS, run
-from tasks import tracking
-from tasks.ml.digests import file_digest
-from tasks.ml.records import Attempt
-from tasks.runs import recent_runs
+from hallmark.flows.__main__ import COMMANDS, run
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.records import Attempt
+from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
@@ -318,7 +318,7 @@ def test_the_ui_serves_the_runs_on_this_machine_alone(
     import urllib.request
 
     attempt = Attempt(uuid.uuid4().hex, "iris", {}, Path())
-    with tracking.open_run(iris[0], iris[1], attempt, "shown in the ui", {}) as shown:  # type: ignore[arg-type]
+    with run_logger.open_run(iris[0], iris[1], attempt, "shown in the ui", {}) as shown:  # type: ignore[arg-type]
         pass
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -11,14 +11,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from flows import presets
-from flows.train import train
-from tasks import lineup, settings, store
-from tasks.ml import paired
-from tasks.ml.records import Outcome
-from tests import registered
-from tests.registered import Call
-from tests.test_pages import Parsed, needs_nothing
+from hallmark.flows.experiments import presets
+from hallmark.flows.train import train
+from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.ml.evaluation import paired_tests
+from hallmark.tasks.runtime import settings
+from hallmark.tasks.tracking import run_lookup
+from hallmark.tasks.tracking.client import connect
+from tests.support import registered
+from tests.support.registered import Call
+from tests.unit.ml.reports.test_pages import Parsed, needs_nothing
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def outcomes(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server
 
 def twin(outcome: Outcome) -> str:
     """A run that has recorded the same, but for the curves."""
-    client = store.connect()
+    client = connect()
     stored = client.get_run(outcome.run.id)
     made = client.create_run(stored.info.experiment_id, tags=stored.data.tags).info.run_id
     client.log_artifact(made, client.download_artifacts(outcome.run.id, "experiment.toml"))
@@ -77,8 +79,8 @@ def test_two_runs_as_json(outcomes: list[Outcome], console: Call) -> None:
     assert losses > 0
     (pair,) = said["pairs"]
     assert (pair["run"], pair["wins"], pair["losses"]) == (2, wins, losses)
-    assert pair["p"] == paired.mcnemar(wins, losses)
-    assert pair["interval"] == pytest.approx(paired.paired_interval(wins, losses, pair["rows"], 0.05))
+    assert pair["p"] == paired_tests.mcnemar(wins, losses)
+    assert pair["interval"] == pytest.approx(paired_tests.paired_interval(wins, losses, pair["rows"], 0.05))
     change = poor.evaluation.metrics["test/log_loss"] - good.evaluation.metrics["test/log_loss"]
     assert pair["log_loss"] == pytest.approx(change, abs=1e-6)
 
@@ -93,32 +95,32 @@ def test_every_name_finds_its_run(outcomes: list[Outcome]) -> None:
         experiment: 1,
         outcomes[2].run.id[:12]: 2,
     }.items():
-        assert lineup.find(reference).info.run_id == outcomes[expected].run.id
+        assert run_lookup.find(reference).info.run_id == outcomes[expected].run.id
 
 
 def test_a_sweep_means_the_member_it_chose(outcomes: list[Outcome], console: Call) -> None:
-    client, name = store.connect(), f"c{uuid.uuid4().hex[:12]}"
+    client, name = connect(), f"c{uuid.uuid4().hex[:12]}"
     place = client.get_run(outcomes[0].run.id).info.experiment_id
     tags = {"hallmark.name": name, "hallmark.sweep": "training.lr", "hallmark.chosen_run": outcomes[1].run.id}
     parent = client.create_run(place, tags=tags).info.run_id
-    assert lineup.find(parent).info.run_id == outcomes[1].run.id
+    assert run_lookup.find(parent).info.run_id == outcomes[1].run.id
     code, _, error = console("compare", name, outcomes[0].run.id)
     assert (code, error.count("\n")) == (2, 1)
     assert f"no run of '{name}' has finished" in error
     client.set_terminated(parent)
-    assert lineup.find(name).info.run_id == outcomes[1].run.id
+    assert run_lookup.find(name).info.run_id == outcomes[1].run.id
     client.delete_tag(parent, "hallmark.chosen_run")
     assert "no member was chosen" in console("compare", parent, outcomes[0].run.id)[2]
 
 
 def test_a_name_that_could_be_an_id_is_not_guessed_at(outcomes: list[Outcome], console: Call) -> None:
-    client, digits = store.connect(), outcomes[0].run.id[:8]
+    client, digits = connect(), outcomes[0].run.id[:8]
     made = client.create_run(client.get_run(outcomes[0].run.id).info.experiment_id, tags={"hallmark.name": digits})
     code, _, error = console("compare", digits, outcomes[1].run.id)
     client.delete_run(made.info.run_id)
     assert (code, error.count("\n")) == (2, 1)
     assert f"{digits}: is an experiment's name, and a run's id begins so" in error
-    assert lineup.find(digits).info.run_id == outcomes[0].run.id
+    assert run_lookup.find(digits).info.run_id == outcomes[0].run.id
 
 
 def test_a_terminal_of_80_columns_cuts_no_number(
@@ -150,7 +152,7 @@ def test_runs_that_do_not_differ(outcomes: list[Outcome], console: Call) -> None
 
 
 def test_the_page_opens_offline_and_is_escaped(outcomes: list[Outcome], console: Call, tmp_path: Path) -> None:
-    client, page = store.connect(), tmp_path / "compared.html"
+    client, page = connect(), tmp_path / "compared.html"
     client.set_tag(outcomes[1].run.id, "mlflow.runName", "<b>bold</b> & $x$ [red]")
     code, out, _ = console("compare", outcomes[0].run.id, outcomes[1].run.id, "--html", str(page))
     assert code == 0
@@ -182,11 +184,11 @@ def with_damaged_rows(outcome: Outcome) -> None:
 
 
 def without_file(outcome: Outcome) -> None:
-    store.connect().delete_tag(outcome.run.id, "hallmark.model_version")
+    connect().delete_tag(outcome.run.id, "hallmark.model_version")
 
 
 def with_another_file(outcome: Outcome) -> None:
-    store.connect().set_tag(outcome.run.id, "hallmark.onnx_sha256", "0" * 64)
+    connect().set_tag(outcome.run.id, "hallmark.onnx_sha256", "0" * 64)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_what_cannot_be_predicted_again_has_no_interval_and_says_why(
     other = outcomes[2]
     shutil.copytree(settings.read().home / "datasets", tmp_path / "home" / "datasets")
     monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
-    client = store.connect()
+    client = connect()
     tags = client.get_run(other.run.id).data.tags
     try:
         change(other)
@@ -254,7 +256,7 @@ def test_what_cannot_be_predicted_again_has_no_interval_and_says_why(
 def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     outcomes: list[Outcome], console: Call, tmp_path: Path, tokens: list[str], message: str
 ) -> None:
-    client = store.connect()
+    client = connect()
     place = client.get_run(outcomes[0].run.id).info.experiment_id
     bare = {"hallmark.experiment_digest": "0" * 64, "hallmark.dataset_digest": "0" * 64}
     meant = {
@@ -285,7 +287,7 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
 
 def test_no_torch_and_no_prefect_are_imported(outcomes: list[Outcome], python: Callable[..., str]) -> None:
     code = (
-        "import sys; from flows.__main__ import run; assert run(['compare', *sys.argv[1:], '--json']) == 0\n"
+        "import sys; from hallmark.flows.__main__ import run; assert run(['compare', *sys.argv[1:], '--json']) == 0\n"
         "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     )
     assert python(code, outcomes[0].run.id, outcomes[1].run.id).splitlines()[-1] == "[]"

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.__main__ import run
-from tasks import champions, decisions, store
-from tasks.ml.records import Decision, Judged, Outcome
-from tests import forks, registered
-from tests.registered import Call, aliases, everything, kill_after, killed
+from hallmark.flows.__main__ import run
+from hallmark.tasks.common.records import Decision, Judged, Outcome
+from hallmark.tasks.promotion import champions, decision_log
+from hallmark.tasks.tracking.client import connect
+from tests.support import forks, registered
+from tests.support.registered import Call, aliases, everything, kill_after, killed
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -37,10 +38,10 @@ def judged(name: str, verdict: str) -> Callable[[], Decision]:
     """What retraining does when the judgement is made, of version 2 against 1."""
 
     def act() -> Decision:
-        with decisions.alone(name):
-            decisions.repair(name)
+        with decision_log.alone(name):
+            decision_log.repair(name)
             found = Judged(verdict, "as the test says", 1, 2, {}, {"gates": [], "p": 0.5}, 0)  # type: ignore[arg-type]
-            return decisions.finish(decisions.record(champions.judged(name, found, "nightly")))
+            return decision_log.finish(decision_log.record(champions.judged(name, found, "nightly")))
 
     return act
 
@@ -55,18 +56,18 @@ def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that
         writes += 1
         model = registered.model(outcomes)
         was_killed = killed(writes, judged(model, verdict))
-        decisions.look(model)
-        (decision,) = decisions.history(model)
+        decision_log.look(model)
+        (decision,) = decision_log.history(model)
         assert decision.done
         assert (decision.verdict, decision.before, decision.schedule) == (verdict, 1, "nightly")
         assert aliases(model) == wanted
-        client = store.connect()
+        client = connect()
         for version in "12":
             assert "hallmark.decision.0001" in client.get_model_version(model, version).tags
         artifacts = {file.path for file in client.list_artifacts(outcomes[1].run.id)}
         assert "decision.json" in artifacts
-        decisions.look(model)
-        assert decisions.history(model) == [decision]
+        decision_log.look(model)
+        assert decision_log.history(model) == [decision]
         if not was_killed:
             break
     assert writes >= (7 if verdict == "PROMOTE" else 5)
@@ -79,9 +80,9 @@ def test_a_rollback_that_was_killed_after_any_write_is_finished_by_the_next_that
         model = registered.model(outcomes)
         judged(model, "PROMOTE")()
         was_killed = killed(writes, lambda model=model: champions.rollback(model, "bad nights"))
-        decisions.look(model)
+        decision_log.look(model)
         assert aliases(model) == {"champion": 1}
-        assert [decision.done for decision in decisions.history(model)] == [True, True]
+        assert [decision.done for decision in decision_log.history(model)] == [True, True]
         assert champions.is_demoted(model, 2) == 2
         if not was_killed:
             break
@@ -90,10 +91,10 @@ def test_a_rollback_that_was_killed_after_any_write_is_finished_by_the_next_that
 
 def test_a_champion_that_somebody_made_after_a_crash_stays(name: str) -> None:
     assert killed(1, judged(name, "PROMOTE"))
-    store.connect().set_registered_model_alias(name, "champion", "3")
-    decisions.look(name)
+    connect().set_registered_model_alias(name, "champion", "3")
+    decision_log.look(name)
     assert aliases(name) == {"champion": 3}
-    (decision,) = decisions.history(name)
+    (decision,) = decision_log.history(name)
     assert decision.done
     assert "version 3 was made champion meanwhile" in decision.reason
     assert champions.standing(name).why == "set outside Hallmark"
@@ -102,9 +103,9 @@ def test_a_champion_that_somebody_made_after_a_crash_stays(name: str) -> None:
 def test_a_decision_with_much_to_say_fits_into_a_tag(name: str) -> None:
     gates = [{"name": f"gate {index}", "passed": False, "found": "x" * 3000} for index in range(9)]
     found = Judged("REJECT", "y" * 9000, 1, 2, {}, {"gates": gates, "reason": "y" * 9000}, 0)
-    with decisions.alone(name):
-        decisions.finish(decisions.record(champions.judged(name, found, None)))
-    (decision,) = decisions.history(name)
+    with decision_log.alone(name):
+        decision_log.finish(decision_log.record(champions.judged(name, found, None)))
+    (decision,) = decision_log.history(name)
     assert decision.done
     assert decision.judgement is not None
     assert [gate["name"] for gate in decision.judgement["gates"]] == [gate["name"] for gate in gates]
@@ -114,7 +115,7 @@ def test_of_two_at_once_one_wins_and_the_other_says_so(name: str, console: Call)
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with decisions.alone(name):
+        with decision_log.alone(name):
             inside.set()
             assert leave.wait(60)
 
@@ -166,9 +167,9 @@ def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_fini
         process.join(120)
         assert process.exitcode in (0, -signal.SIGKILL)
         assert aliases(model) in ({"champion": 1}, {"champion": 1, "previous": 1}, {"champion": 2, "previous": 1})
-        decisions.look(model)  # the kernel has released the lock
+        decision_log.look(model)  # the kernel has released the lock
         assert aliases(model) == {"champion": 2, "previous": 1}
-        (decision,) = decisions.history(model)
+        (decision,) = decision_log.history(model)
         assert decision.done
         if process.exitcode == 0:
             break
@@ -197,7 +198,7 @@ def test_of_two_processes_at_once_each_wins_or_says_so(outcomes: list[Outcome], 
         said = (tmp_path / f"{version}.error").read_text()
         assert (code == 0) == (said == "")
         assert code == 0 or said.startswith(f"hallmark: {model}: another process decides on this model now")
-    made = decisions.history(model)
+    made = decision_log.history(model)
     assert sorted(one.version for one in made) == sorted(version for version, code in codes.items() if code == 0)
     assert [one.number for one in made] == list(range(1, len(made) + 1))
     assert aliases(model)["champion"] == made[-1].version

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import MNIST
 
-from flows.__main__ import run
+from hallmark.flows.__main__ import run
 from tests.conftest import ROOT
-from tests.processes import free_port
+from tests.support.processes import free_port
 
 Look = Callable[[], tuple[int, dict[str, tuple[bool, str]], str]]
 
@@ -116,7 +116,7 @@ def test_a_library_of_another_version_is_named(tmp_path: Path, mirror: str) -> N
     ports = {"HALLMARK_PREFECT_PORT": str(free_port()), "HALLMARK_UI_PORT": str(free_port())}
     given = {"PYTHONPATH": str(tmp_path), "HALLMARK_MIRROR": mirror} | ports
     done = subprocess.run(
-        [sys.executable, "-m", "flows", "doctor"],
+        [sys.executable, "-m", "hallmark.flows", "doctor"],
         cwd=ROOT, env=os.environ | given, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "hallmark: not well: versions\n")

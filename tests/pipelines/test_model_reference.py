@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from flows import presets, references
-from flows.train import train
-from tasks import registry, settings, store
-from tasks.ml.digests import file_digest
-from tasks.ml.errors import DamagedError, InputError
-from tests import certified
+from hallmark.flows.experiments import presets
+from hallmark.flows.train import train
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.runtime import settings
+from hallmark.tasks.tracking import model_reference, model_registry
+from hallmark.tasks.tracking.client import connect
+from tests.support import certified
 
 
 def register(folder: Path, name: str, digest: str | None = None) -> Path:
@@ -19,7 +21,7 @@ def register(folder: Path, name: str, digest: str | None = None) -> Path:
     stored.mkdir()
     classes = tuple(f"{kind} {len(list(folder.iterdir()))}" for kind in certified.CLASSES)
     path = certified.columns(stored / "model.onnx", classes=classes)
-    client = store.connect()
+    client = connect()
     tags = {"hallmark.onnx_sha256": file_digest(path) if digest is None else digest}
     client.create_model_version(name, stored.as_uri(), tags=tags)
     return path
@@ -29,13 +31,13 @@ def register(folder: Path, name: str, digest: str | None = None) -> Path:
 def name() -> str:
     """A registered model without any version."""
     name = f"f{uuid.uuid4().hex[:12]}"
-    store.connect().create_registered_model(name)
+    connect().create_registered_model(name)
     return name
 
 
 def refused(reference: str) -> str:
     with pytest.raises(InputError) as error:
-        references.find(reference)
+        model_reference.find(reference)
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -58,14 +60,14 @@ def test_a_path_is_what_exists_or_looks_like_one(tmp_path: Path, monkeypatch: py
         "models:/iris@champion": False,
         "models:/iris/1": False,
     }.items():
-        assert references.is_file(model) is expected
-    assert references.find("iris.onnx") == Path("iris.onnx")
+        assert model_reference.is_file(model) is expected
+    assert model_reference.find("iris.onnx") == Path("iris.onnx")
 
 
 def test_a_name_means_its_champion_and_a_uri_any_version(home: Path, name: str, tmp_path: Path) -> None:
     first, second = register(tmp_path, name), register(tmp_path, name)
     assert file_digest(first) != file_digest(second)
-    client = store.connect()
+    client = connect()
     client.set_registered_model_alias(name, "champion", "2")
     client.set_registered_model_alias(name, "previous", "1")
     for reference, expected in {
@@ -75,25 +77,25 @@ def test_a_name_means_its_champion_and_a_uri_any_version(home: Path, name: str, 
         f"models:/{name}/1": first,
         f"models:/{name}/2": second,
     }.items():
-        found = references.find(reference)
+        found = model_reference.find(reference)
         assert found.read_bytes() == expected.read_bytes()
         assert found == home / "models" / file_digest(expected) / f"{name}.onnx"
     assert len(files(home)) == 2
     client.set_registered_model_alias(name, "champion", "1")
-    assert references.find(name).read_bytes() == first.read_bytes()
+    assert model_reference.find(name).read_bytes() == first.read_bytes()
 
 
 def test_it_is_fetched_once_and_anew_where_it_was_damaged(
     home: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     original = register(tmp_path, name)
-    found = references.find(f"models:/{name}/1")
+    found = model_reference.find(f"models:/{name}/1")
     content = original.read_bytes()
     original.unlink()
-    assert references.find(f"models:/{name}/1") == found
+    assert model_reference.find(f"models:/{name}/1") == found
     original.write_bytes(content)
     found.write_bytes(content[:-1])
-    assert references.find(f"models:/{name}/1").read_bytes() == content
+    assert model_reference.find(f"models:/{name}/1").read_bytes() == content
     assert "is fetched anew" in caplog.text
     assert files(home) == [found]
     assert capsys.readouterr().out == ""
@@ -123,7 +125,7 @@ def test_what_the_registry_does_not_have_is_refused_in_one_line(home: Path, name
 def test_a_file_that_is_not_the_registered_one_is_refused(home: Path, name: str, tmp_path: Path) -> None:
     register(tmp_path, name, digest="0" * 64)
     with pytest.raises(DamagedError, match="expected sha256 000000000000"):
-        references.find(f"models:/{name}/1")
+        model_reference.find(f"models:/{name}/1")
     register(tmp_path, name, digest="../../elsewhere")
     assert "version 2: was not registered by Hallmark" in refused(f"models:/{name}/2")
     register(tmp_path, name).unlink()
@@ -147,6 +149,6 @@ def test_what_the_pipeline_registers_is_found() -> None:
     changed = preset.training.model_copy(update={"device": "cpu", "epochs": 2})
     name = f"f{uuid.uuid4().hex[:12]}"
     outcome = train(preset.model_copy(update={"name": name, "training": changed}))
-    found = registry.fetch(name)
+    found = model_registry.fetch(name)
     assert found.is_relative_to(settings.read().home / "models")
     assert file_digest(found) == outcome.artifact.sha256

@@ -9,14 +9,15 @@ import pytest
 from mlflow.entities import LoggedModelStatus
 from mlflow.tracking import MlflowClient
 
-from flows import presets
-from flows.train import train
-from tasks import registry, store, tracking
-from tasks.ml.config import Experiment
-from tasks.ml.data import open_split
-from tasks.ml.digests import file_digest
-from tasks.ml.records import Attempt, ModelVersion, Outcome, Run
-from tasks.ml.runtimes import feeds
+from hallmark.flows.experiments import presets
+from hallmark.flows.train import train
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.records import Attempt, ModelVersion, Outcome, Run
+from hallmark.tasks.ml.artifact.runtimes import feeds
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data.dataset_store import open_split
+from hallmark.tasks.tracking import model_registry, run_logger
+from hallmark.tasks.tracking.client import connect
 
 WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
 """How the methods of MLflow's client begin that write."""
@@ -37,7 +38,7 @@ def trained(prefect_server: str) -> tuple[Experiment, Outcome]:  # noqa: ARG001 
 def register(trained: tuple[Experiment, Outcome], name: str, run: Run) -> ModelVersion:
     outcome = trained[1]
     example = feeds(outcome.dataset.columns, open_split(outcome.dataset, "test").x[:3])
-    return registry.register(run, name, outcome.artifact, outcome.proof, outcome.dataset, example)
+    return model_registry.register(run, name, outcome.artifact, outcome.proof, outcome.dataset, example)
 
 
 def kill_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,14 +74,14 @@ def open_anew(trained: tuple[Experiment, Outcome]) -> Run:
     """A run of its own."""
     experiment, outcome = trained
     attempt = Attempt(uuid.uuid4().hex, experiment.name, {}, outcome.run.attempt.folder)
-    with tracking.open_run(experiment, outcome.dataset, attempt, "registry", {}) as run:
+    with run_logger.open_run(experiment, outcome.dataset, attempt, "registry", {}) as run:
         return replace(run)
 
 
 def test_a_registration_that_was_killed_after_any_write_is_completed(
     trained: tuple[Experiment, Outcome], tmp_path: Path
 ) -> None:
-    client, writes = store.connect(), 0
+    client, writes = connect(), 0
     digest = trained[1].artifact.sha256
     while True:
         writes += 1

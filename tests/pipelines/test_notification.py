@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prefect import flow
 
-from flows import notify
+from hallmark.flows.scheduling import notification
 
 SECRET = "token-of-a-service"  # noqa: S105 - none
 
@@ -43,32 +43,35 @@ def receiver(status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def test_a_message_arrives_without_the_secrets_of_addresses_in_it() -> None:
     with receiver() as (address, told):
-        assert notify.send(address, "iris: HOLD", "see http://user:password@127.0.0.1/runs")
+        assert notification.send(address, "iris: HOLD", "see http://user:password@127.0.0.1/runs")
     assert [(one["title"], one["message"]) for one in told] == [("iris: HOLD", "see http://127.0.0.1/runs")]
 
 
 def test_an_address_can_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with receiver() as (address, told):
         monkeypatch.setenv("TELL", address)
-        notify.refuse("env:TELL")
-        assert notify.send("env:TELL", "iris: HOLD", "why")
+        notification.refuse("env:TELL")
+        assert notification.send("env:TELL", "iris: HOLD", "why")
     assert len(told) == 1
 
 
 def test_nobody_is_told_where_there_is_no_address() -> None:
-    assert not notify.send(None, "iris: HOLD", "why")
+    assert not notification.send(None, "iris: HOLD", "why")
 
 
 def test_a_message_that_is_not_taken_is_a_warning_without_secrets(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TELL", raising=False)
-    with receiver(status=500) as (address, _), caplog.at_level(logging.WARNING, "flows.notify"):
-        assert not notify.send(address, "iris: HOLD", "why")
+    with (
+        receiver(status=500) as (address, _),
+        caplog.at_level(logging.WARNING, "hallmark.flows.scheduling.notification"),
+    ):
+        assert not notification.send(address, "iris: HOLD", "why")
     gone = address
-    assert not notify.send(gone, "iris: HOLD", "why")
-    assert not notify.send("env:TELL", "iris: HOLD", "why")
-    ours = [record.getMessage() for record in caplog.records if record.name == "flows.notify"]
+    assert not notification.send(gone, "iris: HOLD", "why")
+    assert not notification.send("env:TELL", "iris: HOLD", "why")
+    ours = [record.getMessage() for record in caplog.records if record.name == "hallmark.flows.scheduling.notification"]
     assert ours == [
         "iris: HOLD: not sent: json://... does not take it",
         "iris: HOLD: not sent: json://... does not take it",
@@ -80,13 +83,13 @@ def test_a_message_that_is_not_taken_is_a_warning_without_secrets(
 @pytest.mark.parametrize("address", ["", "somewhere", f"nosuch://{SECRET}@host"])
 def test_an_address_that_apprise_does_not_understand_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="no address that Apprise understands") as caught:
-        notify.refuse(address)
+        notification.refuse(address)
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_failed_run_tells_the_address_of_its_schedule() -> None:
-    @flow(name="failing", on_failure=[notify.failed], on_crashed=[notify.failed])
+    @flow(name="failing", on_failure=[notification.failed], on_crashed=[notification.failed])
     def failing(experiment: dict[str, Any], notify: str | None, schedule: str | None) -> None:  # noqa: ARG001
         raise ValueError("postgresql://user:password@host is away")
 

@@ -14,21 +14,24 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from flows import options
-from flows.__main__ import run
-from flows.retrain import retrain
-from flows.train import train
-from tasks import settings
-from tasks.ml import certificate, data_profile, pictures, plots
-from tasks.ml.config import CNN, MLP, Experiment, Linear, Model, Training
-from tasks.ml.config_data import Images, Split
-from tasks.ml.data import open_split
-from tasks.ml.records import Outcome
-from tasks.ml.reproduction import reproduce
-from tests import photographed
+from hallmark.flows.__main__ import run
+from hallmark.flows.experiments import options
+from hallmark.flows.retrain import retrain
+from hallmark.flows.train import train
+from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.config.data import Images, Split
+from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear, Model, Training
+from hallmark.tasks.ml.data.dataset_store import open_split
+from hallmark.tasks.ml.data.images import image_file
+from hallmark.tasks.ml.reports import data_profile
+from hallmark.tasks.ml.reports.plots import figures
+from hallmark.tasks.ml.reproduction import reproduce
+from hallmark.tasks.runtime import settings
 from tests.conftest import ROOT, prepare
-from tests.test_decoding import watched
-from tests.test_pictures import bomb
+from tests.support import photographed
+from tests.unit.ml.data.images.test_cache import watched
+from tests.unit.ml.data.images.test_image_file import bomb
 
 FAST = ["--training.device=cpu", "--training.epochs=4", "--training.batch_size=16", "--model.channels=4,8"]
 
@@ -78,7 +81,7 @@ def test_photos_of_another_size_are_predicted_as_the_file_says(
     assert run(["predict", str(model), str(tmp_path / "new")]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [(row["file"], row["class"]) for row in rows[:2]] == [("a.jpg", "red"), ("b.jpg", "blue")]
-    x = np.stack([pictures.read_resized(file, (12, 16, 3)) for file in files])
+    x = np.stack([image_file.read_resized(file, (12, 16, 3)) for file in files])
     _, expected = onnxruntime.InferenceSession(model).run(None, {"image": x})
     found = np.array([[float(row["p_blue"]), float(row["p_red"])] for row in rows])
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -100,7 +103,7 @@ def test_a_file_of_the_training_folder_is_seen_as_training_saw_it(
     assert isinstance(experiment.data, Images)
     files = sorted(Path(experiment.data.path).glob("*/*"))
     assert len(files) == 120
-    assert {pictures.read_resized(file, (12, 16, 3)).tobytes() for file in files} == known
+    assert {image_file.read_resized(file, (12, 16, 3)).tobytes() for file in files} == known
     assert run(["predict", str(outcome.artifact.path), str(files[0].parent)]) == 0
     assert "60 rows, 0 outside the training range" in capsys.readouterr().err
 
@@ -225,7 +228,7 @@ def test_its_pictures_are_in_colour(trained: tuple[Experiment, Outcome], tmp_pat
     assert blue.sum() > 1000
     test = open_split(trained[1].dataset, "test")
     wrong = np.eye(2, dtype=np.float32)[1 - test.y]
-    drawn = plots.mistakes(np.asarray(test.x), test.y, wrong, ("blue", "red"), tmp_path / "mistakes.png", light=True)
+    drawn = figures.mistakes(np.asarray(test.x), test.y, wrong, ("blue", "red"), tmp_path / "mistakes.png", light=True)
     pixels = np.asarray(Image.open(drawn).convert("RGB")).astype(int)
     assert (pixels[:, :, 0] - pixels[:, :, 2] > 100).sum() > 1000
 
@@ -282,7 +285,7 @@ def test_what_only_the_files_tell_is_refused_in_one_line_too(
 ) -> None:
     folder = photographed.folder(tmp_path / "photos", count=20)
     spoil(folder)
-    command = [sys.executable, "-m", "flows", "train", str(folder), "--json"]
+    command = [sys.executable, "-m", "hallmark.flows", "train", str(folder), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=os.environ)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr

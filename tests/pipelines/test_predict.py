@@ -19,11 +19,11 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from flows.__main__ import run
-from tasks import store
-from tasks.ml.digests import file_digest
-from tests import certified
+from hallmark.flows.__main__ import run
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.tracking.client import connect
 from tests.conftest import ROOT
+from tests.support import certified
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 HEADER = ",".join(certified.COLUMNS)
@@ -230,8 +230,8 @@ def test_a_mistake_in_a_late_row_leaves_stdout_empty(console: Call) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_what_takes_long_says_how_far_it_is(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.progress.SECONDS_BETWEEN_LINES", 0.0)
-    monkeypatch.setattr("tasks.ml.readers.NUMBERS_AT_ONCE", 400)
+    monkeypatch.setattr("hallmark.tasks.runtime.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("hallmark.tasks.ml.predict.input_rows.NUMBERS_AT_ONCE", 400)
     np.save("rows.npy", np.ones((200, 4)))
     code, _, error = console("iris.onnx", "rows.npy", "--output", "said.csv")
     assert code == 0
@@ -250,7 +250,7 @@ def test_json_says_why_it_was_refused(console: Call) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_a_registered_name_is_predicted_with_its_champion(console: Call, tmp_path: Path) -> None:
-    client, name = store.connect(), f"p{uuid.uuid4().hex[:12]}"
+    client, name = connect(), f"p{uuid.uuid4().hex[:12]}"
     client.create_registered_model(name)
     code, _, error = console(name, "rows.csv", "--output", "said.csv")
     assert (code, error) == (2, f"hallmark: {name}: has no version: train it first\n")
@@ -267,7 +267,7 @@ def test_a_registered_name_is_predicted_with_its_champion(console: Call, tmp_pat
 def test_a_local_file_needs_neither_torch_nor_mlflow_nor_prefect(python: Callable[..., str], here: Path) -> None:
     heavy = ("torch", "prefect", "mlflow", "sklearn", "matplotlib")
     code = (
-        "import sys\nfrom flows.__main__ import run\n"
+        "import sys\nfrom hallmark.flows.__main__ import run\n"
         f"assert run(['predict', {str(here / 'iris.onnx')!r}, {str(here / 'rows.csv')!r}]) == 0\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )

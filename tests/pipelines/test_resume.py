@@ -11,14 +11,16 @@ import pytest
 from filelock import FileLock
 from mlflow.entities import Run
 
-from flows.__main__ import run as command
-from flows.train import train
-from tasks import attempts, progress, settings, store, tracking
-from tasks.ml import course
-from tasks.ml.config import Experiment
-from tasks.ml.records import Attempt, Outcome
+from hallmark.flows.__main__ import run as command
+from hallmark.flows.train import train
+from hallmark.tasks.common.records import Attempt, Outcome
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import loop
+from hallmark.tasks.runtime import progress, resume, settings
+from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.tracking.client import connect
 from tests.conftest import ROOT, prepare
-from tests.interrupted import (
+from tests.support.interrupted import (
     EPOCHS,
     assert_whole,
     end,
@@ -44,7 +46,7 @@ def fail(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("export is broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.ml.onnx_export.export", export)
+        patch.setattr("hallmark.tasks.ml.artifact.exporter.export", export)
         with pytest.raises(RuntimeError, match="export is broken"):
             train(experiment)
 
@@ -52,7 +54,7 @@ def fail(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
 def assert_equal(outcome: Outcome, reference: Outcome) -> None:
     assert outcome.fit.weights_sha256 == reference.fit.weights_sha256
     assert outcome.evaluation.metrics == reference.evaluation.metrics
-    assert_whole(store.connect().get_run(outcome.run.id))
+    assert_whole(connect().get_run(outcome.run.id))
     assert without_times(history(outcome.run.id)) == without_times(history(reference.run.id))
 
 
@@ -64,7 +66,7 @@ def whole(
     """What comes of the experiment if nothing happens to it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HALLMARK_HOME", str(tmp_path_factory.mktemp("whole")))
-        patch.setattr(course, "_SEGMENT", 4)
+        patch.setattr(loop, "_SEGMENT", 4)
         return train(named())
 
 
@@ -114,7 +116,7 @@ def test_a_finished_experiment_is_trained_anew_as_a_new_run(home: Path, monkeypa
 
 def begun(run: Run) -> int:
     """The clock of the first epoch of a run."""
-    return min(point.timestamp for point in store.connect().get_metric_history(run.info.run_id, "train/loss"))
+    return min(point.timestamp for point in connect().get_metric_history(run.info.run_id, "train/loss"))
 
 
 def test_one_that_was_killed_between_its_end_and_the_removal_of_its_remains_is_finished(
@@ -217,7 +219,7 @@ def test_another_word_for_the_same_device_is_no_other_attempt(monkeypatch: pytes
 
 
 def kind_of_device(experiment: Experiment) -> str:
-    from tasks.ml import devices
+    from hallmark.tasks.ml.training import devices
 
     return devices.choose(experiment.training.device).type
 
@@ -257,7 +259,7 @@ def test_why_it_failed_is_said_even_if_nothing_can_be_written_any_more(
         folder.write_text("no folder can be made here")
         raise RuntimeError("export is broken")
 
-    monkeypatch.setattr("tasks.ml.onnx_export.export", export)
+    monkeypatch.setattr("hallmark.tasks.ml.artifact.exporter.export", export)
     with pytest.raises(RuntimeError, match="export is broken"):
         train(named())
 
@@ -267,13 +269,13 @@ def test_who_gives_up_a_sweep_gives_up_its_members(home: Path) -> None:
     dataset = prepare(experiment.data, home)
     attempt = Attempt(uuid.uuid4().hex, experiment.name, {}, home / "unfinished" / "sweep")
     ids = []
-    for own in (attempt, attempts.of_member(attempt, 0), attempts.of_member(attempt, 1)):
-        with tracking.open_run(experiment, dataset, own, "a run of a sweep", {}) as run:
+    for own in (attempt, resume.of_member(attempt, 0), resume.of_member(attempt, 1)):
+        with run_logger.open_run(experiment, dataset, own, "a run of a sweep", {}) as run:
             ids.append(run.id)
-    client = store.connect()
+    client = connect()
     for run_id, status in zip(ids, ("RUNNING", "RUNNING", "FINISHED"), strict=True):
         client.update_run(run_id, status)
-    tracking.give_up(attempt)
+    run_logger.give_up(attempt)
     assert [client.get_run(run_id).info.status for run_id in ids] == ["KILLED", "KILLED", "FINISHED"]
 
 
@@ -295,7 +297,7 @@ def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_used(
 
 
 def test_the_typed_experiment_is_the_named_one() -> None:
-    from flows import options
+    from hallmark.flows.experiments import options
 
     experiment = named()
     source, *rest = tokens(experiment)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.__main__ import run as command
-from flows.train import train
-from tasks import store
-from tasks.ml import training
-from tasks.ml.errors import DamagedError, InputError
-from tests.interrupted import EPOCHS, assert_whole, end, interrupt, left, named, runs, statuses, tokens
+from hallmark.flows.__main__ import run as command
+from hallmark.flows.train import train
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.ml.training import trainer
+from hallmark.tasks.tracking import client
+from tests.support.interrupted import EPOCHS, assert_whole, end, interrupt, left, named, runs, statuses, tokens
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "home")
 
@@ -42,7 +42,7 @@ def test_what_an_older_hallmark_left_is_not_continued_and_that_is_said(
 ) -> None:
     experiment = named()
     with monkeypatch.context() as patch:
-        patch.setattr(training, "VERSION", training.VERSION - 1)
+        patch.setattr(trainer, "VERSION", trainer.VERSION - 1)
         interrupt(experiment, monkeypatch)
     end(experiment, "RUNNING")  # as after kill -9
     capsys.readouterr()
@@ -107,7 +107,7 @@ def test_a_checkpoint_that_came_from_elsewhere_is_refused_before_a_run_is_opened
     """Of the same experiment, but where another result comes out, and without the note that would tell."""
     experiment = named()
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.ml.fingerprint.version", lambda _: "1.0.0")
+        patch.setattr("hallmark.tasks.ml.training.fingerprint.version", lambda _: "1.0.0")
         interrupt(experiment, monkeypatch)
     (folder,) = left(home)
     (folder / "attempt.json").unlink()
@@ -119,7 +119,7 @@ def test_a_checkpoint_that_came_from_elsewhere_is_refused_before_a_run_is_opened
 def test_a_run_that_somebody_deleted_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = named()
     interrupt(experiment, monkeypatch)
-    store.connect().delete_run(runs(experiment.name)[0].info.run_id)
+    client.connect().delete_run(runs(experiment.name)[0].info.run_id)
     interrupt(experiment, monkeypatch, at=EPOCHS)
     (run,) = runs(experiment.name)
     assert_whole(run)

@@ -21,17 +21,20 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 
-from flows import presets
-from flows.retrain import by_content, retrain
-from flows.train import carry_out, train
-from tasks import attempts, champions, decisions, seen_rows, settings, store
-from tasks.ml import data, sources, splits
-from tasks.ml.config import Experiment
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.records import Dataset, Outcome, Retrained
+from hallmark.flows.experiments import presets
+from hallmark.flows.retrain import by_content, retrain
+from hallmark.flows.train import carry_out, train
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.records import Dataset, Outcome, Retrained
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data import dataset_store, sources, splits
+from hallmark.tasks.promotion import champions, decision_log
+from hallmark.tasks.runtime import resume, settings
+from hallmark.tasks.tracking import client as store
+from hallmark.tasks.tracking import training_rows
 from tests.conftest import ROOT
-from tests.registered import aliases
-from tests.test_notify import receiver
+from tests.pipelines.test_notification import receiver
+from tests.support.registered import aliases
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 LIMIT = 300
@@ -75,7 +78,7 @@ def test_the_first_version_is_champion_and_its_record_says_so(thrice: tuple[str,
     name, (first, *_) = thrice
     assert (first.verdict, first.champion) == ("FIRST", 1)
     assert first.decision is not None
-    assert decisions.history(name)[0] == first.decision
+    assert decision_log.history(name)[0] == first.decision
     assert first.decision.done
     state, artifacts = flow_run(f"{name} first version 1")
     assert state == "Completed"
@@ -109,7 +112,7 @@ def test_where_nothing_has_changed_nothing_is_trained(thrice: tuple[str, list[Re
     name, (_, _, third) = thrice
     assert (third.verdict, third.decision, third.champion) == ("UNCHANGED", None, 1)
     assert versions(name) == 2
-    assert len(decisions.history(name)) == 2
+    assert len(decision_log.history(name)) == 2
     state, artifacts = flow_run(f"{name} unchanged")
     assert state == "Completed"
     assert "data, experiment and code are the champion's" in artifacts["retraining"]
@@ -134,7 +137,7 @@ def deciding(name: str) -> Iterator[None]:
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with decisions.alone(name):
+        with decision_log.alone(name):
             inside.set()
             assert leave.wait(LIMIT)
 
@@ -154,7 +157,7 @@ def test_who_comes_second_says_so_and_the_next_run_judges_what_was_trained(prefe
     retrain(experiment(name, epochs=10))
     with deciding(name), pytest.raises(InputError, match="another process decides on this model now"):
         retrain(experiment(name, epochs=10, seed=1))
-    assert (versions(name), aliases(name), len(decisions.history(name))) == (2, {"champion": 1}, 1)
+    assert (versions(name), aliases(name), len(decision_log.history(name))) == (2, {"champion": 1}, 1)
     result = retrain(experiment(name, epochs=10, seed=1))
     assert result.decision is not None
     assert (result.verdict, result.decision.version, versions(name)) == ("HOLD", 2, 2)
@@ -172,7 +175,7 @@ def test_what_was_rolled_back_is_not_promoted_again(prefect_server: str) -> None
     assert (again.verdict, again.champion) == ("REJECT", 1)
     assert "not rolled back" in again.reason
     assert aliases(name) == {"champion": 1}
-    assert [one.verdict for one in decisions.history(name)] == ["FIRST", "PROMOTE", "ROLLBACK", "REJECT"]
+    assert [one.verdict for one in decision_log.history(name)] == ["FIRST", "PROMOTE", "ROLLBACK", "REJECT"]
 
 
 @flow(name="train on other labels")
@@ -187,7 +190,7 @@ def shuffled(given: Experiment) -> Dataset:
     rows = np.setdiff1d(np.arange(len(table.y)), splits.divide(table, given.data.split)["test"])
     y = table.y.copy()
     y[rows] = np.random.default_rng(0).permutation(y[rows])
-    return data.prepare(replace(table, y=y), given.data, home)
+    return dataset_store.prepare(replace(table, y=y), given.data, home)
 
 
 @pytest.mark.slow
@@ -212,7 +215,7 @@ def test_labels_that_were_shuffled_in_training_are_rejected_and_the_address_is_t
 
 def data_digest(given: Experiment) -> str:
     home = settings.read().home
-    return data.prepare(sources.read(given.data, home), given.data, home).digest
+    return dataset_store.prepare(sources.read(given.data, home), given.data, home).digest
 
 
 def test_rows_that_one_was_trained_on_are_left_out(prefect_server: str, tmp_path: Path) -> None:  # noqa: ARG001
@@ -225,7 +228,7 @@ def test_rows_that_one_was_trained_on_are_left_out(prefect_server: str, tmp_path
     rows = by_content(experiment(name)).data.split
     table = sources.read(experiment(name).data, tmp_path)
     digests = splits.row_digests(table.x)
-    known = {row.tobytes() for row in seen_rows.find(name, 1)}
+    known = {row.tobytes() for row in training_rows.find(name, 1)}
     test = splits.divide(table, rows)["test"]
     left_out = sum(digests[row].tobytes() in known for row in test)
     assert 0 < left_out < len(test)
@@ -241,19 +244,19 @@ def test_rows_are_known_on_another_machine_or_nothing_is_judged(
 ) -> None:
     name = new_name()
     retrain(experiment(name, epochs=2))
-    here = seen_rows.find(name, 1)
+    here = training_rows.find(name, 1)
     other = new_name()
     outcome = train(experiment(other, epochs=2))
     copy = tmp_path / "datasets" / outcome.dataset.digest
     shutil.copytree(outcome.dataset.folder, copy)
     monkeypatch.setenv("HALLMARK_HOME", str(tmp_path))
-    assert np.array_equal(seen_rows.find(name, 1), here)
+    assert np.array_equal(training_rows.find(name, 1), here)
     (copy / "train.rows.npy").write_bytes(b"x")
     with pytest.raises(DamagedError, match=r"train\.rows\.npy"):
-        seen_rows.find(other, 1)
+        training_rows.find(other, 1)
     shutil.rmtree(copy)
     with pytest.raises(InputError, match="version 1: cannot be judged: which rows it was trained on"):
-        seen_rows.find(other, 1)
+        training_rows.find(other, 1)
 
 
 @pytest.mark.parametrize(
@@ -295,11 +298,11 @@ def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(
     longer = [*command, "--training.epochs", "1500", "--training.batch_size", "16"]
     with subprocess.Popen(longer, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         until(lambda: any((tmp_path / "home" / "unfinished").glob("*/*.safetensors")), process)
-        attempts.close_orphans()
+        resume.close_orphans()
         assert sorted(one.info.status for one in runs(name)) == ["FINISHED", "RUNNING"]  # its process lives
         os.kill(process.pid, signal.SIGKILL)
     assert (aliases(name), versions(name)) == ({"champion": 1}, 1)
-    attempts.close_orphans()
+    resume.close_orphans()
     (run,) = (one for one in runs(name) if one.info.status == "KILLED")
     done = subprocess.run([*longer, "--json"], cwd=ROOT, check=True, capture_output=True, text=True)
     said = json.loads(done.stdout.splitlines()[-1])

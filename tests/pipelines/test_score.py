@@ -10,11 +10,11 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, Fl
 from prefect.client.schemas.objects import FlowRun
 from pyarrow import parquet
 
-from flows.score import score, summary
-from tasks import store
-from tasks.ml.digests import file_digest
-from tasks.ml.errors import InputError
-from tests import certified
+from hallmark.flows.score import score, summary
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.tracking.client import connect
+from tests.support import certified
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -31,7 +31,7 @@ def rows(tmp_path: Path) -> Path:
 @pytest.fixture
 def name(tmp_path: Path) -> str:
     """A registered model."""
-    client, name = store.connect(), f"s{uuid.uuid4().hex[:12]}"
+    client, name = connect(), f"s{uuid.uuid4().hex[:12]}"
     (tmp_path / "stored").mkdir()
     path = certified.columns(tmp_path / "stored" / "model.onnx")
     client.create_registered_model(name)

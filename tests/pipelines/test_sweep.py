@@ -11,21 +11,21 @@ from mlflow.entities import Run
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
-from flows import grids
-from flows.sweep import sweep
-from tasks import store
-from tasks.ml import toml
-from tasks.ml.config import Experiment, Training
-from tasks.ml.digests import file_digest
-from tasks.ml.errors import DivergedError, InputError
-from tasks.ml.records import Member, SweepOutcome
-from tests.swept import EPOCHS, LR, SEED, curve, grid, runs, stored, versions
+from hallmark.flows.experiments import sweep_grids
+from hallmark.flows.sweep import sweep
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.errors import DivergedError, InputError
+from hallmark.tasks.common.records import Member, SweepOutcome
+from hallmark.tasks.ml.config import toml
+from hallmark.tasks.ml.config.experiment import Experiment, Training
+from hallmark.tasks.tracking.client import connect
+from tests.support.swept import EPOCHS, LR, SEED, curve, grid, runs, stored, versions
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture(scope="module")
-def six(prefect_server: str) -> tuple[grids.Grid, SweepOutcome]:  # noqa: ARG001 - the server comes first
+def six(prefect_server: str) -> tuple[sweep_grids.Grid, SweepOutcome]:  # noqa: ARG001 - the server comes first
     """Two learning rates by three seeds, as one."""
     found = grid(f"--{LR}=0.1,0.01", f"--{SEED}=0..2")
     return found, sweep(found.members, found.axes)
@@ -34,23 +34,23 @@ def six(prefect_server: str) -> tuple[grids.Grid, SweepOutcome]:  # noqa: ARG001
 def members_of(parent: str) -> dict[str, Run]:
     """The runs below a sweep's, by name."""
     experiment = stored(parent).info.experiment_id
-    found = store.connect().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    found = connect().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     return {run.info.run_name: run for run in found}
 
 
-def test_each_member_is_a_finished_run_below_that_of_the_sweep(six: tuple[grids.Grid, SweepOutcome]) -> None:
+def test_each_member_is_a_finished_run_below_that_of_the_sweep(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     found, outcome = six
     children = members_of(outcome.run.id)
-    assert sorted(children) == sorted(grids.label(found.axes, member) for member in found.members)
+    assert sorted(children) == sorted(sweep_grids.label(found.axes, member) for member in found.members)
     assert {run.info.status for run in [stored(outcome.run.id), *children.values()]} == {"FINISHED"}
     assert [member.run.id for member in outcome.members] == [
-        children[grids.label(found.axes, member)].info.run_id for member in found.members
+        children[sweep_grids.label(found.axes, member)].info.run_id for member in found.members
     ]
     assert len(runs(found.members[0].name)) == 7
 
 
 def test_each_member_has_its_own_parameters_and_full_curves(
-    six: tuple[grids.Grid, SweepOutcome], tmp_path: Path
+    six: tuple[sweep_grids.Grid, SweepOutcome], tmp_path: Path
 ) -> None:
     found, outcome = six
     for experiment, member in zip(found.members, outcome.members, strict=True):
@@ -62,10 +62,10 @@ def test_each_member_has_its_own_parameters_and_full_curves(
         for metric in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "time/epoch_seconds"):
             assert [step for step, _ in curve(member.run.id, metric)] == list(range(1, EPOCHS + 1))
         assert [step for step, _ in curve(member.run.id, "train/step_loss")] == list(range(1, EPOCHS + 1))
-        assert "history.parquet" in {file.path for file in store.connect().list_artifacts(member.run.id)}
+        assert "history.parquet" in {file.path for file in connect().list_artifacts(member.run.id)}
 
 
-def test_the_one_with_the_lowest_validation_loss_is_chosen(six: tuple[grids.Grid, SweepOutcome]) -> None:
+def test_the_one_with_the_lowest_validation_loss_is_chosen(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     outcome = six[1]
     last = [curve(member.run.id, "val/loss")[-1][1] for member in outcome.members]
     assert [member.loss for member in outcome.members] == last
@@ -74,7 +74,7 @@ def test_the_one_with_the_lowest_validation_loss_is_chosen(six: tuple[grids.Grid
     assert outcome.outcome.run == outcome.members[outcome.chosen].run
 
 
-def test_the_chosen_one_alone_sees_the_test_split_and_is_registered(six: tuple[grids.Grid, SweepOutcome]) -> None:
+def test_the_chosen_one_alone_sees_the_test_split_and_is_registered(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     found, outcome = six
     for index, member in enumerate(outcome.members):
         run = stored(member.run.id)
@@ -86,7 +86,7 @@ def test_the_chosen_one_alone_sees_the_test_split_and_is_registered(six: tuple[g
     assert version.run_id == outcome.outcome.run.id
 
 
-def test_its_file_is_the_registered_one(six: tuple[grids.Grid, SweepOutcome], tmp_path: Path) -> None:
+def test_its_file_is_the_registered_one(six: tuple[sweep_grids.Grid, SweepOutcome], tmp_path: Path) -> None:
     found, outcome = six
     artifact = outcome.outcome.artifact
     assert file_digest(artifact.path) == artifact.sha256
@@ -97,7 +97,9 @@ def test_its_file_is_the_registered_one(six: tuple[grids.Grid, SweepOutcome], tm
     assert file_digest(Path(folder) / "model.onnx") == artifact.sha256
 
 
-def test_the_sweeps_run_has_table_picture_and_choice(six: tuple[grids.Grid, SweepOutcome], tmp_path: Path) -> None:
+def test_the_sweeps_run_has_table_picture_and_choice(
+    six: tuple[sweep_grids.Grid, SweepOutcome], tmp_path: Path
+) -> None:
     outcome = six[1]
     run = stored(outcome.run.id)
     chosen = outcome.members[outcome.chosen]
@@ -121,13 +123,13 @@ def test_the_sweeps_run_has_table_picture_and_choice(six: tuple[grids.Grid, Swee
     ]
 
 
-def test_mlflow_shows_the_table(six: tuple[grids.Grid, SweepOutcome]) -> None:
+def test_mlflow_shows_the_table(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     run = stored(six[1].run.id)
-    table = store.connect().load_table(run.info.experiment_id, "members.json", [run.info.run_id])
+    table = connect().load_table(run.info.experiment_id, "members.json", [run.info.run_id])
     assert list(table["val/loss"]) == pytest.approx([member.loss for member in six[1].members])  # pandas rounds
 
 
-def test_prefect_has_the_sweep_and_its_summary(six: tuple[grids.Grid, SweepOutcome]) -> None:
+def test_prefect_has_the_sweep_and_its_summary(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     found, outcome = six
     flow_run = uuid.UUID(stored(outcome.run.id).data.tags["hallmark.prefect_flow_run"])
     with get_client(sync_client=True) as client:
@@ -141,12 +143,12 @@ def test_prefect_has_the_sweep_and_its_summary(six: tuple[grids.Grid, SweepOutco
 
 
 @pytest.fixture(scope="module")
-def mixed(prefect_server: str) -> tuple[grids.Grid, SweepOutcome]:  # noqa: ARG001 - the server comes first
+def mixed(prefect_server: str) -> tuple[sweep_grids.Grid, SweepOutcome]:  # noqa: ARG001 - the server comes first
     """Three of one shape, of which one diverges, and two of another."""
     base = grid(f"--{LR}=0.1,1").members[0]
     trained = [(0.1, 3), (1e30, 3), (0.01, 3), (0.1, 4), (0.01, 4)]
     members = tuple(changed(base, lr=lr, epochs=epochs, weight_decay=1e9 * (lr > 1)) for lr, epochs in trained)
-    found = grids.Grid((LR, "training.epochs"), members)
+    found = sweep_grids.Grid((LR, "training.epochs"), members)
     return found, sweep(found.members, found.axes)
 
 
@@ -155,7 +157,7 @@ def changed(experiment: Experiment, **options: Any) -> Experiment:  # noqa: ANN4
     return experiment.model_copy(update={"training": config})
 
 
-def test_one_that_diverges_is_marked_and_disturbs_no_other(mixed: tuple[grids.Grid, SweepOutcome]) -> None:
+def test_one_that_diverges_is_marked_and_disturbs_no_other(mixed: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     outcome = mixed[1]
     found = [stored(member.run.id) for member in outcome.members]
     assert [run.info.status for run in found] == ["FINISHED", "FAILED", *["FINISHED"] * 3]
@@ -168,7 +170,7 @@ def test_one_that_diverges_is_marked_and_disturbs_no_other(mixed: tuple[grids.Gr
     assert failed == [member.failed for member in outcome.members]
 
 
-def test_members_of_other_shape_are_compared(mixed: tuple[grids.Grid, SweepOutcome]) -> None:
+def test_members_of_other_shape_are_compared(mixed: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     outcome = mixed[1]
     losses = {index: curve(member.run.id, "val/loss")[-1][1] for index, member in finished(outcome).items()}
     assert {index: outcome.members[index].loss for index in losses} == losses
@@ -182,7 +184,7 @@ def finished(outcome: SweepOutcome) -> dict[int, Member]:
     return {index: member for index, member in enumerate(outcome.members) if not member.failed}
 
 
-def test_every_member_keeps_its_own_weights(mixed: tuple[grids.Grid, SweepOutcome]) -> None:
+def test_every_member_keeps_its_own_weights(mixed: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     fits = [member.fit for member in finished(mixed[1]).values() if member.fit]
     assert [file_digest(fit.weights) for fit in fits] == [fit.weights_sha256 for fit in fits]
     assert len({fit.weights for fit in fits}) == len({fit.weights_sha256 for fit in fits}) == 4
@@ -202,9 +204,9 @@ def test_where_all_diverge_every_run_fails_and_says_why() -> None:
 
 
 STEPS = {
-    "fit_stack": "tasks.ml.training.fit_together",
-    "choose": "tasks.ml.plots_sweep.picture",
-    "export": "tasks.ml.onnx_export.export",
+    "fit_stack": "hallmark.tasks.ml.training.trainer.fit_together",
+    "choose": "hallmark.tasks.ml.reports.plots.sweep.picture",
+    "export": "hallmark.tasks.ml.artifact.exporter.export",
 }
 BEFORE_THE_CHOICE = {"fit_stack", "choose"}
 
@@ -250,7 +252,7 @@ def test_as_many_members_as_are_allowed_are_begun(monkeypatch: pytest.MonkeyPatc
     def prepare(*_: object) -> None:
         raise RuntimeError("so far")
 
-    monkeypatch.setattr("flows.sweep.prepare", prepare)
-    found = grid(f"--{SEED}=1000000..{1_000_000 + grids.MOST - 1}")
+    monkeypatch.setattr("hallmark.flows.sweep.prepare", prepare)
+    found = grid(f"--{SEED}=1000000..{1_000_000 + sweep_grids.MOST - 1}")
     with pytest.raises(RuntimeError, match="so far"):
         sweep(found.members, found.axes)

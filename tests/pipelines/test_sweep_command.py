@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import grids
-from flows.__main__ import run
-from tasks import store
-from tasks.ml.digests import file_digest
-from tasks.runs import recent_runs
+from hallmark.flows.__main__ import run
+from hallmark.flows.experiments import sweep_grids
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.tracking import client
+from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -130,7 +130,7 @@ def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
     assert result["chosen_run_id"] == first["run_id"]
     assert result["metrics"]["val/loss"] == first["val_loss"]
     assert "test/accuracy" in result["metrics"]
-    assert store.connect().get_run(result["run_id"]).info.status == "FINISHED"
+    assert client.connect().get_run(result["run_id"]).info.status == "FINISHED"
 
 
 def test_json_has_what_that_of_train_has(console: Call) -> None:
@@ -185,7 +185,7 @@ def test_what_fails_in_no_step_is_the_sweep(console: Call, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise RuntimeError("a plan is broken")
 
-    monkeypatch.setattr("flows.sweep.describe", fail)
+    monkeypatch.setattr("hallmark.flows.sweep.describe", fail)
     code, _, error = console("iris", SEED, "0,1", *named())
     assert code == 1
     assert error.splitlines()[-1].startswith("hallmark: sweep failed: a plan is broken (log: ")
@@ -201,6 +201,6 @@ def test_help_has_the_grammar_and_examples() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    for line in (*grids.GRAMMAR.splitlines(), "hallmark sweep mnist --random 32 --training.lr loguniform:1e-4:1"):
+    for line in (*sweep_grids.GRAMMAR.splitlines(), "hallmark sweep mnist --random 32 --training.lr loguniform:1e-4:1"):
         assert line.strip() in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80

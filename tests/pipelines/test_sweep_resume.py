@@ -6,36 +6,36 @@ from collections import Counter
 
 import pytest
 
-from flows import grids
-from flows.sweep import sweep
-from flows.train import train
-from tasks import store
-from tasks.ml.records import SweepOutcome
-from tests.interrupted import interrupted
-from tests.swept import LR, SEED, curve, grid, runs, stored, versions
+from hallmark.flows.experiments import sweep_grids
+from hallmark.flows.sweep import sweep
+from hallmark.flows.train import train
+from hallmark.tasks.common.records import SweepOutcome
+from hallmark.tasks.tracking import client
+from tests.support.interrupted import interrupted
+from tests.support.swept import LR, SEED, curve, grid, runs, stored, versions
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "home")
 
 
 @pytest.fixture(scope="module")
-def six(prefect_server: str) -> tuple[grids.Grid, SweepOutcome]:  # noqa: ARG001 - the server comes first
+def six(prefect_server: str) -> tuple[sweep_grids.Grid, SweepOutcome]:  # noqa: ARG001 - the server comes first
     """Two learning rates by three seeds, as one, of which nothing interrupts any."""
     found = grid(f"--{LR}=0.1,0.01", f"--{SEED}=0..2")
     return found, sweep(found.members, found.axes)
 
 
-def interrupt(found: grids.Grid, monkeypatch: pytest.MonkeyPatch, *, fresh: bool = False) -> None:
+def interrupt(found: sweep_grids.Grid, monkeypatch: pytest.MonkeyPatch, *, fresh: bool = False) -> None:
     with interrupted(monkeypatch, at=2):
         sweep(found.members, found.axes, fresh=fresh)
 
 
-def statuses(found: grids.Grid) -> Counter[str]:
+def statuses(found: sweep_grids.Grid) -> Counter[str]:
     return Counter(run.info.status for run in runs(found.members[0].name))
 
 
-def same(found: grids.Grid, of: str) -> grids.Grid:
+def same(found: sweep_grids.Grid, of: str) -> sweep_grids.Grid:
     """The same members by another name."""
-    return grids.Grid(found.axes, tuple(member.model_copy(update={"name": of}) for member in found.members))
+    return sweep_grids.Grid(found.axes, tuple(member.model_copy(update={"name": of}) for member in found.members))
 
 
 def history(run: str) -> dict[str, list[tuple[int, float]]]:
@@ -57,7 +57,7 @@ def assert_as_if_nothing_had_been(outcome: SweepOutcome, reference: SweepOutcome
 
 
 def test_an_interrupted_sweep_goes_on_in_the_same_runs(
-    six: tuple[grids.Grid, SweepOutcome], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    six: tuple[sweep_grids.Grid, SweepOutcome], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = same(six[0], f"s{uuid.uuid4().hex[:12]}")
     interrupt(found, monkeypatch)
@@ -72,7 +72,7 @@ def test_an_interrupted_sweep_goes_on_in_the_same_runs(
 
 
 def test_one_that_is_interrupted_after_the_choice_goes_on_there(
-    six: tuple[grids.Grid, SweepOutcome], monkeypatch: pytest.MonkeyPatch
+    six: tuple[sweep_grids.Grid, SweepOutcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = same(six[0], f"s{uuid.uuid4().hex[:12]}")
 
@@ -80,7 +80,7 @@ def test_one_that_is_interrupted_after_the_choice_goes_on_there(
         signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.ml.onnx_export.export", export)
+        patch.setattr("hallmark.tasks.ml.artifact.exporter.export", export)
         with pytest.raises(KeyboardInterrupt):
             sweep(found.members, found.axes)
     assert statuses(found) == {"FINISHED": 5, "KILLED": 2}
@@ -90,10 +90,10 @@ def test_one_that_is_interrupted_after_the_choice_goes_on_there(
     assert len(versions(found.members[0].name)) == 1
 
 
-def kill(found: grids.Grid) -> None:
+def kill(found: sweep_grids.Grid) -> None:
     """Let its runs be as kill -9 leaves them."""
     for run in runs(found.members[0].name):
-        store.connect().update_run(run.info.run_id, status="RUNNING")
+        client.connect().update_run(run.info.run_id, status="RUNNING")
 
 
 def test_fresh_closes_every_run_of_what_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,14 +108,14 @@ def test_fresh_closes_every_run_of_what_was_killed(monkeypatch: pytest.MonkeyPat
 def test_a_sweep_of_one_member_is_no_training_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `--random 1` gives it: the run of an interrupted training does not become a sweep's parent."""
     found = grid(f"--{LR}=0.1,0.01")
-    one = grids.Grid(found.axes, found.members[:1])
+    one = sweep_grids.Grid(found.axes, found.members[:1])
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.ml.onnx_export.export", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr("hallmark.tasks.ml.artifact.exporter.export", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             train(one.members[0])
     (before,) = runs(one.members[0].name)
     with monkeypatch.context() as patch:
-        patch.setattr("flows.sweep._train", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr("hallmark.flows.sweep._train", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             sweep(one.members, one.axes)
     after = {run.info.run_id: run.info.run_name for run in runs(one.members[0].name)}

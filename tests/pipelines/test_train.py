@@ -14,17 +14,18 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
 
-from flows import presets
-from flows.train import train
-from tasks import registry, store
-from tasks.ml import toml
-from tasks.ml.config import Experiment
-from tasks.ml.data import open_split
-from tasks.ml.digests import file_digest
-from tasks.ml.errors import InputError, ParityError
-from tasks.ml.records import Outcome
-from tasks.ml.runtimes import feeds
-from tasks.runs import recent_runs
+from hallmark.flows.experiments import presets
+from hallmark.flows.train import train
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.errors import InputError, ParityError
+from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.ml.artifact.runtimes import feeds
+from hallmark.tasks.ml.config import toml
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data.dataset_store import open_split
+from hallmark.tasks.tracking import model_registry
+from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -44,7 +45,7 @@ def renamed(preset: str, **training: object) -> Experiment:
 
 
 def stored(outcome: Outcome) -> mlflow.entities.Run:
-    return store.connect().get_run(outcome.run.id)
+    return connect().get_run(outcome.run.id)
 
 
 def flow_run(run: mlflow.entities.Run) -> FlowRun:
@@ -76,7 +77,7 @@ def test_mlflow_has_the_whole_run(published: tuple[Experiment, Outcome]) -> None
     assert tags["hallmark.device"] == "cpu"
     assert tags["hallmark.onnx_sha256"] == outcome.artifact.sha256
     assert tags["hallmark.parity"] == "passed"
-    client = store.connect()
+    client = connect()
     losses = client.get_metric_history(outcome.run.id, "train/loss")
     assert [point.step for point in losses] == list(range(1, 101))
     assert len(client.get_metric_history(outcome.run.id, "train/step_loss")) == 100
@@ -117,7 +118,7 @@ def test_what_is_wrong_is_tagged_described_and_in_the_summary(published: tuple[E
 
 def test_a_look_at_the_data_is_logged(published: tuple[Experiment, Outcome]) -> None:
     run = stored(published[1])
-    files = {file.path for file in store.connect().list_artifacts(run.info.run_id, "dataset")}
+    files = {file.path for file in connect().list_artifacts(run.info.run_id, "dataset")}
     assert files == {"dataset/dataset.json", "dataset/dataset.png"}
     look = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/dataset/dataset.json")
     assert look["rows"] == {"train": 120, "validation": 0, "test": 30}
@@ -132,7 +133,7 @@ def test_published_and_corrected_stand_side_by_side(prefect_server: str) -> None
     assert corrected.data.tags["hallmark.preset_kind"] == "corrected"
     assert "accuracy_on_training_rows" in published.data.tags["hallmark.diagnosis"]
     assert "accuracy_on_training_rows" not in corrected.data.tags["hallmark.diagnosis"]
-    points = store.connect().get_metric_history(published.info.run_id, "train/step_loss")
+    points = connect().get_metric_history(published.info.run_id, "train/step_loss")
     assert [point.step for point in points] == list(range(1, 1001))
     assert (published.data.metrics["test/accuracy"], len(points)) == (1.0, 1000)
 
@@ -147,7 +148,7 @@ def test_the_last_test_point_is_that_of_the_weights_that_were_kept() -> None:
 
 def test_metrics_that_training_logged_already_are_not_logged_twice() -> None:
     outcome = train(renamed("iris", epochs=3, monitor="test"))
-    points = store.connect().get_metric_history(outcome.run.id, "test/accuracy")
+    points = connect().get_metric_history(outcome.run.id, "test/accuracy")
     assert [point.step for point in points] == [1, 2, 3]
 
 
@@ -160,7 +161,7 @@ def test_the_logged_experiment_is_the_one_that_ran(published: tuple[Experiment, 
 
 def test_the_registered_model_is_the_proven_file(published: tuple[Experiment, Outcome], tmp_path: Path) -> None:
     experiment, outcome = published
-    client = store.connect()
+    client = connect()
     version = client.get_model_version_by_alias(experiment.name, "champion")
     assert (int(version.version), version.run_id) == (1, outcome.run.id)
     assert version.tags["hallmark.onnx_sha256"] == outcome.artifact.sha256
@@ -249,18 +250,20 @@ def test_registering_twice_for_one_run_makes_one_version() -> None:
     experiment = renamed("iris", epochs=3)
     outcome = train(experiment)
     example = feeds(outcome.dataset.columns, open_split(outcome.dataset, "test").x[:2])
-    again = registry.register(outcome.run, experiment.name, outcome.artifact, outcome.proof, outcome.dataset, example)
+    again = model_registry.register(
+        outcome.run, experiment.name, outcome.artifact, outcome.proof, outcome.dataset, example
+    )
     assert again == outcome.model_version
-    assert len(store.connect().search_model_versions(f"name = '{experiment.name}'")) == 1
+    assert len(connect().search_model_versions(f"name = '{experiment.name}'")) == 1
 
 
 STEPS = {
-    "fit": "tasks.ml.training.fit",
-    "evaluate": "tasks.ml.evaluation.evaluate",
-    "export": "tasks.ml.onnx_export.export",
-    "verify": "tasks.ml.parity.verify",
-    "stamp": "tasks.ml.stamping.stamp",
-    "register": "tasks.registry._log_model",
+    "fit": "hallmark.tasks.ml.training.trainer.fit",
+    "evaluate": "hallmark.tasks.ml.evaluation.evaluator.evaluate",
+    "export": "hallmark.tasks.ml.artifact.exporter.export",
+    "verify": "hallmark.tasks.ml.artifact.proof.verifier.verify",
+    "stamp": "hallmark.tasks.ml.artifact.stamping.stamp",
+    "register": "hallmark.tasks.tracking.model_registry._log_model",
 }
 
 
@@ -274,7 +277,7 @@ def test_a_step_that_fails_fails_the_run_and_registers_nothing(step: str, monkey
     with pytest.raises(RuntimeError, match=f"{step} is broken"):
         train(experiment)
     (recent,) = recent_runs(experiment.name, 10)
-    run = store.connect().get_run(recent.id)
+    run = connect().get_run(recent.id)
     assert run.info.status == "FAILED"
     assert run.data.tags["hallmark.error"] == f"{step} is broken"
     state = flow_run(run).state
@@ -284,7 +287,7 @@ def test_a_step_that_fails_fails_the_run_and_registers_nothing(step: str, monkey
 
 
 def test_a_registry_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = registry._log_model, []
+    real, calls = model_registry._log_model, []
 
     def fail_once(*given: object) -> str:
         calls.append(given)
@@ -292,7 +295,7 @@ def test_a_registry_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPat
             raise ConnectionError("the network is down")
         return real(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(registry, "_log_model", fail_once)
+    monkeypatch.setattr(model_registry, "_log_model", fail_once)
     experiment = renamed("iris", epochs=2)
     outcome = train(experiment)
     assert len(calls) == 2
@@ -301,7 +304,7 @@ def test_a_registry_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPat
 
 
 def registered(experiment: Experiment) -> list[object]:
-    client: MlflowClient = store.connect()
+    client: MlflowClient = connect()
     return list(client.search_model_versions(f"name = '{experiment.name}'"))
 
 
@@ -313,16 +316,17 @@ def test_what_cannot_be_divided_opens_no_run() -> None:
 
 
 def test_a_file_that_predicts_otherwise_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.ml import models, onnx_export
+    from hallmark.tasks.ml.artifact import exporter
+    from hallmark.tasks.ml.models import networks
 
-    honest = onnx_export.export
+    honest = exporter.export
 
-    def export(classifier: models.Classifier, *rest: object) -> object:
+    def export(classifier: networks.Classifier, *rest: object) -> object:
         """Export other weights than were trained, as a broken exporter would."""
-        other = models.build(renamed("iris").model, shape=(4,), logits=3, seed=99)
-        return honest(models.Classifier(classifier.scaling, other, classifier.model, classifier.loss), *rest)  # type: ignore[arg-type]
+        other = networks.build(renamed("iris").model, shape=(4,), logits=3, seed=99)
+        return honest(networks.Classifier(classifier.scaling, other, classifier.model, classifier.loss), *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(onnx_export, "export", export)
+    monkeypatch.setattr(exporter, "export", export)
     experiment = renamed("iris", epochs=2)
     with pytest.raises(ParityError, match=r"the worst is (test|edge|noise) row "):
         train(experiment)

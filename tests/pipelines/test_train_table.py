@@ -12,20 +12,24 @@ import pyarrow as pa
 import pytest
 from onnx import numpy_helper
 
-from flows import grids
-from flows.__main__ import run
-from flows.judge import judge
-from flows.retrain import retrain
-from flows.sweep import sweep
-from flows.train import train
-from tasks import store
-from tasks.ml import data, models, parity, readers, runtimes, scoring
-from tasks.ml.config import Experiment
-from tasks.ml.digests import file_digest
-from tasks.ml.errors import ParityError
-from tasks.ml.records import SPLITS, Artifact, Dataset, Outcome
-from tests import interrupted, owned
+from hallmark.flows.__main__ import run
+from hallmark.flows.experiments import sweep_grids
+from hallmark.flows.judge import judge
+from hallmark.flows.retrain import retrain
+from hallmark.flows.sweep import sweep
+from hallmark.flows.train import train
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.errors import ParityError
+from hallmark.tasks.common.records import SPLITS, Artifact, Dataset, Outcome
+from hallmark.tasks.ml.artifact import runtimes
+from hallmark.tasks.ml.artifact.proof import verifier
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data import dataset_store
+from hallmark.tasks.ml.models import networks
+from hallmark.tasks.ml.predict import input_rows, predictor
+from hallmark.tasks.tracking import client
 from tests.conftest import prepare
+from tests.support import interrupted, owned
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -65,8 +69,8 @@ def new_name() -> str:
 
 def predicted(model: Path, source: Path) -> dict[str, np.ndarray]:
     """Labels and probabilities of every row of a file."""
-    scorer = scoring.Scorer(model)
-    said = [scorer.score(batch) for batch in readers.open_source(str(source), scorer.certificate.inputs).batches]
+    scorer = predictor.Scorer(model)
+    said = [scorer.score(batch) for batch in input_rows.open_source(str(source), scorer.certificate.inputs).batches]
     return {name: np.concatenate([getattr(one, name) for one in said]) for name in ("label", "probabilities")}
 
 
@@ -87,9 +91,9 @@ def test_what_is_predicted_is_the_same_from_csv_parquet_and_the_prepared_rows(
     by_csv, by_parquet = (predicted(outcome.artifact.path, here / f"people{suffix}") for suffix in (".csv", ".parquet"))
     np.testing.assert_array_equal(by_csv["label"], by_parquet["label"])
     np.testing.assert_array_equal(by_csv["probabilities"], by_parquet["probabilities"])
-    x = np.concatenate([data.open_split(outcome.dataset, split).x for split in SPLITS])
+    x = np.concatenate([dataset_store.open_split(outcome.dataset, split).x for split in SPLITS])
     session = runtimes.open_session(str(outcome.artifact.path))
-    _, known = session.run(None, runtimes.feeds(outcome.dataset.columns, x, data.values(outcome.dataset)))
+    _, known = session.run(None, runtimes.feeds(outcome.dataset.columns, x, dataset_store.values(outcome.dataset)))
     # The rows in another order: those of the splits, one after the other.
     np.testing.assert_allclose(np.sort(known, axis=0), np.sort(by_csv["probabilities"], axis=0), atol=1e-6)
 
@@ -98,14 +102,14 @@ def test_mlflow_has_the_classes_whatever_their_names_and_an_example_that_the_mod
     trained: tuple[Experiment, Outcome],
 ) -> None:
     experiment, outcome = trained
-    metrics = store.connect().get_run(outcome.run.id).data.metrics
+    metrics = client.connect().get_run(outcome.run.id).data.metrics
     assert {name for name in metrics if name.startswith("test/recall/")} == {
         "test/recall/__50K", "test/recall/_50K", "test/recall/ä _ ö",
     }  # fmt: skip
     model = mlflow.pyfunc.load_model(f"models:/{experiment.name}@champion")
     assert model.metadata.signature.inputs.input_names() == list(outcome.dataset.columns)
-    rows = data.open_split(outcome.dataset, "test")
-    given = runtimes.feeds(outcome.dataset.columns, rows.x, data.values(outcome.dataset))
+    rows = dataset_store.open_split(outcome.dataset, "test")
+    given = runtimes.feeds(outcome.dataset.columns, rows.x, dataset_store.values(outcome.dataset))
     # MLflow takes text as NumPy has it of its own.
     answer = model.predict(
         {name: value.astype(str) if value.dtype == object else value for name, value in given.items()}
@@ -213,13 +217,13 @@ def test_a_file_whose_encoding_was_tampered_with_is_refused_and_the_node_is_name
     change(model)
     path = tmp_path / "tampered.onnx"
     onnx.save(model, path)
-    classifier = models.load(outcome.fit, outcome.dataset, experiment.model, experiment.training.loss)
+    classifier = networks.load(outcome.fit, outcome.dataset, experiment.model, experiment.training.loss)
     artifact = Artifact(**{**_fields(outcome.artifact), "path": path, "sha256": file_digest(path)})
     with pytest.raises(
         ParityError,
         match=rf"rows disagree; .* the first node that differs is {operator} 'encoding/|{operator} 'network/",
     ):
-        parity.verify(artifact, classifier, outcome.dataset, tmp_path / "parity.json")
+        verifier.verify(artifact, classifier, outcome.dataset, tmp_path / "parity.json")
     assert json.loads((tmp_path / "parity.json").read_text())["node"]["operator"] == operator
 
 
@@ -260,7 +264,7 @@ def test_retrained_on_more_rows_none_changes_its_split_and_judged_again_it_comes
     second = retrain(owned.experiment(path, name))
     assert second.verdict in ("HOLD", "PROMOTE", "REJECT")
     after = prepare(owned.source(path, split={"method": "content"}), tmp_path)
-    assert data.values(before)["c0"] != data.values(after)["c0"]
+    assert dataset_store.values(before)["c0"] != dataset_store.values(after)["c0"]
     for split, rows in digests(before).items():
         assert rows <= digests(after)[split]
     assert second.decision is not None
@@ -284,7 +288,7 @@ def test_rows_are_divided_by_a_column_that_is_no_input(split: tuple[str, str], m
     outcome = train(owned.experiment(path, new_name(), *split, *ignored))
     assert set(outcome.dataset.columns) == {"age", "children, at home", "is.member", "c0"}
     # Each row is known by its age, which nearly no other has.
-    ages = {split: data.open_split(outcome.dataset, split).x[:, 0] for split in SPLITS}
+    ages = {split: dataset_store.open_split(outcome.dataset, split).x[:, 0] for split in SPLITS}
     known = np.array(table["age"].to_pylist(), np.float32)
     of = {
         split: {int((who if method == "group" else day)[known == age][0]) for age in rows if (known == age).sum() == 1}
@@ -310,7 +314,7 @@ def test_a_sweep_over_a_table_chooses_proves_and_registers(here: Path) -> None:
         "0.001,0.01",
     ]
     name = new_name()
-    grid = grids.grid(str(here / "people.csv"), [*tokens, "--name", name, "--data.ignore", '"children, at home"'])
+    grid = sweep_grids.grid(str(here / "people.csv"), [*tokens, "--name", name, "--data.ignore", '"children, at home"'])
     assert [member.data.ignore for member in grid.members] == [("children, at home",)] * 2
     outcome = sweep(grid.members, grid.axes)
     assert outcome is not None

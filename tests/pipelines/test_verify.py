@@ -8,13 +8,13 @@ from pathlib import Path
 import onnx
 import pytest
 
-from flows import presets
-from flows.__main__ import run
-from flows.train import train
-from tasks import store
-from tasks.ml.config import Experiment
-from tasks.ml.digests import file_digest
-from tasks.ml.records import Outcome
+from hallmark.flows.__main__ import run
+from hallmark.flows.experiments import presets
+from hallmark.flows.train import train
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.tracking.client import connect
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -90,7 +90,7 @@ def test_the_registry_knows_a_shipped_file_by_its_digest(
     model.producer_name = "forger"
     del model.metadata_props[-1]
     body = model.SerializeToString(deterministic=True)
-    from tasks.ml.certificate import _seal
+    from hallmark.tasks.ml.artifact.certificate import _seal
 
     forged.write_bytes(body + _seal(body))
     assert console("verify", str(forged))[0] == 0
@@ -111,7 +111,7 @@ def test_a_registered_model_is_fetched_and_checked(console: Call, trained: tuple
 
 def test_for_a_file_nothing_heavy_is_imported(trained: tuple[Experiment, Outcome], python: Callable[..., str]) -> None:
     code = (
-        "import sys; from flows.__main__ import run; assert run(['verify', sys.argv[1]]) == 0\n"
+        "import sys; from hallmark.flows.__main__ import run; assert run(['verify', sys.argv[1]]) == 0\n"
         "print(sorted({'torch', 'mlflow', 'prefect', 'pydantic', 'sklearn'} & set(sys.modules)))"
     )
     assert python(code, trained[1].artifact.path).splitlines()[-1] == "[]"
@@ -120,11 +120,11 @@ def test_for_a_file_nothing_heavy_is_imported(trained: tuple[Experiment, Outcome
 def test_a_refused_file_leaves_its_evidence_with_the_run(
     trained: tuple[Experiment, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.ml import onnx_export
-    from tasks.ml.errors import ParityError
-    from tasks.ml.records import Artifact
+    from hallmark.tasks.common.errors import ParityError
+    from hallmark.tasks.common.records import Artifact
+    from hallmark.tasks.ml.artifact import exporter
 
-    honest = onnx_export.export
+    honest = exporter.export
 
     def spoilt(*given: object) -> Artifact:
         artifact = honest(*given)  # type: ignore[arg-type]
@@ -133,11 +133,11 @@ def test_a_refused_file_leaves_its_evidence_with_the_run(
         onnx.save(model, artifact.path)
         return Artifact(artifact.path, file_digest(artifact.path))
 
-    monkeypatch.setattr(onnx_export, "export", spoilt)
+    monkeypatch.setattr(exporter, "export", spoilt)
     experiment = trained[0].model_copy(update={"name": f"v{uuid.uuid4().hex[:12]}"})
     with pytest.raises(ParityError, match="ArgMin"):
         train(experiment)
-    client = store.connect()
+    client = connect()
     (stored,) = client.search_runs(
         [one.experiment_id for one in client.search_experiments()], f"tags.`hallmark.name` = '{experiment.name}'"
     )
@@ -155,17 +155,17 @@ def test_a_refused_file_leaves_its_evidence_with_the_run(
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_run_comes_out_the_same_again(console: Call, trained: tuple[Experiment, Outcome]) -> None:
-    before = len(store.connect().search_model_versions(f"name = '{trained[0].name}'"))
+    before = len(connect().search_model_versions(f"name = '{trained[0].name}'"))
     code, out, _ = console("reproduce", trained[1].run.id, "--json")
     said = json.loads(out.splitlines()[-1])
     assert code == 0
     assert said == {"status": "identical", "weights": True, "file": True, "differences": []}
-    assert len(store.connect().search_model_versions(f"name = '{trained[0].name}'")) == before
+    assert len(connect().search_model_versions(f"name = '{trained[0].name}'")) == before
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_what_has_changed_since_is_named(console: Call, trained: tuple[Experiment, Outcome]) -> None:
-    client, run_id = store.connect(), trained[1].run.id
+    client, run_id = connect(), trained[1].run.id
     weights = client.get_run(run_id).data.tags["hallmark.weights_sha256"]
     fingerprint = client.get_run(run_id).data.tags["hallmark.fingerprint"]
     try:

@@ -8,9 +8,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from tasks.ml import certificate, runtimes
-from tasks.ml.certificate import Certificate, Golden, Input
-from tasks.ml.runtimes import Feeds
+from hallmark.tasks.ml.artifact import certificate, runtimes
+from hallmark.tasks.ml.artifact.certificate import Certificate, Golden, Input
+from hallmark.tasks.ml.artifact.runtimes import Feeds
 
 COLUMNS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 CLASSES = ("setosa", "versicolor", "virginica")

@@ -8,14 +8,20 @@ import multiprocessing
 import os
 from multiprocessing.context import ForkServerContext
 
-from flows.commands.execution import USED_LATER
+from hallmark.flows.cli.execution import USED_LATER
 
-_IMPORTED = ["flows.train", "flows.sweep", "flows.commands.train", "flows.commands.sweep", "tasks.champions"]
+_IMPORTED = [
+    "hallmark.flows.train",
+    "hallmark.flows.sweep",
+    "hallmark.flows.cli.train",
+    "hallmark.flows.cli.sweep",
+    "hallmark.tasks.promotion.champions",
+]
 
 
 def context() -> ForkServerContext:
     """Where such processes are made."""
     assert "PREFECT_API_URL" in os.environ
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload([*_IMPORTED, "tasks.ml.plots", *USED_LATER])
+    found.set_forkserver_preload([*_IMPORTED, "hallmark.tasks.ml.reports.plots.figures", *USED_LATER])
     return found

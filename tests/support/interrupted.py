@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Run, ViewType
 
-from flows import presets
-from flows.train import train
-from tasks import store
-from tasks.ml import course
-from tasks.ml.config import Experiment, Training
-from tasks.ml.history import History
+from hallmark.flows.experiments import presets
+from hallmark.flows.train import train
+from hallmark.tasks.ml.config.experiment import Experiment, Training
+from hallmark.tasks.ml.training import loop
+from hallmark.tasks.ml.training.history import History
+from hallmark.tasks.tracking.client import connect
 
 EPOCHS = 6
 METRICS = {"train/step_loss": 9 * EPOCHS} | dict.fromkeys(
@@ -44,7 +44,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, *, at: int) -> Iterator[None]:
 
     with monkeypatch.context() as patch:
         patch.setattr(History, "epoch", record)
-        patch.setattr(course, "_SEGMENT", 4)
+        patch.setattr(loop, "_SEGMENT", 4)
         with pytest.raises(KeyboardInterrupt):
             yield
 
@@ -57,7 +57,7 @@ def interrupt(experiment: Experiment, monkeypatch: pytest.MonkeyPatch, *, at: in
 def end(experiment: Experiment, status: str) -> None:
     """Let its only run be in a state, as if its process had been killed at the right moment."""
     (run,) = runs(experiment.name)
-    store.connect().set_terminated(run.info.run_id, status)
+    connect().set_terminated(run.info.run_id, status)
 
 
 def left(home: Path) -> list[Path]:
@@ -67,7 +67,7 @@ def left(home: Path) -> list[Path]:
 
 def runs(name: str, status: str = "") -> list[Run]:
     """Of an experiment, oldest first; those of a status alone, if one is given."""
-    client = store.connect()
+    client = connect()
     everywhere = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
     found = client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'", order_by=["start_time ASC"])
     return [run for run in found if status in ("", run.info.status)]
@@ -79,7 +79,7 @@ def statuses(name: str) -> list[str]:
 
 def history(run: str) -> dict[str, list[tuple[int, float]]]:
     """Every point that MLflow has of a run, in order of its step."""
-    client = store.connect()
+    client = connect()
     return {
         name: sorted((point.step, point.value) for point in client.get_metric_history(run, name))
         for name in client.get_run(run).data.metrics

@@ -23,10 +23,10 @@ from typing import Any
 
 import pytest
 
-from tasks import store
-from tasks.ml.digests import file_digest
-from tests import forks
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.tracking import client
 from tests.conftest import ROOT
+from tests.support import forks
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 EPOCHS = 120
@@ -107,7 +107,7 @@ def made(folder: Path) -> Place:
     place = Place(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", place.environment["MLFLOW_TRACKING_URI"])
-        store.connect()
+        client.connect()
     return place
 
 
@@ -209,8 +209,8 @@ def forked(place: Place) -> BaseProcess:
 
 
 def _train(environment: dict[str, str], folder: str) -> None:
-    from flows.__main__ import run
-    from tasks.ml import checkpoints
+    from hallmark.flows.__main__ import run
+    from hallmark.tasks.ml.training import checkpoints
 
     os.environ.update(environment)
     checkpoints.SECONDS, checkpoints._SHARE = 0.1, 1e9

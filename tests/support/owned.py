@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from flows import options
-from tasks.ml.config import Experiment
-from tasks.ml.config_data import Table
+from hallmark.flows.experiments import options
+from hallmark.tasks.ml.config.data import Table
+from hallmark.tasks.ml.config.experiment import Experiment
 
 CITIES = ("São Paulo", "日本", "with, comma", 'a "quote"', "_under $x$", "a.b")
 CLASSES = ("<=50K", ">50K", "ä / ö")

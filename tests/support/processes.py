@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from flows.server import answers
-from tasks.settings import ROOT
+from hallmark.flows.station.prefect_server import answers
+from hallmark.tasks.runtime.settings import ROOT
 
 T = TypeVar("T")
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from flows import presets
-from flows.__main__ import run
-from flows.train import train
-from tasks import settings, store
-from tasks.ml.records import Outcome
+from hallmark.flows.__main__ import run
+from hallmark.flows.experiments import presets
+from hallmark.flows.train import train
+from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.runtime import settings
+from hallmark.tasks.tracking.client import connect
 
 Call = Callable[..., tuple[int, str, str]]
 WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
@@ -35,7 +36,7 @@ def trained() -> list[Outcome]:
 
 def model(outcomes: list[Outcome]) -> str:
     """A model with a version for each outcome, the first of them champion; their files are its own."""
-    client, name = store.connect(), f"c{uuid.uuid4().hex[:12]}"
+    client, name = connect(), f"c{uuid.uuid4().hex[:12]}"
     client.create_registered_model(name)
     for number, outcome in enumerate(outcomes, 1):
         folder = settings.read().home / "stored" / name / str(number)
@@ -48,13 +49,13 @@ def model(outcomes: list[Outcome]) -> str:
 
 
 def aliases(name: str) -> dict[str, int]:
-    found = store.connect().get_registered_model(name).aliases
+    found = connect().get_registered_model(name).aliases
     return {alias: int(version) for alias, version in found.items()}
 
 
 def everything(name: str) -> tuple[object, ...]:
     """All that a registry says of a model."""
-    client = store.connect()
+    client = connect()
     found = client.get_registered_model(name)
     versions = client.search_model_versions(f"name = '{name}'")
     return found.tags, found.aliases, sorted((int(one.version), tuple(one.tags.items())) for one in versions)

@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
-from tasks.ml.browser_runtime import ARCHIVE, VERSION
-from tests import browsers
+from hallmark.tasks.ml.reports.live_page.browser_runtime import ARCHIVE, VERSION
+from tests.support import browsers
 
 LIMIT = 300
 """Seconds that npm may take."""

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows import deployments
-from tests.processes import process
+from hallmark.flows.scheduling import deployments
+from tests.support.processes import process
 
 QUICK = 'name = "quick"\nexperiment = "iris"\ninterval = "10s"\noptions = { "training.epochs" = 3 }\n'
 LONG = 'name = "long"\nexperiment = "iris"\ninterval = "10s"\noptions = { "training.epochs" = 1000000 }\n'
@@ -57,7 +57,7 @@ def forget(url: str, path: Path) -> None:
 @contextmanager
 def serving(tmp_path: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that serves the schedules; its log is `serve.log`."""
-    with process([sys.executable, "-m", "flows", "serve"], tmp_path / "serve.log", **environment) as started:
+    with process([sys.executable, "-m", "hallmark.flows", "serve"], tmp_path / "serve.log", **environment) as started:
         yield started
 
 

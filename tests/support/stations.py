@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import station
-from tasks.settings import ROOT
-from tests.processes import HALLMARK, LIMIT, free_port, until
+from hallmark.tasks.runtime import station_file
+from hallmark.tasks.runtime.settings import ROOT
+from tests.support.processes import HALLMARK, LIMIT, free_port, until
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Place:
         return self.folder / "schedules.toml"
 
     @property
-    def station(self) -> station.Station:
-        found = station.current(self.home)
+    def station(self) -> station_file.Station:
+        found = station_file.current(self.home)
         assert found
         return found
 
@@ -67,9 +67,9 @@ def empty(folder: Path) -> Iterator[Place]:
     try:
         yield made
     finally:
-        if found := station.current(made.home):
+        if found := station_file.current(made.home):
             os.kill(found.pid, signal.SIGTERM)
-            until(lambda: not station.is_held(made.home))
+            until(lambda: not station_file.is_held(made.home))
 
 
 def lines(text: str) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import browsers
+from tests.support import browsers
 
 
 def opens(body: str, folder: Path) -> None:

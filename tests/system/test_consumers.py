@@ -29,14 +29,14 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from flows import presets
-from flows.train import train
-from tasks import settings
-from tasks.ml import certificate
-from tasks.ml.certificate import Certificate
-from tasks.ml.runtimes import Answer
-from tests import browsers, owned
+from hallmark.flows.experiments import presets
+from hallmark.flows.train import train
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.artifact.certificate import Certificate
+from hallmark.tasks.ml.artifact.runtimes import Answer
+from hallmark.tasks.runtime import settings
 from tests.conftest import ROOT
+from tests.support import browsers, owned
 
 README = ROOT / "README.md"
 JAVASCRIPT = ROOT / "tests" / "javascript"

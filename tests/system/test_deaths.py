@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from flows import serve
-from tasks import champions, store
-from tests.interrupted import runs as training_runs
-from tests.processes import free_port, hallmark, mlflow_server, prefect_server, until
-from tests.scheduled import LONG, ask, engines, forget, runs, serving
-from tests.test_notify import receiver
+from hallmark.flows.scheduling import serve
+from hallmark.tasks.promotion import champions
+from hallmark.tasks.tracking.client import connect
+from tests.pipelines.test_notification import receiver
+from tests.support.interrupted import runs as training_runs
+from tests.support.processes import free_port, hallmark, mlflow_server, prefect_server, until
+from tests.support.scheduled import LONG, ask, engines, forget, runs, serving
 
 pytestmark = pytest.mark.slow
 
@@ -202,5 +203,5 @@ def assert_whole(model: str) -> None:
     """The one run of a model has finished with every point of its training, each once."""
     (run,) = training_runs(model)
     assert run.info.status == "FINISHED"
-    points = Counter(point.step for point in store.connect().get_metric_history(run.info.run_id, "train/loss"))
+    points = Counter(point.step for point in connect().get_metric_history(run.info.run_id, "train/loss"))
     assert points == Counter(range(1, EPOCHS + 1))

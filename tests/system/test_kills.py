@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import kills
-from tests.kills import Chain, Place, Result
+from tests.support import kills
+from tests.support.kills import Chain, Place, Result
 
 pytestmark = pytest.mark.slow
 

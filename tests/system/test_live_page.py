@@ -19,14 +19,17 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from flows import presets
-from flows.train import train
-from tasks import settings
-from tasks.ml import browser_runtime, certificate, live, pictures
-from tasks.ml.config import Experiment
-from tasks.ml.records import Outcome
-from tests import browsers, certified, registered, registries
-from tests.registered import Call
+from hallmark.flows.experiments import presets
+from hallmark.flows.train import train
+from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data.images import image_file
+from hallmark.tasks.ml.reports.live_page import browser_runtime
+from hallmark.tasks.ml.reports.live_page import page as live
+from hallmark.tasks.runtime import settings
+from tests.support import browsers, certified, registered, registries
+from tests.support.registered import Call
 
 Points = list[tuple[float, float]]
 
@@ -236,7 +239,7 @@ def test_where_training_images_were_resized_a_picture_is_as_predict_does_it(
         ready(page, made(shape, resized=True).as_uri())
         page.get_by_label("Choose a file").set_input_files(path)
         found, picture = said(page), saved(page, tmp_path)
-    x, expected = np.asarray(Image.open(picture)).astype(int), pictures.read_resized(path, shape)
+    x, expected = np.asarray(Image.open(picture)).astype(int), image_file.read_resized(path, shape)
     # Which side Pillow resizes first depends on its version, and it has whole numbers between the two.
     assert np.abs(x - expected).max() <= 1
     for asked in (picture, path) if (x == expected).all() else (picture,):

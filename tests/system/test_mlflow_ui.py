@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from flows import presets
-from flows.server import answers
-from flows.train import train
-from tasks.ml import certificate
-from tasks.ml.config import Experiment
-from tests import browsers
-from tests.processes import HALLMARK, free_port, process, until
+from hallmark.flows.experiments import presets
+from hallmark.flows.station.prefect_server import answers
+from hallmark.flows.train import train
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.config.experiment import Experiment
+from tests.support import browsers
+from tests.support.processes import HALLMARK, free_port, process, until
 
 pytestmark = pytest.mark.slow
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from flows import server
-from tasks.ml.errors import InputError
-from tests.processes import until
+from hallmark.flows.station import prefect_server as server
+from hallmark.tasks.common.errors import InputError
+from tests.support.processes import until
 
 CODE = """
 import json, sys, time
 from pathlib import Path
-from flows import server
+from hallmark.flows.station import prefect_server
 from prefect.settings import PREFECT_API_URL
-wait = server.provide(Path(sys.argv[1]))
+wait = prefect_server.provide(Path(sys.argv[1]))
 wait()
 print(json.dumps(PREFECT_API_URL.value()), flush=True)
 sys.stdin.read()

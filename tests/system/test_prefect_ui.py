@@ -15,12 +15,12 @@ from playwright.sync_api import Locator, Page, expect
 from pydantic import BaseModel
 from scipy import ndimage
 
-from flows import presets
-from tasks.ml.config import Experiment
-from tasks.ml.judgement import Rule
-from tests import browsers, stations
-from tests.processes import until
-from tests.stations import Place
+from hallmark.flows.experiments import presets
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
+from tests.support import browsers, stations
+from tests.support.processes import until
+from tests.support.stations import Place
 
 pytestmark = pytest.mark.slow
 

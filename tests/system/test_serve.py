@@ -14,11 +14,11 @@ from uuid import UUID
 import pytest
 from prefect.states import Completed, Pending, Scheduled
 
-from flows import deployments, schedules, serve
-from tasks.ml.errors import InputError
-from tests.processes import hallmark, process, until
-from tests.scheduled import LONG, QUICK, ask, engines, forget, runs, serving, with_client
-from tests.test_notify import receiver
+from hallmark.flows.scheduling import deployments, schedules, serve
+from hallmark.tasks.common.errors import InputError
+from tests.pipelines.test_notification import receiver
+from tests.support.processes import hallmark, process, until
+from tests.support.scheduled import LONG, QUICK, ask, engines, forget, runs, serving, with_client
 
 
 def reconcile(path: Path, pool: str | None = None) -> list[str]:
@@ -237,8 +237,8 @@ def test_the_schedules_can_be_given_to_a_work_pool(
 
 def test_one_model_is_retrained_once_at_a_time(python: Callable[..., str]) -> None:
     code = (
-        "import sys, time\nfrom flows import served\n"
-        "with served.turn(sys.argv[1]): print(time.monotonic()); time.sleep(1); print(time.monotonic())"
+        "import sys, time\nfrom hallmark.flows.scheduling import scheduled_process\n"
+        "with scheduled_process.turn(sys.argv[1]): print(time.monotonic()); time.sleep(1); print(time.monotonic())"
     )
 
     def hold(model: str) -> list[float]:

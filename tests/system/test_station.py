@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from tasks import station
-from tasks.ml.errors import InputError
-from tests.processes import LIMIT, free_port, until
-from tests.stations import Place, lines
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.runtime import station_file
+from tests.support.processes import LIMIT, free_port, until
+from tests.support.stations import Place, lines
 
 DAILY = """
 [[schedule]]
@@ -29,7 +29,7 @@ missed = "skip"
 AUTH = "assayer:a secret of 25 letters"
 
 
-def exists(part: station.Part) -> bool:
+def exists(part: station_file.Part) -> bool:
     """Whether there is a process in the part's session."""
     try:
         os.killpg(part.pid, 0)
@@ -45,7 +45,7 @@ def status(place: Place) -> dict[str, Any]:
     return said
 
 
-def gone(found: station.Station) -> bool:
+def gone(found: station_file.Station) -> bool:
     return not any(map(exists, found.parts))
 
 
@@ -97,7 +97,7 @@ def test_a_station_is_used_by_every_command_and_leaves_nothing_behind(place: Pla
     down = place.hallmark("down")
     assert down.returncode == 0, down.stderr
     assert gone(found)
-    assert not station.file(place.home).exists()
+    assert not station_file.file(place.home).exists()
     # What the server has kept is whole without it.
     runs = json.loads(lines(place.hallmark("runs", "--json").stdout)[-1])["runs"]
     assert [run["id"] for run in runs] == [result["run_id"]]
@@ -128,7 +128,7 @@ def test_a_signal_while_it_starts_ends_what_has_started(place: Place) -> None:
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, error
-    assert not station.file(place.home).exists()
+    assert not station_file.file(place.home).exists()
     until(lambda: not listens(place))
 
 
@@ -199,7 +199,7 @@ def test_both_servers_ask_for_user_and_password(place: Place) -> None:
         assert wrong.returncode == 2
         assert "HALLMARK_AUTH: the station has another user or password" in wrong.stderr
 
-    written = [path.read_text(errors="replace") for path in (station.file(place.home), *place.home.glob("logs/*"))]
+    written = [path.read_text(errors="replace") for path in (station_file.file(place.home), *place.home.glob("logs/*"))]
     processes = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
     password = AUTH.partition(":")[2]
     assert not any(password in text for text in (*written, processes, up.stdout, up.stderr))
@@ -213,7 +213,7 @@ def test_a_port_in_use_is_named(place: Place, variable: str) -> None:
     assert refused.returncode == 2
     said = f"{variable}: {port} on 127.0.0.1 is in use: choose another port, or end what uses it"
     assert lines(refused.stderr) == [f"hallmark: {said}"]
-    assert not station.is_held(place.home)
+    assert not station_file.is_held(place.home)
 
 
 @pytest.mark.parametrize(
@@ -245,20 +245,20 @@ def test_a_part_that_does_not_start_is_named_and_the_others_are_ended(place: Pla
 
 
 def test_a_station_is_known_by_its_lock(tmp_path: Path) -> None:
-    part = station.Part(name="mlflow", pid=2, log=tmp_path / "log", url="http://127.0.0.1:5000")
-    made = station.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=(part,))
-    assert station.current(tmp_path) is None
-    station.record(made, tmp_path)
-    assert station.current(tmp_path) is None
-    with FileLock(station.lock(tmp_path)):
-        assert station.current(tmp_path) == made
-    assert not station.is_held(tmp_path)
-    assert station.recorded(tmp_path) == made
+    part = station_file.Part(name="mlflow", pid=2, log=tmp_path / "log", url="http://127.0.0.1:5000")
+    made = station_file.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=(part,))
+    assert station_file.current(tmp_path) is None
+    station_file.record(made, tmp_path)
+    assert station_file.current(tmp_path) is None
+    with FileLock(station_file.lock(tmp_path)):
+        assert station_file.current(tmp_path) == made
+    assert not station_file.is_held(tmp_path)
+    assert station_file.recorded(tmp_path) == made
     assert made.url("mlflow") == "http://127.0.0.1:5000"
 
 
 def test_credentials_are_wanted_only_where_the_servers_ask(tmp_path: Path) -> None:
-    made = station.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=())
+    made = station_file.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=())
     given = {
         "PREFECT_API_AUTH_STRING": "me:a:b",
         "MLFLOW_TRACKING_USERNAME": "me",
@@ -269,6 +269,6 @@ def test_credentials_are_wanted_only_where_the_servers_ask(tmp_path: Path) -> No
     assert made.model_copy(update={"guarded": False}).credentials("me:a:b", nowhere) == {}
     with pytest.raises(InputError, match="HALLMARK_AUTH: the station asks"):
         made.credentials(None, nowhere)
-    station.file(tmp_path).write_text("{}")
+    station_file.file(tmp_path).write_text("{}")
     with pytest.raises(InputError, match="is not what `hallmark up` writes"):
-        station.recorded(tmp_path)
+        station_file.recorded(tmp_path)

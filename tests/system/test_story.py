@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows import options
-from tasks.ml import sources, splits
-from tests.processes import until
-from tests.stations import Place, lines
-from tests.test_notify import receiver
+from hallmark.flows.experiments import options
+from hallmark.tasks.ml.data import sources, splits
+from tests.pipelines.test_notification import receiver
+from tests.support.processes import until
+from tests.support.stations import Place, lines
 
 POOR = {"training.epochs": 1, "training.lr": 1e-6}
 """Leaves the weight where it starts, on the wrong side."""

@@ -17,17 +17,17 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
-from flows import grids
-from flows.__main__ import run as command
-from tasks import store
-from tasks.ml import stacking, training
-from tasks.ml.config import Experiment
-from tasks.ml.digests import file_digest
-from tasks.ml.errors import DivergedError
-from tasks.ml.history import curves
-from tasks.ml.records import Fit
-from tests import forks
+from hallmark.flows.__main__ import run as command
+from hallmark.flows.experiments import sweep_grids
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.errors import DivergedError
+from hallmark.tasks.common.records import Fit
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import sweep_plan, trainer
+from hallmark.tasks.ml.training.history import curves
+from hallmark.tasks.tracking.client import connect
 from tests.conftest import prepare
+from tests.support import forks
 
 pytestmark = pytest.mark.slow
 
@@ -68,8 +68,8 @@ def members(tokens: Sequence[str]) -> tuple[Experiment, ...]:
     drawn = {token.partition("=")[0]: token.partition("=")[2] for token in tokens if token.startswith("--random")}
     own = [token for token in tokens if not token.startswith("--random")]
     if drawn:
-        return grids.random("digits", own, int(drawn["--random"]), int(drawn["--random-seed"])).members
-    return grids.grid("digits", own).members
+        return sweep_grids.random("digits", own, int(drawn["--random"]), int(drawn["--random-seed"])).members
+    return sweep_grids.grid("digits", own).members
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def forked(home: Path) -> Iterator[Callable[[Sequence[str]], BaseProcess]]:
         environment = {name: os.environ[name] for name in ENVIRONMENT}
         home.mkdir(exist_ok=True)
         line = ["sweep", "digits", *tokens, "--json"]
-        process = context.Process(target=_run, args=(line, environment, str(home), stacking.SPLITTING))
+        process = context.Process(target=_run, args=(line, environment, str(home), sweep_plan.SPLITTING))
         process.start()
         started.append(process)
         return process
@@ -95,7 +95,7 @@ def forked(home: Path) -> Iterator[Callable[[Sequence[str]], BaseProcess]]:
 
 def _run(arguments: list[str], environment: dict[str, str], folder: str, splitting: float) -> None:
     os.environ.update(environment)
-    stacking.SPLITTING = splitting
+    sweep_plan.SPLITTING = splitting
     for name, number in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     code = command(arguments)
@@ -140,7 +140,7 @@ def is_alive(process: int) -> bool:
 def runs(tokens: Sequence[str]) -> dict[str, Run]:
     """Of the sweep and its members, by name."""
     (name,) = (token.removeprefix("--name=") for token in tokens if token.startswith("--name="))
-    client = store.connect()
+    client = connect()
     everywhere = [found.experiment_id for found in client.search_experiments()]
     found = client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'")
     assert len({run.info.run_name for run in found}) == len(found)
@@ -155,14 +155,14 @@ def alone(tokens: Sequence[str], folder: Path) -> list[Fit | None]:
     """What the members come to if nobody kills them, in the sweep's own ways; None of what diverges."""
     all_of_them = members(tokens)
     dataset = prepare(all_of_them[0].data, folder)
-    plan = stacking.plan(all_of_them, dataset)
+    plan = sweep_plan.plan(all_of_them, dataset)
     found: dict[int, Fit | DivergedError | None] = {}
     for group in (*plan.stacks, *plan.shares, *((index,) for index in plan.alone)):
         some = [all_of_them[index] for index in group]
         parts = some[0].data, some[0].model, [member.training for member in some]
         folders = [folder / str(index) for index in group]
         with suppress(DivergedError):
-            fits = training.fit_together(dataset, *parts, folders, [lambda *_: None] * len(some))
+            fits = trainer.fit_together(dataset, *parts, folders, [lambda *_: None] * len(some))
             found |= dict(zip(group, fits, strict=True))
     fits = [found.get(index) for index in range(len(all_of_them))]
     return [one if isinstance(one, Fit) else None for one in fits]
@@ -189,7 +189,7 @@ def assert_as_if_nothing_had_been(tokens: Sequence[str], home: Path, folder: Pat
 
 def points(run: str, of: str = "") -> dict[tuple[str, int], float]:
     """What MLflow has of a training, or of one metric: none of it twice."""
-    client = store.connect()
+    client = connect()
     names = [of] if of else [name for name in client.get_run(run).data.metrics if name.startswith(("train/", "val/"))]
     found = [((name, point.step), point.value) for name in names for point in client.get_metric_history(run, name)]
     assert len(dict(found)) == len(found)
@@ -238,8 +238,8 @@ def test_shares_of_a_stack(
     forked: Callable[[Sequence[str]], BaseProcess], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As large ones are cut: SIGTERM first, kill -9 then, each while both shares train."""
-    monkeypatch.setattr(stacking, "SPLITTING", 0)
-    if stacking.WORKERS != 2:
+    monkeypatch.setattr(sweep_plan, "SPLITTING", 0)
+    if sweep_plan.WORKERS != 2:
         pytest.skip("needs a machine with two processors, whose pool has two processes")
     tokens = typed(STACKED | {"training.epochs": 500})  # the second process of the pool begins seconds after the first
     process = forked(tokens)

@@ -23,19 +23,19 @@ def test_imports_keep_their_contracts() -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("flows.__main__", HEAVY),
-        ("flows.options", HEAVY),
-        ("flows.commands.train", HEAVY),
-        ("flows.commands.presets", HEAVY),
-        ("flows.commands.runs", HEAVY),
-        ("flows.commands.compare", HEAVY),
-        ("flows.commands.card", HEAVY),
-        ("tasks.ml.diagnosis", HEAVY),
-        ("tasks.ml.training", ("prefect", "mlflow")),
-        ("tasks.ml.parity", ("prefect", "mlflow")),
-        ("tasks.ml.contrasts", ("torch", "prefect", "mlflow")),
-        ("tasks.store", ("torch", "prefect")),
-        ("tasks.tracking", ("torch", "prefect")),
+        ("hallmark.flows.__main__", HEAVY),
+        ("hallmark.flows.experiments.options", HEAVY),
+        ("hallmark.flows.cli.train", HEAVY),
+        ("hallmark.flows.cli.presets", HEAVY),
+        ("hallmark.flows.cli.runs", HEAVY),
+        ("hallmark.flows.cli.compare", HEAVY),
+        ("hallmark.flows.cli.card", HEAVY),
+        ("hallmark.tasks.ml.evaluation.findings.after_training", HEAVY),
+        ("hallmark.tasks.ml.training.trainer", ("prefect", "mlflow")),
+        ("hallmark.tasks.ml.artifact.proof.verifier", ("prefect", "mlflow")),
+        ("hallmark.tasks.ml.reports.run_comparison.differences", ("torch", "prefect", "mlflow")),
+        ("hallmark.tasks.tracking.client", ("torch", "prefect")),
+        ("hallmark.tasks.tracking.run_logger", ("torch", "prefect")),
     ],
 )
 def test_what_a_module_must_not_bring_along(
@@ -47,8 +47,8 @@ def test_what_a_module_must_not_bring_along(
 
 def test_help_imports_no_command(python: Callable[..., str]) -> None:
     code = (
-        "import sys\nfrom flows.__main__ import run\nassert run(['--help']) == 0\n"
-        "print(sorted(name for name in sys.modules if name.startswith('flows.commands.')))"
+        "import sys\nfrom hallmark.flows.__main__ import run\nassert run(['--help']) == 0\n"
+        "print(sorted(name for name in sys.modules if name.startswith('hallmark.flows.cli.')))"
     )
     assert python(code).splitlines()[-1] == "[]"
 

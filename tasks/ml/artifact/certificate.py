@@ -18,10 +18,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tasks.ml import runtimes
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.files import whole_file
-from tasks.ml.runtimes import Answer, Feeds
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.ml.artifact import runtimes
+from hallmark.tasks.ml.artifact.runtimes import Answer, Feeds
 
 LIMIT = 512 * 2**20
 """Bytes that a file may have: more is not even read."""
@@ -90,7 +90,7 @@ class Certificate:
     metrics: dict[str, float]
     """On the test split."""
     proof: dict[str, Any]
-    """The verdict of `tasks.ml.parity`, with its numbers on a CPU."""
+    """The verdict of `hallmark.tasks.ml.artifact.proof.verifier`, with its numbers on a CPU."""
     golden: Golden
 
 

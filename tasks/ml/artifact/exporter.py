@@ -9,14 +9,14 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from tasks.ml import encoding
-from tasks.ml.config import Export
-from tasks.ml.data import ENCODING
-from tasks.ml.digests import file_digest
-from tasks.ml.files import whole_file
-from tasks.ml.models import Classifier
-from tasks.ml.records import Artifact, Dataset
-from tasks.ml.runtimes import OUTPUTS, feeds
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.records import Artifact, Dataset
+from hallmark.tasks.ml.artifact.runtimes import OUTPUTS, feeds
+from hallmark.tasks.ml.config.experiment import Export
+from hallmark.tasks.ml.data.dataset_store import ENCODING
+from hallmark.tasks.ml.data.tables import encoding
+from hallmark.tasks.ml.models.networks import Classifier
 
 EXAMPLE_ROWS = 3
 """Rows of the example that is traced: a batch of one may be specialised into a constant."""

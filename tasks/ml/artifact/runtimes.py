@@ -1,7 +1,7 @@
 """What a file says of some rows, asked of onnxruntime and of onnx's reference evaluator; imports no torch.
 
-Run as a module (`python -m tasks.ml.runtimes FILE FOLDER`) it is the other side of the proof, in a process that has not
-imported torch: see `main`.
+Run as a module (`python -m hallmark.tasks.ml.artifact.runtimes FILE FOLDER`) it is the other side of the proof, in a
+process that has not imported torch: see `main`.
 """
 
 import itertools

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml import certificate, oracle, runtimes
-from tasks.ml.certificate import Certificate, Golden, Input
-from tasks.ml.config import Experiment
-from tasks.ml.data import columns_of, open_split, values
-from tasks.ml.models import Classifier
-from tasks.ml.probes import probes, seen
-from tasks.ml.records import MISSING, Artifact, Column, Dataset, Evaluation, Proof
+from hallmark.tasks.common.records import MISSING, Artifact, Column, Dataset, Evaluation, Proof
+from hallmark.tasks.ml.artifact import certificate, runtimes
+from hallmark.tasks.ml.artifact.certificate import Certificate, Golden, Input
+from hallmark.tasks.ml.artifact.proof import float64_reference
+from hallmark.tasks.ml.artifact.proof.probe_rows import probes, seen
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data.dataset_store import columns_of, open_split, values
+from hallmark.tasks.ml.models.networks import Classifier
 
 GOLDEN = 8
 """So many golden vectors, of as many classes as there are."""
@@ -115,7 +116,7 @@ def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden
     """
     rows = probes(dataset)
     x = rows.x[rows.chosen[rows.chosen < rows.test]]
-    answer = oracle.ask(oracle.exact(classifier), dataset, x)
+    answer = float64_reference.ask(float64_reference.exact(classifier), dataset, x)
     chosen = _least_sure(answer.probabilities)
     given = runtimes.feeds(dataset.columns, x[chosen], values(dataset))
     return Golden(

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.ml.config_part import FLOAT32, Labels, Names, Numbers, Part
-from tasks.ml.records import ColumnKind
+from hallmark.tasks.common.records import ColumnKind
+from hallmark.tasks.ml.config.fields import FLOAT32, Labels, Names, Numbers, Part
 
 BY_COLUMN = ("group", "time", "column")
 """Methods of division that look at a column of a table, which the option of the same name says."""

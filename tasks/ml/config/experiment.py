@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.ml.config_data import Columns, Data, Table
-from tasks.ml.config_losses import CrossEntropy, Loss
-from tasks.ml.config_part import FLOAT32, Part, Widths
-from tasks.ml.digests import digest_of
+from hallmark.tasks.common.digests import digest_of
+from hallmark.tasks.ml.config.data import Columns, Data, Table
+from hallmark.tasks.ml.config.fields import FLOAT32, Part, Widths
+from hallmark.tasks.ml.config.losses import CrossEntropy, Loss
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """What an experiment may be called: its name is that of a file and of a registered model."""

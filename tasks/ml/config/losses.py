@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.ml.config_part import Factors, Part
+from hallmark.tasks.ml.config.fields import Factors, Part
 
 RETIRED = ("size_average", "reduce")
 """Options of torch's losses before 1.0."""

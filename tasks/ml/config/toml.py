@@ -8,8 +8,8 @@ import tomlkit
 from pydantic import BaseModel
 from tomlkit.items import Comment, Table
 
-from tasks.ml.config import Experiment
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.experiment import Experiment
 
 
 def dump(experiment: Experiment) -> str:

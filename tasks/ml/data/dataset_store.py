@@ -13,16 +13,16 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from tasks.ml import config_data
-from tasks.ml.config import CNN, Augmentation, Model, OneCycle, Training, units
-from tasks.ml.config_data import Data, Split
-from tasks.ml.config_losses import Loss
-from tasks.ml.digests import SHOWN, check, digest_of, file_digest
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.files import whole_folder
-from tasks.ml.records import SPLITS, Column, Dataset, SplitName
-from tasks.ml.sources import Raw, Table
-from tasks.ml.splits import divide, row_digests
+from hallmark.tasks.common.digests import SHOWN, check, digest_of, file_digest
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.files import whole_folder
+from hallmark.tasks.common.records import SPLITS, Column, Dataset, SplitName
+from hallmark.tasks.ml.config import data as config_data
+from hallmark.tasks.ml.config.data import Data, Split
+from hallmark.tasks.ml.config.experiment import CNN, Augmentation, Model, OneCycle, Training, units
+from hallmark.tasks.ml.config.losses import Loss
+from hallmark.tasks.ml.data.sources import Raw, Table
+from hallmark.tasks.ml.data.splits import divide, row_digests
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def _encode(table: Table, data: Data, train: NDArray[np.int64]) -> tuple[tuple[C
     """What becomes of the columns of a table of one's own; of any other nothing."""
     if not isinstance(data, config_data.Table):
         return (), b""
-    from tasks.ml import encoding
+    from hallmark.tasks.ml.data.tables import encoding
 
     scaling: Literal["standard", "none"] = "standard" if data.scaling == "standard" else "none"
     return encoding.fit(table.described, np.asarray(table.x[train], np.float32), scaling, data.categories)
@@ -211,7 +211,7 @@ def _outline(
 ) -> Dataset:
     shape = table.x.shape[1:]
     if columns:
-        from tasks.ml import encoding
+        from hallmark.tasks.ml.data.tables import encoding
 
         shape = (encoding.width(columns),)
     return Dataset(

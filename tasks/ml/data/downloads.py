@@ -17,7 +17,7 @@ import torchvision
 from filelock import FileLock
 from torchvision.datasets.utils import calculate_md5, download_url, extract_archive
 
-from tasks.ml.errors import DamagedError, InputError, without_secrets
+from hallmark.tasks.common.errors import DamagedError, InputError, without_secrets
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml import config_data
-from tasks.ml.config_data import MNIST, Blobs, Data, Digits, Images, Iris, Points, Threshold
-from tasks.ml.records import Column
+from hallmark.tasks.common.records import Column
+from hallmark.tasks.ml.config import data as config_data
+from hallmark.tasks.ml.config.data import MNIST, Blobs, Data, Digits, Images, Iris, Points, Threshold
 
 Raw = NDArray[np.float32] | NDArray[np.uint8]
 """Rows as a consumer feeds them: `(N, F) float32` columns, or images, `(N, H, W)` or `(N, H, W, 3) uint8`."""
@@ -124,7 +124,7 @@ def _digits() -> Table:
 def _mnist(data: MNIST, home: Path, mirror: str | None) -> Table:
     from torchvision import datasets
 
-    from tasks.ml import downloads
+    from hallmark.tasks.ml.data import downloads
 
     kind = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}[data.kind]
     root = downloads.fetch(kind, home, mirror)
@@ -141,12 +141,12 @@ def _mnist(data: MNIST, home: Path, mirror: str | None) -> Table:
 
 def _own(data: config_data.Table | Images, home: Path, progress: Progress | None) -> Table:
     if isinstance(data, config_data.Table):
-        from tasks.ml import own_tables
+        from hallmark.tasks.ml.data.tables import reader
 
-        return own_tables.read(data)
-    from tasks.ml import decoding
+        return reader.read(data)
+    from hallmark.tasks.ml.data.images import cache
 
-    found = decoding.read(data, home, progress or decoding.silent)
+    found = cache.read(data, home, progress or cache.silent)
     return Table(found.x, found.y, (), found.classes, largest=255.0, resized=True, notes=found.notes)
 
 

@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml.config_data import Split
-from tasks.ml.errors import InputError
-from tasks.ml.records import SPLITS, Column, SplitName
-from tasks.ml.sources import Raw, Table
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import SPLITS, Column, SplitName
+from hallmark.tasks.ml.config.data import Split
+from hallmark.tasks.ml.data.sources import Raw, Table
 
 Indices = NDArray[np.int64]
 

@@ -8,16 +8,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tasks.ml import losses, metrics, models, outputs, plots
-from tasks.ml.config import Linear, Model
-from tasks.ml.config_data import Data, Points
-from tasks.ml.config_losses import Loss
-from tasks.ml.data import Rows, open_split
-from tasks.ml.files import whole_file
-from tasks.ml.history import curves
-from tasks.ml.models import Classifier, Scaling
-from tasks.ml.records import Dataset, Evaluation, Fit
-from tasks.ml.sources import Raw
+from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.records import Dataset, Evaluation, Fit
+from hallmark.tasks.ml.config.data import Data, Points
+from hallmark.tasks.ml.config.experiment import Linear, Model
+from hallmark.tasks.ml.config.losses import Loss
+from hallmark.tasks.ml.data.dataset_store import Rows, open_split
+from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.evaluation import metrics
+from hallmark.tasks.ml.models import class_probabilities, networks
+from hallmark.tasks.ml.models.networks import Classifier, Scaling
+from hallmark.tasks.ml.reports.plots import figures
+from hallmark.tasks.ml.training.history import curves
+from hallmark.tasks.ml.training.optim import losses
 
 
 def evaluate(dataset: Dataset, fit: Fit, data: Data, model: Model, loss: Loss, folder: Path) -> Evaluation:
@@ -37,7 +40,7 @@ def evaluate(dataset: Dataset, fit: Fit, data: Data, model: Model, loss: Loss, f
         where the model is one unit on one column; `model/p_at_<x>`, the probability of the second class, for each
         point that is asked.
     """
-    classifier = models.load(fit, dataset, model, loss)
+    classifier = networks.load(fit, dataset, model, loss)
     rows = open_split(dataset, "test")
     probabilities = _probabilities(classifier, rows.x)
     scores = metrics.score(rows.y, probabilities, dataset.classes)
@@ -49,12 +52,12 @@ def evaluate(dataset: Dataset, fit: Fit, data: Data, model: Model, loss: Loss, f
         content = {"classes": dataset.classes, "confusion": scores.confusion.tolist(), "metrics": named}
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     pictures = (
-        plots.learning_curves(curves(fit.history), folder / "learning_curves.png"),
-        plots.confusion_matrix(
-            scores.confusion, tuple(map(plots.shown, dataset.classes)), folder / "confusion_matrix.png"
+        figures.learning_curves(curves(fit.history), folder / "learning_curves.png"),
+        figures.confusion_matrix(
+            scores.confusion, tuple(map(figures.shown, dataset.classes)), folder / "confusion_matrix.png"
         ),
-        plots.roc(scores.roc, folder / "roc.png"),
-        plots.reliability(scores.bins, folder / "reliability.png"),
+        figures.roc(scores.roc, folder / "roc.png"),
+        figures.reliability(scores.bins, folder / "reliability.png"),
         *_suited(classifier, dataset, rows, probabilities, asked, folder),
     )
     return Evaluation(metrics=named, files=(report, *pictures))
@@ -73,30 +76,30 @@ def _suited(
     def said(x: NDArray[np.floating]) -> NDArray[np.float32]:
         return _probabilities(classifier, x.astype(np.float32))
 
-    x, y, columns, classes = rows.x, rows.y, dataset.columns, tuple(map(plots.shown, dataset.classes))
+    x, y, columns, classes = rows.x, rows.y, dataset.columns, tuple(map(figures.shown, dataset.classes))
     if dataset.kinds:
         return []
     match len(columns):
         case 0:
             path = folder / "mistakes.png"
             images = x.astype(np.uint8, copy=False)
-            return [plots.mistakes(images, y, probabilities, classes, path, light=dataset.resized)]
+            return [figures.mistakes(images, y, probabilities, classes, path, light=dataset.resized)]
         case 1:
             path = folder / "fitted_curve.png"
-            return [plots.fitted_curve(said, x.astype(np.float32), y, asked, columns[0], classes, path)]
+            return [figures.fitted_curve(said, x.astype(np.float32), y, asked, columns[0], classes, path)]
         case 2:
             path = folder / "decision_regions.png"
-            return [plots.decision_regions(said, x.astype(np.float32), y, columns, classes, path)]
+            return [figures.decision_regions(said, x.astype(np.float32), y, columns, classes, path)]
         case _:
             return []
 
 
 def _probabilities(classifier: Classifier, x: Raw) -> NDArray[np.float32]:
-    return outputs.probabilities(models.logits(classifier, x), classifier.model, classifier.loss).numpy()
+    return class_probabilities.probabilities(networks.logits(classifier, x), classifier.model, classifier.loss).numpy()
 
 
 def _loss(classifier: Classifier, rows: Rows) -> float:
-    logits = models.logits(classifier, rows.x)
+    logits = networks.logits(classifier, rows.x)
     target = losses.targets(classifier.loss, torch.tensor(rows.y), logits.shape[1])
     return losses.mean(classifier.loss, classifier.model, logits, target)
 

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml import weighted_metrics
-from tasks.ml.weighted_metrics import Floats, Metric
+from hallmark.tasks.ml.evaluation import weighted_metrics
+from hallmark.tasks.ml.evaluation.weighted_metrics import Floats, Metric
 
 LEVEL = 0.95
 RESAMPLES = 5000
@@ -80,7 +80,7 @@ def share(right: NDArray[np.bool_]) -> Interval:
 
 
 def metrics(y: NDArray[np.int64], probabilities: NDArray[np.floating]) -> dict[str, Interval | None]:
-    """Intervals of those metrics of `tasks.ml.metrics` that are no means over rows.
+    """Intervals of those metrics of `hallmark.tasks.ml.evaluation.metrics` that are no means over rows.
 
     Each resample draws N rows anew, with replacement, the same for all metrics: rows by the integer weights that it
     gives them. There are 2,000 resamples; beyond 100,000 rows times classes fewer, in inverse proportion, down to 200.
@@ -143,7 +143,7 @@ def calibration_error(gaps: Floats, resampled: Floats) -> Interval | None:
     simulated models as well calibrated as can be or far from it, with 200 rows or more; with 30 in 90 %.
 
     Args:
-        gaps: `(B, 1)` signed gap of each bin, see `tasks.ml.weighted_metrics.calibration_gaps`.
+        gaps: `(B, 1)` signed gap of each bin, see `hallmark.tasks.ml.evaluation.weighted_metrics.calibration_gaps`.
         resampled: `(B, R)` those of the resamples.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Test metrics of weighted rows: what `tasks.ml.metrics` gives where each row stands there as often as its weight says.
+"""Test metrics of weighted rows, for bootstrap resampling: each row counts as often as its weight says.
 
 All weights of a resampling go through at once: a metric is prepared on the rows, and asked about `(N, R)` weights.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml.metrics import bin_of
+from hallmark.tasks.ml.evaluation.metrics import bin_of
 
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats], Floats]
@@ -68,7 +68,7 @@ def roc_auc_micro(y: NDArray[np.int64], probabilities: Floats) -> Metric:
 
 
 def calibration_gaps(y: NDArray[np.int64], probabilities: Floats) -> Metric:
-    """Accuracy less confidence in each bin of `tasks.ml.metrics.by_confidence`, times the bin's share of the rows.
+    """Accuracy less confidence in each bin of `metrics.by_confidence`, times the bin's share of the rows.
 
     The sum of their sizes over the bins is the calibration error.
 

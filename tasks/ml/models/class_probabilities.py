@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from tasks.ml.config import Model
-from tasks.ml.config_losses import Loss
+from hallmark.tasks.ml.config.experiment import Model
+from hallmark.tasks.ml.config.losses import Loss
 
 
 def activate(logits: Tensor, model: Model) -> Tensor:

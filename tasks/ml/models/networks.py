@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tasks.ml import encoding, outputs
-from tasks.ml.config import CNN, MLP, Linear, Model, units
-from tasks.ml.config_data import Data
-from tasks.ml.config_losses import Loss
-from tasks.ml.data import columns_of, open_split
-from tasks.ml.digests import check, file_digest
-from tasks.ml.files import whole_file
-from tasks.ml.records import SPLITS, Column, Dataset, Fit, SplitName
-from tasks.ml.sources import Raw
+from hallmark.tasks.common.digests import check, file_digest
+from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.records import SPLITS, Column, Dataset, Fit, SplitName
+from hallmark.tasks.ml.config.data import Data
+from hallmark.tasks.ml.config.experiment import CNN, MLP, Linear, Model, units
+from hallmark.tasks.ml.config.losses import Loss
+from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
+from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.data.tables import encoding
+from hallmark.tasks.ml.models import class_probabilities
 
 ROWS_AT_ONCE = 1000
 """So many rows pass a network together when nothing is learnt: a convolution of all would take gigabytes."""
@@ -45,7 +46,7 @@ class Scaling(nn.Module):
 
 
 class Encoding(nn.Module):
-    """Raw rows of a table of one's own to the network's input, as `tasks.ml.encoding` has fitted and shipped it."""
+    """Raw rows of a table of one's own to the network's input, as `tables.encoding` has fitted and shipped it."""
 
     column: Tensor
     kept: Tensor
@@ -96,7 +97,7 @@ class Classifier(nn.Module):
 
     def forward(self, raw: Tensor) -> Tensor:
         """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`, to `(N, C) float32` probabilities."""
-        return outputs.probabilities(self.logits(raw), self.model, self.loss)
+        return class_probabilities.probabilities(self.logits(raw), self.model, self.loss)
 
 
 class ChannelsFirst(nn.Module):

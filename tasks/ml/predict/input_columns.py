@@ -8,9 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute
 
-from tasks.ml import table_files
-from tasks.ml.certificate import Input
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.artifact.certificate import Input
+from hallmark.tasks.ml.data.tables import files
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def parse(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
     """
     if one.kind is None:
         return _numbers(compute.utf8_trim_whitespace(column), place)
-    return _of_a_table(table_files.text(column), place, one)
+    return _of_a_table(files.text(column), place, one)
 
 
 def _of_a_table(texts: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
@@ -71,12 +71,12 @@ def _of_a_table(texts: pa.Array, place: Place, one: Input) -> NDArray[np.generic
         case "boolean":
             return _truths(texts, place)
     if one.mixed:
-        texts = table_files.numbers_alone(texts)
+        texts = files.numbers_alone(texts)
     return _with_gaps(_numbers(texts.fill_null("0"), place), texts)
 
 
 def _truths(texts: pa.Array, place: Place) -> NDArray[np.float32]:
-    truths = table_files.truths(texts)
+    truths = files.truths(texts)
     is_wrong = compute.and_(compute.is_valid(texts), compute.is_null(truths))
     if (index := is_wrong.index(True).as_py()) >= 0:
         raise place.misfit(index, f"'{texts[index]}'", "true or false")
@@ -111,8 +111,8 @@ def convert(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
     """
     if one.kind is None:
         return _stored(column, place)
-    column = table_files.plain(column)
-    if one.kind != "numeric" or table_files.is_text(column.type):
+    column = files.plain(column)
+    if one.kind != "numeric" or files.is_text(column.type):
         return _of_a_table(_as_text(column, place), place, one)
     if pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
         column = column.cast(pa.float32())
@@ -122,7 +122,7 @@ def convert(column: pa.Array, place: Place, one: Input) -> NDArray[np.generic]:
 
 def _as_text(column: pa.Array, place: Place) -> pa.Array:
     try:
-        return table_files.text(column)
+        return files.text(column)
     except InputError as error:
         raise InputError(f"{place.source}: column '{place.column}' {error}") from error
 

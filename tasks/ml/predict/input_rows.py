@@ -17,11 +17,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from tasks.ml import columns, files, pictures, table_files
-from tasks.ml.certificate import Input
-from tasks.ml.columns import Place
-from tasks.ml.errors import InputError
-from tasks.ml.runtimes import ROWS_AT_ONCE, Feeds
+from hallmark.tasks.common import files
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.artifact.certificate import Input
+from hallmark.tasks.ml.artifact.runtimes import ROWS_AT_ONCE, Feeds
+from hallmark.tasks.ml.data.images import image_file
+from hallmark.tasks.ml.data.tables import files as table_files
+from hallmark.tasks.ml.predict import input_columns
+from hallmark.tasks.ml.predict.input_columns import Place
 
 STDIN = "-"
 """Names stdin, which is read as CSV."""
@@ -77,7 +80,7 @@ def open_source(source: str, inputs: tuple[Input, ...]) -> Source:
         return _csv(sys.stdin.buffer, "stdin", _columns(inputs, "stdin"))
     if not path.exists():
         raise InputError(files.missing(path, source))
-    if path.is_dir() or suffix in pictures.SUFFIXES:
+    if path.is_dir() or suffix in image_file.SUFFIXES:
         return _images(path, _image(inputs, source))
     match suffix:
         case ".csv":
@@ -86,7 +89,7 @@ def open_source(source: str, inputs: tuple[Input, ...]) -> Source:
             return _parquet(path, source, _columns(inputs, source))
         case ".npy":
             return _array(path, inputs)
-    known = ", ".join((".csv", ".parquet", ".npy", *pictures.SUFFIXES))
+    known = ", ".join((".csv", ".parquet", ".npy", *image_file.SUFFIXES))
     raise InputError(f"{source}: expected a file that ends in {known}, a folder of images, or '-' for stdin")
 
 
@@ -98,7 +101,7 @@ def _open(source: str) -> pa.NativeFile:
 def _csv(file: BinaryIO, source: str, inputs: tuple[Input, ...]) -> Source:
     left_out: list[str] = []
     batches = _csv_batches(file, source, inputs, left_out)
-    return Source("row", None, _read(batches, source, "CSV", inputs, columns.parse), left_out)
+    return Source("row", None, _read(batches, source, "CSV", inputs, input_columns.parse), left_out)
 
 
 def _csv_batches(
@@ -114,7 +117,7 @@ def _csv_batches(
             heading = table_files.first_lines(io.BytesIO(lines.lstrip(b"\xef\xbb\xbf\r\n")))
             lines = lines[lines.index(heading) + len(heading) :]
         table = _parse_csv(heading, lines, source, inputs, first)
-        left_out[:] = columns.check(table.column_names, inputs, source)
+        left_out[:] = input_columns.check(table.column_names, inputs, source)
         first += table.num_rows
         yield from table.to_batches()
 
@@ -184,12 +187,12 @@ def _parquet(path: Path, source: str, inputs: tuple[Input, ...]) -> Source:
         found, total = file.schema_arrow.names, file.metadata.num_rows
     # As above: blanks around names are nothing to a table of one's own.
     known = found if inputs[0].kind is None else [name.strip() for name in found]
-    left_out = columns.check(known, inputs, source)
+    left_out = input_columns.check(known, inputs, source)
     plain = dict(zip(known, found, strict=True))
     names = [plain[one.name] for one in inputs]
     stored = file.iter_batches(max(1, NUMBERS_AT_ONCE // len(names)), columns=names)
     batches = (batch.select(names).rename_columns([one.name for one in inputs]) for batch in stored)
-    return Source("row", total, _read(batches, source, "Parquet", inputs, columns.convert), left_out)
+    return Source("row", total, _read(batches, source, "Parquet", inputs, input_columns.convert), left_out)
 
 
 def _read(
@@ -245,9 +248,9 @@ def _array_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Input, 
         block = array[rows]
         places = [Place(str(path), name, rows.start + 1) for name in names]
         feeds: Feeds = {
-            place.column: columns.convert(pa.array(block[:, index], from_pandas=True), place, inputs[index])
+            place.column: input_columns.convert(pa.array(block[:, index], from_pandas=True), place, inputs[index])
             if inputs[index].kind
-            else columns.fit(block[:, index], place)
+            else input_columns.fit(block[:, index], place)
             for index, place in enumerate(places)
         }
         return Batch(range(rows.start + 1, rows.stop + 1), feeds)
@@ -256,12 +259,12 @@ def _array_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Input, 
 
 
 def _images(path: Path, image: Input) -> Source:
-    files = pictures.files(path) if path.is_dir() else [path]
-    read = pictures.read_resized if image.resized else pictures.read
+    files = image_file.files(path) if path.is_dir() else [path]
+    read = image_file.read_resized if image.resized else image_file.read
 
     def batch(rows: slice) -> Batch:
         feeds: Feeds = {image.name: np.stack([read(file, image.shape) for file in files[rows]])}
-        return Batch([pictures.name(file) for file in files[rows]], feeds)
+        return Batch([image_file.name(file) for file in files[rows]], feeds)
 
     return Source("file", len(files), map(batch, _steps(len(files), ROWS_AT_ONCE, path)))
 

@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from tasks.ml import tables
-from tasks.ml.errors import HallmarkError, InputError
-from tasks.ml.files import is_writable, whole_file
-from tasks.ml.predictions import Heading, Predictions, Write
+from hallmark.tasks.common.errors import HallmarkError, InputError
+from hallmark.tasks.common.files import is_writable, whole_file
+from hallmark.tasks.ml.predict import terminal_table
+from hallmark.tasks.ml.predict.predictions import Heading, Predictions, Write
 
 Form = Literal["table", "csv", "parquet", "jsonl"]
 
@@ -93,7 +93,7 @@ def open_output(output: Path | None, form: Form, heading: Heading) -> Iterator[W
 @contextmanager
 def _open_output(output: Path | None, form: Form, heading: Heading) -> Iterator[Write]:
     if form == "table":
-        with tables.open_table(heading) as write:
+        with terminal_table.open_table(heading) as write:
             yield write
     elif output:
         with whole_file(output) as temporary, temporary.open("wb") as file, _open(file, form, heading) as write:

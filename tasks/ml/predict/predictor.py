@@ -15,12 +15,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from tasks.ml import certificate, readers, runtimes, writers
-from tasks.ml.errors import InputError
-from tasks.ml.predictions import Heading, Predictions
-from tasks.ml.readers import Batch
-from tasks.ml.records import Scored
-from tasks.ml.writers import Form
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import Scored
+from hallmark.tasks.ml.artifact import certificate, runtimes
+from hallmark.tasks.ml.predict import input_rows, output_files
+from hallmark.tasks.ml.predict.input_rows import Batch
+from hallmark.tasks.ml.predict.output_files import Form
+from hallmark.tasks.ml.predict.predictions import Heading, Predictions
 
 Show = Callable[[int, int | None], None]
 """Is told how many rows have passed, and of how many, if that is known."""
@@ -98,9 +99,9 @@ def score(model: Path, source: str, output: Path | None, form: Form, progress: P
         DamagedError: the file's seal is broken.
     """
     scorer = Scorer(model)
-    rows = readers.open_source(source, scorer.certificate.inputs)
+    rows = input_rows.open_source(source, scorer.certificate.inputs)
     heading = Heading(rows.identity, scorer.certificate.classes)
-    with writers.open_output(output, form, heading) as write, progress() as show:
+    with output_files.open_output(output, form, heading) as write, progress() as show:
         for predictions in _ahead(map(scorer.score, rows.batches)):
             write(predictions)
             show(scorer.rows, rows.total)

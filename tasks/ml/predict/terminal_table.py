@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.ml.predictions import Heading, Predictions, Write
+from hallmark.tasks.ml.predict.predictions import Heading, Predictions, Write
 
 SHOWN = 20
 """So many rows are in a table."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.ml.certificate import Certificate, Input
+from hallmark.tasks.ml.artifact.certificate import Certificate, Input
 
 _NUMPY = {"float32": "np.float32", "uint8": "np.uint8", "string": "object"}
 

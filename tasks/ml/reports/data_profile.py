@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tasks.ml import plots, plots_table, probes
-from tasks.ml.config import Experiment
-from tasks.ml.data import Rows, columns_of, open_split
-from tasks.ml.files import whole_file
-from tasks.ml.records import SPLITS, Column, Dataset
+from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.records import SPLITS, Column, Dataset
+from hallmark.tasks.ml.artifact.proof import probe_rows
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split
+from hallmark.tasks.ml.reports.plots import figures, table_columns
 
 
 def profile(dataset: Dataset, folder: Path) -> tuple[Path, Path]:
@@ -83,7 +84,7 @@ def _range(dataset: Dataset, rows: list[Rows]) -> dict[str, list[float]] | list[
 
 def _columns(dataset: Dataset) -> list[dict[str, Any]]:
     """Of a table of one's own what each column is, and the range of the training rows; of text how many values."""
-    bounds = zip(columns_of(dataset), *probes.seen(dataset), strict=True)
+    bounds = zip(columns_of(dataset), *probe_rows.seen(dataset), strict=True)
     return [
         {"name": column.name, "kind": column.kind, "missing": column.missing}
         | ({"values": len(column.values)} if column.kind == "categorical" else {"range": [float(low), float(high)]})
@@ -96,17 +97,17 @@ def _digests(dataset: Dataset, split: str) -> set[bytes]:
 
 
 def _draw(dataset: Dataset, path: Path) -> Path:
-    train, columns, classes = open_split(dataset, "train"), dataset.columns, tuple(map(plots.shown, dataset.classes))
+    train, columns, classes = open_split(dataset, "train"), dataset.columns, tuple(map(figures.shown, dataset.classes))
     if not columns:
         images = train.x.astype(np.uint8, copy=False)
-        return plots.sample_images(images, train.y, classes, path, light=dataset.resized)
+        return figures.sample_images(images, train.y, classes, path, light=dataset.resized)
     x = train.x.astype(np.float32, copy=False)
     if dataset.kinds:
-        return plots_table.columns(x, train.y, columns_of(dataset), classes, path)
+        return table_columns.columns(x, train.y, columns_of(dataset), classes, path)
     match len(columns):
         case 1:
-            return plots.points(x, train.y, columns[0], classes, path)
+            return figures.points(x, train.y, columns[0], classes, path)
         case 2:
-            return plots.scatter(x, train.y, columns, classes, path)
+            return figures.scatter(x, train.y, columns, classes, path)
         case _:
-            return plots.histograms(x, train.y, columns, classes, path)
+            return figures.histograms(x, train.y, columns, classes, path)

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml import bootstrap, charts, history, pages, snippets
-from tasks.ml.bootstrap import Interval
-from tasks.ml.certificate import Certificate, Input
-from tasks.ml.config import Experiment
-from tasks.ml.contrast_tables import number
-from tasks.ml.contrasts import row_losses
-from tasks.ml.data import open_split, unlabelled
-from tasks.ml.digests import SHOWN
-from tasks.ml.pages import (
+from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.records import SPLITS, Dataset, Outcome
+from hallmark.tasks.ml.artifact.certificate import Certificate, Input
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data.dataset_store import open_split, unlabelled
+from hallmark.tasks.ml.evaluation import intervals as bootstrap
+from hallmark.tasks.ml.evaluation.intervals import Interval
+from hallmark.tasks.ml.reports import charts, code_snippets, pages
+from hallmark.tasks.ml.reports.pages import (
     Charts,
     Code,
     Facts,
@@ -35,8 +35,10 @@ from tasks.ml.pages import (
     Table,
     Words,
 )
-from tasks.ml.records import SPLITS, Dataset, Outcome
-from tasks.ml.tested import Tested, ask
+from hallmark.tasks.ml.reports.run_comparison.differences import row_losses
+from hallmark.tasks.ml.reports.run_comparison.tables import number
+from hallmark.tasks.ml.reports.test_rows import Tested, ask
+from hallmark.tasks.ml.training import history
 
 MISTAKES = 24
 """So many images that it got wrong are shown, or rows."""
@@ -103,7 +105,11 @@ def _figures(tested: Tested, accuracy: Interval | None) -> list[pages.Figure]:
         ("Test accuracy", _percent(right / rows), _between(accuracy, _percent)),
         ("Wrong", f"{rows - right:,}", f"of {rows:,} test rows"),
         ("Proof", str(proof["verdict"]), f"largest error {proof['largest_error']:.1e}"),
-        ("Classes", f"{len(tested.said.classes):,}", "images" if snippets.takes_images(tested.said) else "columns"),
+        (
+            "Classes",
+            f"{len(tested.said.classes):,}",
+            "images" if code_snippets.takes_images(tested.said) else "columns",
+        ),
     ]
 
 
@@ -126,7 +132,7 @@ def _about(experiment: Experiment, outcome: Outcome, tested: Tested) -> Section:
 
 
 def _takes(said: Certificate) -> str:
-    if snippets.takes_images(said):
+    if code_snippets.takes_images(said):
         return f"{said.inputs[0].name}: {said.inputs[0].description}"
     kinds = " and ".join(sorted({one.dtype for one in said.inputs}))
     return f"{len(said.inputs)} column{'s' * (len(said.inputs) > 1)}, {kinds}, raw: scaling is inside"
@@ -264,7 +270,7 @@ def _mistakes(tested: Tested) -> Section:
     is_are = "is" if len(worst) == 1 else "are"
     more = f" Here are the {len(shown)} of which it was most sure." if len(shown) < len(worst) else ""
     lead = f"{len(worst):,} of {rows:,} test rows {is_are} wrong.{more}"
-    part = _wrong_images(tested, shown) if snippets.takes_images(tested.said) else _wrong_rows(tested, shown)
+    part = _wrong_images(tested, shown) if code_snippets.takes_images(tested.said) else _wrong_rows(tested, shown)
     return Section("mistakes", "Worst mistakes", (Words(lead), part))
 
 
@@ -332,9 +338,9 @@ def _use(outcome: Outcome, said: Certificate) -> Section:
     answer = said.classes[golden.label[EXAMPLE]]
     told = f"{answer}, with {_percent(max(golden.probabilities[EXAMPLE]))}"
     lead = Words(f"The file needs onnxruntime alone. These lines ask about a test row; the answer is {told}.")
-    python, javascript = (make(said, file, EXAMPLE) for make in (snippets.python, snippets.javascript))
-    where = "in a browser" if snippets.takes_images(said) else "onnxruntime-node, or onnxruntime-web in a browser"
-    given = snippets.picture_name(file) if snippets.takes_images(said) else "row.csv"
+    python, javascript = (make(said, file, EXAMPLE) for make in (code_snippets.python, code_snippets.javascript))
+    where = "in a browser" if code_snippets.takes_images(said) else "onnxruntime-node, or onnxruntime-web in a browser"
+    given = code_snippets.picture_name(file) if code_snippets.takes_images(said) else "row.csv"
     shell = (
         f"hallmark predict {file} {given}\n"
         f"hallmark predict models:/{version.name}/{version.version} {given}  # the same, from the registry\n"
@@ -347,12 +353,12 @@ def _use(outcome: Outcome, said: Certificate) -> Section:
 
 def _example(said: Certificate, name: str) -> Iterator[Part]:
     """The row that is asked about."""
-    if not snippets.takes_images(said):
-        yield Code(name, snippets.table(said, EXAMPLE))
+    if not code_snippets.takes_images(said):
+        yield Code(name, code_snippets.table(said, EXAMPLE))
         return
     one, true = said.inputs[0], said.classes[said.golden.label[EXAMPLE]]
     pixels = np.array(said.golden.inputs[one.name][EXAMPLE], dtype=np.uint8)
-    caption = f"{snippets.form(one)}, as the file takes it."
+    caption = f"{code_snippets.form(one)}, as the file takes it."
     yield File(name, Image(png(pixels), f"a test row, which the model takes for {true}", caption))
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml import certificate, runtimes
-from tasks.ml.certificate import Certificate
-from tasks.ml.data import open_split, values
-from tasks.ml.records import Outcome
-from tasks.ml.runtimes import Feeds
+from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.ml.artifact import certificate, runtimes
+from hallmark.tasks.ml.artifact.certificate import Certificate
+from hallmark.tasks.ml.artifact.runtimes import Feeds
+from hallmark.tasks.ml.data.dataset_store import open_split, values
 
 
 @dataclass(frozen=True, slots=True)

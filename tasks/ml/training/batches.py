@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.ml import losses, memory
-from tasks.ml.augmentation import Augment
-from tasks.ml.config import Training
-from tasks.ml.config_losses import Loss
-from tasks.ml.data import open_split
-from tasks.ml.models import ROWS_AT_ONCE, Encoding, Scaling, at_once
-from tasks.ml.records import Dataset, SplitName
+from hallmark.tasks.common.records import Dataset, SplitName
+from hallmark.tasks.ml.config.experiment import Training
+from hallmark.tasks.ml.config.losses import Loss
+from hallmark.tasks.ml.data.dataset_store import open_split
+from hallmark.tasks.ml.data.images.augmentation import Augment
+from hallmark.tasks.ml.models.networks import ROWS_AT_ONCE, Encoding, Scaling, at_once
+from hallmark.tasks.ml.training import memory
+from hallmark.tasks.ml.training.optim import losses
 
 _SHARE_OF_MEMORY = 0.25
 """Splits that take more than this, scaled to float32, stay in their file and are read batch by batch."""

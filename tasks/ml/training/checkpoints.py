@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tasks.ml.digests import SHOWN, check
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.files import whole_file
+from hallmark.tasks.common.digests import SHOWN, check
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.files import whole_file
 
 logger = logging.getLogger(__name__)
 

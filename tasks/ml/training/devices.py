@@ -2,8 +2,8 @@
 
 import torch
 
-from tasks.ml.config import Device
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.experiment import Device
 
 
 def choose(device: Device) -> torch.device:

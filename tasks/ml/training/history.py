@@ -11,8 +11,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml.errors import DamagedError
-from tasks.ml.files import whole_file
+from hallmark.tasks.common.errors import DamagedError
+from hallmark.tasks.common.files import whole_file
 
 STEP_POINTS = 1000
 """At most so many `train/step_loss` points are logged, evenly thinned; the file has all of them."""

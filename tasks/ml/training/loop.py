@@ -12,15 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.ml import losses, models, optimizers, outputs, schedules
-from tasks.ml.batches import Epoch, Rows, order
-from tasks.ml.checkpoints import Checkpoint, Checkpoints
-from tasks.ml.config import Constant, Model, Training
-from tasks.ml.cuda import Graphed
-from tasks.ml.errors import DivergedError
-from tasks.ml.history import History, Journal, Log
-from tasks.ml.learners import ByGradient, Learner
-from tasks.ml.records import Fit, SplitName
+from hallmark.tasks.common.errors import DivergedError
+from hallmark.tasks.common.records import Fit, SplitName
+from hallmark.tasks.ml.config.experiment import Constant, Model, Training
+from hallmark.tasks.ml.models import class_probabilities
+from hallmark.tasks.ml.models import networks as models
+from hallmark.tasks.ml.training.batches import Epoch, Rows, order
+from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
+from hallmark.tasks.ml.training.history import History, Journal, Log
+from hallmark.tasks.ml.training.optim import losses, lr_schedules, optimizers
+from hallmark.tasks.ml.training.optim.cuda_graph import Graphed
+from hallmark.tasks.ml.training.optim.update_step import ByGradient, Learner
 
 MEASURED: dict[SplitName, str] = {"validation": "val", "test": "test"}
 MONITORED = {"validation": "val/loss", "train": "train/loss", "test": "test/loss"}
@@ -222,7 +224,7 @@ class Course:
 
     def _factor(self, step: int) -> float:
         training = self._training
-        return schedules.factor(training.schedule, training.epochs, self._updates, self._epoch + 1, step)
+        return lr_schedules.factor(training.schedule, training.epochs, self._updates, self._epoch + 1, step)
 
     def _wanted(self, target: Tensor) -> Iterator[Tensor]:
         """What a segment's updates need to know of its rows, batch by batch."""
@@ -238,7 +240,7 @@ class Course:
     def _measure(self, logits: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each row, and whether it is right, `(M, R)`: of logits, `(U, R)` or `(M, U, R)`, and the truth."""
         logits = logits.view(len(self._members), -1, logits.shape[-1])
-        return losses.rows(self._training.loss, self._model, logits, target), outputs.labels(logits) == y
+        return losses.rows(self._training.loss, self._model, logits, target), class_probabilities.labels(logits) == y
 
     def _by_batch(self, rows: Tensor) -> Tensor:
         """Sums over the batches of a segment: `(M, R)` to `(M, n)`."""
@@ -295,7 +297,7 @@ class Course:
         }
         if not isinstance(training.schedule, Constant):
             steps = self._training.epochs, self._updates, self._epoch, 0
-            metrics["train/lr"] = training.lr * schedules.factor(training.schedule, *steps)
+            metrics["train/lr"] = training.lr * lr_schedules.factor(training.schedule, *steps)
         if training.last_batch_loss:
             metrics["train/last_batch_loss"] = float(step_losses[-1])
         return metrics

@@ -9,12 +9,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.ml import batches, devices, memory, models
-from tasks.ml.config import CNN, Experiment, Training, units
-from tasks.ml.course import SEGMENT_ROWS
-from tasks.ml.digests import digest_of
-from tasks.ml.errors import InputError
-from tasks.ml.records import Dataset
+from hallmark.tasks.common.digests import digest_of
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.config.experiment import CNN, Experiment, Training, units
+from hallmark.tasks.ml.models import networks
+from hallmark.tasks.ml.training import batches, devices, memory
+from hallmark.tasks.ml.training.loop import SEGMENT_ROWS
 
 OWN = {"lr", "momentum", "weight_decay", "seed", "shuffle_seed"}
 """Fields of `training` that members of one stack may have each for itself."""
@@ -90,7 +91,7 @@ def _pays(member: Experiment, count: int, dataset: Dataset) -> bool:
     if devices.choose(training.device).type != "cpu":
         return False
     # A product forward and two backward, as in `training.threads`.
-    products = 3 * count * models.products(member.model, dataset.shape, logits)
+    products = 3 * count * networks.products(member.model, dataset.shape, logits)
     return training.epochs * dataset.rows["train"] * products >= SPLITTING
 
 
@@ -108,7 +109,7 @@ def _shape(member: Experiment) -> str:
 def _bytes(member: Experiment, dataset: Dataset) -> int:
     """What one member of a stack takes: weights, gradients, what the optimizer remembers, and what a batch leaves."""
     training, logits = member.training, units(member.model, member.training.loss, len(dataset.classes))
-    weights = models.weights(member.model, dataset.shape, logits)
+    weights = networks.weights(member.model, dataset.shape, logits)
     copies = 3 + 2 * (training.optimizer != "sgd") + (training.momentum > 0) + (training.patience > 0)
     batch = _batch(training, dataset)
     widths = sum(getattr(member.model, "hidden", ())) + logits

@@ -8,16 +8,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tasks.ml import augmentation, batches, devices, gradients, learners, models, optimizers
-from tasks.ml.checkpoints import Checkpoints
-from tasks.ml.config import Model, Training, units
-from tasks.ml.config_data import Data
-from tasks.ml.course import Course, Survival
-from tasks.ml.digests import digest_of
-from tasks.ml.errors import DivergedError
-from tasks.ml.fingerprint import fingerprint
-from tasks.ml.history import Log
-from tasks.ml.records import Dataset, Fit, SplitName
+from hallmark.tasks.common.digests import digest_of
+from hallmark.tasks.common.errors import DivergedError
+from hallmark.tasks.common.records import Dataset, Fit, SplitName
+from hallmark.tasks.ml.config.data import Data
+from hallmark.tasks.ml.config.experiment import Model, Training, units
+from hallmark.tasks.ml.data.images import augmentation
+from hallmark.tasks.ml.models import networks as models
+from hallmark.tasks.ml.training import batches, devices
+from hallmark.tasks.ml.training.checkpoints import Checkpoints
+from hallmark.tasks.ml.training.fingerprint import fingerprint
+from hallmark.tasks.ml.training.history import Log
+from hallmark.tasks.ml.training.loop import Course, Survival
+from hallmark.tasks.ml.training.optim import gradients, optimizers, update_step
 
 VERSION = 6
 """Raised by whoever changes what training computes: part of the name under which fits are stored."""
@@ -108,7 +111,7 @@ def fit_together(
 
 
 def marks(dataset: Dataset, model: Model, training: Training) -> dict[str, str]:
-    """What the bits of a fit depend on beside its arguments: see `tasks.ml.fingerprint`."""
+    """What the bits of a fit depend on beside its arguments: see `hallmark.tasks.ml.training.fingerprint`."""
     return fingerprint(devices.choose(training.device), threads(1, model, dataset, training))
 
 
@@ -169,17 +172,17 @@ def _network(model: Model, dataset: Dataset, logits: int, seed: int, device: tor
 
 def _learner(
     networks: Sequence[nn.Sequential], model: Model, trainings: Sequence[Training], unit: float
-) -> learners.Learner:
+) -> update_step.Learner:
     first = trainings[0]
     if first.optimizer == "lbfgs":
-        return learners.ByLineSearch(networks[0], model, first)
+        return update_step.ByLineSearch(networks[0], model, first)
     if len(networks) == 1:
         gradient: gradients.Gradient = gradients.of(networks[0], unit)
     else:
         gradient = gradients.Perceptrons(networks, unit)
     lr, momentum, decay = (_column(trainings, name, gradient) for name in ("lr", "momentum", "weight_decay"))
     rule = optimizers.build(first, lr, momentum, decay, gradient.weights, gradient.gradients)
-    return learners.ByGradient(gradient, rule, model)
+    return update_step.ByGradient(gradient, rule, model)
 
 
 def _column(trainings: Sequence[Training], name: str, gradient: gradients.Gradient) -> optimizers.Number:

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.ml import files
-from tasks.ml.digests import check, file_digest
-from tasks.ml.errors import DamagedError
+from hallmark.tasks.common import files
+from hallmark.tasks.common.digests import check, file_digest
+from hallmark.tasks.common.errors import DamagedError
 
 
 class BoomError(Exception):

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
-from tasks.ml import encoding, onnx_export, runtimes
-from tasks.ml.config import Export
-from tasks.ml.data import ENCODING, values
-from tasks.ml.models import Classifier
-from tasks.ml.records import Dataset
-from tasks.ml.sources import Raw
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.artifact import exporter, runtimes
+from hallmark.tasks.ml.config.experiment import Export
+from hallmark.tasks.ml.data.dataset_store import ENCODING, values
+from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.data.tables import encoding
+from hallmark.tasks.ml.models.networks import Classifier
 
 TOLERANCES = (1e-4, 1e-5, 1e-6)
 """A value differs if it is off by this share of the largest one beside it: the coarsest that finds a node is told."""
@@ -97,7 +98,7 @@ def _tell(node: onnx.NodeProto, name: str, apart: float) -> dict[str, Any]:
 
 
 def _by_torch(classifier: Classifier, dataset: Dataset, x: Raw) -> dict[str, NDArray[Any]]:
-    program = onnx_export.trace(classifier, dataset, Export()).exported_program
+    program = exporter.trace(classifier, dataset, Export()).exported_program
     assert program  # noqa: S101 - torch keeps it
     recorder = _Recorder(program.module())
     with torch.no_grad():

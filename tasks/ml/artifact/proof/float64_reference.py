@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.ml import runtimes
-from tasks.ml.models import Classifier
-from tasks.ml.onnx_export import Served
-from tasks.ml.probes import Probes
-from tasks.ml.records import Dataset
-from tasks.ml.runtimes import Answer
-from tasks.ml.sources import Raw
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.artifact import runtimes
+from hallmark.tasks.ml.artifact.exporter import Served
+from hallmark.tasks.ml.artifact.proof.probe_rows import Probes
+from hallmark.tasks.ml.artifact.runtimes import Answer
+from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.models.networks import Classifier
 
 FACTOR = 8.0
 """A probability may be wrong by so many times what torch's own float32 is wrong by, at the most, on like rows."""

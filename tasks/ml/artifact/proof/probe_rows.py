@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml.data import columns_of, open_split
-from tasks.ml.records import UNKNOWN, Dataset
-from tasks.ml.sources import Raw
+from hallmark.tasks.common.records import UNKNOWN, Dataset
+from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
+from hallmark.tasks.ml.data.sources import Raw
 
 ENOUGH = 512
 """So many rows, at least, are asked in every way."""

@@ -1,8 +1,8 @@
 """The proof that a file predicts what torch was trained to predict, in units of the model's own rounding.
 
-What torch loses to float64 (`tasks.ml.oracle`) is rounding; what a runtime loses is rounding too as long as it is of
+What torch loses to float64 (`float64_reference`) is rounding; what a runtime loses is rounding too as long as it is of
 that size, and a defect beyond. The runtimes are asked in a process of their own, which has not imported torch
-(`tasks.ml.runtimes`), while torch answers in this one.
+(`hallmark.tasks.ml.artifact.runtimes`), while torch answers in this one.
 """
 
 import json
@@ -20,17 +20,18 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from tasks.ml import divergence, runtimes
-from tasks.ml.data import values
-from tasks.ml.digests import check
-from tasks.ml.errors import ParityError
-from tasks.ml.files import whole_file
-from tasks.ml.models import Classifier
-from tasks.ml.onnx_export import input_names, input_types
-from tasks.ml.oracle import FACTOR, FLOOR, Oracle
-from tasks.ml.probes import Probes, probes
-from tasks.ml.records import Artifact, Dataset, Proof
-from tasks.ml.runtimes import Answer
+from hallmark.tasks.common.digests import check
+from hallmark.tasks.common.errors import ParityError
+from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.records import Artifact, Dataset, Proof
+from hallmark.tasks.ml.artifact import runtimes
+from hallmark.tasks.ml.artifact.exporter import input_names, input_types
+from hallmark.tasks.ml.artifact.proof import first_difference
+from hallmark.tasks.ml.artifact.proof.float64_reference import FACTOR, FLOOR, Oracle
+from hallmark.tasks.ml.artifact.proof.probe_rows import Probes, probes
+from hallmark.tasks.ml.artifact.runtimes import Answer
+from hallmark.tasks.ml.data.dataset_store import values
+from hallmark.tasks.ml.models.networks import Classifier
 
 SUM = 1e-5
 """Probabilities may add up to 1 but for this."""
@@ -107,7 +108,7 @@ def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset, report:
     problem, numbers, refused = found.problem, _describe(found), found.refused
     if refused and not problem:
         x = found.rows.x[refused.rows[refused.worst[:1]]]
-        node = divergence.first(onnx.load(file, load_external_data=False), classifier, dataset, x)
+        node = first_difference.first(onnx.load(file, load_external_data=False), classifier, dataset, x)
         numbers |= {"node": node, "worst_rows": [show(refused, int(row), found) for row in refused.worst]}
         problem = f"{_complain(refused, found)}; {node['sentence']}"
     _write(report, {"verdict": "failed" if problem else "passed", "message": problem} | numbers)
@@ -204,7 +205,7 @@ def _asked(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[], 
         np.save(folder / "x.npy", rows.x, allow_pickle=False)
         np.save(folder / "rows.npy", rows.chosen, allow_pickle=False)
         (folder / "columns.json").write_text(json.dumps([dataset.columns, values(dataset)]))
-        command = [sys.executable, "-P", "-m", "tasks.ml.runtimes", str(file), name]
+        command = [sys.executable, "-P", "-m", "hallmark.tasks.ml.artifact.runtimes", str(file), name]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
 
             def answers() -> dict[str, NDArray[Any]]:

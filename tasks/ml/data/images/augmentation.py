@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.ml.config import Augmentation, Training
-from tasks.ml.records import Dataset
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.config.experiment import Augmentation, Training
 
 Augment = Callable[[Tensor, int, int], Tensor]
 """From raw images, each flat, `(B, F) uint8`, the epoch, from 1, and the batch's index in it, to as many others."""

@@ -18,14 +18,15 @@ import PIL
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from tasks.ml import photos, pictures
-from tasks.ml.config_data import Images
-from tasks.ml.digests import SHOWN, check, digest_of
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.files import whole_file, whole_folder
-from tasks.ml.photos import Listing, Photo
-from tasks.ml.pictures import Header, Shape
-from tasks.ml.sources import Progress, Show
+from hallmark.tasks.common.digests import SHOWN, check, digest_of
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.files import whole_file, whole_folder
+from hallmark.tasks.ml.config.data import Images
+from hallmark.tasks.ml.data.images import folder as photos
+from hallmark.tasks.ml.data.images import image_file
+from hallmark.tasks.ml.data.images.folder import Listing, Photo
+from hallmark.tasks.ml.data.images.image_file import Header, Shape
+from hallmark.tasks.ml.data.sources import Progress, Show
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def read(data: Images, home: Path, progress: Progress = silent) -> Decoded:
     listing = photos.look(folder)
     settings = {"folder": str(folder.resolve()), "height": data.height, "width": data.width, "colour": data.colour}
     target = home / "images" / digest_of(settings)[:SHOWN]
-    key = digest_of([pictures.VERSION, PIL.__version__, settings, _identity(listing)])
+    key = digest_of([image_file.VERSION, PIL.__version__, settings, _identity(listing)])
     (home / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(home / "locks" / f"images-{target.name}.lock"):
         facts = _known(target, key) or _decode(listing, data, target, key, progress)
@@ -149,14 +150,14 @@ def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unread
     """What the files say of themselves, and those that cannot be read."""
     found: list[Header] = []
     bad: list[tuple[str, str]] = []
-    with pictures.quiet(), progress("looked at") as show:
+    with image_file.quiet(), progress("looked at") as show:
         for passed, photo in enumerate(listing.photos, start=1):
             try:
                 found.append(_header(listing.folder, photo))
             except InputError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a decoder raises is what it says of the file
-                bad.append((photo.name, pictures.why(error)))
+                bad.append((photo.name, image_file.why(error)))
             if passed % _TOGETHER == 0:
                 show(passed, len(listing.photos))
     return found, tuple(bad)
@@ -167,7 +168,7 @@ def _header(folder: Path, photo: Photo) -> Header:
         raise ValueError("is no file")
     if not photo.name.lower().endswith(photos.SUFFIXES):
         raise ValueError(f"is no PNG or JPEG: expected a name that ends in {', '.join(photos.SUFFIXES)}")
-    return pictures.header(folder / photo.name)
+    return image_file.header(folder / photo.name)
 
 
 def _write(
@@ -176,7 +177,7 @@ def _write(
     """Write the pixels of all images. Returns how many each class has, the file's SHA-256, and what was unreadable."""
     bad: list[tuple[str, str]] = []
     digest, counts = hashlib.sha256(), [0] * len(listing.classes)
-    with path.open("wb") as file, pictures.quiet(), progress("decoded") as show:
+    with path.open("wb") as file, image_file.quiet(), progress("decoded") as show:
         for passed, (photo, image) in enumerate(_by_all_cores(listing.folder, readable, shape), start=1):
             if isinstance(image, str):
                 bad.append((photo.name, image))
@@ -216,9 +217,9 @@ def _by_all_cores(folder: Path, readable: Sequence[Photo], shape: Shape) -> Iter
 
 def _image(file: Path, shape: Shape) -> NDArray[np.uint8] | str:
     try:
-        return np.ascontiguousarray(pictures.decode(file, shape))
+        return np.ascontiguousarray(image_file.decode(file, shape))
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises is what it says of the file
-        return pictures.why(error)
+        return image_file.why(error)
 
 
 def _without(some: Sequence[Photo], bad: Unreadable) -> list[Photo]:

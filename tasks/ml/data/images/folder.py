@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 """Of files that are decoded. Others in the folder of a class count as unreadable."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
 
 VERSION = 1
 """Raised by whoever changes what `decode` gives: pixels that were decoded before are decoded anew."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml.records import MISSING, Column
+from hallmark.tasks.common.records import MISSING, Column
 
 if TYPE_CHECKING:
     import onnx

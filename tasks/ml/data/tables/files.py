@@ -9,7 +9,7 @@ from typing import BinaryIO
 import pyarrow as pa
 from pyarrow import compute, csv, parquet
 
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
 
 MISSING = [
     "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "NaN", "nan", "-NaN", "-nan",

@@ -9,10 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute
 
-from tasks.ml import config_data, encoding, table_files
-from tasks.ml.errors import InputError
-from tasks.ml.records import Column, ColumnKind
-from tasks.ml.sources import Table
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import Column, ColumnKind
+from hallmark.tasks.ml.config import data as config_data
+from hallmark.tasks.ml.data.sources import Table
+from hallmark.tasks.ml.data.tables import encoding, files
 
 CLASSES = 1000
 """A target of more values is a number to be predicted, or an identifier."""
@@ -43,7 +44,7 @@ def read(data: config_data.Table) -> Table:
             many, a date, or an infinite number.
     """
     path = Path(data.path)
-    columns = table_files.read(path, data.separator)
+    columns = files.read(path, data.separator)
     target, divider = _taken_out(columns, data, path)
     target = _text(data.target, target, path)
     labelled = compute.is_valid(target)
@@ -51,7 +52,7 @@ def read(data: config_data.Table) -> Table:
     x, described = np.empty((len(y), len(columns)), dtype=np.float32), []
     for index, name in enumerate(list(columns)):
         # Taken out one by one, so that the table goes as the numbers come.
-        found = table_files.plain(columns.pop(name)).filter(labelled)
+        found = files.plain(columns.pop(name)).filter(labelled)
         x[:, index], column = _column(name, found, data.columns.get(name), path)
         described.append(column)
     pa.default_memory_pool().release_unused()  # the text of a large table, which Arrow would keep for the next one
@@ -67,19 +68,19 @@ def read(data: config_data.Table) -> Table:
 
 
 def _taken_out(
-    columns: table_files.Columns, data: config_data.Table, path: Path
+    columns: files.Columns, data: config_data.Table, path: Path
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """Take the target and the column to divide by out of a table, and what is ignored; the rest are inputs."""
     names = list(columns)
     by = data.split.group or data.split.time or data.split.column
-    table_files.require(data.target, names, "--target", path)
+    files.require(data.target, names, "--target", path)
     for name in data.ignore:
-        table_files.require(name, names, "--data.ignore", path)
+        files.require(name, names, "--data.ignore", path)
     for name in data.columns:
-        table_files.require(name, names, f"--data.columns.{name}", path)
+        files.require(name, names, f"--data.columns.{name}", path)
     if by is not None:
-        table_files.require(by, names, f"--data.split.{data.split.method}", path)
-    target, divider = (table_files.plain(columns.pop(one)) if one else None for one in (data.target, by))
+        files.require(by, names, f"--data.split.{data.split.method}", path)
+    target, divider = (files.plain(columns.pop(one)) if one else None for one in (data.target, by))
     for name in data.ignore:
         columns.pop(name, None)
     if not columns:
@@ -113,8 +114,8 @@ def _plain(name: str, column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
         raise InputError(_no_date(name, path))
     if pa.types.is_decimal(kind):
         return column.cast(pa.float64())
-    if table_files.is_text(kind):
-        return table_files.text(column)
+    if files.is_text(kind):
+        return files.text(column)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         if not pa.types.is_null(kind):
             raise InputError(
@@ -126,7 +127,7 @@ def _plain(name: str, column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
 
 def _kind(name: str, column: pa.ChunkedArray, path: Path) -> ColumnKind:
     """What a column is seen to be."""
-    if not table_files.is_text(column.type):
+    if not files.is_text(column.type):
         return "boolean" if pa.types.is_boolean(column.type) else "numeric"
     if _numbers(column) is not None:
         return "numeric"
@@ -156,11 +157,11 @@ def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 def _numeric(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
     missing, strange, example = column.null_count, 0, ""
-    if table_files.is_text(column.type) and (numbers := _numbers(column)) is None:
-        texts = column.filter(compute.invert(table_files.are_numbers(column)))
+    if files.is_text(column.type) and (numbers := _numbers(column)) is None:
+        texts = column.filter(compute.invert(files.are_numbers(column)))
         strange, example = len(texts), str(texts[0])
-        numbers = table_files.numbers_alone(column).cast(pa.float64())
-    elif not table_files.is_text(column.type):
+        numbers = files.numbers_alone(column).cast(pa.float64())
+    elif not files.is_text(column.type):
         numbers = column
     assert numbers is not None  # noqa: S101 - text that is no number was made none
     values = numbers.cast(pa.float64(), safe=False).to_numpy()
@@ -176,8 +177,8 @@ def _numeric(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
 
 
 def _boolean(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
-    texts = table_files.text(column)
-    truths = table_files.truths(texts)
+    texts = files.text(column)
+    truths = files.truths(texts)
     if truths.null_count > texts.null_count:
         unknown = compute.min(texts.filter(compute.and_(compute.is_valid(texts), compute.is_null(truths))))
         raise InputError(
@@ -187,10 +188,10 @@ def _boolean(name: str, column: pa.ChunkedArray, path: Path) -> _Read:
 
 
 def _categorical(name: str, column: pa.ChunkedArray) -> _Read:
-    codes, values = _codes(table_files.text(column))
+    codes, values = _codes(files.text(column))
     strange, example = 0, ""
-    if table_files.is_text(column.type) and values:
-        are_numbers = table_files.are_numbers(pa.array(values)).to_numpy(zero_copy_only=False)
+    if files.is_text(column.type) and values:
+        are_numbers = files.are_numbers(pa.array(values)).to_numpy(zero_copy_only=False)
         counts = np.bincount(codes[codes >= 0], minlength=len(values))
         if counts[are_numbers].sum() > MIXED * counts.sum():
             strange = int(counts[~are_numbers].sum())
@@ -249,7 +250,7 @@ def _divider(column: pa.ChunkedArray, data: config_data.Table, path: Path) -> ND
         raise InputError(f"{path}: {by}: labelled row {row} has no value in column '{name}': expected one in every row")
     if data.split.method == "time":
         return _ranks(column, name, path)
-    codes, values = _codes(table_files.text(column))
+    codes, values = _codes(files.text(column))
     if data.split.method == "group":
         return codes
     if unknown := [value for value in values if value not in SPLITS]:
@@ -264,7 +265,7 @@ def _ranks(column: pa.ChunkedArray, name: str, path: Path) -> NDArray[np.int64]:
             times = column if kind is None else column.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
-        if not table_files.is_text(times.type):
+        if not files.is_text(times.type):
             values = times.to_numpy()
             return np.unique(values, return_inverse=True)[1].astype(np.int64)
     raise InputError(
@@ -274,6 +275,6 @@ def _ranks(column: pa.ChunkedArray, name: str, path: Path) -> NDArray[np.int64]:
 
 def _text(name: str, column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
     try:
-        return table_files.text(column)
+        return files.text(column)
     except InputError as error:
         raise InputError(f"{path}: column '{name}' {error}") from error

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml import probes
-from tasks.ml.config import Experiment, Linear, Step, Training
-from tasks.ml.config_data import Data, Points, Table
-from tasks.ml.data import Rows, open_split
-from tasks.ml.history import curves
-from tasks.ml.paired import fewest_disagreements
-from tasks.ml.records import Dataset, Evaluation, Finding, Fit
+from hallmark.tasks.common.records import Dataset, Evaluation, Finding, Fit
+from hallmark.tasks.ml.artifact.proof import probe_rows
+from hallmark.tasks.ml.config.data import Data, Points, Table
+from hallmark.tasks.ml.config.experiment import Experiment, Linear, Step, Training
+from hallmark.tasks.ml.data.dataset_store import Rows, open_split
+from hallmark.tasks.ml.evaluation.paired_tests import fewest_disagreements
+from hallmark.tasks.ml.training.history import curves
 
 ENOUGH_EPOCHS = 10
 """Of a shorter curve nothing is said."""
@@ -263,7 +263,7 @@ def _is_falling(loss: NDArray[np.float64]) -> bool:
 def _outside(experiment: Experiment, dataset: Dataset, train: Rows, test: Rows) -> Finding | None:
     if not dataset.columns:
         return None  # a pixel that was never dark in training is nothing remarkable
-    low, high = (np.asarray(bound, np.float64) for bound in probes.seen(dataset))
+    low, high = (np.asarray(bound, np.float64) for bound in probe_rows.seen(dataset))
     asked = np.array(experiment.data.asked if isinstance(experiment.data, Points) else ()).reshape(-1, 1)
     by_chance = len(test.x) * min(1.0, 2 * test.x.shape[1] / (len(train.x) + 1))
     for rows, what, allowed in ((asked, "points asked", 0.0), (test.x, "test rows", OUTSIDE * by_chance)):

@@ -6,9 +6,9 @@ from shlex import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml.config_data import Data, Table, ignoring
-from tasks.ml.data import Rows, columns_of, open_split, unlabelled
-from tasks.ml.records import SPLITS, Column, Dataset, Finding
+from hallmark.tasks.common.records import SPLITS, Column, Dataset, Finding
+from hallmark.tasks.ml.config.data import Data, Table, ignoring
+from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split, unlabelled
 
 GIVEN_AWAY = 0.99
 """A column gives the target away if it alone tells the class of so large a share of rows ..."""

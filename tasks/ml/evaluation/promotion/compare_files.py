@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml import certificate, judgement, runtimes
-from tasks.ml.certificate import Certificate, Verdict
-from tasks.ml.data import values
-from tasks.ml.digests import check
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.judgement import Gate, Judgement, Rule
-from tasks.ml.records import Dataset
-from tasks.ml.runtimes import Answer, Feeds, Run
+from hallmark.tasks.common.digests import check
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.artifact import certificate, runtimes
+from hallmark.tasks.ml.artifact.certificate import Certificate, Verdict
+from hallmark.tasks.ml.artifact.runtimes import Answer, Feeds, Run
+from hallmark.tasks.ml.data.dataset_store import values
+from hallmark.tasks.ml.evaluation.promotion import decision_rule
+from hallmark.tasks.ml.evaluation.promotion.decision_rule import Gate, Judgement, Rule
 
 CALLS = 101
 """One row is asked so often; the latency is the median."""
@@ -104,11 +105,11 @@ def compare(
     theirs = _ask(_open(champion), given)
     if not all(gate.passed for gate in gates):
         # It cannot be asked, or its classes are others: whatever it says of a row, it says nothing to compare.
-        return judgement.judge(y, theirs.label, theirs.label, rule, (*gates, *more), dataset.classes)
+        return decision_rule.judge(y, theirs.label, theirs.label, rule, (*gates, *more), dataset.classes)
     run = _open(challenger)
     own = _ask(run, given)
     gates += [_loss(own, y), _size(challenger, rule), _latency(run, given, rule)]
-    return judgement.judge(y, theirs.label, own.label, rule, (*gates, *more), dataset.classes)
+    return decision_rule.judge(y, theirs.label, own.label, rule, (*gates, *more), dataset.classes)
 
 
 def _words(rows: Digests) -> NDArray[np.bytes_]:

@@ -18,9 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from tasks.ml.config_part import FLOAT32, Part
-from tasks.ml.errors import InputError
-from tasks.ml.paired import fewest_disagreements, mcnemar, paired_interval, smallest_detectable
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.fields import FLOAT32, Part
+from hallmark.tasks.ml.evaluation.paired_tests import (
+    fewest_disagreements,
+    mcnemar,
+    paired_interval,
+    smallest_detectable,
+)
 
 Labels = NDArray[np.int64]
 Verdict = Literal["PROMOTE", "REJECT", "HOLD"]

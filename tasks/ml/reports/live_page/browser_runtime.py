@@ -12,9 +12,9 @@ from typing import IO
 
 from filelock import FileLock
 
-from tasks.ml.digests import check
-from tasks.ml.errors import DamagedError, InputError, without_secrets
-from tasks.ml.files import whole_folder
+from hallmark.tasks.common.digests import check
+from hallmark.tasks.common.errors import DamagedError, InputError, without_secrets
+from hallmark.tasks.common.files import whole_folder
 
 logger = logging.getLogger(__name__)
 

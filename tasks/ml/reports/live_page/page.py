@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml import certificate, snippets
-from tasks.ml.browser_runtime import LICENSE_TEXT, MODULE, VERSION, WASM
-from tasks.ml.certificate import Certificate
-from tasks.ml.errors import InputError
-from tasks.ml.files import whole_folder
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.files import whole_folder
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.artifact.certificate import Certificate
+from hallmark.tasks.ml.reports import code_snippets
+from hallmark.tasks.ml.reports.live_page.browser_runtime import LICENSE_TEXT, MODULE, VERSION, WASM
 
 PAGE, CARD, LICENSE = "index.html", "card.html", "LICENSE.txt"
 
@@ -34,7 +35,7 @@ def refuse(onnx: Path, folder: Path, *, overwrite: bool) -> None:
         InputError: the file takes no image; the folder exists and is not to be replaced, or holds something else.
     """
     said, _ = certificate.read(onnx)
-    if not snippets.takes_images(said):
+    if not code_snippets.takes_images(said):
         names = ", ".join(one.name for one in said.inputs[:4]) + ", ..." * (len(said.inputs) > 4)
         raise InputError(f"--live: {onnx.name} takes no image but columns: {names}: its page could not be drawn on")
     if not folder.parent.is_dir():
@@ -91,7 +92,7 @@ def page(said: Certificate, content: bytes, file: str, lead: str, runtime: Path)
         "lead": lead,
         "choose": "Or choose a picture" if facts["drawable"] else "Choose a picture",
         "file": file,
-        "picture": snippets.picture_name(file),
+        "picture": code_snippets.picture_name(file),
         "sha256": facts["sha256"],
         "version": VERSION,
     }

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from tasks.ml.files import whole_file
-from tasks.ml.metrics import Bins, Curve
+from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.ml.evaluation.metrics import Bins, Curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette: told apart by colour-blind eyes (https://jfly.uni-koeln.de/color/)."""

@@ -8,8 +8,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from tasks.ml.contrasts import CURVES, Curve
-from tasks.ml.plots import COLOURS, LINES, drawn
+from hallmark.tasks.ml.reports.plots.figures import COLOURS, LINES, drawn
+from hallmark.tasks.ml.reports.run_comparison.differences import CURVES, Curve
 
 WORDS = {"val/loss": "validation loss", "train/loss": "training loss"}
 FAR = 30.0

@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from tasks.ml.plots import COLOURS, drawn, write
+from hallmark.tasks.ml.reports.plots.figures import COLOURS, drawn, write
 
 Value = float | str | bool
 Row = Mapping[str, Value]

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from tasks.ml import plots
-from tasks.ml.records import Column
+from hallmark.tasks.common.records import Column
+from hallmark.tasks.ml.reports.plots import figures
 
 COLUMNS = 12
 """So many columns are drawn."""
@@ -33,15 +33,15 @@ def columns(
 
     rows = (len(shown) + 2) // 3
     title = "Training rows: shares of each class" + f", first {COLUMNS} columns" * (len(described) > COLUMNS)
-    return plots.write(plots.drawn(draw, rows=rows, columns=3, size=(4.2, 2.6), title=title), path)
+    return figures.write(figures.drawn(draw, rows=rows, columns=3, size=(4.2, 2.6), title=title), path)
 
 
 def _draw(panel: Axes, column: Column, x: NDArray[np.float32], y: NDArray[np.int64], classes: tuple[str, ...]) -> None:
     missing = np.isnan(x).mean()
-    label = plots.shown(column.name, _LONG) + (f" ({missing:.0%} missing)" if missing else "")
+    label = figures.shown(column.name, _LONG) + (f" ({missing:.0%} missing)" if missing else "")
     panel.set(xlabel=label)
     for index, name in enumerate(classes[:CLASSES]):
-        values, colour = x[y == index], plots.COLOURS[index]
+        values, colour = x[y == index], figures.COLOURS[index]
         if column.kind == "numeric":
             _histogram(panel, values, x, colour, name)
         else:
@@ -80,7 +80,7 @@ def _bars(
     places = np.arange(len(frequent)) + 0.8 * offset
     panel.bar(places, shares, width, align="edge", color=colour, label=name)
     more = ["…"] if len(texts) > BARS else []
-    ticks = [plots.shown(texts[code], _LONG) for code in frequent]
+    ticks = [figures.shown(texts[code], _LONG) for code in frequent]
     panel.set_xticks(
         [*(np.arange(len(frequent)) + 0.4), *([len(frequent)] if more else [])], [*ticks, *more], fontsize=8
     )

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ml import bootstrap, certificate, comparison, paired, runtimes
-from tasks.ml.bootstrap import Interval
-from tasks.ml.data import COLUMNS
-from tasks.ml.digests import check
+from hallmark.tasks.common.digests import check
+from hallmark.tasks.ml.artifact import certificate, runtimes
+from hallmark.tasks.ml.data.dataset_store import COLUMNS
+from hallmark.tasks.ml.evaluation import intervals, paired_tests
+from hallmark.tasks.ml.evaluation.intervals import Interval
+from hallmark.tasks.ml.evaluation.promotion import compare_files
 
 ALPHA = 0.05
 FIRST = ("test/accuracy", "test/log_loss", "test/loss")
@@ -131,7 +133,7 @@ def ask(file: Path, folder: Path) -> Answers:
         y=y.astype(np.int64),
         right=said.label == y,
         losses=row_losses(y, said.probabilities),
-        seen=_words(comparison.seen(folder, about["files"])),
+        seen=_words(compare_files.seen(folder, about["files"])),
     )
 
 
@@ -144,7 +146,7 @@ def _values(folder: Path, files: dict[str, str]) -> dict[str, list[str]]:
 
 
 def row_losses(y: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The log-loss of each row, `(N,)`, whose mean is that of `tasks.ml.metrics`."""
+    """The log-loss of each row, `(N,)`, whose mean is that of `hallmark.tasks.ml.evaluation.metrics`."""
     p = probabilities.astype(np.float64)
     given = p[np.arange(len(y)), y] / p.sum(axis=1)
     losses: NDArray[np.float64] = -np.log(np.clip(given, np.finfo(np.float64).eps, 1))
@@ -190,11 +192,11 @@ def pair(first: Answers, second: Answers, number: int) -> Pair | None:
         rows=rows,
         wins=wins,
         losses=losses,
-        p=paired.mcnemar(wins, losses),
+        p=paired_tests.mcnemar(wins, losses),
         accuracy=(wins - losses) / rows,
-        interval=paired.paired_interval(wins, losses, rows, ALPHA),
+        interval=paired_tests.paired_interval(wins, losses, rows, ALPHA),
         log_loss=float(change.mean()),
-        log_loss_interval=bootstrap.mean(change),
+        log_loss_interval=intervals.mean(change),
     )
 
 
@@ -220,9 +222,9 @@ def _measured(side: Side, name: str) -> Measured:
     value = side.metrics.get(name)
     interval = None
     if side.answers and name == "test/accuracy":
-        interval = bootstrap.share(side.answers.right)
+        interval = intervals.share(side.answers.right)
     elif side.answers and name == "test/log_loss":
-        interval = bootstrap.mean(side.answers.losses)
+        interval = intervals.mean(side.answers.losses)
     return Measured(value if value is not None and np.isfinite(value) else None, interval)
 
 

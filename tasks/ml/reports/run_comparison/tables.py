@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterator
 
-from tasks.ml.bootstrap import LEVEL, Interval
-from tasks.ml.contrasts import Contrast, Measured, Pair
-from tasks.ml.digests import SHOWN
-from tasks.ml.pages import Table
+from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.ml.evaluation.intervals import LEVEL, Interval
+from hallmark.tasks.ml.reports.pages import Table
+from hallmark.tasks.ml.reports.run_comparison.differences import Contrast, Measured, Pair
 
 NONE = "none"
 _PERCENT = f"{LEVEL:.0%}".replace("%", " %")

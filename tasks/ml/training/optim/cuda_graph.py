@@ -5,8 +5,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from tasks.ml.learners import Learner
-from tasks.ml.optimizers import Number
+from hallmark.tasks.ml.training.optim.optimizers import Number
+from hallmark.tasks.ml.training.optim.update_step import Learner
 
 _WARM_UP = 3
 """Updates before the capture, as torch's documentation asks for; they are undone."""

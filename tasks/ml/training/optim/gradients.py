@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from tasks.ml.optimizers import Number
+from hallmark.tasks.ml.training.optim.optimizers import Number
 
 
 class Gradient(Protocol):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.ml import outputs
-from tasks.ml.config import Model
-from tasks.ml.config_losses import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss
+from hallmark.tasks.ml.config.experiment import Model
+from hallmark.tasks.ml.config.losses import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss
+from hallmark.tasks.ml.models import class_probabilities
 
 _NO_CLASS = -100
 """torch's own default for an ignored class: none bears this index."""
@@ -72,7 +72,7 @@ def rows(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> Tensor:
     Returns:
         `(M, R) float32`.
     """
-    given = outputs.activate(logits, model)
+    given = class_probabilities.activate(logits, model)
     target = target.expand(len(logits), *target.shape[1:])
     if not target.is_floating_point():
         return _value(loss, "none", given, target)
@@ -154,7 +154,7 @@ def _by_autograd(loss: Loss, model: Model, logits: Tensor, wanted: Tensor) -> tu
     with torch.inference_mode(mode=False), torch.enable_grad():
         # Copied: what was made in inference mode takes no part in autograd.
         rows, target = rows.clone().requires_grad_(), target.clone()
-        value = _value(loss, how, outputs.activate(rows, model), target)
+        value = _value(loss, how, class_probabilities.activate(rows, model), target)
         found = torch.autograd.grad(value, rows)[0].view_as(several.mT).mT
     if how != loss.reduction:
         found = found / masses(loss, target).view(len(several), 1, -1).sum(2, keepdim=True)

@@ -2,7 +2,7 @@
 
 import math
 
-from tasks.ml.config import Constant, Cosine, OneCycle, Schedule, Step
+from hallmark.tasks.ml.config.experiment import Constant, Cosine, OneCycle, Schedule, Step
 
 _START = 25.0
 _END = 1e4

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tasks.ml.config import Training
+from hallmark.tasks.ml.config.experiment import Training
 
 Number = float | Tensor
 """One for all networks, or `(M, 1)`: one each."""

@@ -5,9 +5,10 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from tasks.ml import gradients, losses, optimizers, outputs
-from tasks.ml.config import Model, Training
-from tasks.ml.optimizers import Number
+from hallmark.tasks.ml.config.experiment import Model, Training
+from hallmark.tasks.ml.models import class_probabilities
+from hallmark.tasks.ml.training.optim import gradients, losses, optimizers
+from hallmark.tasks.ml.training.optim.optimizers import Number
 
 GRADIENT_TOLERANCE = 1e-4
 """lbfgs has converged where no derivative of the loss per row exceeds this, scikit-learn's default; it goes on while
@@ -134,7 +135,7 @@ class ByLineSearch:
         @torch.enable_grad()
         def closure() -> Tensor:
             logits = self._network(x)
-            loss = self._criterion(outputs.activate(logits, self._model), target)
+            loss = self._criterion(class_probabilities.activate(logits, self._model), target)
             objective: Tensor = loss + penalty(self._network, self._training.l2)
             self._optimizer.zero_grad()
             objective.backward()  # type: ignore[no-untyped-call]

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import options, presets
-from tasks.ml.config import MLP, Linear
-from tasks.ml.config_data import Digits, Split, Table
-from tasks.ml.errors import InputError
+from hallmark.flows.experiments import options, presets
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.data import Digits, Split, Table
+from hallmark.tasks.ml.config.experiment import MLP, Linear
 
 TOML = '[data]\nkind = "iris"\n[model]\nkind = "mlp"\n'
 

@@ -1,8 +1,8 @@
 import pytest
 
-from flows import presets
-from tasks.ml.config import Experiment
-from tasks.ml.errors import InputError
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.experiment import Experiment
 
 
 def changed(experiment: Experiment, **training: object) -> Experiment:

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from flows import grids, options
-from tasks.ml.config import MLP
-from tasks.ml.errors import InputError
+from hallmark.flows.experiments import options, sweep_grids
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.experiment import MLP
 
 LR = "--training.lr"
 
 
-def labels(found: grids.Grid) -> list[str]:
-    return [grids.label(found.axes, member) for member in found.members]
+def labels(found: sweep_grids.Grid) -> list[str]:
+    return [sweep_grids.label(found.axes, member) for member in found.members]
 
 
 def test_a_grid_has_every_combination_and_its_last_axis_varies_fastest() -> None:
     tokens = [LR, "0.001, 0.01,1e-1", "--training.epochs=7", "--training.seed", "0..4"]
-    found = grids.grid("iris", tokens)
+    found = sweep_grids.grid("iris", tokens)
     assert found.axes == ("training.lr", "training.seed")
     assert [(member.training.lr, member.training.seed) for member in found.members] == [
         (lr, seed) for lr in (0.001, 0.01, 0.1) for seed in range(5)
@@ -28,7 +28,7 @@ def test_a_grid_has_every_combination_and_its_last_axis_varies_fastest() -> None
 
 
 def test_a_member_is_the_experiment_that_train_makes() -> None:
-    found = grids.grid("digits", ["--model.kind", "linear,mlp", "--training.batch_size", "64,full"])
+    found = sweep_grids.grid("digits", ["--model.kind", "linear,mlp", "--training.batch_size", "64,full"])
     typed = [["linear", "64"], ["linear", "full"], ["mlp", "64"], ["mlp", "full"]]
     alone = [options.experiment("digits", ["--model.kind", a, "--training.batch_size", b]) for a, b in typed]
     assert list(found.members) == alone
@@ -38,31 +38,33 @@ def test_a_member_is_the_experiment_that_train_makes() -> None:
 def test_a_file_is_swept_as_a_preset_is(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[data]\nkind = "iris"\n[model]\nkind = "mlp"\n')
-    found = grids.grid(str(path), [LR, "0.1,0.2"])
+    found = sweep_grids.grid(str(path), [LR, "0.1,0.2"])
     assert [(member.name, member.training.lr) for member in found.members] == [("mine", 0.1), ("mine", 0.2)]
 
 
 def test_whole_lists_stand_between_slashes_and_one_list_is_one_network() -> None:
-    found = grids.grid("iris", ["--model.hidden", "32/64/64,32", "--training.shuffle", "true,false"])
+    found = sweep_grids.grid("iris", ["--model.hidden", "32/64/64,32", "--training.shuffle", "true,false"])
     assert [member.model for member in found.members[::2]] == [
         MLP(kind="mlp", hidden=hidden) for hidden in ((32,), (64,), (64, 32))
     ]
     assert labels(found)[-1] == "model.hidden=64,32 training.shuffle=false"
-    assert grids.row(found.axes, found.members[-1]) == {"model.hidden": "64,32", "training.shuffle": False}
-    plain = grids.grid("iris", ["--model.hidden", "64,32", LR, "0.1,0.2"])
+    assert sweep_grids.row(found.axes, found.members[-1]) == {"model.hidden": "64,32", "training.shuffle": False}
+    plain = sweep_grids.grid("iris", ["--model.hidden", "64,32", LR, "0.1,0.2"])
     assert plain.axes == ("training.lr",)
     assert {member.model for member in plain.members} == {MLP(kind="mlp", hidden=(64, 32))}
 
 
 def test_one_value_varies_nothing() -> None:
-    found = grids.grid("iris", [LR, "0.1,", "--training.epochs", "3..3", "--training.seed", "1..2", "--name", "a..b"])
+    found = sweep_grids.grid(
+        "iris", [LR, "0.1,", "--training.epochs", "3..3", "--training.seed", "1..2", "--name", "a..b"]
+    )
     assert found.axes == ("training.seed",)
     first = found.members[0]
     assert (first.training.lr, first.training.epochs, first.name) == (0.1, 3, "a..b")
 
 
 def test_a_label_is_short_and_exact_where_it_was_typed() -> None:
-    found = grids.grid("iris", [LR, "1,0.00012345", "--training.seed", "123456789,4294967295"])
+    found = sweep_grids.grid("iris", [LR, "1,0.00012345", "--training.seed", "123456789,4294967295"])
     assert labels(found) == [
         f"training.lr={lr} training.seed={seed}" for lr in ("1", "0.00012345") for seed in (123456789, 4294967295)
     ]
@@ -77,7 +79,7 @@ def test_a_drawn_member_is_made_again_by_what_its_label_says() -> None:
         "--training.seed",
         "uniform:0:4294967295",
     ]
-    drawn = grids.random("iris", tokens, members=50, seed=0)
+    drawn = sweep_grids.random("iris", tokens, members=50, seed=0)
     for member, label in zip(drawn.members, labels(drawn), strict=True):
         assert options.experiment("iris", [f"--{option}" for option in label.split()]) == member
     assert max(member.training.seed for member in drawn.members) > 10**9
@@ -85,18 +87,18 @@ def test_a_drawn_member_is_made_again_by_what_its_label_says() -> None:
 
 def test_draws_are_repeatable_and_neither_order_nor_number_changes_them() -> None:
     tokens = [LR, "loguniform:1e-4:1", "--training.weight_decay", "uniform:0:0.1", "--training.seed", "0..9"]
-    few = grids.random("iris", tokens, members=8, seed=3)
-    assert grids.random("iris", tokens, members=8, seed=3) == few
-    assert grids.random("iris", tokens, members=16, seed=3).members[:8] == few.members
-    turned = grids.random("iris", [*tokens[2:], *tokens[:2]], members=8, seed=3)
+    few = sweep_grids.random("iris", tokens, members=8, seed=3)
+    assert sweep_grids.random("iris", tokens, members=8, seed=3) == few
+    assert sweep_grids.random("iris", tokens, members=16, seed=3).members[:8] == few.members
+    turned = sweep_grids.random("iris", [*tokens[2:], *tokens[:2]], members=8, seed=3)
     assert (turned.members, turned.axes) == (few.members, (*few.axes[1:], few.axes[0]))
-    assert grids.random("iris", tokens, members=8, seed=4).members != few.members
+    assert sweep_grids.random("iris", tokens, members=8, seed=4).members != few.members
 
 
 def test_draws_are_written_down() -> None:
     """The same on every machine and in every Python: what was drawn once, in numbers."""
     tokens = [LR, "loguniform:1e-4:1", "--training.epochs", "uniform:1:9", "--training.optimizer", "sgd,adam,adamw"]
-    found = grids.random("iris", tokens, members=2, seed=0)
+    found = sweep_grids.random("iris", tokens, members=2, seed=0)
     assert labels(found) == [
         "training.lr=0.294649 training.epochs=2 training.optimizer=sgd",
         "training.lr=0.000194717 training.epochs=5 training.optimizer=adamw",
@@ -106,7 +108,7 @@ def test_draws_are_written_down() -> None:
 @pytest.fixture
 def thousand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let so many be drawn: the limit is Prefect's, and a distribution shows in many."""
-    monkeypatch.setattr(grids, "MOST", 1000)
+    monkeypatch.setattr(sweep_grids, "MOST", 1000)
 
 
 @pytest.mark.usefixtures("thousand")
@@ -115,7 +117,7 @@ def thousand(monkeypatch: pytest.MonkeyPatch) -> None:
     [("uniform:0:0.1", lambda x: x / 0.1), ("loguniform:1e-4:1", lambda x: 1 + math.log10(x) / 4)],
 )
 def test_numbers_are_drawn_as_the_distribution_says(distribution: str, share_below: Callable[[float], float]) -> None:
-    found = grids.random("iris", [LR, distribution], members=1000, seed=0)
+    found = sweep_grids.random("iris", [LR, distribution], members=1000, seed=0)
     shares = sorted(share_below(member.training.lr) for member in found.members)
     # Kolmogorov's distance to the true distribution; 1.95 / sqrt(n) is exceeded once in a thousand.
     assert max(abs(share - (index + 0.5) / 1000) for index, share in enumerate(shares)) < 1.95 / math.sqrt(1000)
@@ -126,20 +128,22 @@ def test_numbers_are_drawn_as_the_distribution_says(distribution: str, share_bel
 @pytest.mark.parametrize("values", ["uniform:3:6", "3..6", "3,4,5,6"])
 def test_whole_numbers_are_drawn_alike_with_both_ends(values: str) -> None:
     tokens = ["--training.epochs", values, "--training.seed", "0..4294967295"]
-    drawn = Counter(member.training.epochs for member in grids.random("iris", tokens, members=1000, seed=0).members)
+    drawn = Counter(
+        member.training.epochs for member in sweep_grids.random("iris", tokens, members=1000, seed=0).members
+    )
     assert sorted(drawn) == [3, 4, 5, 6]
     assert sum((count - 250) ** 2 / 250 for count in drawn.values()) < 16.3  # chi-squared, 3 degrees, one in a thousand
 
 
 def test_six_digits_do_not_lead_out_of_the_distribution() -> None:
-    found = grids.random("iris", [LR, "uniform:0.1234567:0.1234568"], members=1, seed=0)
+    found = sweep_grids.random("iris", [LR, "uniform:0.1234567:0.1234568"], members=1, seed=0)
     assert 0.1234567 <= found.members[0].training.lr <= 0.1234568
 
 
 @pytest.mark.usefixtures("thousand")
 def test_whole_numbers_are_drawn_by_magnitude() -> None:
     tokens = ["--training.batch_size", "loguniform:1:64", "--training.seed", "0..4294967295"]
-    found = grids.random("iris", tokens, members=1000, seed=0)
+    found = sweep_grids.random("iris", tokens, members=1000, seed=0)
     sizes = [member.training.batch_size for member in found.members]
     assert (min(sizes), max(sizes)) == (1, 64)
     # Half of log(0.5) to log(64.5) lies below 5.7, so below the 6 that it rounds to.
@@ -148,30 +152,30 @@ def test_whole_numbers_are_drawn_by_magnitude() -> None:
 
 def test_no_member_is_drawn_twice_and_a_small_grid_is_drawn_whole() -> None:
     tokens = ["--training.seed", "0..4", "--training.optimizer", "sgd,adam"]
-    drawn = grids.random("iris", tokens, members=10, seed=0)
-    assert drawn.members != grids.grid("iris", tokens).members
-    assert set(drawn.members) == set(grids.grid("iris", tokens).members)
+    drawn = sweep_grids.random("iris", tokens, members=10, seed=0)
+    assert drawn.members != sweep_grids.grid("iris", tokens).members
+    assert set(drawn.members) == set(sweep_grids.grid("iris", tokens).members)
 
 
 def test_every_part_of_the_grammar_reads_as_it_is_documented() -> None:
     options_of = {"0.001,0.01,0.1": LR, "0..4": "--training.seed", "32/64/64,32": "--model.hidden"}
     options_of |= {"uniform:0:0.1": "--training.weight_decay", "loguniform:1e-4:1": LR}
-    documented = re.findall(r"^(\S+)\n {4}", grids.GRAMMAR, flags=re.MULTILINE)
+    documented = re.findall(r"^(\S+)\n {4}", sweep_grids.GRAMMAR, flags=re.MULTILINE)
     assert documented == list(options_of)
     for value, option in options_of.items():
-        assert len(grids.random("iris", [option, value], members=3, seed=0).members) == 3
+        assert len(sweep_grids.random("iris", [option, value], members=3, seed=0).members) == 3
 
 
 def test_as_many_members_as_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grids, "MOST", 5)
-    assert len(grids.grid("iris", ["--training.seed", "0..4"]).members) == 5
-    assert len(grids.random("iris", ["--training.seed", "0..4"], members=5, seed=0).members) == 5
+    monkeypatch.setattr(sweep_grids, "MOST", 5)
+    assert len(sweep_grids.grid("iris", ["--training.seed", "0..4"]).members) == 5
+    assert len(sweep_grids.random("iris", ["--training.seed", "0..4"], members=5, seed=0).members) == 5
     with pytest.raises(InputError, match="iris: the grid has 6 members: expected at most 5"):
-        grids.grid("iris", ["--training.seed", "0..5"])
+        sweep_grids.grid("iris", ["--training.seed", "0..5"])
 
 
 def test_the_loss_may_be_reduced_either_way_for_its_validation_loss_is_a_mean() -> None:
-    found = grids.grid("iris", ["--training.loss.reduction", "mean,sum"])
+    found = sweep_grids.grid("iris", ["--training.loss.reduction", "mean,sum"])
     assert labels(found) == ["training.loss.reduction=mean", "training.loss.reduction=sum"]
 
 
@@ -227,7 +231,7 @@ def test_the_loss_may_be_reduced_either_way_for_its_validation_loss_is_a_mean() 
 )
 def test_a_grid_is_refused_in_one_line(tokens: list[str], message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}") as refused:
-        grids.grid("iris", tokens)
+        sweep_grids.grid("iris", tokens)
     assert "\n" not in str(refused.value)
 
 
@@ -256,7 +260,7 @@ def test_a_grid_is_refused_in_one_line(tokens: list[str], message: str) -> None:
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(members: int, tokens: list[str], message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}") as refused:
-        grids.random("iris", tokens, members, seed=0)
+        sweep_grids.random("iris", tokens, members, seed=0)
     assert "\n" not in str(refused.value)
 
 
@@ -264,11 +268,12 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(members: int, tokens: list[
 def test_without_a_validation_split_there_is_nothing_to_choose_by_and_the_remedy_helps(preset: str) -> None:
     tokens = [LR, "0.1,0.2", "--training.monitor", "validation"]
     with pytest.raises(InputError, match=f"^{preset}: data.split.validation: .* found '0': give --data") as refused:
-        grids.grid(preset, tokens)
+        sweep_grids.grid(preset, tokens)
     remedy = str(refused.value).rpartition("give ")[2].split()
-    assert len(grids.grid(preset, tokens + remedy).members) == 2
+    assert len(sweep_grids.grid(preset, tokens + remedy).members) == 2
 
 
 def test_nothing_slow_is_imported(python: Callable[..., str]) -> None:
-    code = "import sys, flows.grids; print(*{'torch', 'numpy', 'prefect', 'mlflow', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, hallmark.flows.experiments.sweep_grids\n"
+    code += "print(*{'torch', 'numpy', 'prefect', 'mlflow', 'matplotlib'} & set(sys.modules))"
     assert python(code).strip() == ""

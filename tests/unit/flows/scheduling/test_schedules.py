@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from flows import schedules
-from flows.schedules import Schedule
-from tasks.ml.errors import InputError
+from hallmark.flows.scheduling import schedules
+from hallmark.flows.scheduling.schedules import Schedule
+from hallmark.tasks.common.errors import InputError
 from tests.conftest import ROOT
 
 WHOLE = """

@@ -10,12 +10,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from flows import options
-from tasks.ml import certificate, evaluation, onnx_export, parity, stamping
-from tasks.ml.certificate import Certificate
-from tasks.ml.config import Experiment
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.records import Artifact, Dataset
+from hallmark.flows.experiments import options
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.records import Artifact, Dataset
+from hallmark.tasks.ml.artifact import certificate, exporter, stamping
+from hallmark.tasks.ml.artifact.certificate import Certificate
+from hallmark.tasks.ml.artifact.proof import verifier
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation import evaluator
 from tests.conftest import fit, load, prepare
 
 Change = Callable[[onnx.ModelProto], None]
@@ -26,9 +28,9 @@ def ship(experiment: Experiment, dataset: Dataset, folder: Path) -> Artifact:
     fitted = fit(experiment, dataset, folder)
     classifier = load(fitted, dataset, experiment)
     model, loss = experiment.model, experiment.training.loss
-    evaluated = evaluation.evaluate(dataset, fitted, experiment.data, model, loss, folder)
-    bare = onnx_export.export(classifier, dataset, experiment.export, folder / "bare.onnx")
-    proof = parity.verify(bare, classifier, dataset, folder / "parity.json")
+    evaluated = evaluator.evaluate(dataset, fitted, experiment.data, model, loss, folder)
+    bare = exporter.export(classifier, dataset, experiment.export, folder / "bare.onnx")
+    proof = verifier.verify(bare, classifier, dataset, folder / "parity.json")
     return stamping.stamp(bare, classifier, experiment, dataset, evaluated, proof, folder / "shipped.onnx")
 
 
@@ -244,7 +246,7 @@ def test_golden_vectors_are_of_all_classes_and_of_the_least_sure() -> None:
 
 def test_it_imports_no_torch(python: Callable[..., str]) -> None:
     code = (
-        "import sys, tasks.ml.certificate\n"
+        "import sys, hallmark.tasks.ml.artifact.certificate\n"
         "print(sorted({'torch', 'mlflow', 'prefect', 'pydantic', 'sklearn'} & set(sys.modules)))"
     )
     assert python(code).strip() == "[]"

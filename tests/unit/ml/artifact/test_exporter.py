@@ -7,11 +7,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from flows import presets
-from tasks.ml import data, onnx_export, runtimes
-from tasks.ml.config import Experiment, Export
-from tasks.ml.digests import file_digest
-from tasks.ml.records import Artifact, Dataset, Fit
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.records import Artifact, Dataset, Fit
+from hallmark.tasks.ml.artifact import exporter, runtimes
+from hallmark.tasks.ml.config.experiment import Experiment, Export
+from hallmark.tasks.ml.data import dataset_store
 from tests.conftest import ROOT, fit, load, prepare
 
 
@@ -19,7 +20,7 @@ from tests.conftest import ROOT, fit, load, prepare
 def artifact(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> Artifact:
     experiment, dataset = iris
     classifier = load(fitted, dataset, experiment)
-    return onnx_export.export(classifier, dataset, experiment.export, tmp_path / "iris.onnx")
+    return exporter.export(classifier, dataset, experiment.export, tmp_path / "iris.onnx")
 
 
 def form(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[int, list[str | int]]]:
@@ -48,9 +49,9 @@ def test_images_go_in_as_decoders_give_them(tmp_path: Path) -> None:
     experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"epochs": 1})})
     dataset = prepare(experiment.data, tmp_path)
     classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
-    path = onnx_export.export(classifier, dataset, Export(), tmp_path / "digits.onnx").path
+    path = exporter.export(classifier, dataset, Export(), tmp_path / "digits.onnx").path
     assert form(list(onnx.load(path).graph.input)) == {"image": (TensorProto.UINT8, ["N", 8, 8])}
-    images = data.open_split(dataset, "test").x
+    images = dataset_store.open_split(dataset, "test").x
     label, probabilities = onnxruntime.InferenceSession(path).run(None, {"image": images})
     assert (label.shape, probabilities.shape) == ((360,), (360, 10))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
@@ -69,7 +70,7 @@ def test_the_file_stands_alone(artifact: Artifact) -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 30])
 def test_the_batch_is_dynamic(artifact: Artifact, iris: tuple[Experiment, Dataset], rows: int) -> None:
-    x = data.open_split(iris[1], "test").x[:rows]
+    x = dataset_store.open_split(iris[1], "test").x[:rows]
     label, probabilities = onnxruntime.InferenceSession(artifact.path).run(None, runtimes.feeds(iris[1].columns, x))
     assert (label.shape, probabilities.shape) == ((rows,), (rows, 3))
 
@@ -78,16 +79,17 @@ def test_the_same_experiment_gives_the_same_bytes_from_any_folder(
     artifact: Artifact, tmp_path: Path, python: Callable[..., str]
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from flows import presets\n"
-        "from tasks.ml import onnx_export, training; from tests.conftest import load, prepare\n"
+        "import sys; from pathlib import Path; from hallmark.flows.experiments import presets\n"
+        "from hallmark.tasks.ml.artifact import exporter; from hallmark.tasks.ml.training import trainer\n"
+        "from tests.conftest import load, prepare\n"
         "home = Path(sys.argv[1]); e = presets.iris(); d = prepare(e.data, home)\n"
-        "fit = training.fit(d, e.data, e.model, e.training, home, lambda *_: None)\n"
-        "print(onnx_export.export(load(fit, d, e), d, e.export, home / 'x.onnx').sha256)"
+        "fit = trainer.fit(d, e.data, e.model, e.training, home, lambda *_: None)\n"
+        "print(exporter.export(load(fit, d, e), d, e.export, home / 'x.onnx').sha256)"
     )
     assert python(code, tmp_path / "elsewhere", cwd=tmp_path).splitlines()[-1] == artifact.sha256
 
 
 def test_the_operator_set_is_the_one_asked_for(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> None:
     classifier = load(fitted, iris[1], iris[0])
-    path = onnx_export.export(classifier, iris[1], Export(opset=21), tmp_path / "iris.onnx").path
+    path = exporter.export(classifier, iris[1], Export(opset=21), tmp_path / "iris.onnx").path
     assert [(entry.domain, entry.version) for entry in onnx.load(path).opset_import] == [("", 21)]

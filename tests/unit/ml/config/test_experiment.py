@@ -4,11 +4,11 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from flows import presets
-from tasks.ml.config import MLP, Experiment, Linear, Training
-from tasks.ml.config_data import MNIST, Digits, Images, Iris, Points, Split, Table, Threshold, ignoring
-from tasks.ml.config_part import Part
-from tasks.ml.digests import digest_of
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.digests import digest_of
+from hallmark.tasks.ml.config.data import MNIST, Digits, Images, Iris, Points, Split, Table, Threshold, ignoring
+from hallmark.tasks.ml.config.experiment import MLP, Experiment, Linear, Training
+from hallmark.tasks.ml.config.fields import Part
 
 
 def iris(**changes: object) -> Experiment:

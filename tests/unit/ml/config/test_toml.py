@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import options, presets
-from tasks.ml import toml
-from tasks.ml.config import MLP, Experiment, Training
-from tasks.ml.config_data import Iris
+from hallmark.flows.experiments import options, presets
+from hallmark.tasks.ml.config import toml
+from hallmark.tasks.ml.config.data import Iris
+from hallmark.tasks.ml.config.experiment import MLP, Experiment, Training
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows import options
-from tasks.ml import data, sources, splits
-from tasks.ml.config import MLP, Model, Training
-from tasks.ml.config_data import Data, Iris, Split
-from tasks.ml.errors import InputError
-from tasks.ml.records import SPLITS
+from hallmark.flows.experiments import options
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import SPLITS
+from hallmark.tasks.ml.config.data import Data, Iris, Split
+from hallmark.tasks.ml.config.experiment import MLP, Model, Training
+from hallmark.tasks.ml.data import dataset_store, sources, splits
 from tests.conftest import prepare
 
 IRIS = Iris(kind="iris")
@@ -22,7 +22,7 @@ IRIS = Iris(kind="iris")
 
 def refuse(source: Data, training: Training, model: Model = MLP(kind="mlp")) -> None:  # noqa: B008 - immutable
     table = sources.read(source, Path("nowhere"))
-    data.refuse_impossible(table, source.split, model, training)
+    dataset_store.refuse_impossible(table, source.split, model, training)
 
 
 def test_a_split_that_leaves_a_class_empty_is_refused_before_anything_is_written() -> None:
@@ -43,7 +43,7 @@ def test_a_prepared_dataset_holds_the_rows_their_labels_and_their_digests(tmp_pa
     assert dataset.folder == tmp_path / "datasets" / dataset.digest
     assert dataset.rows == {"train": 90, "validation": 30, "test": 30}
     for split in SPLITS:
-        rows = data.open_split(dataset, split)
+        rows = dataset_store.open_split(dataset, split)
         assert isinstance(rows.x, np.memmap)
         np.testing.assert_array_equal(rows.x, table.x[divided[split]])
         np.testing.assert_array_equal(rows.y, table.y[divided[split]])
@@ -60,10 +60,10 @@ def test_a_prepared_dataset_holds_the_rows_their_labels_and_their_digests(tmp_pa
 def test_rows_that_are_written_some_at_a_time_are_those_that_numpy_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type, shape: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(data, "_BYTES_AT_ONCE", 100)
+    monkeypatch.setattr(dataset_store, "_BYTES_AT_ONCE", 100)
     array = np.random.default_rng(0).integers(0, 200, (50, *shape)).astype(dtype)
     for rows in (np.array([7, 3, 3, 49, 0] * 9), np.array([], np.int64)):
-        chosen = data.Selected(array, rows)
+        chosen = dataset_store.Selected(array, rows)
         chosen.save(tmp_path / "some.npy")
         np.save(tmp_path / "all.npy", array[rows])
         assert (tmp_path / "some.npy").read_bytes() == (tmp_path / "all.npy").read_bytes()
@@ -99,13 +99,13 @@ def test_an_intact_dataset_is_reused_and_a_damaged_one_made_anew(
 
 def test_many_processes_make_one_dataset(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from tasks.ml import data\n"
-        "from tasks.ml.config_data import Digits; from tests.conftest import prepare\n"
-        "write = data._write\n"
+        "import sys, time; from pathlib import Path; from hallmark.tasks.ml.data import dataset_store\n"
+        "from hallmark.tasks.ml.config.data import Digits; from tests.conftest import prepare\n"
+        "write = dataset_store._write\n"
         "def slowly(*given):\n"
         "    time.sleep(0.5)  # long enough for all others to arrive\n"
         "    write(*given); print('wrote', end=' ')\n"
-        "data._write = slowly\n"
+        "dataset_store._write = slowly\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "prepare(Digits(kind='digits'), Path(sys.argv[1])); print('done')"
     )

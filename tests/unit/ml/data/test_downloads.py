@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from tasks.ml import downloads
-from tasks.ml.errors import DamagedError, InputError
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.ml.data import downloads
 
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype=np.uint8)

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits, load_iris, make_blobs
 
-from tasks.ml.config_data import MNIST, Blobs, Data, Digits, Iris, Points, Threshold
-from tasks.ml.sources import Table, is_local, read
+from hallmark.tasks.ml.config.data import MNIST, Blobs, Data, Digits, Iris, Points, Threshold
+from hallmark.tasks.ml.data.sources import Table, is_local, read
 
 NOWHERE = Path("/nowhere")
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from flows import presets
-from tasks.ml import splits
-from tasks.ml.config_data import Blobs, Data, Digits, Iris, Split, Threshold
-from tasks.ml.errors import InputError
-from tasks.ml.records import SPLITS, Column, SplitName
-from tasks.ml.sources import Table, read
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import SPLITS, Column, SplitName
+from hallmark.tasks.ml.config.data import Blobs, Data, Digits, Iris, Split, Threshold
+from hallmark.tasks.ml.data import splits
+from hallmark.tasks.ml.data.sources import Table, read
 
 IRIS = Iris(kind="iris")
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from flows import options
-from tasks.ml import evaluation, plots
-from tasks.ml.config import Experiment
-from tasks.ml.data import open_split
-from tasks.ml.metrics import Curve
-from tasks.ml.records import Dataset, Fit
+from hallmark.flows.experiments import options
+from hallmark.tasks.common.records import Dataset, Fit
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data.dataset_store import open_split
+from hallmark.tasks.ml.evaluation import evaluator
+from hallmark.tasks.ml.evaluation.metrics import Curve
+from hallmark.tasks.ml.reports.plots import figures
 from tests.conftest import fit, load, prepare
 
 
@@ -24,7 +25,7 @@ def colours(path: Path) -> int:
 
 def test_the_report_says_what_the_metrics_say(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> None:
     experiment, dataset = iris
-    result = evaluation.evaluate(dataset, fitted, experiment.data, experiment.model, experiment.training.loss, tmp_path)
+    result = evaluator.evaluate(dataset, fitted, experiment.data, experiment.model, experiment.training.loss, tmp_path)
     assert {name.split("/")[0] for name in result.metrics} == {"test"}
     # The loss that was trained on is the log-loss of the probabilities, but for float32.
     assert result.metrics["test/loss"] == pytest.approx(result.metrics["test/log_loss"], rel=1e-4)
@@ -52,7 +53,7 @@ def test_the_pictures_suit_the_data_and_show_the_model(preset: str, picture: str
         dataset = prepare(experiment.data, tmp_path)
         fitted = fit(experiment, dataset, folder)
         model, loss = experiment.model, experiment.training.loss
-        files = evaluation.evaluate(dataset, fitted, experiment.data, model, loss, folder).files
+        files = evaluator.evaluate(dataset, fitted, experiment.data, model, loss, folder).files
         drawn = [file.stem for file in files if file.suffix == ".png"]
         assert drawn == ["learning_curves", "confusion_matrix", "roc", "reliability", picture]
         return (folder / f"{picture}.png").read_bytes()
@@ -67,7 +68,7 @@ def test_a_place_that_is_asked_has_a_name_that_mlflow_takes(tmp_path: Path) -> N
     dataset = prepare(experiment.data, tmp_path)
     fitted = fit(experiment, dataset, tmp_path)
     model, loss = experiment.model, experiment.training.loss
-    names = evaluation.evaluate(dataset, fitted, experiment.data, model, loss, tmp_path).metrics.keys()
+    names = evaluator.evaluate(dataset, fitted, experiment.data, model, loss, tmp_path).metrics.keys()
     asked = [name for name in names if name.startswith("model/p_at")]
     assert asked == ["model/p_at_1e20", "model/p_at_4.0000005", "model/p_at_4.000001", "model/p_at_-3"]
 
@@ -77,7 +78,7 @@ def test_weight_and_bias_are_those_of_the_column_as_it_stands(tmp_path: Path) ->
     dataset = prepare(experiment.data, tmp_path)
     fitted = fit(experiment, dataset, tmp_path)
     model, loss = experiment.model, experiment.training.loss
-    found = evaluation.evaluate(dataset, fitted, experiment.data, model, loss, tmp_path).metrics
+    found = evaluator.evaluate(dataset, fitted, experiment.data, model, loss, tmp_path).metrics
     x = open_split(dataset, "test").x
     expected = load(fitted, dataset, experiment).logits(torch.tensor(x)).detach().numpy()
     np.testing.assert_allclose(found["model/weight"] * x + found["model/bias"], expected, atol=1e-4)
@@ -86,8 +87,8 @@ def test_weight_and_bias_are_those_of_the_column_as_it_stands(tmp_path: Path) ->
 def test_a_gallery_without_mistakes_says_so(tmp_path: Path) -> None:
     images, y = np.zeros((2, 4, 4), dtype=np.uint8), np.array([0, 1])
     right, wrong = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.1, 0.9], [0.2, 0.8]])
-    none = plots.mistakes(images, y, right, ("a", "b"), tmp_path / "none.png").read_bytes()
-    one = plots.mistakes(images, y, wrong, ("a", "b"), tmp_path / "one.png").read_bytes()
+    none = figures.mistakes(images, y, right, ("a", "b"), tmp_path / "none.png").read_bytes()
+    one = figures.mistakes(images, y, wrong, ("a", "b"), tmp_path / "one.png").read_bytes()
     assert none != one
 
 
@@ -95,22 +96,22 @@ def test_sixty_classes_leave_room_for_the_picture(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(600, 2)), np.repeat(np.arange(60), 10)
     names = tuple(map(str, range(60)))
-    assert colours(plots.scatter(x, y, ("x1", "x2"), names, tmp_path / "scatter.png")) > 50
+    assert colours(figures.scatter(x, y, ("x1", "x2"), names, tmp_path / "scatter.png")) > 50
 
 
 def test_the_same_numbers_give_the_same_picture(tmp_path: Path) -> None:
     confusion = np.array([[3, 1], [0, 4]])
-    first, second = (plots.confusion_matrix(confusion, ("a", "b"), tmp_path / name) for name in ("1.png", "2.png"))
+    first, second = (figures.confusion_matrix(confusion, ("a", "b"), tmp_path / name) for name in ("1.png", "2.png"))
     assert first.read_bytes() == second.read_bytes()
-    other = plots.confusion_matrix(confusion.T.copy(), ("a", "b"), tmp_path / "3.png")
+    other = figures.confusion_matrix(confusion.T.copy(), ("a", "b"), tmp_path / "3.png")
     assert other.read_bytes() != first.read_bytes()
 
 
 def test_pictures_of_extremes_are_drawn(tmp_path: Path) -> None:
     one_epoch = {"train/loss": ([1], [0.5]), "train/accuracy": ([1], [0.9])}
-    assert colours(plots.learning_curves(one_epoch, tmp_path / "curve.png")) > 50
+    assert colours(figures.learning_curves(one_epoch, tmp_path / "curve.png")) > 50
     step = np.array([0.0, 1.0])
     many = {f"class {index}": Curve(step, step, 0.5) for index in range(20)} | {"micro": Curve(step, step, 0.5)}
-    assert colours(plots.roc(many, tmp_path / "roc.png")) > 50
+    assert colours(figures.roc(many, tmp_path / "roc.png")) > 50
     long_names = tuple(f"a rather long class name {index}" for index in range(12))
-    assert colours(plots.confusion_matrix(np.eye(12, dtype=int), long_names, tmp_path / "confusion.png")) > 50
+    assert colours(figures.confusion_matrix(np.eye(12, dtype=int), long_names, tmp_path / "confusion.png")) > 50

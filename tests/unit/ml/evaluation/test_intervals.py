@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.ml import bootstrap, metrics
-from tasks.ml.bootstrap import Interval
+from hallmark.tasks.ml.evaluation import intervals, metrics
+from hallmark.tasks.ml.evaluation.intervals import Interval
 
 
 def by_hand(values: NDArray[np.float64], resamples: int) -> tuple[float, float]:
@@ -31,7 +31,7 @@ def by_hand(values: NDArray[np.float64], resamples: int) -> tuple[float, float]:
 def test_the_interval_is_that_of_a_loop(draw: Callable[[np.random.Generator], NDArray[np.float64]]) -> None:
     values = draw(np.random.default_rng(3))
     low, high = by_hand(values, 4000)
-    found = bootstrap.mean(values)
+    found = intervals.mean(values)
     assert found is not None
     assert found.method == "bootstrap"
     # Two sets of resamples give bounds that differ by about a fortieth of the interval.
@@ -41,33 +41,33 @@ def test_the_interval_is_that_of_a_loop(draw: Callable[[np.random.Generator], ND
 
 def test_the_same_values_give_the_same_interval() -> None:
     values = np.random.default_rng(1).exponential(size=50)
-    assert bootstrap.mean(values) == bootstrap.mean(values.copy())
+    assert intervals.mean(values) == intervals.mean(values.copy())
 
 
 def test_many_rows_have_the_interval_of_the_normal_distribution() -> None:
     right = np.arange(10_000) % 10 > 0
-    found = bootstrap.share(right)
+    found = intervals.share(right)
     half = 1.96 * math.sqrt(0.9 * 0.1 / 10_000)
     assert (found.low, found.high) == pytest.approx((0.9 - half, 0.9 + half), abs=3e-4)
 
 
 @pytest.mark.parametrize("values", [[0.25], [0.5, 0.5, 0.5]])
 def test_what_does_not_vary_has_no_interval(values: list[float]) -> None:
-    assert bootstrap.mean(np.array(values)) is None
+    assert intervals.mean(np.array(values)) is None
 
 
 @pytest.mark.parametrize("rows", [1, 30, 10_000])
 def test_where_all_rows_are_alike_the_interval_is_exact(rows: int) -> None:
     # (alpha / 2) ** (1 / n), from the likelihood of n successes in n.
     bound = 0.025 ** (1 / rows)
-    right, wrong = (bootstrap.share(np.full(rows, value)) for value in (True, False))
+    right, wrong = (intervals.share(np.full(rows, value)) for value in (True, False))
     assert right == Interval(pytest.approx(bound), 1.0, "exact")
     assert wrong == Interval(0.0, pytest.approx(1 - bound), "exact")
 
 
 @pytest.mark.parametrize(("right", "rows"), [(3, 10), (29, 30), (980, 1000)])
 def test_at_the_bounds_of_the_exact_interval_a_fortieth_lies_beyond(right: int, rows: int) -> None:
-    found = bootstrap.exact(right, rows)
+    found = intervals.exact(right, rows)
 
     def tail(share: float, counts: range) -> float:
         return sum(math.comb(rows, count) * share**count * (1 - share) ** (rows - count) for count in counts)
@@ -114,7 +114,7 @@ def population(over: float = SURE) -> dict[str, float]:
 def test_the_intervals_hold_the_truth_about_as_often_as_they_say(over: float) -> None:
     truth, held = population(over), dict.fromkeys(NAMES, 0)
     for seed in range(150):
-        for name, found in bootstrap.metrics(*predicted(400, seed, over)).items():
+        for name, found in intervals.metrics(*predicted(400, seed, over)).items():
             assert found is not None
             held[name] += found.low <= truth[name] <= found.high
     # 95 % of 150 are 142.5, with a standard deviation of 2.7.
@@ -130,8 +130,8 @@ def test_a_million_rows_have_the_metrics_of_the_population() -> None:
 
 def test_the_same_rows_give_the_same_intervals() -> None:
     y, p = predicted(80, 1)
-    found = bootstrap.metrics(y, p)
-    assert found == bootstrap.metrics(y.copy(), p.copy())
+    found = intervals.metrics(y, p)
+    assert found == intervals.metrics(y.copy(), p.copy())
     assert tuple(found) == NAMES
     assert all(interval and interval.low < interval.high for interval in found.values())
 
@@ -141,10 +141,10 @@ def test_however_many_resamples_are_held_together_the_intervals_are_the_same(
     together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     y, p = predicted(50, 2)
-    expected = bootstrap.metrics(y, p)
-    monkeypatch.setattr(bootstrap, "COUNTS", 0)
-    monkeypatch.setattr(bootstrap, "TOGETHER", together)
-    found = bootstrap.metrics(y, p)
+    expected = intervals.metrics(y, p)
+    monkeypatch.setattr(intervals, "COUNTS", 0)
+    monkeypatch.setattr(intervals, "TOGETHER", together)
+    found = intervals.metrics(y, p)
     for name in NAMES:
         one, other = found[name], expected[name]
         assert one is not None
@@ -154,14 +154,14 @@ def test_however_many_resamples_are_held_together_the_intervals_are_the_same(
 
 def test_where_all_is_right_and_sure_no_resample_differs() -> None:
     y = np.arange(60) % 3
-    assert bootstrap.metrics(y, np.eye(3)[y]) == dict.fromkeys(NAMES)
+    assert intervals.metrics(y, np.eye(3)[y]) == dict.fromkeys(NAMES)
 
 
 def test_a_class_of_one_row_leaves_no_interval_undefined() -> None:
     y, p = predicted(40, 3)
     y[:] = 0
     y[5] = 1
-    found = bootstrap.metrics(y, p)
+    found = intervals.metrics(y, p)
     for name in NAMES:
         interval = found[name]
         assert interval is not None
@@ -172,7 +172,7 @@ def test_where_too_few_resamples_have_all_classes_there_is_no_interval() -> None
     # Of 30 classes of a row each, a resample has all with a chance of 30! / 30**30.
     y = np.arange(30)
     p = np.random.default_rng(0).dirichlet(np.ones(30), size=30)
-    found = bootstrap.metrics(y, p)
+    found = intervals.metrics(y, p)
     assert found["roc_auc_macro"] is None
     assert found["roc_auc_micro"] is not None
 
@@ -181,10 +181,10 @@ def test_where_too_few_resamples_have_all_classes_there_is_no_interval() -> None
     ("size", "resamples"), [(90, 2000), (100_000, 2000), (200_000, 1000), (1_000_000, 200), (5_000_000, 200)]
 )
 def test_fewer_resamples_for_more_rows_and_classes(size: int, resamples: int) -> None:
-    assert bootstrap.resamples(size) == resamples
+    assert intervals.resamples(size) == resamples
 
 
 def test_beyond_a_size_there_is_no_interval() -> None:
-    rows = bootstrap.LARGEST // 2 + 1
-    found = bootstrap.metrics(np.zeros(rows, dtype=np.int64), np.broadcast_to(np.array([0.5, 0.5]), (rows, 2)))
+    rows = intervals.LARGEST // 2 + 1
+    found = intervals.metrics(np.zeros(rows, dtype=np.int64), np.broadcast_to(np.array([0.5, 0.5]), (rows, 2)))
     assert found == dict.fromkeys(NAMES)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.ml import metrics
+from hallmark.tasks.ml.evaluation import metrics
 
 CLASSES = ("a", "b", "c")
 

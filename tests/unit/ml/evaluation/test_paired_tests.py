@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import binomtest
 
-from tasks.ml import paired
-from tasks.ml.paired import mcnemar, paired_interval, smallest_detectable
+from hallmark.tasks.ml.evaluation import paired_tests
+from hallmark.tasks.ml.evaluation.paired_tests import mcnemar, paired_interval, smallest_detectable
 
 steadily = settings(deadline=None, derandomize=True, max_examples=300)
 alphas = st.floats(1e-4, 0.5)
@@ -56,10 +56,10 @@ def test_p_is_the_share_of_all_outcomes_that_are_no_less_extreme() -> None:
 
 
 def test_p_is_the_same_on_both_sides_of_what_is_computed_in_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    n = paired.WHOLE_NUMBERS
+    n = paired_tests.WHOLE_NUMBERS
     cases = [(wins, n - wins) for wins in (0, 500, 900, 999, 1000)]
     whole = [mcnemar(*case) for case in cases]
-    monkeypatch.setattr(paired, "WHOLE_NUMBERS", 0)
+    monkeypatch.setattr(paired_tests, "WHOLE_NUMBERS", 0)
     assert [mcnemar(*case) for case in cases] == pytest.approx(whole, rel=1e-9)
 
 

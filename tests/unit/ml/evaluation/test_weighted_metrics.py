@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
 
-from tasks.ml import metrics, weighted_metrics
+from hallmark.tasks.ml.evaluation import metrics, weighted_metrics
 
 Rows = tuple[NDArray[np.int64], NDArray[np.float64]]
 EXACT = {"rel": 0, "abs": 1e-12}

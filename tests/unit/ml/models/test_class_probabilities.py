@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from flows import options
-from tasks.ml import outputs
-from tasks.ml.config import Experiment, units
+from hallmark.flows.experiments import options
+from hallmark.tasks.ml.config.experiment import Experiment, units
+from hallmark.tasks.ml.models import class_probabilities
 
 LOGITS = torch.tensor([[-1.0, 0.5, 2.0], [3.0, -2.0, 0.0]])
 
@@ -15,7 +15,7 @@ def given(*tokens: str) -> Experiment:
 
 def probabilities(logits: torch.Tensor, *tokens: str) -> np.ndarray:
     experiment = given(*tokens)
-    return outputs.probabilities(logits, experiment.model, experiment.training.loss).numpy()
+    return class_probabilities.probabilities(logits, experiment.model, experiment.training.loss).numpy()
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -55,22 +55,22 @@ def test_sigmoids_are_two_sided_for_one_unit_and_normalised_for_more(tokens: tup
 
 
 def test_labels_are_those_of_the_largest_probability() -> None:
-    assert outputs.labels(LOGITS).tolist() == [2, 0]
-    assert outputs.labels(LOGITS[:, :1]).tolist() == [0, 1]
+    assert class_probabilities.labels(LOGITS).tolist() == [2, 0]
+    assert class_probabilities.labels(LOGITS[:, :1]).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("networks", [1, 3])
 def test_of_several_largest_logits_the_first_is_the_label(networks: int) -> None:
     logits = torch.from_numpy(np.random.default_rng(0).integers(-2, 3, (networks, 6, 500))).float() * 1e-38
     assert (logits.sort(1).values.diff(dim=1)[:, -1] == 0).any()
-    assert torch.equal(outputs.labels(logits), logits.argmax(1))
-    assert torch.equal(outputs.labels(logits[0].mT), logits[0].argmax(0))
+    assert torch.equal(class_probabilities.labels(logits), logits.argmax(1))
+    assert torch.equal(class_probabilities.labels(logits[0].mT), logits[0].argmax(0))
 
 
 def test_the_largest_logit_wins_by_its_last_bit() -> None:
     one = torch.tensor([1e-38, 1.0, 1e30])
     logits = torch.stack([one, one.nextafter(torch.tensor(torch.inf)), one], dim=-1)
-    assert outputs.labels(logits).tolist() == [1, 1, 1]
+    assert class_probabilities.labels(logits).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

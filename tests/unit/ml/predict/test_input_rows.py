@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
 
-from tasks.ml import readers
-from tasks.ml.certificate import Input
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.artifact.certificate import Input
+from hallmark.tasks.ml.predict import input_rows
 
 TWO = (Input("a", "float32", (1,), 0, 1, ""), Input("b", "float32", (1,), 0, 1, ""))
 GREY = (Input("image", "uint8", (3, 4), 0, 255, ""),)
@@ -22,7 +22,7 @@ GREY = (Input("image", "uint8", (3, 4), 0, 255, ""),)
 
 def read(path: Path | str, inputs: tuple[Input, ...] = TWO) -> tuple[list[object], dict[str, NDArray[np.generic]]]:
     """Everything there is: rows by number or name, and feeds."""
-    source = readers.open_source(str(path), inputs)
+    source = input_rows.open_source(str(path), inputs)
     batches = list(source.batches)
     rows = [row for batch in batches for row in batch.rows]
     assert source.total in (None, len(rows))
@@ -58,7 +58,7 @@ def test_csv_gives_columns_by_name_in_any_order(tmp_path: Path) -> None:
 def test_csv_of_many_blocks_is_the_same_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     values = np.random.default_rng(0).normal(size=(2000, 2)).astype(np.float32)
     text = end.join(["", "a,b", *(f"{a},{b}" for a, b in values)])
-    monkeypatch.setattr(readers, "_BLOCK", 512)
+    monkeypatch.setattr(input_rows, "_BLOCK", 512)
     rows, feeds = read(write(tmp_path / "x.csv", text))
     assert rows == list(range(1, 2001))
     np.testing.assert_array_equal(np.hstack([feeds["a"], feeds["b"]]), values)
@@ -93,7 +93,7 @@ def test_csv_that_does_not_fit_is_refused_with_its_place(tmp_path: Path, text: s
 
 
 def test_the_row_is_counted_over_all_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_BLOCK", 512)
+    monkeypatch.setattr(input_rows, "_BLOCK", 512)
     lines = ["a,b", *(f"{row},{row}" for row in range(1, 5001))]
     lines[4321] = "4321,four"
     assert "row 4321, column 'b': " in refused(write(tmp_path / "x.csv", "\n".join(lines)))
@@ -125,10 +125,10 @@ def test_parquet_gives_numbers_of_any_kind(tmp_path: Path) -> None:
 
 
 def test_parquet_is_read_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "NUMBERS_AT_ONCE", 200)
+    monkeypatch.setattr(input_rows, "NUMBERS_AT_ONCE", 200)
     values = np.arange(1050, dtype=np.float32)
     parquet.write_table(pa.table({"a": values, "b": -values}), tmp_path / "x.parquet", row_group_size=400)
-    batches = list(readers.open_source(str(tmp_path / "x.parquet"), TWO).batches)
+    batches = list(input_rows.open_source(str(tmp_path / "x.parquet"), TWO).batches)
     assert max(len(batch.rows) for batch in batches) == 100
     np.testing.assert_array_equal(np.concatenate([batch.feeds["b"] for batch in batches]), -values[:, None])
     assert batches[-1].rows[-1] == 1050
@@ -227,7 +227,7 @@ def test_an_image_and_a_folder_of_images(tmp_path: Path, monkeypatch: pytest.Mon
     rows, feeds = read(tmp_path / "c.png", GREY)
     assert rows == ["c.png"]
     np.testing.assert_array_equal(feeds["image"], images[:1])
-    monkeypatch.setattr(readers, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(input_rows, "ROWS_AT_ONCE", 2)
     rows, feeds = read(tmp_path, GREY)
     assert rows == [f"{name}.png" for name in "abcde"]
     np.testing.assert_array_equal(feeds["image"], images[[1, 2, 0, 4, 3]])
@@ -296,12 +296,12 @@ SOURCES: dict[str, Callable[[Path, NDArray[np.float64]], object]] = {
 @pytest.mark.parametrize("suffix", SOURCES)
 def test_no_more_than_some_batches_are_in_memory(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 32 MB. Python's own memory, NumPy's among it, and Arrow's."""
-    monkeypatch.setattr(readers, "_BLOCK", 2**18)
+    monkeypatch.setattr(input_rows, "_BLOCK", 2**18)
     path = tmp_path / f"x{suffix}"
     SOURCES[suffix](path, np.random.default_rng(0).uniform(size=(2_000_000, 2)))
     pool, before, rows, most = pa.default_memory_pool(), pa.total_allocated_bytes(), 0, 0
     tracemalloc.start()
-    for batch in readers.open_source(str(path), TWO).batches:
+    for batch in input_rows.open_source(str(path), TWO).batches:
         rows += len(batch.rows)
         most = max(most, pool.bytes_allocated() - before)
     peak = tracemalloc.get_traced_memory()[1]
@@ -320,7 +320,7 @@ OWN = (
 
 def test_gaps_truths_and_text_of_a_table_of_ones_own(tmp_path: Path) -> None:
     text = ' n ,t,more,b\n1, x ,5,TRUE\n NA ,"NA",,\n-0,"say ""x""",z,0\n,é,,1.0\n'
-    source = readers.open_source(str(write(tmp_path / "x.csv", text)), OWN)
+    source = input_rows.open_source(str(write(tmp_path / "x.csv", text)), OWN)
     (batch,) = source.batches
     assert source.left_out == ["more"]
     np.testing.assert_array_equal(batch.feeds["n"].ravel(), [1, np.nan, 0, np.nan])
@@ -358,7 +358,7 @@ def test_stored_columns_are_read_as_the_same_text(tmp_path: Path) -> None:
 def test_stored_numbers_that_are_a_category_are_the_same_text_in_every_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "NUMBERS_AT_ONCE", 3)  # a row at a time
+    monkeypatch.setattr(input_rows, "NUMBERS_AT_ONCE", 3)  # a row at a time
     path = save(tmp_path / "x.parquet", n=[1, 2, 3], b=[0, 1, None], t=[1.0, 2.5, 12345678901.0])
     _, feeds = read(path, OWN)
     assert feeds["t"].ravel().tolist() == ["1", "2.5", "12345678901"]
@@ -379,7 +379,7 @@ def test_a_field_in_quotes_goes_over_lines_and_blocks(
     quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
     stray = [f'5" pipe {index}' for index in range(300)]  # a quote within a field opens nothing
     lines = [f"{index},1,{text}" for index, pair in enumerate(zip(quoted, stray, strict=True)) for text in pair]
-    monkeypatch.setattr(readers, "_BLOCK", 256)
+    monkeypatch.setattr(input_rows, "_BLOCK", 256)
     rows, feeds = read(write(tmp_path / "x.csv", end.join(['n,"b",t', *lines, ""])), OWN)
     assert len(rows) == 600
     expected = [text.strip() for pair in zip(texts, stray, strict=True) for text in pair]

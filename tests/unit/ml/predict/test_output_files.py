@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from tasks.ml import writers
-from tasks.ml.errors import InputError
-from tasks.ml.predictions import Heading, Predictions
-from tasks.ml.writers import Form
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.predict import output_files
+from hallmark.tasks.ml.predict.output_files import Form
+from hallmark.tasks.ml.predict.predictions import Heading, Predictions
 
 AWKWARD = ("plain", 'say "no"', "a,b", "naïve [red]", "")
 FILE_FORMS: tuple[Form, ...] = ("csv", "parquet", "jsonl")
@@ -28,7 +28,7 @@ def predictions(rows: range | list[str], classes: int = 3, seed: int = 0) -> Pre
 
 def write(path: Path, form: Form, heading: Heading, *batches: Predictions) -> list[dict[str, object]]:
     """Write batches and read them back with a library of its own."""
-    with writers.open_output(path, form, heading) as take:
+    with output_files.open_output(path, form, heading) as take:
         for batch in batches:
             take(batch)
     match form:
@@ -42,7 +42,7 @@ def write(path: Path, form: Form, heading: Heading, *batches: Predictions) -> li
 
 def begin(path: Path | None, form: Form) -> None:
     """Write much, and fail."""
-    with writers.open_output(path, form, Heading("row", ("a", "b", "c"))) as take:
+    with output_files.open_output(path, form, Heading("row", ("a", "b", "c"))) as take:
         take(predictions(range(1, 100_000)))
         raise RuntimeError("stop")
 
@@ -109,10 +109,10 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, form: Form) -> None:
 def test_stdout_gets_all_or_nothing(
     form: Form, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writers, "_SPOOLED", 100)
+    monkeypatch.setattr(output_files, "_SPOOLED", 100)
     heading, said = Heading("row", ("a", "b", "c")), predictions(range(1, 1000))
     write(tmp_path / "y", form, heading, said)
-    with writers.open_output(None, form, heading) as take:
+    with output_files.open_output(None, form, heading) as take:
         take(said)
     assert capfdbinary.readouterr().out == (tmp_path / "y").read_bytes()
     with pytest.raises(RuntimeError, match="stop"):
@@ -128,7 +128,7 @@ def table(
     *said: Predictions,
 ) -> list[str]:
     monkeypatch.setenv("COLUMNS", str(width))
-    with writers.open_output(None, "table", heading) as take:
+    with output_files.open_output(None, "table", heading) as take:
         for batch in said:
             take(batch)
     return capsys.readouterr().out.splitlines()
@@ -175,24 +175,24 @@ def test_a_narrow_table_leaves_classes_out_and_cuts_nothing(
     ],
 )
 def test_the_form_is_as_asked_for_or_by_the_name_or_csv(output: str | None, form: Form | None, chosen: Form) -> None:
-    assert writers.choose(Path(output) if output else None, form) == chosen
+    assert output_files.choose(Path(output) if output else None, form) == chosen
 
 
 def test_a_form_that_does_not_go_there_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"y\.txt: expected a name that ends in \.csv, \.parquet, \.jsonl, or --format"
     ):
-        writers.choose(Path("y.txt"), None)
+        output_files.choose(Path("y.txt"), None)
     with pytest.raises(InputError, match=r"y\.txt: a table is for people"):
-        writers.choose(Path("y.txt"), "table")
+        output_files.choose(Path("y.txt"), "table")
 
 
 @pytest.mark.parametrize(("form", "said"), [(None, "table"), *((form, form) for form in ("table", *FILE_FORMS))])
 def test_a_terminal_gets_a_table_and_no_parquet(form: Form | None, said: str) -> None:
     code = (
-        "from tasks.ml import writers\n"
-        f"try: print('chosen', writers.choose(None, {form!r}))\n"
-        "except writers.InputError as error: print(error)\n"
+        "from hallmark.tasks.ml.predict import output_files\n"
+        f"try: print('chosen', output_files.choose(None, {form!r}))\n"
+        "except output_files.InputError as error: print(error)\n"
     )
     pid, terminal = pty.fork()
     if pid == 0:
@@ -213,7 +213,7 @@ def test_a_terminal_gets_a_table_and_no_parquet(form: Form | None, said: str) ->
 
 def refused(output: str, *, overwrite: bool = False) -> str:
     with pytest.raises(InputError) as error:
-        writers.refuse(Path(output), "x.csv", overwrite=overwrite)
+        output_files.refuse(Path(output), "x.csv", overwrite=overwrite)
     return str(error.value)
 
 
@@ -229,5 +229,5 @@ def test_an_output_that_must_not_be_written_is_refused(tmp_path: Path, monkeypat
     if sys.platform == "linux":
         said = "/proc/y.csv: the folder /proc cannot be written: make it writable or choose another"
         assert refused("/proc/y.csv") == said
-    writers.refuse(Path("y.csv"), "x.csv", overwrite=True)
-    writers.refuse(Path("z.csv"), "-", overwrite=False)
+    output_files.refuse(Path("y.csv"), "x.csv", overwrite=True)
+    output_files.refuse(Path("z.csv"), "-", overwrite=False)

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tasks.ml import readers, scoring
-from tasks.ml.digests import file_digest
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.readers import Batch
-from tests import certified
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.ml.predict import input_rows, predictor
+from hallmark.tasks.ml.predict.input_rows import Batch
+from tests.support import certified
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def batch(x: np.ndarray) -> Batch:
     return Batch(range(1, len(x) + 1), feeds)
 
 
-def unseen() -> AbstractContextManager[scoring.Show]:
+def unseen() -> AbstractContextManager[predictor.Show]:
     """Progress at which nobody looks."""
     return nullcontext(lambda *_: None)
 
 
 def test_columns_give_the_probabilities_of_a_simple_reference(model: Path) -> None:
     x = np.random.default_rng(1).uniform(0, 8, (100, 4))
-    said = scoring.Scorer(model).score(batch(x))
+    said = predictor.Scorer(model).score(batch(x))
     expected = certified.expected(x.astype(np.float32), 3)
     assert said.rows == range(1, 101)
     np.testing.assert_allclose(said.probabilities, expected, atol=1e-6)
@@ -41,7 +41,7 @@ def test_columns_give_the_probabilities_of_a_simple_reference(model: Path) -> No
 
 def test_images_give_the_probabilities_of_a_simple_reference(tmp_path: Path) -> None:
     x = np.random.default_rng(1).integers(0, 9, (100, *certified.SIDES)).astype(np.uint8)
-    said = scoring.Scorer(certified.images(tmp_path / "x.onnx")).score(Batch(range(1, 101), {"image": x}))
+    said = predictor.Scorer(certified.images(tmp_path / "x.onnx")).score(Batch(range(1, 101), {"image": x}))
     np.testing.assert_allclose(said.probabilities, certified.expected(x.reshape(100, -1), 2), atol=1e-6)
 
 
@@ -50,7 +50,7 @@ def test_rows_outside_the_training_range_are_counted_once(model: Path) -> None:
     x[1, 2] = np.nextafter(np.float32(certified.HIGHEST), np.float32(9))
     x[2] = -1
     x[3] = [certified.LOWEST, certified.HIGHEST, certified.LOWEST, certified.HIGHEST]
-    scorer = scoring.Scorer(model)
+    scorer = predictor.Scorer(model)
     scorer.score(batch(x))
     assert (scorer.rows, scorer.outside) == (5, 2)
     scorer.score(batch(x))
@@ -60,7 +60,7 @@ def test_rows_outside_the_training_range_are_counted_once(model: Path) -> None:
 def test_an_image_is_outside_if_one_pixel_is(tmp_path: Path) -> None:
     x = np.zeros((3, *certified.SIDES), np.uint8)
     x[1, 0, 0], x[2, 2, 3] = certified.HIGHEST, certified.HIGHEST + 1
-    scorer = scoring.Scorer(certified.images(tmp_path / "x.onnx"))
+    scorer = predictor.Scorer(certified.images(tmp_path / "x.onnx"))
     scorer.score(Batch(["a", "b", "c"], {"image": x}))
     assert scorer.outside == 1
 
@@ -72,7 +72,7 @@ def test_rows_that_give_no_probabilities_are_refused(tmp_path: Path) -> None:
     signs = np.sign(certified.weights(40, 3)[0][:, 0])  # so that nothing cancels out
     feeds = {name: x * sign for name, sign in zip(names, signs, strict=True)}
     with pytest.raises(InputError, match=r"row 2: too far outside the training range"):
-        scoring.Scorer(model).score(Batch(range(1, 4), feeds))
+        predictor.Scorer(model).score(Batch(range(1, 4), feeds))
 
 
 def test_the_record_says_all(model: Path, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_record_says_all(model: Path, tmp_path: Path) -> None:
     parquet.write_table(pa.table(dict(zip(certified.COLUMNS, x.T, strict=True))), tmp_path / "x.parquet")
     told: list[tuple[int, int | None]] = []
     source, output = str(tmp_path / "x.parquet"), tmp_path / "y.parquet"
-    scored = scoring.score(model, source, output, "parquet", lambda: nullcontext(lambda *said: told.append(said)))
+    scored = predictor.score(model, source, output, "parquet", lambda: nullcontext(lambda *said: told.append(said)))
     label = certified.expected(x, 3).argmax(axis=1)
     assert scored.rows == 1000
     assert scored.class_shares == {name: (label == index).mean() for index, name in enumerate(certified.CLASSES)}
@@ -99,8 +99,8 @@ def test_batches_of_any_size_give_the_same(model: Path, tmp_path: Path, monkeypa
     np.save(tmp_path / "x.npy", x)
     said = []
     for size in (4, 28, 4000):
-        monkeypatch.setattr(readers, "NUMBERS_AT_ONCE", size)
-        scoring.score(model, str(tmp_path / "x.npy"), tmp_path / f"{size}.parquet", "parquet", unseen)
+        monkeypatch.setattr(input_rows, "NUMBERS_AT_ONCE", size)
+        predictor.score(model, str(tmp_path / "x.npy"), tmp_path / f"{size}.parquet", "parquet", unseen)
         table = parquet.read_table(tmp_path / f"{size}.parquet")
         said.append(np.stack([table[f"p_{name}"].to_numpy() for name in certified.CLASSES]))
     np.testing.assert_allclose(said[0], said[1], atol=1e-6)
@@ -108,14 +108,14 @@ def test_batches_of_any_size_give_the_same(model: Path, tmp_path: Path, monkeypa
 
 
 def test_what_fails_in_a_late_row_leaves_no_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "NUMBERS_AT_ONCE", 400)
+    monkeypatch.setattr(input_rows, "NUMBERS_AT_ONCE", 400)
     x = np.ones((1000, 4))
     x[-1, 1] = np.nan
     np.save(tmp_path / "x.npy", x)
     before = set(tmp_path.rglob("*"))
     for form in ("csv", "parquet", "jsonl"):
         with pytest.raises(InputError, match="row 1000, column 'sepal_width'"):
-            scoring.score(model, str(tmp_path / "x.npy"), tmp_path / f"y.{form}", form, unseen)  # type: ignore[arg-type]
+            predictor.score(model, str(tmp_path / "x.npy"), tmp_path / f"y.{form}", form, unseen)  # type: ignore[arg-type]
     assert set(tmp_path.rglob("*")) == before
 
 
@@ -124,25 +124,25 @@ def test_a_model_that_is_none_is_refused(model: Path, tmp_path: Path) -> None:
     del bare.metadata_props[:]
     onnx.save(bare, tmp_path / "bare.onnx")
     with pytest.raises(InputError, match="without Hallmark's seal"):
-        scoring.Scorer(tmp_path / "bare.onnx")
+        predictor.Scorer(tmp_path / "bare.onnx")
     (tmp_path / "text.onnx").write_text("a,b\n")
     with pytest.raises(InputError, match="is no ONNX file"):
-        scoring.Scorer(tmp_path / "text.onnx")
+        predictor.Scorer(tmp_path / "text.onnx")
     with pytest.raises(InputError, match="cannot be read"):
-        scoring.Scorer(tmp_path / "nowhere.onnx")
+        predictor.Scorer(tmp_path / "nowhere.onnx")
     outside = onnx.load(model)
     outside.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
     outside.graph.initializer[0].external_data.add(key="location", value="../../etc/passwd")
     (tmp_path / "outside.onnx").write_bytes(outside.SerializeToString())
     with pytest.raises(InputError, match=r"keeps weights outside itself, 'weight' in '\.\./\.\./etc/passwd'"):
-        scoring.Scorer(tmp_path / "outside.onnx")
+        predictor.Scorer(tmp_path / "outside.onnx")
     content = model.read_bytes()
     model.write_bytes(content.replace(b"virginica", b"Virginica"))
     with pytest.raises(DamagedError, match="the content is not what was sealed"):
-        scoring.Scorer(model)
+        predictor.Scorer(model)
 
 
 def test_it_needs_neither_torch_nor_prefect_nor_mlflow(python: Callable[..., str]) -> None:
     heavy = ("torch", "prefect", "mlflow", "sklearn", "matplotlib")
-    code = f"import sys, tasks.ml.scoring; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, hallmark.tasks.ml.predict.predictor; print([name for name in {heavy} if name in sys.modules])"
     assert python(code).strip() == "[]"

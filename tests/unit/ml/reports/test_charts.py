@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.ml import charts
-from tests.test_pages import Parsed
+from hallmark.tasks.ml.reports import charts
+from tests.unit.ml.reports.test_pages import Parsed
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 

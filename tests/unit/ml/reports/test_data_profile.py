@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows import options, presets
-from tasks.ml import data_profile
-from tasks.ml.data import open_split
+from hallmark.flows.experiments import options, presets
+from hallmark.tasks.ml.data.dataset_store import open_split
+from hallmark.tasks.ml.reports import data_profile
 from tests.conftest import prepare
 
 

@@ -3,8 +3,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tasks.ml import pages, plots_runs
-from tasks.ml.pages import Picture, Table
+from hallmark.tasks.ml.reports import pages
+from hallmark.tasks.ml.reports.pages import Picture, Table
+from hallmark.tasks.ml.reports.plots import run_curves
 
 EMPTY = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -57,7 +58,7 @@ def needs_nothing(text: str) -> bool:
 def test_a_page_is_whole_escaped_and_needs_nothing() -> None:
     table = Table("Runs & <i>more</i>", "a < b", ("", "run <1>"), (("<b>", "1"), ("  of it", '"2"')), has_numbers=True)
     curves = {"val/loss": ([1, 2], [1.0, 0.5]), "train/loss": ([1, 2], [9.0, 0.1])}
-    picture = Picture('Curves "of" <b>', plots_runs.overlaid(["1 <b>x</b> $y$", "2 & z"], [curves, {}]))
+    picture = Picture('Curves "of" <b>', run_curves.overlaid(["1 <b>x</b> $y$", "2 & z"], [curves, {}]))
     text = pages.page("<b>", "a & b", [table], ["<script>alert(1)</script>"], [picture])
     parsed = Parsed(text)
     assert needs_nothing(text)
@@ -87,7 +88,7 @@ def test_a_page_without_notes_has_no_heading_for_them() -> None:
     ],
 )
 def test_whatever_was_recorded_is_drawn(curves: list[dict[str, tuple[list[int], list[float]]]]) -> None:
-    svg = plots_runs.overlaid(["_1 hidden?", "2"], curves)
-    assert svg == plots_runs.overlaid(["_1 hidden?", "2"], curves)
+    svg = run_curves.overlaid(["_1 hidden?", "2"], curves)
+    assert svg == run_curves.overlaid(["_1 hidden?", "2"], curves)
     assert svg.startswith("<svg")
     assert svg.rstrip().endswith("</svg>")

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tasks.ml import checkpoints
-from tasks.ml.checkpoints import Checkpoint, Checkpoints
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.training import checkpoints
+from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
 from tests.conftest import ROOT
 
 IDENTITY = {"experiment": "e" * 64, "dataset": "d" * 64, "version": "3", "torch": "2.15.0"}
@@ -118,7 +118,7 @@ def test_the_one_before_a_damaged_one_is_used_and_said_aloud(
     damage(damaged, how)
     assert step_of(two) == 1
     (record,) = caplog.records
-    assert (record.name, record.levelno) == ("tasks.ml.checkpoints", logging.WARNING)
+    assert (record.name, record.levelno) == ("hallmark.tasks.ml.training.checkpoints", logging.WARNING)
     assert damaged.name[:21] in record.message
     assert "damaged: the one before it is used" in record.message
 
@@ -184,8 +184,8 @@ def test_one_that_cannot_be_written_leaves_those_before_it(two: Path) -> None:
 ENDLESS = """
 import itertools, sys, torch
 from pathlib import Path
-from tasks.ml.checkpoints import Checkpoint, Checkpoints
-from tests.test_checkpoints import IDENTITY
+from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
+from tests.unit.ml.training.test_checkpoints import IDENTITY
 kept = Checkpoints(Path(sys.argv[1]), IDENTITY)
 for step in itertools.count(1):
     kept.save(Checkpoint({"weights.0": torch.full((1_000_000,), float(step))}, {"step": step}))

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from tasks.ml import devices
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.training import devices
 
 
 def test_cpu_is_always_there_and_auto_takes_the_best() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.ml.errors import DamagedError
-from tasks.ml.history import STEP_POINTS, History, Journal
+from hallmark.tasks.common.errors import DamagedError
+from hallmark.tasks.ml.training.history import STEP_POINTS, History, Journal
 
 Point = tuple[int, dict[str, float], int]
 

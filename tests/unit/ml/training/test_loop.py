@@ -13,15 +13,26 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from flows import presets
-from tasks.ml import checkpoints, course, training
-from tasks.ml.checkpoints import Checkpoints
-from tasks.ml.config import CNN, MLP, Augmentation, Cosine, Experiment, Linear, Model, OneCycle, Step, Training
-from tasks.ml.config_data import Data, Digits, Iris, Split
-from tasks.ml.config_losses import BCE, MSE, BCEWithLogits, CrossEntropy
-from tasks.ml.course import Survival
-from tasks.ml.errors import DivergedError, InputError
-from tasks.ml.records import Dataset, Fit
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.errors import DivergedError, InputError
+from hallmark.tasks.common.records import Dataset, Fit
+from hallmark.tasks.ml.config.data import Data, Digits, Iris, Split
+from hallmark.tasks.ml.config.experiment import (
+    CNN,
+    MLP,
+    Augmentation,
+    Cosine,
+    Experiment,
+    Linear,
+    Model,
+    OneCycle,
+    Step,
+    Training,
+)
+from hallmark.tasks.ml.config.losses import BCE, MSE, BCEWithLogits, CrossEntropy
+from hallmark.tasks.ml.training import checkpoints, loop, trainer
+from hallmark.tasks.ml.training.checkpoints import Checkpoints
+from hallmark.tasks.ml.training.loop import Survival
 from tests.conftest import prepare
 
 Points = list[tuple[str, int, float, int]]
@@ -88,7 +99,7 @@ STOPS = {"once": (3,), "at once": (0, 0, 0), "four times": (1, 5, 2, 4)}
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look up every few batches, also within an epoch."""
-    monkeypatch.setattr(course, "_SEGMENT", 5)
+    monkeypatch.setattr(loop, "_SEGMENT", 5)
 
 
 @dataclass
@@ -112,7 +123,7 @@ class Trial:
         survival = Survival(self.folder / "kept", stop, lambda epoch, step: self.resumed.append((epoch, step)))
         logs = [self._log(points) for points in self.points]
         parts = self.experiment.data, self.experiment.model
-        self.fits = training.fit_together(self.dataset, *parts, members, folders, logs, survival)
+        self.fits = trainer.fit_together(self.dataset, *parts, members, folders, logs, survival)
         return self
 
     def stop_after(self, looks: int) -> bool:
@@ -198,7 +209,7 @@ def test_it_does_not_matter_whether_it_could_have_survived(tmp_path: Path) -> No
     case = CASES["adam"]
     dataset = prepare(case.data, tmp_path)
     parts = dataset, case.data, case.model, case.training
-    plain = training.fit(*parts, tmp_path / "plain", lambda *_: None)
+    plain = trainer.fit(*parts, tmp_path / "plain", lambda *_: None)
     assert_equal_fits(plain, Trial(case, dataset, tmp_path).run().fit)
 
 
@@ -301,10 +312,10 @@ def test_it_ends_where_it_lies_now(tmp_path: Path) -> None:
 ELSEWHERE = """
 import sys
 from pathlib import Path
-from tasks.ml import course
+from hallmark.tasks.ml.training import loop
 from tests.conftest import prepare
-from tests.test_course import CASES, Trial
-course._SEGMENT = 5
+from tests.unit.ml.training.test_loop import CASES, Trial
+loop._SEGMENT = 5
 for name in sys.argv[2:]:
     case, folder = CASES[name], Path(sys.argv[1]) / name
     trial = Trial(case, prepare(case.data, folder), folder).run()
@@ -365,7 +376,7 @@ def test_a_checkpoint_of_another_training_is_refused(other: Experiment, tmp_path
 def test_a_checkpoint_that_another_number_of_threads_wrote_is_refused(tmp_path: Path) -> None:
     trial = Trial(CASES["adam"], prepare(CASES["adam"].data, tmp_path), tmp_path)
     assert trial.stop_after(1)
-    identity = training.identity(trial.dataset, IRIS, SMALL, [CASES["adam"].training])
+    identity = trainer.identity(trial.dataset, IRIS, SMALL, [CASES["adam"].training])
     with pytest.raises(InputError, match="another threads: expected 64, found 1"):
         Checkpoints(tmp_path / "kept", identity | {"threads": "64"}).load()
 

@@ -13,11 +13,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
-from flows import options, presets
-from tasks.ml import data, diagnosis, evaluation, sources
-from tasks.ml.config import Experiment
-from tasks.ml.history import curves
-from tasks.ml.records import Dataset, Fit
+from hallmark.flows.experiments import options, presets
+from hallmark.tasks.common.records import Dataset, Fit
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.evaluation import evaluator
+from hallmark.tasks.ml.evaluation.findings import after_training
+from hallmark.tasks.ml.training.history import curves
 from tests.conftest import ROOT, fit
 
 slow = pytest.mark.slow
@@ -52,8 +54,8 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Measure:
         dataset = prepare(experiment, home)
         fitted = fit(experiment, dataset, home / preset)
         model, loss = experiment.model, experiment.training.loss
-        scores = evaluation.evaluate(dataset, fitted, experiment.data, model, loss, home / preset)
-        shown = diagnosis.afterwards(experiment, dataset, fitted, scores)
+        scores = evaluator.evaluate(dataset, fitted, experiment.data, model, loss, home / preset)
+        shown = after_training.afterwards(experiment, dataset, fitted, scores)
         codes = {finding.code for finding in shown}
         return Measured(dataset, fitted, fitted.metrics | scores.metrics, curves(fitted.history), codes)
 
@@ -62,8 +64,8 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Measure:
 
 def prepare(experiment: Experiment, home: Path) -> Dataset:
     table = sources.read(experiment.data, home, os.environ.get("HALLMARK_MIRROR"))
-    data.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
-    return data.prepare(table, experiment.data, home)
+    dataset_store.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
+    return dataset_store.prepare(table, experiment.data, home)
 
 
 def test_threshold_as_published(measure: Measure) -> None:

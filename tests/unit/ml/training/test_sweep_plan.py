@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks.ml import stacking, training
-from tasks.ml.config import CNN, MLP, Experiment, Linear, Model, Training
-from tasks.ml.config_data import Data, Digits, Iris
-from tasks.ml.errors import DivergedError, InputError
-from tasks.ml.history import curves
-from tasks.ml.records import Dataset, Fit
+from hallmark.tasks.common.errors import DivergedError, InputError
+from hallmark.tasks.common.records import Dataset, Fit
+from hallmark.tasks.ml.config.data import Data, Digits, Iris
+from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear, Model, Training
+from hallmark.tasks.ml.training import sweep_plan, trainer
+from hallmark.tasks.ml.training.history import curves
 from tests.conftest import fit, prepare
 
 LINEAR, SMALL = Linear(kind="linear"), MLP(kind="mlp", hidden=(9, 5))
@@ -47,7 +47,7 @@ class Folder:
         folders = [folder / member.digest for member in members]
         logs = [lambda *_: None] * len(members)
         trainings = [member.training for member in members]
-        return training.fit_together(self.dataset, first.data, first.model, trainings, folders, logs)
+        return trainer.fit_together(self.dataset, first.data, first.model, trainings, folders, logs)
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,7 @@ def test_where_all_diverge_each_says_why(iris_folder: Folder) -> None:
 def test_members_of_equal_shape_train_as_one_whatever_numbers_and_seeds_they_have(iris_folder: Folder) -> None:
     own: list[Options] = [{"lr": 0.1}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"seed": 1}, {"shuffle_seed": 1}]
     members = [experiment(optimizer="sgd", **one) for one in own]
-    assert stacking.plan(members, iris_folder.dataset) == stacking.Plan(((0, 1, 2, 3, 4),), shares=(), alone=())
+    assert sweep_plan.plan(members, iris_folder.dataset) == sweep_plan.Plan(((0, 1, 2, 3, 4),), shares=(), alone=())
 
 
 def test_a_long_training_is_cut_into_a_share_for_each_process(
@@ -283,16 +283,16 @@ def test_a_long_training_is_cut_into_a_share_for_each_process(
     """Long is what takes so many multiplications: rows by epochs, three products of four columns and three classes."""
     members = [experiment(seed=seed) for seed in range(5)]
     products = 5 * members[0].training.epochs * iris_folder.dataset.rows["train"] * 3 * 4 * 3
-    monkeypatch.setattr(stacking, "WORKERS", 2)
-    monkeypatch.setattr(stacking, "SPLITTING", products)
-    plan = stacking.plan(members, iris_folder.dataset)
-    assert plan == stacking.Plan(stacks=(), shares=((0, 2, 4), (1, 3)), alone=())
-    assert stacking.plan(members[:4], iris_folder.dataset).stacks == ((0, 1, 2, 3),)
-    monkeypatch.setattr(stacking, "SPLITTING", 0)
-    assert stacking.plan(members[:4], iris_folder.dataset).shares == ((0, 2), (1, 3))
-    assert stacking.plan(members[:3], iris_folder.dataset).stacks == ((0, 1, 2),)
-    monkeypatch.setattr(stacking, "WORKERS", 1)
-    assert stacking.plan(members, iris_folder.dataset).stacks == ((0, 1, 2, 3, 4),)
+    monkeypatch.setattr(sweep_plan, "WORKERS", 2)
+    monkeypatch.setattr(sweep_plan, "SPLITTING", products)
+    plan = sweep_plan.plan(members, iris_folder.dataset)
+    assert plan == sweep_plan.Plan(stacks=(), shares=((0, 2, 4), (1, 3)), alone=())
+    assert sweep_plan.plan(members[:4], iris_folder.dataset).stacks == ((0, 1, 2, 3),)
+    monkeypatch.setattr(sweep_plan, "SPLITTING", 0)
+    assert sweep_plan.plan(members[:4], iris_folder.dataset).shares == ((0, 2), (1, 3))
+    assert sweep_plan.plan(members[:3], iris_folder.dataset).stacks == ((0, 1, 2),)
+    monkeypatch.setattr(sweep_plan, "WORKERS", 1)
+    assert sweep_plan.plan(members, iris_folder.dataset).stacks == ((0, 1, 2, 3, 4),)
 
 
 OTHERS: dict[str, tuple[Experiment, Experiment]] = {
@@ -315,8 +315,8 @@ def test_members_of_other_shape_are_apart(what: str, iris_folder: Folder) -> Non
         e.model_copy(update={"training": e.training.model_copy(update={"seed": 1})}) for e in (one, other)
     )
     dataset = iris_folder.dataset
-    assert stacking.plan([one, other, again, other_again], dataset) == stacking.Plan(((0, 2), (1, 3)), (), alone=())
-    assert stacking.plan([one, other, again], dataset) == stacking.Plan(((0, 2),), (), alone=(1,))
+    assert sweep_plan.plan([one, other, again, other_again], dataset) == sweep_plan.Plan(((0, 2), (1, 3)), (), alone=())
+    assert sweep_plan.plan([one, other, again], dataset) == sweep_plan.Plan(((0, 2),), (), alone=(1,))
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_members_of_other_shape_are_apart(what: str, iris_folder: Folder) -> Non
 def test_what_cannot_be_stacked_is_alone(member: Experiment, digits_folder: Folder) -> None:
     seeded = [member.training.model_copy(update={"seed": seed}) for seed in range(2)]
     members = [member.model_copy(update={"training": training}) for training in seeded]
-    assert stacking.plan(members, digits_folder.dataset) == stacking.Plan(stacks=(), shares=(), alone=(0, 1))
+    assert sweep_plan.plan(members, digits_folder.dataset) == sweep_plan.Plan(stacks=(), shares=(), alone=(0, 1))
 
 
 def huge(members: int) -> list[Experiment]:
@@ -341,30 +341,30 @@ def huge(members: int) -> list[Experiment]:
 
 def test_more_members_than_fit_are_refused_and_it_says_how_many_do(digits_folder: Folder) -> None:
     with pytest.raises(InputError, match=r"^1000 members of one shape take more memory than there is: ") as refused:
-        stacking.refuse_too_many(huge(1000), digits_folder.dataset)
+        sweep_plan.refuse_too_many(huge(1000), digits_folder.dataset)
     assert "\n" not in str(refused.value)
     found = re.search(r" (\d+) fit: give fewer values", str(refused.value))
     assert found
     fitting = int(found[1])
-    stacking.refuse_too_many(huge(fitting), digits_folder.dataset)
+    sweep_plan.refuse_too_many(huge(fitting), digits_folder.dataset)
     with pytest.raises(InputError, match=f" {fitting} fit: "):
-        stacking.refuse_too_many(huge(fitting + 1), digits_folder.dataset)
+        sweep_plan.refuse_too_many(huge(fitting + 1), digits_folder.dataset)
 
 
 def test_each_stack_needs_its_own_memory_only(digits_folder: Folder) -> None:
     """They train one after the other; and what trains alone is no stack."""
     convolution = CNN(kind="cnn", channels=(4,), hidden=(60_000,))
     alone = [experiment(convolution, DIGITS, seed=seed) for seed in range(1000)]
-    stacking.refuse_too_many([*alone, *huge(1)], digits_folder.dataset)
+    sweep_plan.refuse_too_many([*alone, *huge(1)], digits_folder.dataset)
 
 
 FITTING = """
 import re, resource, sys
 from pathlib import Path
-from tasks.ml import stacking
-from tasks.ml.errors import InputError
+from hallmark.tasks.ml.training import sweep_plan
+from hallmark.tasks.common.errors import InputError
 from tests.bench import rows
-from tests.test_stacking import Folder, experiment
+from tests.unit.ml.training.test_sweep_plan import Folder, experiment
 
 own, classes, features, batch = map(int, sys.argv[2:])
 folder = Path(sys.argv[1])
@@ -372,7 +372,7 @@ dataset = rows.generate(folder, rows=3000, features=features, classes=classes)
 members = [experiment(epochs=1, batch_size=batch, optimizer="sgd", shuffle_seed=seed * own) for seed in range(1000)]
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**29, resource.RLIM_INFINITY))
 try:
-    stacking.refuse_too_many(members, dataset)
+    sweep_plan.refuse_too_many(members, dataset)
 except InputError as error:
     fitting = int(re.search(r" ([0-9]+) fit: ", str(error))[1])
 Folder(dataset, folder).together(members[:fitting])

@@ -8,13 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flows import presets
-from tasks.ml import batches, data, models, optimizers, training
-from tasks.ml.config import MLP, Experiment, Linear, Training
-from tasks.ml.config_data import Digits, Split
-from tasks.ml.errors import DivergedError
-from tasks.ml.history import History, curves
-from tasks.ml.records import Dataset, Fit
+from hallmark.flows.experiments import presets
+from hallmark.tasks.common.errors import DivergedError
+from hallmark.tasks.common.records import Dataset, Fit
+from hallmark.tasks.ml.config.data import Digits, Split
+from hallmark.tasks.ml.config.experiment import MLP, Experiment, Linear, Training
+from hallmark.tasks.ml.data import dataset_store
+from hallmark.tasks.ml.models import networks
+from hallmark.tasks.ml.training import batches, trainer
+from hallmark.tasks.ml.training.history import History, curves
+from hallmark.tasks.ml.training.optim import optimizers
 from tests.conftest import fit, load, prepare
 
 Points = list[tuple[int, dict[str, float]]]
@@ -22,7 +25,7 @@ Points = list[tuple[int, dict[str, float]]]
 
 def logged(experiment: Experiment, dataset: Dataset, folder: Path) -> tuple[Fit, Points]:
     points: Points = []
-    done = training.fit(
+    done = trainer.fit(
         dataset,
         experiment.data,
         experiment.model,
@@ -35,11 +38,11 @@ def logged(experiment: Experiment, dataset: Dataset, folder: Path) -> tuple[Fit,
 
 def plain_loop(experiment: Experiment, dataset: Dataset, optimizer: type[torch.optim.Optimizer]) -> torch.nn.Module:
     """The loop of the tutorials, with the order of rows that Hallmark documents."""
-    scaling = models.fit_scaling(dataset, experiment.data)
-    rows = data.open_split(dataset, "train")
+    scaling = networks.fit_scaling(dataset, experiment.data)
+    rows = dataset_store.open_split(dataset, "train")
     x, y = scaling(torch.tensor(rows.x)), torch.tensor(rows.y)
     config = experiment.training
-    network = models.build(experiment.model, dataset.shape, len(dataset.classes), config.seed)
+    network = networks.build(experiment.model, dataset.shape, len(dataset.classes), config.seed)
     steps = optimizer(network.parameters(), lr=config.lr)  # type: ignore[call-arg]
     for epoch in range(1, config.epochs + 1):
         size = len(y) if config.batch_size == "full" else config.batch_size
@@ -88,10 +91,11 @@ def test_the_same_experiment_gives_the_same_weights_in_another_process_and_folde
     fitted: Fit, tmp_path: Path, python: Callable[..., str]
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from flows import presets; from tasks.ml import training\n"
+        "import sys; from pathlib import Path; from hallmark.flows.experiments import presets\n"
+        "from hallmark.tasks.ml.training import trainer\n"
         "from tests.conftest import prepare\n"
         "home = Path(sys.argv[1]); e = presets.iris(); d = prepare(e.data, home)\n"
-        "print(training.fit(d, e.data, e.model, e.training, home, lambda *_: None).weights_sha256)"
+        "print(trainer.fit(d, e.data, e.model, e.training, home, lambda *_: None).weights_sha256)"
     )
     assert python(code, tmp_path / "elsewhere", cwd=tmp_path).strip() == fitted.weights_sha256
 
@@ -132,7 +136,7 @@ def test_metrics_are_means_over_the_epoch_as_seen_before_each_update(
 
 def test_validation_is_measured_after_the_epoch(iris: tuple[Experiment, Dataset], fitted: Fit) -> None:
     experiment, dataset = iris
-    rows = data.open_split(dataset, "validation")
+    rows = dataset_store.open_split(dataset, "validation")
     with torch.no_grad():
         logits = load(fitted, dataset, experiment).logits(torch.tensor(rows.x))
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor(rows.y)).item()
@@ -179,7 +183,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_writes_nothing(
     )
     points: Points = []
     with pytest.raises(DivergedError, match=r"is (nan|inf) at epoch 1, step \d+, learning rate 1e\+30"):
-        training.fit(
+        trainer.fit(
             iris[1],
             experiment.data,
             experiment.model,

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tasks import progress
+from hallmark.tasks.runtime import progress
 
 METRICS = {"train/loss": 0.5, "train/accuracy": 0.75}
 
@@ -29,7 +29,7 @@ def test_the_time_left_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: 
 @pytest.mark.parametrize("colour", [True, False])
 def test_on_a_terminal_it_is_a_bar(colour: bool) -> None:  # noqa: FBT001
     code = (
-        "from tasks import progress\n"
+        "from hallmark.tasks.runtime import progress\n"
         "with progress.epochs(3) as show:\n"
         "    for epoch in (1, 2, 3): show(epoch, {'train/loss': 0.5, 'train/accuracy': 0.75})\n"
     )

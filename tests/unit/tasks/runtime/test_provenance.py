@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks import provenance
+from hallmark.tasks.runtime import provenance
 
 
 def git(folder: Path, *arguments: str) -> None:

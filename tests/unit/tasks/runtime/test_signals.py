@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from tasks import signals
+from hallmark.tasks.runtime import signals
 
 
 @pytest.mark.parametrize("number", signals.ENDING)

@@ -10,38 +10,40 @@ import torch
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from flows import options
-from tasks.ml import models, onnx_export, parity, runtimes
-from tasks.ml.config import Experiment
-from tasks.ml.digests import file_digest
-from tasks.ml.errors import DamagedError, ParityError
-from tasks.ml.oracle import Oracle
-from tasks.ml.probes import Probes
-from tasks.ml.records import Artifact, Dataset, Fit, Proof
-from tasks.ml.runtimes import Answer
+from hallmark.flows.experiments import options
+from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.common.errors import DamagedError, ParityError
+from hallmark.tasks.common.records import Artifact, Dataset, Fit, Proof
+from hallmark.tasks.ml.artifact import exporter, runtimes
+from hallmark.tasks.ml.artifact.proof import verifier
+from hallmark.tasks.ml.artifact.proof.float64_reference import Oracle
+from hallmark.tasks.ml.artifact.proof.probe_rows import Probes
+from hallmark.tasks.ml.artifact.runtimes import Answer
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.models import networks
 from tests.conftest import fit, load, prepare
 
 Change = Callable[[onnx.ModelProto], None]
 
 
 @pytest.fixture
-def classifier(iris: tuple[Experiment, Dataset], fitted: Fit) -> models.Classifier:
+def classifier(iris: tuple[Experiment, Dataset], fitted: Fit) -> networks.Classifier:
     return load(fitted, iris[1], iris[0])
 
 
 @pytest.fixture
-def artifact(iris: tuple[Experiment, Dataset], classifier: models.Classifier, tmp_path: Path) -> Artifact:
-    return onnx_export.export(classifier, iris[1], iris[0].export, tmp_path / "iris.onnx")
+def artifact(iris: tuple[Experiment, Dataset], classifier: networks.Classifier, tmp_path: Path) -> Artifact:
+    return exporter.export(classifier, iris[1], iris[0].export, tmp_path / "iris.onnx")
 
 
-def verify(artifact: Artifact, classifier: models.Classifier, dataset: Dataset) -> tuple[Proof, dict[str, Any]]:
+def verify(artifact: Artifact, classifier: networks.Classifier, dataset: Dataset) -> tuple[Proof, dict[str, Any]]:
     """The proof, and the report beside it."""
     report = artifact.path.with_name("parity.json")
-    proof = parity.verify(artifact, classifier, dataset, report)
+    proof = verifier.verify(artifact, classifier, dataset, report)
     return proof, json.loads(report.read_text())
 
 
-def refuse(artifact: Artifact, classifier: models.Classifier, dataset: Dataset, message: str) -> dict[str, Any]:
+def refuse(artifact: Artifact, classifier: networks.Classifier, dataset: Dataset, message: str) -> dict[str, Any]:
     """The report of a file that must be refused with this message, in one line."""
     with pytest.raises(ParityError, match=message) as refused:
         verify(artifact, classifier, dataset)
@@ -52,7 +54,7 @@ def refuse(artifact: Artifact, classifier: models.Classifier, dataset: Dataset, 
 
 
 def test_an_honest_file_passes(
-    artifact: Artifact, classifier: models.Classifier, iris: tuple[Experiment, Dataset]
+    artifact: Artifact, classifier: networks.Classifier, iris: tuple[Experiment, Dataset]
 ) -> None:
     proof, report = verify(artifact, classifier, iris[1])
     assert proof.rows == 30
@@ -76,7 +78,7 @@ def test_an_honest_file_passes(
 
 
 def test_the_runtimes_have_not_imported_torch(python: Callable[..., str]) -> None:
-    code = "import sys, tasks.ml.runtimes, tasks.ml.certificate; print('torch' in sys.modules)"
+    code = "import sys; from hallmark.tasks.ml.artifact import runtimes, certificate; print('torch' in sys.modules)"
     assert python(code).strip() == "False"
 
 
@@ -138,7 +140,7 @@ def one_column_of_probabilities_less(model: onnx.ModelProto) -> None:
 )
 def test_a_file_that_predicts_otherwise_is_refused(
     artifact: Artifact,
-    classifier: models.Classifier,
+    classifier: networks.Classifier,
     iris: tuple[Experiment, Dataset],
     change: Change,
     message: str,
@@ -161,7 +163,7 @@ def changed(artifact: Artifact, change: Change) -> Artifact:
     return Artifact(artifact.path, file_digest(artifact.path))
 
 
-def asked(answer: Answer, exact: np.ndarray) -> parity.Judged:
+def asked(answer: Answer, exact: np.ndarray) -> verifier.Judged:
     """What is made of an answer, where torch is as exact as `exact` in float32 too, but for one step of it."""
 
     class Torch:
@@ -174,7 +176,7 @@ def asked(answer: Answer, exact: np.ndarray) -> parity.Judged:
             """All is known."""
 
     rows = Probes(np.zeros((len(exact), 1), np.float32), len(exact), np.arange(len(exact)))
-    return parity.judge("here", answer, cast(Oracle, Torch()), rows)
+    return verifier.judge("here", answer, cast(Oracle, Torch()), rows)
 
 
 def test_a_row_is_wrong_beyond_the_tolerance_or_with_another_label() -> None:
@@ -203,7 +205,7 @@ def test_another_label_is_right_only_at_a_tie() -> None:
 
 
 def test_a_model_that_is_not_finite_is_refused(
-    artifact: Artifact, classifier: models.Classifier, iris: tuple[Experiment, Dataset]
+    artifact: Artifact, classifier: networks.Classifier, iris: tuple[Experiment, Dataset]
 ) -> None:
     next(classifier.network.parameters()).data.fill_(float("nan"))
     changed(artifact, break_with_nan)
@@ -212,20 +214,20 @@ def test_a_model_that_is_not_finite_is_refused(
 
 
 def test_a_graph_made_for_one_batch_size_is_refused(
-    classifier: models.Classifier, iris: tuple[Experiment, Dataset], tmp_path: Path
+    classifier: networks.Classifier, iris: tuple[Experiment, Dataset], tmp_path: Path
 ) -> None:
-    served = onnx_export.Served(classifier).eval()
+    served = exporter.Served(classifier).eval()
     example = tuple(torch.zeros(30, 1) for _ in range(4))
     path = tmp_path / "fixed.onnx"
     torch.onnx.export(
         served, example, path, dynamo=True, verbose=False, external_data=False,
-        input_names=onnx_export.input_names(iris[1]), output_names=runtimes.OUTPUTS,
+        input_names=exporter.input_names(iris[1]), output_names=runtimes.OUTPUTS,
     )  # fmt: skip
     refuse(Artifact(path, file_digest(path)), classifier, iris[1], r"'sepal_length' is FLOAT \[30, 1\], expected")
 
 
 def test_a_file_changed_since_it_was_written_is_not_even_opened(
-    artifact: Artifact, classifier: models.Classifier, iris: tuple[Experiment, Dataset]
+    artifact: Artifact, classifier: networks.Classifier, iris: tuple[Experiment, Dataset]
 ) -> None:
     artifact.path.write_bytes(artifact.path.read_bytes() + b"!")
     with pytest.raises(DamagedError, match=r"iris\.onnx"):
@@ -251,7 +253,7 @@ def test_every_loss_and_output_is_served_as_it_was_trained(tokens: tuple[str, ..
     experiment = options.experiment("digits", [*tokens, "--training.epochs=3"])
     dataset = prepare(experiment.data, tmp_path)
     classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
-    artifact = onnx_export.export(classifier, dataset, experiment.export, tmp_path / "digits.onnx")
+    artifact = exporter.export(classifier, dataset, experiment.export, tmp_path / "digits.onnx")
     assert verify(artifact, classifier, dataset)[0].rows == 360
 
 
@@ -259,7 +261,7 @@ def test_one_unit_is_served_as_two_classes(tmp_path: Path) -> None:
     experiment = options.experiment("threshold", ["--training.epochs=5"])
     dataset = prepare(experiment.data, tmp_path)
     classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
-    artifact = onnx_export.export(classifier, dataset, experiment.export, tmp_path / "threshold.onnx")
+    artifact = exporter.export(classifier, dataset, experiment.export, tmp_path / "threshold.onnx")
     assert verify(artifact, classifier, dataset)[0].rows == 39
     x = np.array([[-2.0], [1.9]], dtype=np.float32)
     label, probabilities = runtimes.open_session(str(artifact.path)).run(None, {"x": x})

@@ -7,13 +7,15 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from flows import options
-from tasks.ml import augmentation, data, sources, stacking
-from tasks.ml.config import CNN, Augmentation, Experiment, Linear, Training
-from tasks.ml.config_data import Digits, Images, Iris
-from tasks.ml.errors import InputError
-from tests import photographed
+from hallmark.flows.experiments import options
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.data import Digits, Images, Iris
+from hallmark.tasks.ml.config.experiment import CNN, Augmentation, Experiment, Linear, Training
+from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.data.images import augmentation
+from hallmark.tasks.ml.training import sweep_plan
 from tests.conftest import fit, prepare
+from tests.support import photographed
 
 DIGITS = Digits(kind="digits")
 
@@ -33,7 +35,7 @@ def changed(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The first training images, as they are and as training sees them."""
     dataset = prepare(source, home)
-    x = np.array(data.open_split(dataset, "train").x[:16], np.uint8)
+    x = np.array(dataset_store.open_split(dataset, "train").x[:16], np.uint8)
     augment = augmentation.of(Training(augmentation=Augmentation(**given), seed=seed), dataset)
     assert augment
     found = augment(torch.from_numpy(x).flatten(1), epoch, batch)
@@ -130,7 +132,7 @@ def test_a_mapped_file_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.M
     one = experiment(augmentation={"shift": 1, "rotation": 5})
     dataset = prepare(DIGITS, tmp_path)
     in_memory = fit(one, dataset, tmp_path / "a")
-    monkeypatch.setattr("tasks.ml.memory.limit", lambda: 1000)
+    monkeypatch.setattr("hallmark.tasks.ml.training.memory.limit", lambda: 1000)
     assert fit(one, dataset, tmp_path / "b").weights_sha256 == in_memory.weights_sha256
 
 
@@ -142,7 +144,7 @@ def test_the_digest_is_changed_by_what_is_on_alone() -> None:
 
 def test_augmented_members_of_a_sweep_train_alone(tmp_path: Path) -> None:
     members = [experiment(seed=seed, augmentation={"shift": 1}) for seed in (0, 1)]
-    plan = stacking.plan(members, prepare(DIGITS, tmp_path))
+    plan = sweep_plan.plan(members, prepare(DIGITS, tmp_path))
     assert (plan.stacks, plan.shares, plan.alone) == ((), (), (0, 1))
 
 
@@ -179,7 +181,7 @@ def test_what_the_images_rule_out_is_refused(tmp_path: Path, option: str, messag
     asked = options.experiment("digits", [f"--training.augmentation.{option}"])
     table = sources.read(asked.data, tmp_path)
     with pytest.raises(InputError, match=message):
-        data.refuse_impossible(table, asked.data.split, asked.model, asked.training)
+        dataset_store.refuse_impossible(table, asked.data.split, asked.model, asked.training)
 
 
 def test_a_cnn_in_colour_trains_on_changed_images(photos: Images, tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.ml import data, decoding, photos, pictures, sources
-from tasks.ml.config_data import Images
-from tasks.ml.decoding import Decoded
-from tasks.ml.errors import InputError
-from tasks.ml.pictures import Header
-from tests import photographed
-from tests.test_pictures import bomb
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.data import Images
+from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.data.images import cache, image_file
+from hallmark.tasks.ml.data.images import folder as photos
+from hallmark.tasks.ml.data.images.cache import Decoded
+from hallmark.tasks.ml.data.images.image_file import Header
+from tests.support import photographed
+from tests.unit.ml.data.images.test_image_file import bomb
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def images(folder: Path, **options: object) -> Images:
 
 
 def read(folder: Path, **options: object) -> Decoded:
-    return decoding.read(images(folder, **options), folder.parent / "home")
+    return cache.read(images(folder, **options), folder.parent / "home")
 
 
 def refused(folder: Path, **options: object) -> str:
@@ -65,7 +67,7 @@ def test_the_pixels_are_those_that_a_prediction_sees(folder: Path) -> None:
     found = read(folder, height=9, width=7)
     files = [folder / photo.name for photo in photos.look(folder).photos]
     assert len(files) == 46
-    np.testing.assert_array_equal(found.x, [pictures.read_resized(file, (9, 7, 3)) for file in files])
+    np.testing.assert_array_equal(found.x, [image_file.read_resized(file, (9, 7, 3)) for file in files])
 
 
 @pytest.mark.parametrize(("colour", "shape"), [("auto", (12, 16, 3)), ("grey", (12, 16)), ("colour", (12, 16, 3))])
@@ -95,8 +97,8 @@ def test_grey_images_stay_grey(folder: Path) -> None:
 )
 def test_the_size_is_that_of_most_images_if_it_is_small(sizes: list[tuple[int, int]], shape: tuple[int, int]) -> None:
     headers = [Header(*size, has_colour=False) for size in sizes]
-    assert decoding.choose(headers, images(Path("x")))[0] == shape
-    assert decoding.choose(headers, images(Path("x"), height=5, width=6)) == ((5, 6), "as given")
+    assert cache.choose(headers, images(Path("x")))[0] == shape
+    assert cache.choose(headers, images(Path("x"), height=5, width=6)) == ((5, 6), "as given")
 
 
 @contextmanager
@@ -219,11 +221,11 @@ def test_a_decompression_bomb_stops_everything(folder: Path) -> None:
 
 def test_a_process_that_dies_leaves_nothing_half_done(folder: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from tasks.ml import decoding, pictures\n"
-        "from tasks.ml.config_data import Images\n"
-        "decode = pictures.decode\n"
-        "pictures.decode = lambda file, shape: os._exit(9) if file.name == '013.png' else decode(file, shape)\n"
-        "decoding.read(Images(kind='images', path=sys.argv[1]), Path(sys.argv[2]))"
+        "import os, sys; from pathlib import Path; from hallmark.tasks.ml.data.images import cache, image_file\n"
+        "from hallmark.tasks.ml.config.data import Images\n"
+        "decode = image_file.decode\n"
+        "image_file.decode = lambda file, shape: os._exit(9) if file.name == '013.png' else decode(file, shape)\n"
+        "cache.read(Images(kind='images', path=sys.argv[1]), Path(sys.argv[2]))"
     )
     home = folder.parent / "home"
     done = subprocess.run([sys.executable, "-c", code, str(folder), str(home)], check=False, env=os.environ)
@@ -237,11 +239,11 @@ def test_progress_is_told_of_both_passes(tmp_path: Path) -> None:
     told: dict[str, list[tuple[int, int | None]]] = {}
 
     @contextmanager
-    def progress(what: str) -> Iterator[decoding.Show]:
+    def progress(what: str) -> Iterator[cache.Show]:
         told[what] = []
         yield lambda passed, total: told[what].append((passed, total))
 
-    decoding.read(images(folder), tmp_path / "home", progress)
+    cache.read(images(folder), tmp_path / "home", progress)
     assert list(told) == ["looked at", "decoded"]
     for passed in told.values():
         assert passed == sorted(passed)
@@ -253,11 +255,11 @@ def test_decoding_and_preparing_hold_few_pixels_at_a_time(tmp_path: Path) -> Non
     source = images(folder, height=256, width=256)
     whole = 500 * 256 * 256 * 3
     small = images(folder)
-    data.prepare(sources.read(small, home), small, home)  # imports what is needed, which takes memory too
+    dataset_store.prepare(sources.read(small, home), small, home)  # imports what is needed, which takes memory too
     tracemalloc.start()
     try:
         table = sources.read(source, home)
-        dataset = data.prepare(table, source, home)
+        dataset = dataset_store.prepare(table, source, home)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.ml import photos
-from tasks.ml.errors import InputError
-from tests import photographed
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.data.images import folder as photos
+from tests.support import photographed
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.ml import pictures
-from tasks.ml.errors import InputError
-from tests import photographed
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.data.images import image_file
+from tests.support import photographed
 
 PIXELS = photographed.drawn(0, 0)
 GREY = PIXELS[:, :, 0]
@@ -20,35 +20,35 @@ GREY = PIXELS[:, :, 0]
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
 def test_an_image_of_the_wanted_size_is_decoded_as_it_is(tmp_path: Path, suffix: str) -> None:
     file = photographed.save(tmp_path / f"x{suffix}", PIXELS)
-    np.testing.assert_array_equal(pictures.read_resized(file, PIXELS.shape), PIXELS)
+    np.testing.assert_array_equal(image_file.read_resized(file, PIXELS.shape), PIXELS)
     file = photographed.save(tmp_path / f"grey{suffix}", GREY)
-    np.testing.assert_array_equal(pictures.read_resized(file, GREY.shape), GREY)
+    np.testing.assert_array_equal(image_file.read_resized(file, GREY.shape), GREY)
 
 
 def test_grey_becomes_colour_and_colour_grey(tmp_path: Path) -> None:
     grey = photographed.save(tmp_path / "grey.png", GREY)
-    found = pictures.read_resized(grey, PIXELS.shape)
+    found = image_file.read_resized(grey, PIXELS.shape)
     np.testing.assert_array_equal(found, np.repeat(GREY[:, :, None], 3, axis=2))
     colour = photographed.save(tmp_path / "colour.png", PIXELS)
     expected = PIXELS @ np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow says
-    assert np.abs(pictures.read_resized(colour, GREY.shape) - expected).max() <= 1
+    assert np.abs(image_file.read_resized(colour, GREY.shape) - expected).max() <= 1
 
 
 def test_an_image_is_resized_by_averaging(tmp_path: Path) -> None:
     blocks = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     large = blocks.repeat(40, axis=0).repeat(30, axis=1)
     file = photographed.save(tmp_path / "large.png", large)
-    found = pictures.read_resized(file, (120, 75, 3))
+    found = image_file.read_resized(file, (120, 75, 3))
     np.testing.assert_array_equal(found[15::30, 7::15], blocks)
     flat = photographed.save(tmp_path / "flat.png", np.full((300, 70), 77, np.uint8))
-    assert (pictures.read_resized(flat, (8, 8)) == 77).all()
+    assert (image_file.read_resized(flat, (8, 8)) == 77).all()
 
 
 def test_a_large_jpeg_shrinks_to_what_it_shows(tmp_path: Path) -> None:
     slope = np.linspace(0, 255, 1024).astype(np.uint8)[None].repeat(768, axis=0)
     file = photographed.save(tmp_path / "slope.jpg", slope, quality=95)
     expected = np.asarray(Image.fromarray(slope).resize((16, 12), Image.Resampling.BILINEAR)).astype(int)
-    assert np.abs(pictures.read_resized(file, (12, 16)) - expected).max() <= 2
+    assert np.abs(image_file.read_resized(file, (12, 16)) - expected).max() <= 2
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -70,8 +70,8 @@ def test_an_image_stands_upright_as_its_exif_data_says(tmp_path: Path, orientati
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = photographed.save(tmp_path / f"x{suffix}", np.ascontiguousarray(laid), exif=exif)
-    assert np.abs(pictures.read_resized(file, (16, 24)).astype(int) - upright).max() <= 8
-    header = pictures.header(file)
+    assert np.abs(image_file.read_resized(file, (16, 24)).astype(int) - upright).max() <= 8
+    header = image_file.header(file)
     assert (header.height, header.width) == (16, 24)
 
 
@@ -79,17 +79,17 @@ def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
     pixels = np.zeros((2, 2, 4), np.uint8)
     pixels[0, 0, 3] = 255
     photographed.save(tmp_path / "x.png", pixels)
-    assert pictures.read_resized(tmp_path / "x.png", (2, 2)).tolist() == [[0, 255], [255, 255]]
+    assert image_file.read_resized(tmp_path / "x.png", (2, 2)).tolist() == [[0, 255], [255, 255]]
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([9, 9, 9, 0, 0, 200])
     palette.save(tmp_path / "p.png", transparency=0)
-    assert pictures.read_resized(tmp_path / "p.png", (1, 2, 3)).tolist() == [[[255] * 3, [0, 0, 200]]]
+    assert image_file.read_resized(tmp_path / "p.png", (1, 2, 3)).tolist() == [[[255] * 3, [0, 0, 200]]]
 
 
 def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path) -> None:
     photographed.save(tmp_path / "x.png", np.array([[0, 255, 256, 40000, 65535]], np.uint16))
-    assert pictures.read_resized(tmp_path / "x.png", (1, 5)).tolist() == [[0, 0, 1, 156, 255]]
-    assert not pictures.header(tmp_path / "x.png").has_colour
+    assert image_file.read_resized(tmp_path / "x.png", (1, 5)).tolist() == [[0, 0, 1, 156, 255]]
+    assert not image_file.header(tmp_path / "x.png").has_colour
 
 
 def test_damaged_metadata_spoil_no_image(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_damaged_metadata_spoil_no_image(tmp_path: Path) -> None:
     file = photographed.save(tmp_path / "x.jpg", GREY, exif=exif)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        assert pictures.read_resized(file, GREY.shape).shape == GREY.shape
+        assert image_file.read_resized(file, GREY.shape).shape == GREY.shape
     assert told == []
 
 
@@ -114,10 +114,10 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
     file = bomb(tmp_path / "bomb.png", side)
 
     def header(path: Path) -> object:
-        with pictures.quiet():
-            return pictures.header(path)
+        with image_file.quiet():
+            return image_file.header(path)
 
-    for look in (header, lambda path: pictures.read_resized(path, (8, 8))):
+    for look in (header, lambda path: image_file.read_resized(path, (8, 8))):
         with pytest.raises(InputError, match=r"bomb\.png: has more than 89,478,485 pixels, as a decompression bomb"):
             look(file)
 
@@ -125,14 +125,14 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("no image")
     with pytest.raises(InputError, match=r"x\.png: cannot be read as an image: its format is unknown"):
-        pictures.read_resized(tmp_path / "x.png", (8, 8))
+        image_file.read_resized(tmp_path / "x.png", (8, 8))
     whole = photographed.save(tmp_path / "y.png", PIXELS).read_bytes()
     (tmp_path / "y.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"y\.png: cannot be read as an image: .*truncated"):
-        pictures.read_resized(tmp_path / "y.png", (8, 8))
+        image_file.read_resized(tmp_path / "y.png", (8, 8))
 
 
 def test_a_format_that_runs_a_program_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with pytest.raises(InputError, match="its format is unknown"):
-        pictures.read_resized(tmp_path / "x.png", (8, 8))
+        image_file.read_resized(tmp_path / "x.png", (8, 8))

@@ -14,11 +14,13 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from tasks.ml import data, encoding, runtimes, sources
-from tasks.ml.models import Encoding
-from tasks.ml.records import MISSING, UNKNOWN, Column
-from tests import owned
+from hallmark.tasks.common.records import MISSING, UNKNOWN, Column
+from hallmark.tasks.ml.artifact import runtimes
+from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.data.tables import encoding
+from hallmark.tasks.ml.models.networks import Encoding
 from tests.conftest import prepare
+from tests.support import owned
 
 NAN = float("nan")
 KINDS = ("numeric", "boolean", "categorical")
@@ -197,8 +199,8 @@ def test_rows_of_other_splits_have_no_say(tmp_path: Path) -> None:
     second = owned.source(owned.write(pa.table(changed | {"split": split}), tmp_path / "b.parquet"), **by)
     one, two = (prepare(source, tmp_path / "home") for source in (first, second))
     assert one.digest != two.digest
-    assert (one.folder / data.ENCODING).read_bytes() == (two.folder / data.ENCODING).read_bytes()
-    told = [[replace(column, missing=0) for column in data.columns_of(dataset)] for dataset in (one, two)]
+    assert (one.folder / dataset_store.ENCODING).read_bytes() == (two.folder / dataset_store.ENCODING).read_bytes()
+    told = [[replace(column, missing=0) for column in dataset_store.columns_of(dataset)] for dataset in (one, two)]
     assert told[0] == told[1]
 
 
@@ -206,8 +208,9 @@ def test_in_the_joined_graph_each_column_is_an_input_by_its_own_name(tmp_path: P
     """Though names within the graph may be the same: `c0` and `features` are what the encoding calls its own."""
     import pyarrow as pa
 
-    from tasks.ml import onnx_export, parity
-    from tasks.ml.config import Export
+    from hallmark.tasks.ml.artifact import exporter
+    from hallmark.tasks.ml.artifact.proof import verifier
+    from hallmark.tasks.ml.config.experiment import Export
     from tests.conftest import fit, load
 
     names = ("c1", "c0", "features", "image", "merged_columns", 'a.b, "c"', "日本 ", "linear")
@@ -218,17 +221,17 @@ def test_in_the_joined_graph_each_column_is_an_input_by_its_own_name(tmp_path: P
     experiment = owned.experiment(path)
     dataset = prepare(experiment.data, tmp_path)
     classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
-    artifact = onnx_export.export(classifier, dataset, Export(), tmp_path / "odd.onnx")
+    artifact = exporter.export(classifier, dataset, Export(), tmp_path / "odd.onnx")
     graph = onnx.load(artifact.path).graph
     assert [one.name for one in graph.input] == [name.strip() for name in names]
-    parity.verify(artifact, classifier, dataset, tmp_path / "parity.json")
+    verifier.verify(artifact, classifier, dataset, tmp_path / "parity.json")
 
 
 def test_a_source_without_encoding_has_none(tmp_path: Path) -> None:
-    from flows import presets
+    from hallmark.flows.experiments import presets
 
     dataset = prepare(presets.iris().data, tmp_path)
-    assert data.columns_of(dataset) == ()
-    assert data.values(dataset) == {}
-    assert not (dataset.folder / data.ENCODING).exists()
-    assert data.outline(sources.read(presets.iris().data, tmp_path), presets.iris().data).kinds == ()
+    assert dataset_store.columns_of(dataset) == ()
+    assert dataset_store.values(dataset) == {}
+    assert not (dataset.folder / dataset_store.ENCODING).exists()
+    assert dataset_store.outline(sources.read(presets.iris().data, tmp_path), presets.iris().data).kinds == ()

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tasks.ml import table_files
-from tasks.ml.errors import InputError
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.data.tables import files
 
 
 def write(folder: Path, content: str | bytes, name: str = "x.csv") -> Path:
@@ -16,7 +16,7 @@ def write(folder: Path, content: str | bytes, name: str = "x.csv") -> Path:
 
 
 def read(path: Path, separator: str = ",") -> dict[str, list[object]]:
-    return {name: column.to_pylist() for name, column in table_files.read(path, separator).items()}
+    return {name: column.to_pylist() for name, column in files.read(path, separator).items()}
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_parquet_is_given_as_it_is_stored_whatever_its_row_groups(tmp_path: Path
     path = tmp_path / "x.parquet"
     parquet.write_table(pa.table({"a": [1, None, 3], " b ": [True, False, None]}), path, row_group_size=1)
     assert read(path) == {"a": [1, None, 3], "b": [True, False, None]}
-    assert table_files.estimate_rows(path) == 3
+    assert files.estimate_rows(path) == 3
 
 
 def test_rows_of_a_csv_are_estimated_from_its_size(tmp_path: Path) -> None:
     path = write(tmp_path, "a,b\n" + "1.5,x\n" * 300_000)
-    assert table_files.estimate_rows(path) == pytest.approx(300_000, rel=0.01)
+    assert files.estimate_rows(path) == pytest.approx(300_000, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_rows_of_a_csv_are_estimated_from_its_size(tmp_path: Path) -> None:
 def test_a_csv_that_is_none_is_refused_in_one_line(content: str | bytes, message: str, tmp_path: Path) -> None:
     path = write(tmp_path, content)
     with pytest.raises(InputError, match=message) as refused:
-        table_files.read(path)
+        files.read(path)
     assert str(refused.value).startswith(str(path))
     assert "\n" not in str(refused.value)
 
@@ -89,14 +89,14 @@ def test_a_csv_that_is_none_is_refused_in_one_line(content: str | bytes, message
 )
 def test_a_file_of_another_kind_is_refused(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        table_files.read(write(tmp_path, "a,b\n1,2\n", name))
+        files.read(write(tmp_path, "a,b\n1,2\n", name))
 
 
 def test_a_column_that_is_not_there_is_refused_with_the_nearest_or_with_all() -> None:
     with pytest.raises(InputError, match=r"there is no column 'specie': did you mean 'species'\?"):
-        table_files.require("specie", ["length", "species"], "--target", Path("x.csv"))
+        files.require("specie", ["length", "species"], "--target", Path("x.csv"))
     with pytest.raises(InputError, match=r"it has a0, .*, a11 and 3 more"):
-        table_files.require("zzz", [f"a{index}" for index in range(15)], "--target", Path("x.csv"))
+        files.require("zzz", [f"a{index}" for index in range(15)], "--target", Path("x.csv"))
 
 
 @pytest.mark.parametrize(
@@ -115,18 +115,18 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest_or_with_all() ->
     ids=["text", "dictionary", "large", "view", "whole", "float", "large float", "half", "truth"],
 )
 def test_a_column_has_one_text_wherever_it_was_stored(column: pa.Array, expected: list[str | None]) -> None:
-    assert table_files.text(table_files.plain(pa.chunked_array([column]))).to_pylist() == expected
+    assert files.text(files.plain(pa.chunked_array([column]))).to_pylist() == expected
     # Row by row as in one: what is predicted comes in batches.
-    rows = [table_files.text(table_files.plain(column.slice(index, 1)))[0].as_py() for index in range(len(column))]
+    rows = [files.text(files.plain(column.slice(index, 1)))[0].as_py() for index in range(len(column))]
     assert rows == expected
 
 
 def test_what_is_no_field_has_no_text() -> None:
     for column in (pa.array([[1], [2]]), pa.array([b"x"]), pa.array([{"a": 1}])):
         with pytest.raises(InputError, match=r"is of type .*, which is no text and no number"):
-            table_files.text(column)
+            files.text(column)
 
 
 def test_truths_are_words_in_any_case_or_one_and_zero() -> None:
-    found = table_files.truths(pa.array(["TRUE", "false", "1", "0.0", "2", "yes", None])).to_pylist()
+    found = files.truths(pa.array(["TRUE", "false", "1", "0.0", "2", "yes", None])).to_pylist()
     assert found == [1.0, 0.0, 1.0, 0.0, None, None, None]

@@ -5,18 +5,18 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tasks.ml import own_tables
-from tasks.ml.config_data import Table
-from tasks.ml.data import prepare
-from tasks.ml.errors import InputError
-from tasks.ml.records import Column
-from tests import owned
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import Column
+from hallmark.tasks.ml.config.data import Table
+from hallmark.tasks.ml.data.dataset_store import prepare
+from hallmark.tasks.ml.data.tables import reader
+from tests.support import owned
 
 NAN = float("nan")
 
 
-def read(path: Path, **given: object) -> own_tables.Table:
-    return own_tables.read(Table.model_validate({"kind": "table", "path": str(path), "target": "t"} | given))
+def read(path: Path, **given: object) -> reader.Table:
+    return reader.read(Table.model_validate({"kind": "table", "path": str(path), "target": "t"} | given))
 
 
 def csv(folder: Path, *columns: str) -> Path:
@@ -35,7 +35,7 @@ def stored(folder: Path, **columns: object) -> Path:
     return path
 
 
-def one(table: own_tables.Table, index: int = 0) -> tuple[Column, list[float]]:
+def one(table: reader.Table, index: int = 0) -> tuple[Column, list[float]]:
     return table.described[index], table.x[:, index].tolist()
 
 
@@ -116,7 +116,7 @@ def test_the_same_table_is_the_same_dataset_in_csv_and_parquet(row_group_size: i
     table = owned.mixed()
     parquet.write_table(table, tmp_path / "stored.parquet", row_group_size=row_group_size)
     sources = [owned.source(owned.write(table, tmp_path / "stored.csv")), owned.source(tmp_path / "stored.parquet")]
-    first, second = (prepare(own_tables.read(source), source, tmp_path / source.path[-3:]) for source in sources)
+    first, second = (prepare(reader.read(source), source, tmp_path / source.path[-3:]) for source in sources)
     assert first.digest == second.digest
     assert first.kinds == ("numeric", "numeric", "boolean", "categorical")
 

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows import options, presets
-from tasks.ml import data, diagnosis, evaluation, sources
-from tasks.ml.config import Experiment
-from tasks.ml.records import Finding
+from hallmark.flows.experiments import options, presets
+from hallmark.tasks.common.records import Finding
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.evaluation import evaluator
+from hallmark.tasks.ml.evaluation.findings import after_training
 from tests.conftest import fit, prepare
 
 BEFOREHAND = {
@@ -29,7 +31,7 @@ BEFOREHAND = {
 
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_each_preset_has_its_mistakes_and_a_corrected_one_has_none(name: str) -> None:
-    found = {finding.code for finding in diagnosis.beforehand(presets.get(name))}
+    found = {finding.code for finding in after_training.beforehand(presets.get(name))}
     assert found == BEFOREHAND.get(name, set())
     assert bool(found) == (presets.PRESETS[name][0] != "corrected")
 
@@ -52,9 +54,9 @@ def test_each_preset_has_its_mistakes_and_a_corrected_one_has_none(name: str) ->
     ],
 )
 def test_one_mistake_is_one_finding_and_its_remedy_cures_it(code: str, tokens: list[str]) -> None:
-    (finding,) = diagnosis.beforehand(options.experiment("iris", tokens))
+    (finding,) = after_training.beforehand(options.experiment("iris", tokens))
     assert finding.code == code
-    assert diagnosis.beforehand(options.experiment("iris", tokens + finding.remedy.split())) == ()
+    assert after_training.beforehand(options.experiment("iris", tokens + finding.remedy.split())) == ()
 
 
 ROUGH = {"data.scaling": "none", "model.kind": "linear", "training.optimizer": "sgd"}
@@ -75,13 +77,13 @@ def changed(preset: str, changes: dict[str, Any]) -> Experiment:
 @pytest.mark.parametrize("name", [name for name in presets.PRESETS if not name.startswith("mnist")])
 def test_every_remedy_that_is_an_option_works_on_the_preset_that_prints_it(name: str, tmp_path: Path) -> None:
     preset = presets.get(name)
-    known = diagnosis.beforehand(preset)
+    known = after_training.beforehand(preset)
     for found in (*known, *findings(preset, tmp_path).values()):
         if found.remedy.startswith("--"):
             cured = options.experiment(name, found.remedy.split())
             table = sources.read(cured.data, tmp_path)
-            data.refuse_impossible(table, cured.data.split, cured.model, cured.training)
-            assert found.code not in {other.code for other in diagnosis.beforehand(cured)}
+            dataset_store.refuse_impossible(table, cured.data.split, cured.model, cured.training)
+            assert found.code not in {other.code for other in after_training.beforehand(cured)}
 
 
 def findings(experiment: Experiment, folder: Path) -> dict[str, Finding]:
@@ -89,8 +91,8 @@ def findings(experiment: Experiment, folder: Path) -> dict[str, Finding]:
     dataset = prepare(experiment.data, folder)
     fitted = fit(experiment, dataset, folder)
     model, loss = experiment.model, experiment.training.loss
-    scores = evaluation.evaluate(dataset, fitted, experiment.data, model, loss, folder)
-    return {found.code: found for found in diagnosis.afterwards(experiment, dataset, fitted, scores)}
+    scores = evaluator.evaluate(dataset, fitted, experiment.data, model, loss, folder)
+    return {found.code: found for found in after_training.afterwards(experiment, dataset, fitted, scores)}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,7 @@ def test_the_remedy_of_overfitting_watches_validation(preset: str, changes: dict
 
 def test_weights_that_are_given_need_no_seed() -> None:
     experiment = options.experiment("threshold_bce_as_published", ["--training.initial_weights=unseeded"])
-    assert "seeded_after_model" not in {finding.code for finding in diagnosis.beforehand(experiment)}
+    assert "seeded_after_model" not in {finding.code for finding in after_training.beforehand(experiment)}
 
 
 def test_a_schedule_that_barely_falls_does_not_hide_an_unfinished_training(tmp_path: Path) -> None:
@@ -191,17 +193,17 @@ def test_findings_say_the_numbers(tmp_path: Path) -> None:
 def test_six_discordant_rows_are_the_fewest_that_mcnemars_exact_test_can_use() -> None:
     from scipy.stats import binomtest
 
-    assert binomtest(diagnosis.DISCORDANT, diagnosis.DISCORDANT).pvalue < 0.05
-    assert binomtest(diagnosis.DISCORDANT - 1, diagnosis.DISCORDANT - 1).pvalue > 0.05
+    assert binomtest(after_training.DISCORDANT, after_training.DISCORDANT).pvalue < 0.05
+    assert binomtest(after_training.DISCORDANT - 1, after_training.DISCORDANT - 1).pvalue > 0.05
 
 
 def test_xor_has_no_linear_relation_and_its_columns_have_one_with_themselves() -> None:
     rng = np.random.default_rng(0)
     x = rng.choice([-1.0, 1.0], size=(400, 2)).astype(np.float32)
-    xor = diagnosis.Rows(x, (x[:, 0] * x[:, 1] > 0).astype(np.int64))
-    first = diagnosis.Rows(x, (x[:, 0] > 0).astype(np.int64))
-    assert not diagnosis.has_linear_relation(xor)
-    assert diagnosis.has_linear_relation(first)
+    xor = after_training.Rows(x, (x[:, 0] * x[:, 1] > 0).astype(np.int64))
+    first = after_training.Rows(x, (x[:, 0] > 0).astype(np.int64))
+    assert not after_training.has_linear_relation(xor)
+    assert after_training.has_linear_relation(first)
 
 
 def test_a_rare_kind_of_row_is_no_worse_than_the_prior_and_an_overconfident_model_is_not_either(tmp_path: Path) -> None:

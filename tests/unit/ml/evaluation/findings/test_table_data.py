@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows import options, presets
-from tasks.ml import examination
-from tasks.ml.records import Finding
-from tests import owned
+from hallmark.flows.experiments import options, presets
+from hallmark.tasks.common.records import Finding
+from hallmark.tasks.ml.evaluation.findings import table_data
 from tests.conftest import prepare
+from tests.support import owned
 
 ROWS = 300
 IGNORE = "--data.ignore 'the column'"
@@ -31,7 +31,7 @@ def examine(tmp_path: Path) -> Examine:
     def run(label: object = LABEL, given: dict[str, object] | None = None, **columns: object) -> dict[str, Finding]:
         table = pa.table({"noise": NOISE, "x": pa.array(NOISE)} | columns | {owned.TARGET: label})
         data = owned.source(owned.write(table, tmp_path / "x.parquet"), **(given or {}) | {"ignore": ["x"]})
-        return {found.code: found for found in examination.examine(prepare(data, tmp_path), data)}
+        return {found.code: found for found in table_data.examine(prepare(data, tmp_path), data)}
 
     return run
 
@@ -42,7 +42,7 @@ def test_of_a_table_that_is_sound_nothing_is_said(examine: Examine) -> None:
 
 def test_of_presets_nothing_is_said(tmp_path: Path) -> None:
     data = presets.iris().data
-    assert examination.examine(prepare(data, tmp_path), data) == ()
+    assert table_data.examine(prepare(data, tmp_path), data) == ()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_numbers_that_are_no_numbers_are_counted_where_the_kind_is_said(examine:
 def test_thousands_of_categories_are_told_with_what_becomes_of_them(
     examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examination, "MANY", 50)
+    monkeypatch.setattr(table_data, "MANY", 50)
     found = examine(
         given={"categories": 20}, a=RNG.integers(0, 60, ROWS).astype(str).astype(object) + np.array("x", object)
     )
@@ -98,7 +98,7 @@ def test_duplicates_across_splits_are_counted_but_where_they_stay_together(metho
     table = pa.table({"a": np.repeat(np.arange(ROWS // 3), 3) * 0.5, owned.TARGET: LABEL})
     data = owned.source(owned.write(table, tmp_path / "x.parquet"), split={"method": method})
     dataset = prepare(data, tmp_path)
-    found = {one.code: one for one in examination.examine(dataset, data)}
+    found = {one.code: one for one in table_data.examine(dataset, data)}
     if method == "content":
         assert "duplicates_across_splits" not in found
         return

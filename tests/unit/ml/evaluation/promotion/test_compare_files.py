@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.ml import certificate, comparison
-from tasks.ml.comparison import Unseen
-from tasks.ml.errors import DamagedError, InputError
-from tasks.ml.judgement import Gate, Rule
-from tasks.ml.records import Dataset
-from tasks.ml.splits import row_digests
-from tests import certified
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.data.splits import row_digests
+from hallmark.tasks.ml.evaluation.promotion import compare_files
+from hallmark.tasks.ml.evaluation.promotion.compare_files import Unseen
+from hallmark.tasks.ml.evaluation.promotion.decision_rule import Gate, Rule
+from tests.support import certified
 
 ROWS = 60
 FILE_GATES = ("proof holds", "same inputs and classes", "loss finite", "file size", "latency of one row")
@@ -49,7 +50,7 @@ def every(dataset: Dataset) -> Unseen:
 
 def test_the_same_file_is_held_with_every_gate_passed(dataset: Dataset, champion: Path) -> None:
     more = Gate("another", passed=True, found="elsewhere")
-    said = comparison.compare(champion, champion, dataset, every(dataset), Rule(), [more])
+    said = compare_files.compare(champion, champion, dataset, every(dataset), Rule(), [more])
     assert (said.verdict, said.wins, said.losses, said.rows) == ("HOLD", 0, 0, ROWS)
     assert (said.champion_accuracy, said.challenger_accuracy) == (1.0, 1.0)
     assert [gate.name for gate in said.gates][:6] == [*FILE_GATES, "another"]
@@ -59,12 +60,12 @@ def test_the_same_file_is_held_with_every_gate_passed(dataset: Dataset, champion
 def test_only_rows_that_neither_has_seen_are_asked(dataset: Dataset, champion: Path) -> None:
     test = np.load(dataset.folder / "test.rows.npy")
     other = np.zeros((5, 32), np.uint8)
-    rows = comparison.unseen(dataset, [np.concatenate([test[:7], other]), test[5:10]])
+    rows = compare_files.unseen(dataset, [np.concatenate([test[:7], other]), test[5:10]])
     assert rows.rows.tolist() == list(range(10, ROWS))
     assert rows.refused == 10
-    assert comparison.compare(champion, champion, dataset, rows, Rule()).rows == ROWS - 10
+    assert compare_files.compare(champion, champion, dataset, rows, Rule()).rows == ROWS - 10
     with pytest.raises(InputError, match="all 60 test rows were trained on by one of the two models"):
-        comparison.unseen(dataset, [test[:30], test[30:]])
+        compare_files.unseen(dataset, [test[:30], test[30:]])
 
 
 def test_digests_that_end_in_zeros_are_told_apart(dataset: Dataset) -> None:
@@ -73,20 +74,20 @@ def test_digests_that_end_in_zeros_are_told_apart(dataset: Dataset) -> None:
     np.save(dataset.folder / "test.rows.npy", rows)
     shorter = rows[:1].copy()
     shorter[0, -2] = 0
-    assert comparison.unseen(dataset, [shorter]).refused == 0
-    assert comparison.unseen(dataset, [rows[:1]]).rows.tolist() == [1]
+    assert compare_files.unseen(dataset, [shorter]).refused == 0
+    assert compare_files.unseen(dataset, [rows[:1]]).rows.tolist() == [1]
 
 
 def test_a_challenger_with_other_inputs_is_rejected(dataset: Dataset, champion: Path, folder: Path) -> None:
     challenger = certified.columns(folder / "model.onnx", ("a", "b", "c", "d"))
-    said = comparison.compare(champion, challenger, dataset, every(dataset), Rule())
+    said = compare_files.compare(champion, challenger, dataset, every(dataset), Rule())
     assert said.verdict == "REJECT"
     assert [gate.name for gate in said.gates if not gate.passed] == ["same inputs and classes"]
 
 
 def test_a_challenger_with_other_classes_is_rejected(dataset: Dataset, champion: Path, folder: Path) -> None:
     challenger = certified.columns(folder / "model.onnx", classes=("virginica", "versicolor", "setosa"))
-    said = comparison.compare(champion, challenger, dataset, every(dataset), Rule())
+    said = compare_files.compare(champion, challenger, dataset, every(dataset), Rule())
     assert said.verdict == "REJECT"
 
 
@@ -95,10 +96,10 @@ def test_a_challenger_whose_seal_is_broken_is_rejected(dataset: Dataset, champio
     content = challenger.read_bytes()
     challenger.write_bytes(content.replace(b"centimetres", b"millimetres"))
     assert not certificate.check(challenger).holds
-    said = comparison.compare(champion, challenger, dataset, every(dataset), Rule())
+    said = compare_files.compare(champion, challenger, dataset, every(dataset), Rule())
     assert (said.verdict, said.gates[0].name, said.gates[0].passed) == ("REJECT", "proof holds", False)
     with pytest.raises(DamagedError, match="the champion's own proof does not hold"):
-        comparison.compare(challenger, champion, dataset, every(dataset), Rule())
+        compare_files.compare(challenger, champion, dataset, every(dataset), Rule())
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_challenger_whose_seal_is_broken_is_rejected(dataset: Dataset, champio
     ],
 )
 def test_budgets_are_gates(dataset: Dataset, champion: Path, rule: Rule, failed: str | None) -> None:
-    said = comparison.compare(champion, champion, dataset, every(dataset), rule)
+    said = compare_files.compare(champion, champion, dataset, every(dataset), rule)
     assert [gate.name for gate in said.gates if not gate.passed] == ([failed] if failed else [])
     assert said.verdict == ("REJECT" if failed else "HOLD")
 
@@ -119,7 +120,7 @@ def test_rows_that_no_model_gives_a_number_for_are_a_loss_that_is_not_finite(dat
     x = np.load(dataset.folder / "test.x.npy")
     x[3] = np.nan
     np.save(dataset.folder / "test.x.npy", x)
-    said = comparison.compare(champion, champion, dataset, every(dataset), Rule())
+    said = compare_files.compare(champion, champion, dataset, every(dataset), Rule())
     assert said.verdict == "REJECT"
     assert [gate.name for gate in said.gates if not gate.passed] == ["loss finite"]
 
@@ -127,11 +128,11 @@ def test_rows_that_no_model_gives_a_number_for_are_a_loss_that_is_not_finite(dat
 def test_rows_of_another_kind_are_refused(dataset: Dataset, champion: Path, folder: Path) -> None:
     other = certified.images(folder / "model.onnx")
     with pytest.raises(InputError, match="takes image and knows dark, light; the rows have sepal_length"):
-        comparison.compare(other, champion, dataset, every(dataset), Rule())
+        compare_files.compare(other, champion, dataset, every(dataset), Rule())
 
 
 def test_what_is_no_list_of_digests_is_damaged(tmp_path: Path) -> None:
-    for split in comparison.SEEN:
+    for split in compare_files.SEEN:
         np.save(tmp_path / f"{split}.rows.npy", np.zeros((3, 31), np.uint8))
     with pytest.raises(DamagedError, match=r"expected \(N, 32\) uint8"):
-        comparison.seen(tmp_path)
+        compare_files.seen(tmp_path)

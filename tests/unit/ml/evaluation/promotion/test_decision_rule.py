@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import binomtest
 
-from tasks.ml.errors import InputError
-from tasks.ml.judgement import Gate, Judgement, Rule, judge, label_gates
-from tests.test_paired import alphas, outcomes, steadily
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.evaluation.promotion.decision_rule import Gate, Judgement, Rule, judge, label_gates
+from tests.unit.ml.evaluation.test_paired_tests import alphas, outcomes, steadily
 
 CLASSES = ("a", "b", "c")
 RANK = ("REJECT", "HOLD", "PROMOTE")

@@ -10,11 +10,11 @@ from urllib.request import Request
 
 import pytest
 
-from tasks.ml import browser_runtime
-from tasks.ml.browser_runtime import FILES, INTEGRITY, MODULE, VERSION, WASM, HttpsAlone
-from tasks.ml.errors import DamagedError, InputError
-from tests import registries
+from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.ml.reports.live_page import browser_runtime
+from hallmark.tasks.ml.reports.live_page.browser_runtime import FILES, INTEGRITY, MODULE, VERSION, WASM, HttpsAlone
 from tests.conftest import ROOT
+from tests.support import registries
 
 
 def packed(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:

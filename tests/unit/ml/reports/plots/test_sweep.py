@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from tasks.ml import plots_sweep
-from tasks.ml.plots_sweep import CHOSEN, DIVERGED, SHADES
+from hallmark.tasks.ml.reports.plots import sweep
+from hallmark.tasks.ml.reports.plots.sweep import CHOSEN, DIVERGED, SHADES
 
 LR, SEED, DECAY, HIDDEN = "training.lr", "training.seed", "training.weight_decay", "model.hidden"
 
@@ -33,10 +33,10 @@ def lines(figure: Figure) -> list[LineCollection]:
     return [found for found in panel(figure).collections if isinstance(found, LineCollection)]
 
 
-def drawn_members(count: int, *, diverged: int = 0) -> tuple[list[plots_sweep.Row], list[float | None]]:
+def drawn_members(count: int, *, diverged: int = 0) -> tuple[list[sweep.Row], list[float | None]]:
     rng = np.random.default_rng(0)
     widths = ["32", "64", "512,256,128,64"]
-    rows: list[plots_sweep.Row] = [
+    rows: list[sweep.Row] = [
         {
             LR: 10 ** rng.uniform(-4, 0),
             DECAY: rng.uniform(0, 0.1),
@@ -50,7 +50,7 @@ def drawn_members(count: int, *, diverged: int = 0) -> tuple[list[plots_sweep.Ro
 
 def test_one_axis_is_a_curve_in_the_order_of_its_values() -> None:
     rows = [{LR: lr} for lr in (0.1, 0.001, 1.0, 0.01)]
-    axes = panel(plots_sweep.figure([LR], rows, [0.2, 0.5, None, 0.25], chosen=0))
+    axes = panel(sweep.figure([LR], rows, [0.2, 0.5, None, 0.25], chosen=0))
     curve, chosen, diverged = axes.lines
     np.testing.assert_equal(curve.get_xydata(), [[0.001, 0.5], [0.01, 0.25], [0.1, 0.2], [1, math.nan]])
     np.testing.assert_equal(chosen.get_xydata(), [[0.1, 0.2]])
@@ -74,44 +74,44 @@ def test_one_axis_is_a_curve_in_the_order_of_its_values() -> None:
 )
 def test_values_have_the_scale_that_spreads_them(values: tuple[float, ...], scale: str) -> None:
     losses = [0.5] * len(values)
-    assert panel(plots_sweep.figure([LR], [{LR: value} for value in values], losses, 0)).get_xscale() == scale
+    assert panel(sweep.figure([LR], [{LR: value} for value in values], losses, 0)).get_xscale() == scale
     # A seed is a name.
-    assert panel(plots_sweep.figure([SEED], [{SEED: value} for value in values], losses, 0)).get_xscale() == "linear"
+    assert panel(sweep.figure([SEED], [{SEED: value} for value in values], losses, 0)).get_xscale() == "linear"
 
 
 def test_losses_that_span_magnitudes_have_a_logarithmic_scale() -> None:
-    axes = panel(plots_sweep.figure([LR], [{LR: float(i)} for i in range(3)], [0.01, 0.1, 100], 0))
+    axes = panel(sweep.figure([LR], [{LR: float(i)} for i in range(3)], [0.01, 0.1, 100], 0))
     assert axes.get_yscale() == "log"
 
 
 def test_words_and_seeds_are_points_that_no_line_joins() -> None:
     rows = [{HIDDEN: hidden} for hidden in ("64,32", "128", "64")]
-    axes = panel(plots_sweep.figure([HIDDEN], rows, [0.3, 0.2, 0.1], chosen=2))
+    axes = panel(sweep.figure([HIDDEN], rows, [0.3, 0.2, 0.1], chosen=2))
     assert ticks(axes) == ["64", "64,32", "128"]
     np.testing.assert_equal(axes.lines[0].get_xydata(), [[0, 0.1], [1, 0.3], [2, 0.2]])
-    seeds = panel(plots_sweep.figure([SEED], [{SEED: 0}, {SEED: 1}], [0.3, 0.2], chosen=1))
-    answers = panel(plots_sweep.figure(["x"], [{"x": True}, {"x": False}], [0.3, 0.2], chosen=1))
+    seeds = panel(sweep.figure([SEED], [{SEED: 0}, {SEED: 1}], [0.3, 0.2], chosen=1))
+    answers = panel(sweep.figure(["x"], [{"x": True}, {"x": False}], [0.3, 0.2], chosen=1))
     assert ticks(answers) == ["false", "true"]
     assert [each.lines[0].get_linestyle() for each in (axes, seeds, answers)] == ["None"] * 3
 
 
 def test_values_too_close_for_their_names_are_not_named() -> None:
-    axes = panel(plots_sweep.figure([LR], [{LR: lr} for lr in (0.1, 0.11, 1.0)], [0.3, 0.2, 0.1], 2))
+    axes = panel(sweep.figure([LR], [{LR: lr} for lr in (0.1, 0.11, 1.0)], [0.3, 0.2, 0.1], 2))
     assert "0.11" not in ticks(axes)
 
 
 def test_names_have_the_digits_that_tell_them_apart_and_are_turned_where_they_are_long() -> None:
-    axes = panel(plots_sweep.figure([LR], [{LR: lr} for lr in (0.12341, 0.12342)], [0.3, 0.2], 1))
+    axes = panel(sweep.figure([LR], [{LR: lr} for lr in (0.12341, 0.12342)], [0.3, 0.2], 1))
     assert ticks(axes) == ["0.12341", "0.12342"]
     assert {label.get_rotation() for label in axes.get_xticklabels()} == {0}
     rows = [{SEED: seed, HIDDEN: hidden} for seed in (0, 1) for hidden in ("8", "512,256,128,64")]
-    turned = panel(plots_sweep.figure([SEED, HIDDEN], rows, [0.1, 0.2, 0.3, 0.4], 0))
+    turned = panel(sweep.figure([SEED, HIDDEN], rows, [0.1, 0.2, 0.3, 0.4], 0))
     assert {label.get_rotation() for label in turned.get_xticklabels()} == {30}
 
 
 def test_a_complete_grid_of_two_axes_is_a_heat_map_with_its_losses_written_in() -> None:
     rows = [{LR: lr, "training.batch_size": size} for lr in (0.1, 0.01) for size in ("full", 32, 4)]
-    axes = panel(plots_sweep.figure([LR, "training.batch_size"], rows, [0.5, 0.25, None, 0.3, 0.4, 1 / 3], chosen=1))
+    axes = panel(sweep.figure([LR, "training.batch_size"], rows, [0.5, 0.25, None, 0.3, 0.4, 1 / 3], chosen=1))
     assert texts(axes) == ["0.500", "0.250", "diverged", "0.300", "0.400", "0.333"]
     # Numbers ascend, whatever the order typed, and words come after them.
     assert ticks(axes) == ["4", "32", "full"]
@@ -127,7 +127,7 @@ def test_a_complete_grid_of_two_axes_is_a_heat_map_with_its_losses_written_in() 
 def test_a_loss_contrasts_with_its_cell() -> None:
     rows = [{LR: float(lr), SEED: seed} for lr in range(4) for seed in range(4)]
     losses = [index / 16 for index in range(16)]
-    axes = panel(plots_sweep.figure([LR, SEED], rows, losses, 0))
+    axes = panel(sweep.figure([LR, SEED], rows, losses, 0))
 
     def luminance(colour: object) -> float:
         """WCAG 2.2's relative luminance."""
@@ -141,14 +141,14 @@ def test_a_loss_contrasts_with_its_cell() -> None:
 
 def test_losses_of_many_magnitudes_are_shaded_by_magnitude() -> None:
     rows = [{LR: lr, SEED: seed} for lr in (0.1, 1.0) for seed in (0, 1)]
-    axes = panel(plots_sweep.figure([LR, SEED], rows, [0.01, 0.1, 1, 1000], chosen=0))
+    axes = panel(sweep.figure([LR, SEED], rows, [0.01, 0.1, 1, 1000], chosen=0))
     assert isinstance(axes.images[0].norm, LogNorm)
     assert texts(axes) == ["0.0100", "0.100", "1.00", "1.00e3"]
 
 
 def test_more_cells_than_can_be_read_are_shaded_and_have_a_scale() -> None:
     rows = [{LR: lr, SEED: seed} for lr in np.geomspace(1e-4, 1, 40).tolist() for seed in range(30)]
-    figure = plots_sweep.figure([LR, SEED], rows, [0.1 + index for index in range(len(rows))], chosen=0)
+    figure = sweep.figure([LR, SEED], rows, [0.1 + index for index in range(len(rows))], chosen=0)
     assert len(figure.axes) == 2
     assert figure.axes[1].get_ylabel() == "validation loss"
     assert texts(panel(figure)) == []
@@ -157,7 +157,7 @@ def test_more_cells_than_can_be_read_are_shaded_and_have_a_scale() -> None:
 
 def test_members_that_are_no_grid_are_lines_over_parallel_axes() -> None:
     rows, losses = drawn_members(32, diverged=3)
-    figure = plots_sweep.figure([LR, DECAY, HIDDEN, "x.shuffle"], rows, losses, chosen=7)
+    figure = sweep.figure([LR, DECAY, HIDDEN, "x.shuffle"], rows, losses, chosen=7)
     assert [len(found.get_segments()) for found in lines(figure)] == [3, 28 + 1, 1]
     diverged, kept, chosen = lines(figure)
     np.testing.assert_allclose(diverged.get_colors()[:, :3], [to_rgb(DIVERGED)])
@@ -185,7 +185,7 @@ def test_members_that_are_no_grid_are_lines_over_parallel_axes() -> None:
 def test_members_of_one_value_do_not_hide_each_other() -> None:
     rows = [{HIDDEN: hidden, SEED: seed, "x": x} for hidden in ("64", "8,8") for seed in (0, 1) for x in ("a", "b")]
     losses = [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
-    _, kept, _ = lines(plots_sweep.figure([HIDDEN, SEED, "x"], rows, losses, chosen=7))
+    _, kept, _ = lines(sweep.figure([HIDDEN, SEED, "x"], rows, losses, chosen=7))
     heights = np.array(kept.get_segments())[:, :3, 1]
     for column in heights.T:
         assert len(np.unique(column)) == 8
@@ -197,20 +197,20 @@ def test_members_of_one_value_do_not_hide_each_other() -> None:
 def test_a_scale_may_end_where_rounding_puts_its_last_tick() -> None:
     """0.3 lies below matplotlib's tick 0.30000000000000004."""
     rows = [{LR: 0.3, DECAY: 1.0}, {LR: 0.6, DECAY: 2.0}]
-    _, kept, _ = lines(plots_sweep.figure([LR, DECAY], rows, [0.1, 0.2], 0))
+    _, kept, _ = lines(sweep.figure([LR, DECAY], rows, [0.1, 0.2], 0))
     assert [segment[0][1] for segment in kept.get_segments()] == pytest.approx([1, 0])
 
 
 def test_two_axes_that_are_no_grid_are_parallel() -> None:
     rows = [{LR: 0.1, SEED: 0}, {LR: 0.1, SEED: 1}, {LR: 0.2, SEED: 0}]
-    assert lines(plots_sweep.figure([LR, SEED], rows, [0.1, 0.2, 0.3], 0))
+    assert lines(sweep.figure([LR, SEED], rows, [0.1, 0.2, 0.3], 0))
 
 
 @pytest.mark.parametrize("count", [1, 3, 32, 400])
 def test_nothing_is_written_over_or_off_the_picture(count: int) -> None:
     rows, losses = drawn_members(count, diverged=count // 10)
     chosen = count - 1
-    figure = plots_sweep.figure([LR, DECAY, HIDDEN, "x.shuffle"], rows, losses, chosen)
+    figure = sweep.figure([LR, DECAY, HIDDEN, "x.shuffle"], rows, losses, chosen)
     figure.draw_without_rendering()
     names = [label.get_window_extent() for label in panel(figure).get_xticklabels()]
     said = [text.get_window_extent() for text in panel(figure).texts]
@@ -223,8 +223,8 @@ def test_nothing_is_written_over_or_off_the_picture(count: int) -> None:
 @pytest.mark.parametrize("losses", [[0.3, 0.3], [0.0, 0.0], [0.3, None], [-1.0, 2.0]])
 def test_losses_of_any_kind_are_drawn(losses: list[float | None], tmp_path: Path) -> None:
     for axes in ([LR], [LR, HIDDEN], [LR, HIDDEN, SEED]):
-        rows: list[plots_sweep.Row] = [{LR: lr, HIDDEN: "8", SEED: 3} for lr in (0.1, 0.1 + 1e-15)]
-        path = plots_sweep.picture(axes, rows, losses, 0, tmp_path / f"{len(axes)}.png")
+        rows: list[sweep.Row] = [{LR: lr, HIDDEN: "8", SEED: 3} for lr in (0.1, 0.1 + 1e-15)]
+        path = sweep.picture(axes, rows, losses, 0, tmp_path / f"{len(axes)}.png")
         with Image.open(path) as picture:
             assert len(picture.convert("RGB").getcolors(2**24) or []) > 20
 
@@ -233,7 +233,7 @@ def test_losses_of_any_kind_are_drawn(losses: list[float | None], tmp_path: Path
 def test_the_same_members_give_the_same_picture(axes: list[str], tmp_path: Path) -> None:
     rows, losses = drawn_members(8, diverged=1)
     first, second, other = tmp_path / "1.png", tmp_path / "2.png", tmp_path / "3.png"
-    assert plots_sweep.picture(axes, rows, losses, 2, first) == first
-    plots_sweep.picture(axes, rows, losses, 2, second)
-    plots_sweep.picture(axes, rows, losses, 3, other)
+    assert sweep.picture(axes, rows, losses, 2, first) == first
+    sweep.picture(axes, rows, losses, 2, second)
+    sweep.picture(axes, rows, losses, 3, other)
     assert first.read_bytes() == second.read_bytes() != other.read_bytes()

@@ -6,10 +6,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from tasks.ml import data_profile, plots, plots_table
-from tasks.ml.data import columns_of, open_split
-from tests import owned
+from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
+from hallmark.tasks.ml.reports import data_profile
+from hallmark.tasks.ml.reports.plots import figures, table_columns
 from tests.conftest import prepare
+from tests.support import owned
 
 
 def test_a_table_of_odd_names_is_drawn_and_described(tmp_path: Path) -> None:
@@ -27,8 +28,8 @@ def test_more_columns_and_classes_than_there_is_room_for(tmp_path: Path) -> None
     table = pa.table(columns | {"t": [f"class {index % 10}" for index in range(200)]})
     dataset = prepare(owned.source(owned.write(table, tmp_path / "x.parquet"), target="t"), tmp_path)
     train = open_split(dataset, "train")
-    drawn = plots_table.columns(train.x, train.y, columns_of(dataset), dataset.classes, tmp_path / "p.png")
-    fewer = plots_table.columns(train.x, train.y, columns_of(dataset)[:12], dataset.classes, tmp_path / "q.png")
+    drawn = table_columns.columns(train.x, train.y, columns_of(dataset), dataset.classes, tmp_path / "p.png")
+    fewer = table_columns.columns(train.x, train.y, columns_of(dataset)[:12], dataset.classes, tmp_path / "q.png")
     with Image.open(drawn) as one, Image.open(fewer) as other:
         assert one.size == other.size
     assert drawn.read_bytes() != fewer.read_bytes()  # the title says that there are more
@@ -39,7 +40,7 @@ def test_a_column_without_any_value_is_drawn_empty(kind: str, tmp_path: Path) ->
     dataset = prepare(owned.source(owned.write(owned.mixed(60), tmp_path / "x.csv")), tmp_path)
     empty = replace(columns_of(dataset)[0], kind=kind, values=())
     x = np.full((9, 1), np.nan, np.float32)
-    assert plots_table.columns(x, np.arange(9) % 3, (empty,), owned.CLASSES, tmp_path / "p.png").stat().st_size > 1000
+    assert table_columns.columns(x, np.arange(9) % 3, (empty,), owned.CLASSES, tmp_path / "p.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -54,4 +55,4 @@ def test_a_column_without_any_value_is_drawn_empty(kind: str, tmp_path: Path) ->
     ],
 )
 def test_a_name_is_drawn_as_it_is(name: str, drawn: str) -> None:
-    assert plots.shown(name) == drawn
+    assert figures.shown(name) == drawn

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.ml import contrast_tables, contrasts, metrics, paired
-from tasks.ml.contrasts import Answers, Side
-from tasks.ml.digests import digest_of
+from hallmark.tasks.common.digests import digest_of
+from hallmark.tasks.ml.evaluation import metrics, paired_tests
+from hallmark.tasks.ml.reports.run_comparison import differences, tables
+from hallmark.tasks.ml.reports.run_comparison.differences import Answers, Side
 
 
 def words(rows: list[int]) -> NDArray[np.bytes_]:
@@ -48,18 +49,18 @@ def side(said: Answers | None, **changed: object) -> Side:
 def test_two_runs_are_counted_by_hand() -> None:
     first = answers([0, 1, 2, 3, 4, 5, 6, 7], [1, 1, 1, 0, 0, 0, 0, 1], [1.0] * 8)
     second = answers([7, 6, 5, 4, 3, 2, 1, 0], [0, 1, 1, 1, 1, 0, 1, 1], [1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
-    found = contrasts.pair(first, second, 2)
+    found = differences.pair(first, second, 2)
     assert found is not None
     # Right of rows 0 to 7: before 1 1 1 0 0 0 0 1, after 1 1 0 1 1 1 1 0.
     assert (found.rows, found.wins, found.losses) == (8, 4, 2)
-    assert found.p == paired.mcnemar(4, 2) == pytest.approx((2 * (1 + 6 + 15)) / 64)
+    assert found.p == paired_tests.mcnemar(4, 2) == pytest.approx((2 * (1 + 6 + 15)) / 64)
     assert found.accuracy == pytest.approx(0.25)
-    assert found.interval == paired.paired_interval(4, 2, 8, 0.05)
+    assert found.interval == paired_tests.paired_interval(4, 2, 8, 0.05)
     assert found.log_loss == pytest.approx(1 / 8)
 
 
 def test_rows_that_occur_twice_are_paired_by_content() -> None:
-    found = contrasts.pair(answers([1, 2, 1], [0, 1, 0]), answers([2, 1, 1], [1, 1, 1]), 2)
+    found = differences.pair(answers([1, 2, 1], [0, 1, 0]), answers([2, 1, 1], [1, 1, 1]), 2)
     assert found is not None
     assert (found.rows, found.wins, found.losses) == (3, 2, 0)
 
@@ -75,18 +76,18 @@ def test_rows_that_occur_twice_are_paired_by_content() -> None:
     ],
 )
 def test_other_rows_are_not_compared_row_by_row(other: Answers) -> None:
-    assert contrasts.pair(answers([0, 1, 2, 3], [1, 0, 1, 1]), other, 2) is None
+    assert differences.pair(answers([0, 1, 2, 3], [1, 0, 1, 1]), other, 2) is None
 
 
 def test_rows_in_common_are_counted() -> None:
     first, second = answers([1, 1, 2, 3, 4], [1] * 5), answers([1, 1, 1, 3, 9], [1] * 5)
-    assert contrasts.shared(first, second) == contrasts.shared(second, first) == 3
+    assert differences.shared(first, second) == differences.shared(second, first) == 3
 
 
 def test_where_rows_differ_it_is_said_and_who_was_trained_on_them() -> None:
     first = answers([0, 1, 2], [1, 0, 1], seen=[5])
     second = answers([2, 3, 4, 5], [1, 0, 1, 1], seen=[0, 1, 7])
-    notes = contrasts.contrast([side(first), side(second, dataset="e")]).notes
+    notes = differences.contrast([side(first), side(second, dataset="e")]).notes
     assert notes == [
         "run 2: its 4 test rows are not the 3 of run 1, 1 are in both: no paired test, and metrics of different rows "
         "beside each other",
@@ -96,21 +97,21 @@ def test_where_rows_differ_it_is_said_and_who_was_trained_on_them() -> None:
 
 
 def test_a_run_without_a_file_has_metrics_and_no_interval() -> None:
-    found = contrasts.contrast([side(answers([0, 1], [1, 0])), side(None)])
+    found = differences.contrast([side(answers([0, 1], [1, 0])), side(None)])
     assert not found.pairs
     assert found.notes == ["run 2: no intervals and no paired test: it shipped no file"]
     with_file, without = found.metrics["test/accuracy"]
     assert with_file.interval
     assert (without.value, without.interval) == (0.5, None)
-    cells = contrast_tables.metrics(found).rows
+    cells = tables.metrics(found).rows
     assert [row[2] for row in cells] == ["0.5000", "none", "none", "0.2500", "none", "none"]
 
 
 def test_no_number_is_shown_that_is_none() -> None:
     broken = side(answers([0], [1]), metrics={"test/accuracy": float("nan"), "test/loss": float("inf")})
-    found = contrasts.contrast([broken, side(answers([0], [0]))])
+    found = differences.contrast([broken, side(answers([0], [0]))])
     assert found.metrics["test/accuracy"][0].value is None
-    shown = [contrast_tables.metrics(found), contrast_tables.pairs(found)]
+    shown = [tables.metrics(found), tables.pairs(found)]
     cells = {cell for table in shown if table for row in table.rows for cell in row}
     assert not cells & {"nan", "inf"}
     assert "run 1: all test rows are right" in found.notes[0]
@@ -119,22 +120,22 @@ def test_no_number_is_shown_that_is_none() -> None:
 
 def test_metrics_of_all_runs_are_shown_those_that_matter_first() -> None:
     more = {"test/recall/a": 1.0, "test/brier": 0.1, "test/loss": 0.3, "test/accuracy": 0.9}
-    found = contrasts.contrast([side(None, metrics=more), side(None, metrics=more | {"test/other": 0.0})])
+    found = differences.contrast([side(None, metrics=more), side(None, metrics=more | {"test/other": 0.0})])
     assert list(found.metrics) == ["test/accuracy", "test/loss", "test/brier", "test/recall/a"]
-    shown = [row[0] for row in contrast_tables.metrics(found).rows]
+    shown = [row[0] for row in tables.metrics(found).rows]
     assert shown == ["accuracy", "loss", "brier"]
-    (recall,) = contrast_tables.classes(found)
+    (recall,) = tables.classes(found)
     assert (recall.caption, recall.rows) == ("Test recall of each class", (("a", "1.0000", "1.0000"),))
 
 
 def test_only_what_differs_is_named() -> None:
     first, second = side(None), side(None, about={"training.lr": 0.2, "training.seed": 0, "torch": "2.9"})
-    found = contrasts.contrast([first, second])
+    found = differences.contrast([first, second])
     assert found.differences == {"training.lr": [0.1, 0.2], "torch": [None, "2.9"]}
-    table = contrast_tables.options(found)
+    table = tables.options(found)
     assert table
     assert table.rows == (("training.lr", "0.1", "0.2"), ("torch", "none", "2.9"))
-    assert contrast_tables.options(contrasts.contrast([first, first])) is None
+    assert tables.options(differences.contrast([first, first])) is None
 
 
 def test_the_mean_of_the_rows_is_the_log_loss() -> None:
@@ -144,7 +145,7 @@ def test_the_mean_of_the_rows_is_the_log_loss() -> None:
     p /= p.sum(axis=1, keepdims=True)
     y = np.arange(40) % 3
     expected = metrics.score(y, p, ("a", "b", "c")).metrics["log_loss"]
-    assert contrasts.row_losses(y, p).mean() == pytest.approx(expected, rel=1e-9)
+    assert differences.row_losses(y, p).mean() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -152,4 +153,4 @@ def test_the_mean_of_the_rows_is_the_log_loss() -> None:
     [(None, "none"), (0.0, "0.0000"), (0.96551, "0.9655"), (0.0004, "0.0004"), (3.2e-05, "3.2e-05"), (-1.0, "-1.0000")],
 )
 def test_a_number_is_short_and_never_rounded_away(value: float | None, shown: str) -> None:
-    assert contrast_tables.number(value) == shown
+    assert tables.number(value) == shown

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows import options
-from tasks.ml import learners
-from tasks.ml.config import Experiment
-from tasks.ml.history import curves
+from hallmark.flows.experiments import options
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training.history import curves
+from hallmark.tasks.ml.training.optim import update_step
 from tests.conftest import fit, prepare
 
 pytestmark = [
@@ -51,14 +51,14 @@ def test_nothing_waits_for_the_device_within_an_epoch(tmp_path: Path, monkeypatc
     experiment = on("cuda", "adam")
     dataset = prepare(experiment.data, tmp_path)
     fit(experiment, dataset, tmp_path / "warm")
-    step = learners.ByGradient.step
+    step = update_step.ByGradient.step
 
-    def watched(self: learners.ByGradient, *batch: object) -> torch.Tensor:
+    def watched(self: update_step.ByGradient, *batch: object) -> torch.Tensor:
         torch.cuda.set_sync_debug_mode("error")
         try:
             return step(self, *batch)  # type: ignore[arg-type]
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(learners.ByGradient, "step", watched)
+    monkeypatch.setattr(update_step.ByGradient, "step", watched)
     fit(experiment, dataset, tmp_path / "watched")

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.ml import losses, outputs
-from tasks.ml.config import Linear, Model
-from tasks.ml.config_losses import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss
+from hallmark.tasks.ml.config.experiment import Linear, Model
+from hallmark.tasks.ml.config.losses import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss
+from hallmark.tasks.ml.models import class_probabilities
+from hallmark.tasks.ml.training.optim import losses
 
 Floats = NDArray[np.float64]
 
@@ -214,7 +215,7 @@ def test_the_slope_is_what_backward_gives(given: dict[str, Any], output: str) ->
     loss, model = read(given), Linear.model_validate({"kind": "linear", "output": output})
     z = torch.tensor(LOGITS, dtype=torch.float32).requires_grad_()
     target = losses.targets(loss, torch.tensor(TARGETS), z.shape[1])
-    losses.build(loss)(outputs.activate(z, model), target).backward()
+    losses.build(loss)(class_probabilities.activate(z, model), target).backward()
     assert z.grad is not None
     found = slope_of(loss, model, z.detach().t(), losses.wanted(loss, model, target, z.shape[1]))
     # Bit for bit, but for the one that is written out.

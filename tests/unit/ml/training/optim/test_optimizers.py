@@ -12,13 +12,15 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.optim import lr_scheduler
 
-from flows import options
-from tasks.ml import learners, optimizers, outputs, schedules, training
-from tasks.ml.config import Training
-from tasks.ml.data import open_split
-from tasks.ml.errors import DivergedError
-from tasks.ml.history import curves
-from tasks.ml.models import logits
+from hallmark.flows.experiments import options
+from hallmark.tasks.common.errors import DivergedError
+from hallmark.tasks.ml.config.experiment import Training
+from hallmark.tasks.ml.data.dataset_store import open_split
+from hallmark.tasks.ml.models import class_probabilities
+from hallmark.tasks.ml.models.networks import logits
+from hallmark.tasks.ml.training import trainer
+from hallmark.tasks.ml.training.history import curves
+from hallmark.tasks.ml.training.optim import lr_schedules, optimizers, update_step
 from tests.conftest import fit, load, prepare
 
 UPDATES = 5
@@ -28,7 +30,7 @@ def rates(tokens: list[str], epochs: int) -> list[float]:
     """The learning rate at the start of every epoch."""
     training = options.experiment("iris", tokens).training
     course = training.schedule, training.epochs, UPDATES
-    return [training.lr * schedules.factor(*course, epoch, 0) for epoch in range(1, epochs + 1)]
+    return [training.lr * lr_schedules.factor(*course, epoch, 0) for epoch in range(1, epochs + 1)]
 
 
 def tokens(kind: str, epochs: int, *more: str) -> list[str]:
@@ -55,7 +57,7 @@ def test_one_cycle_rises_to_lr_and_falls_to_nearly_nothing() -> None:
 
 
 def test_constant_stays() -> None:
-    assert {schedules.factor(Training().schedule, 3, UPDATES, epoch, 2) for epoch in (1, 2, 3)} == {1.0}
+    assert {lr_schedules.factor(Training().schedule, 3, UPDATES, epoch, 2) for epoch in (1, 2, 3)} == {1.0}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_schedules_are_torchs(given: list[str], expected: Callable[..., lr_sched
     torchs = expected(optimizer)
     for epoch in range(1, 8):
         for update in range(UPDATES):
-            found = training.lr * schedules.factor(training.schedule, 7, UPDATES, epoch, update)
+            found = training.lr * lr_schedules.factor(training.schedule, 7, UPDATES, epoch, update)
             assert found == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
             if training.schedule.kind == "one_cycle":
                 optimizer.step()
@@ -157,10 +159,10 @@ def test_the_penalty_is_half_the_squared_weights_without_biases() -> None:
     network = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
     for parameter in network.parameters():
         nn.init.constant_(parameter, 3.0)
-    penalty = learners.penalty(network, 0.5)
+    penalty = update_step.penalty(network, 0.5)
     assert isinstance(penalty, torch.Tensor)
     assert penalty.item() == pytest.approx(0.25 * (9 + 9 + 9))
-    assert learners.penalty(network, 0.0) == 0.0
+    assert update_step.penalty(network, 0.0) == 0.0
 
 
 @pytest.mark.parametrize(("preset", "c"), [("iris_softmax", 1e10), ("iris_softmax_l2", 1.0)])
@@ -172,7 +174,7 @@ def test_lbfgs_finds_what_scikit_learn_finds(preset: str, c: float, tmp_path: Pa
     classifier, rows = load(done, dataset, experiment), open_split(dataset, "test")
     scaled = classifier.scaling(torch.tensor(rows.x)).numpy().astype(np.float64)
     reference = LogisticRegression(C=c, tol=1e-10, max_iter=100_000).fit(scaled, rows.y)
-    found = outputs.probabilities(logits(classifier, rows.x), experiment.model, experiment.training.loss)
+    found = class_probabilities.probabilities(logits(classifier, rows.x), experiment.model, experiment.training.loss)
     np.testing.assert_allclose(found, reference.predict_proba(scaled), atol=2e-3)
     if c == 1.0:
         # Unpenalised, the weights of a class that can be told apart entirely grow without end.
@@ -274,13 +276,13 @@ def test_a_convolutional_network_learns_digits_and_is_the_same_each_time(tmp_pat
     assert first.metrics["val/accuracy"] > 0.9
     assert first.weights_sha256 == second.weights_sha256
     size = experiment.model, dataset, experiment.training
-    assert first.threads == training.threads(1, *size)
+    assert first.threads == trainer.threads(1, *size)
 
 
 def test_small_models_use_one_thread_and_what_takes_longer_all(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     small, large = (options.experiment("iris", [f"--model.hidden={width}"]) for width in (50, 5000))
     dataset = prepare(small.data, tmp_path)
-    assert training.threads(1, small.model, dataset, small.training) == 1
-    assert training.threads(1, large.model, dataset, large.training) == 2
-    assert training.threads(100, small.model, dataset, small.training) == 2
+    assert trainer.threads(1, small.model, dataset, small.training) == 1
+    assert trainer.threads(1, large.model, dataset, large.training) == 2
+    assert trainer.threads(100, small.model, dataset, small.training) == 2
