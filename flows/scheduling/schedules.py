@@ -53,7 +53,7 @@ class Schedule(Part):
     missed: Literal["skip", "latest", "all"] = Field(
         default="latest", description="of the runs whose time passed while nothing served, run none, the last, or all"
     )
-    notification: str | None = Field(default=None, description="address that hears of failures, HOLD and REJECT")
+    notify: str | None = Field(default=None, description="address that hears of failures, HOLD and REJECT")
     rule: Rule = Field(default=Rule(), description="when a challenger becomes champion")
 
     @field_validator("timezone")
