@@ -7,8 +7,6 @@ from prefect import flow
 
 from hallmark.flows.experiments import presets
 from hallmark.flows.judge import findings
-from hallmark.flows.scheduling import notification as messages
-from hallmark.flows.scheduling import scheduled_process
 from hallmark.flows.train import carry_out
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
@@ -19,8 +17,9 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 from hallmark.tasks.prepare import prepare
 from hallmark.tasks.promotion import champions, decision_log
-from hallmark.tasks.runtime import flow_artifacts, progress, provenance, resume
-from hallmark.tasks.tracking import training_rows
+from hallmark.tasks.runtime import flow_artifacts, progress, provenance, scheduled_process
+from hallmark.tasks.runtime import notification as messages
+from hallmark.tasks.tracking import resume, training_rows
 
 if TYPE_CHECKING:
     from prefect import Flow

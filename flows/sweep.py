@@ -29,10 +29,10 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import history, sweep_plan
 from hallmark.tasks.prepare import prepare
 from hallmark.tasks.register import register
-from hallmark.tasks.runtime import flow_artifacts, progress, resume, settings
+from hallmark.tasks.runtime import flow_artifacts, progress, settings
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.stamp import stamp
-from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.tracking import resume, run_logger
 from hallmark.tasks.verify import verify
 
 _Parts = tuple[tuple[Experiment, ...], Dataset, tuple[Run, ...], tuple[Path, ...], Path]

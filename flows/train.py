@@ -15,9 +15,9 @@ from hallmark.tasks.fit import fit
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.prepare import prepare
 from hallmark.tasks.register import register
-from hallmark.tasks.runtime import flow_artifacts, resume
+from hallmark.tasks.runtime import flow_artifacts
 from hallmark.tasks.stamp import stamp
-from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.tracking import resume, run_logger
 from hallmark.tasks.verify import verify
 
 

@@ -102,7 +102,7 @@ def rule(tokens: Sequence[str]) -> tuple[Rule, list[str]]:
 
 
 def _refuse_address(address: str | None) -> None:
-    from hallmark.flows.scheduling import notification
+    from hallmark.tasks.runtime import notification
 
     try:
         if address is not None:

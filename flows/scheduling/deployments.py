@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from hallmark.flows.scheduling import notification
 from hallmark.flows.scheduling.schedules import Planned, Schedule
-from hallmark.flows.station import prefect_server
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.runtime import notification, prefect_api
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +44,7 @@ def use_server() -> None:
     Raises:
         InputError: there is neither, or it does not answer.
     """
-    if not prefect_server.use_running():
+    if not prefect_api.use_running():
         raise InputError(
             "there is no Prefect server to take schedules: `hallmark up` starts one with all that belongs to it, "
             "or start one (`prefect server start`) and set PREFECT_API_URL"

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hallmark.flows.experiments import options
-from hallmark.flows.scheduling import notification
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import NAME, Experiment
 from hallmark.tasks.ml.config.fields import Part
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
-from hallmark.tasks.runtime import settings
+from hallmark.tasks.runtime import notification, settings
 
 if TYPE_CHECKING:
     from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule

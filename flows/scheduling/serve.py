@@ -1,6 +1,6 @@
 """Serving: the schedules of the file as Prefect deployments, and each of their runs in a process of its own.
 
-Run as a module (`python -m hallmark.flows.scheduling.serve`), or by `hallmark serve`, or inside `hallmark up`.
+Run by `hallmark serve`, or inside `hallmark up`.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from uuid import UUID
 
 from filelock import FileLock, Timeout
 
-from hallmark.flows.scheduling import deployments, scheduled_process, schedules
+from hallmark.flows.scheduling import deployments, schedules
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.runtime import progress, settings
+from hallmark.tasks.runtime import progress, scheduled_process, settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -219,10 +219,3 @@ def _automation() -> "AutomationCore":
 def _content(automation: "AutomationCore") -> dict[str, object]:
     told = {"name", "description", "enabled", "trigger", "actions"}
     return automation.model_dump(include=told, exclude={"trigger": {"id"}})
-
-
-if __name__ == "__main__":
-    from hallmark.flows.__main__ import main as hallmark
-
-    sys.argv[1:] = ["serve"]
-    hallmark()

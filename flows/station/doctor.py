@@ -11,10 +11,9 @@ from importlib import metadata
 from packaging.requirements import Requirement
 
 from hallmark.flows.scheduling import schedules
-from hallmark.flows.station import prefect_server
 from hallmark.tasks.common.errors import HallmarkError, InputError, without_secrets
 from hallmark.tasks.common.files import is_writable
-from hallmark.tasks.runtime import settings, station_file
+from hallmark.tasks.runtime import prefect_api, settings, station_file
 from hallmark.tasks.runtime.settings import Settings
 
 LEAST_FREE = 2 * 10**9
@@ -90,7 +89,7 @@ def _disk(machine: Settings) -> Check:
 
 def _prefect(machine: Settings) -> Check:
     try:
-        url = prefect_server.use_running()
+        url = prefect_api.use_running()
     except InputError as error:
         return Check("prefect", is_well=False, found=str(error))
     whose = "the station's" if url and station_file.current(machine.home) else "of PREFECT_API_URL"

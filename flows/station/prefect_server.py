@@ -15,14 +15,11 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack
-from http.client import HTTPException
 from pathlib import Path
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.runtime import settings, station_file
+from hallmark.tasks.runtime import prefect_api
 
 ENVIRONMENT = {
     "PREFECT__SERVER_EPHEMERAL": "1",  # as Prefect's own: no UI, no scheduler
@@ -32,7 +29,6 @@ ENVIRONMENT = {
 BOOT_SECONDS = 120.0  # the first boot on a machine makes the database
 STOP_SECONDS = 10.0
 FINISH_SECONDS = 3  # which a server gives to open connections, when it ends
-ANSWER_SECONDS = 5.0
 
 
 def provide(log: Path) -> Callable[[], None]:
@@ -49,67 +45,13 @@ def provide(log: Path) -> Callable[[], None]:
     Raises:
         InputError: the server that the settings name, or the station's, does not answer.
     """
-    if use_running():
+    if prefect_api.use_running():
         return lambda: None
     process, url = _start(log)
     # Prefect sends its last logs and events when threads are shut down, which is before these callbacks.
     atexit.register(_stop, process)
-    _use(url)
+    prefect_api.use(url)
     return lambda: _wait(url, process, log)
-
-
-def use_running() -> str | None:
-    """Let this process use the Prefect server that the settings name, or else that of the station that is up.
-
-    Returns:
-        its address, or None where there is neither.
-
-    Raises:
-        InputError: it does not answer, or asks for another user and password.
-    """
-    from prefect.settings import PREFECT_API_URL
-
-    if url := PREFECT_API_URL.value():
-        if not answers(url):
-            raise InputError(
-                f"PREFECT_API_URL: {url} does not answer: start it (`prefect server start`), correct the address, "
-                "or unset it to use an embedded server"
-            )
-        return url
-    machine = settings.from_environment()
-    up = station_file.current(machine.home)
-    return use_station(up, machine.credentials) if up else None
-
-
-def use_station(up: station_file.Station, auth: str | None) -> str:
-    """Let this process use the Prefect server of a station.
-
-    Args:
-        up: the station.
-        auth: `user:password` of the settings.
-
-    Returns:
-        its address.
-
-    Raises:
-        InputError: it does not answer, or asks for another user and password.
-    """
-    url = f"{up.url(station_file.PREFECT)}/api"
-    if not answers(url):
-        raise InputError(f"the station's Prefect server at {url} does not answer: `hallmark status` says more")
-    given = up.credentials(auth, f"{url}/admin/version").get("PREFECT_API_AUTH_STRING")
-    _use(url, given)
-    return url
-
-
-def _use(url: str, auth: str | None = None) -> None:
-    """Let this process use a server as long as it lives."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-
-    rest_of_process = ExitStack()
-    given = {PREFECT_API_AUTH_STRING: auth} if auth else {}
-    rest_of_process.enter_context(temporary_settings({PREFECT_API_URL: url, **given}))
-    atexit.register(rest_of_process.close)
 
 
 def _start(log: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -138,19 +80,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + BOOT_SECONDS
-    while not answers(url):
+    while not prefect_api.answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
             raise InputError(f"the embedded Prefect server did not start: see {log}")
         time.sleep(0.05)
-
-
-def answers(url: str) -> bool:
-    """Whether a server of Prefect's or MLflow's is there and healthy; either says so to everybody."""
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_SECONDS) as answer:  # noqa: S310
-            return bool(answer.status == 200)
-    except (OSError, ValueError, HTTPException):
-        return False
 
 
 def follow_owner() -> None:

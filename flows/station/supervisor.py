@@ -26,7 +26,7 @@ from hallmark.flows.scheduling import schedules
 from hallmark.flows.station import prefect_server
 from hallmark.tasks.common.errors import HallmarkError, InputError, without_secrets
 from hallmark.tasks.common.files import is_writable
-from hallmark.tasks.runtime import signals, station_file
+from hallmark.tasks.runtime import prefect_api, signals, station_file
 from hallmark.tasks.runtime.settings import Settings
 from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, SCHEDULES, Part, Station
 
@@ -189,7 +189,7 @@ def _start(machine: Settings, listeners: dict[str, socket.socket], running: list
         begin(MLFLOW, _for_mlflow(machine), "hallmark.flows.station.parts", MLFLOW, mlflow),
     ]
     for one in servers:
-        _wait(one, partial(prefect_server.answers, _health(one.part)))
+        _wait(one, partial(prefect_api.answers, _health(one.part)))
     last = begin(SCHEDULES, _for_schedules(machine), "hallmark.flows.station.parts", SCHEDULES)
     _wait(last, lambda: _serves(last.part.log))
 
@@ -373,6 +373,6 @@ def faults(found: Station) -> dict[str, str]:
     for part in found.parts:
         if part.ended is not None:
             said[part.name] = describe_end(part)
-        elif part.url and not prefect_server.answers(_health(part)):
+        elif part.url and not prefect_api.answers(_health(part)):
             said[part.name] = f"{TITLES[part.name]} (pid {part.pid}) does not answer at {part.url} (log: {part.log})"
     return said

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from hallmark.flows.station import prefect_server
+from hallmark.tasks.runtime import prefect_api
 from hallmark.tasks.runtime.station_file import Station
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def read(station: Station, auth: str | None) -> Agenda:
     """
     from prefect.client.orchestration import get_client
 
-    prefect_server.use_station(station, auth)
+    prefect_api.use_station(station, auth)
     with get_client(sync_client=True) as client:
         return _ask(client)
 

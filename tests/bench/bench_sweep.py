@@ -30,8 +30,7 @@ from hallmark.tasks.common.records import Attempt, Dataset, Fit
 from hallmark.tasks.ml.config.data import Digits
 from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear, Model
 from hallmark.tasks.ml.training.history import curves
-from hallmark.tasks.runtime import resume
-from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.tracking import resume, run_logger
 from tests.bench import rows
 from tests.conftest import fit, prepare
 

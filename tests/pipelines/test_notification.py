@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prefect import flow
 
-from hallmark.flows.scheduling import notification
+from hallmark.tasks.runtime import notification
 
 SECRET = "token-of-a-service"  # noqa: S105 - none
 
@@ -65,13 +65,13 @@ def test_a_message_that_is_not_taken_is_a_warning_without_secrets(
     monkeypatch.delenv("TELL", raising=False)
     with (
         receiver(status=500) as (address, _),
-        caplog.at_level(logging.WARNING, "hallmark.flows.scheduling.notification"),
+        caplog.at_level(logging.WARNING, "hallmark.tasks.runtime.notification"),
     ):
         assert not notification.send(address, "iris: HOLD", "why")
     gone = address
     assert not notification.send(gone, "iris: HOLD", "why")
     assert not notification.send("env:TELL", "iris: HOLD", "why")
-    ours = [record.getMessage() for record in caplog.records if record.name == "hallmark.flows.scheduling.notification"]
+    ours = [record.getMessage() for record in caplog.records if record.name == "hallmark.tasks.runtime.notification"]
     assert ours == [
         "iris: HOLD: not sent: json://... does not take it",
         "iris: HOLD: not sent: json://... does not take it",

@@ -16,8 +16,8 @@ from hallmark.flows.train import train
 from hallmark.tasks.common.records import Attempt, Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import loop
-from hallmark.tasks.runtime import progress, resume, settings
-from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.runtime import progress, settings
+from hallmark.tasks.tracking import resume, run_logger
 from hallmark.tasks.tracking.client import connect
 from tests.conftest import ROOT, prepare
 from tests.support.interrupted import (

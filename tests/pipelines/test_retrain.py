@@ -29,9 +29,9 @@ from hallmark.tasks.common.records import Dataset, Outcome, Retrained
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources, splits
 from hallmark.tasks.promotion import champions, decision_log
-from hallmark.tasks.runtime import resume, settings
+from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking import client as store
-from hallmark.tasks.tracking import training_rows
+from hallmark.tasks.tracking import resume, training_rows
 from tests.conftest import ROOT
 from tests.pipelines.test_notification import receiver
 from tests.support.registered import aliases

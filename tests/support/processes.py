@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from hallmark.flows.station.prefect_server import answers
+from hallmark.tasks.runtime.prefect_api import answers
 from hallmark.tasks.runtime.settings import ROOT
 
 T = TypeVar("T")

@@ -8,10 +8,10 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from hallmark.flows.experiments import presets
-from hallmark.flows.station.prefect_server import answers
 from hallmark.flows.train import train
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.runtime.prefect_api import answers
 from tests.support import browsers
 from tests.support.processes import HALLMARK, free_port, process, until
 

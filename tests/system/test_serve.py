@@ -237,7 +237,7 @@ def test_the_schedules_can_be_given_to_a_work_pool(
 
 def test_one_model_is_retrained_once_at_a_time(python: Callable[..., str]) -> None:
     code = (
-        "import sys, time\nfrom hallmark.flows.scheduling import scheduled_process\n"
+        "import sys, time\nfrom hallmark.tasks.runtime import scheduled_process\n"
         "with scheduled_process.turn(sys.argv[1]): print(time.monotonic()); time.sleep(1); print(time.monotonic())"
     )
 

@@ -16,7 +16,7 @@ import sys
 import threading
 from contextlib import AbstractContextManager
 
-from hallmark.tasks.runtime import settings
+from hallmark.tasks.runtime import locks, settings
 
 MARK = "HALLMARK_SERVED"
 """Set by `hallmark.flows.scheduling.serve` in its own environment, so in that of its runs."""
@@ -77,6 +77,4 @@ def turn(model: str) -> AbstractContextManager[None]:
     Args:
         model: its registered name.
     """
-    from hallmark.tasks.runtime import resume  # imports torch and MLflow, of which the serving process needs neither
-
-    return resume.only_one(settings.read().home / "locks" / f"retrain-{model}.lock", f"another run retrains {model}")
+    return locks.exclusive(settings.read().home / "locks" / f"retrain-{model}.lock", f"another run retrains {model}")

@@ -17,7 +17,7 @@ from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import Attempt, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
-from hallmark.tasks.runtime import progress, provenance, settings
+from hallmark.tasks.runtime import locks, progress, provenance, settings
 from hallmark.tasks.runtime.signals import interrupted
 from hallmark.tasks.tracking import run_logger
 
@@ -48,7 +48,7 @@ def claim(
     home, name = settings.read().home, members[0].name
     key = digest_of([*(member.digest for member in members), *axes, dataset.digest])[:SHOWN]
     waiting = f"another process runs {name}, or its twin by another name"
-    with only_one(home / "locks" / f"experiment-{key}.lock", waiting):
+    with locks.exclusive(home / "locks" / f"experiment-{key}.lock", waiting):
         attempt = _take_up(home / "unfinished" / key, members, dataset, fresh=fresh)
         try:
             yield attempt
@@ -84,22 +84,6 @@ def close_orphans() -> None:
             continue
         except DamagedError as error:
             logger.warning("its MLflow run cannot be closed: %s", error)
-
-
-@contextmanager
-def only_one(path: Path, waiting: str) -> Iterator[None]:
-    """Hold a lock; who comes second says for what it is `waiting`, and waits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)  # a kernel lock, which kill -9 releases
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress.say("waiting", waiting)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _take_up(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, fresh: bool) -> Attempt:

@@ -9,8 +9,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from hallmark.flows.scheduling import scheduled_process
 from hallmark.tasks.common.errors import without_secrets
+from hallmark.tasks.runtime import scheduled_process
 
 if TYPE_CHECKING:
     from prefect import Flow
