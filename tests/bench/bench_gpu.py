@@ -26,6 +26,7 @@ from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.config.experiment import MLP, Experiment
 from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.data.source_rows import SourceRows
 from hallmark.tasks.ml.training import trainer
 
 ROUNDS = 3
@@ -47,7 +48,7 @@ def prepare(source: Data, home: Path) -> tuple[Dataset, str]:
         return dataset_store.prepare(sources.read(source, home, mirror), source, home), "MNIST"
     random = np.random.default_rng(0)
     x, y = random.integers(256, size=(70_000, 28, 28), dtype=np.uint8), random.integers(10, size=70_000)
-    noise = sources.Table(x, y, columns=(), classes=tuple("0123456789"), largest=255.0, own_test=10_000)
+    noise = SourceRows(x, y, columns=(), classes=tuple("0123456789"), largest=255.0, test_rows=10_000)
     return dataset_store.prepare(noise, source, home), "noise of MNIST's shape: HALLMARK_MIRROR is not set"
 
 

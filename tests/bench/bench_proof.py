@@ -31,7 +31,7 @@ from hallmark.tasks.ml.artifact.proof import float64_reference, verifier
 from hallmark.tasks.ml.artifact.runtimes import Answer
 from hallmark.tasks.ml.config.experiment import Experiment, Export
 from hallmark.tasks.ml.data import dataset_store, sources
-from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.models.networks import Classifier
 from hallmark.tasks.runtime import settings
 from tests.bench import mutants, rows
@@ -51,7 +51,7 @@ OURS = "hallmark"
 
 Values = NDArray[np.generic]
 Rule = Callable[[Values, Values], bool]
-Draw = Callable[[Dataset, int], Raw]
+Draw = Callable[[Dataset, int], RawRows]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def polygraphy_flags(expected: Values, found: Values) -> bool:
     return bool((~(apart <= 1e-5) & ~(share <= 1e-5)).any())
 
 
-def example(dataset: Dataset, count: int) -> Raw:
+def example(dataset: Dataset, count: int) -> RawRows:
     """A batch as users give one to an exporter: standard normal columns, or any pixels."""
     random = np.random.default_rng(0)
     if dataset.largest is None:
@@ -114,7 +114,7 @@ def example(dataset: Dataset, count: int) -> Raw:
     return random.integers(0, int(dataset.largest) + 1, (count, *dataset.shape), dtype=np.uint8)
 
 
-def polygraphy_data(dataset: Dataset, count: int) -> Raw:
+def polygraphy_data(dataset: Dataset, count: int) -> RawRows:
     """polygraphy/comparator/data_loader.py, `DataLoader` by default: 0 to 1, seed 1."""
     random = np.random.RandomState(1)
     if dataset.largest is None:

@@ -21,7 +21,7 @@ from hallmark.tasks.ml.config import data as config_data
 from hallmark.tasks.ml.config.data import Data, Split
 from hallmark.tasks.ml.config.experiment import CNN, Augmentation, Model, OneCycle, Training, units
 from hallmark.tasks.ml.config.losses import Loss
-from hallmark.tasks.ml.data.sources import Raw, Table
+from hallmark.tasks.ml.data.source_rows import RawRows, SourceRows
 from hallmark.tasks.ml.data.splits import divide, row_digests
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _BYTES_AT_ONCE = 2**24
 class Rows:
     """One split, memory-mapped."""
 
-    x: Raw
+    x: RawRows
     y: NDArray[np.int64]
 
 
@@ -69,7 +69,7 @@ class Selected:
                 file.write(part.data)
 
 
-def refuse_impossible(table: Table, split: Split, model: Model, training: Training) -> None:
+def refuse_impossible(source: SourceRows, split: Split, model: Model, training: Training) -> None:
     """Refuse what can be known to fail from the rows alone, before anything is written.
 
     Raises:
@@ -77,7 +77,7 @@ def refuse_impossible(table: Table, split: Split, model: Model, training: Traini
             too few updates, images are too small for the network or cannot be augmented as asked, or the loss has not
             as many factors as it needs.
     """
-    divided = divide(table, split)
+    divided = divide(source, split)
     train = len(divided["train"])
     if training.patience and training.monitor == "validation" and not len(divided["validation"]):
         raise InputError(
@@ -95,38 +95,38 @@ def refuse_impossible(table: Table, split: Split, model: Model, training: Traini
             f"training.schedule.warmup: {training.schedule.warmup} of {updates} updates leaves none in which the "
             "learning rate rises: give a larger share, or more epochs"
         )
-    if isinstance(model, CNN) and min(min(sides) for sides in model.sides(table.x.shape[1:])) < 2:
-        height, width = table.x.shape[1:3]
+    if isinstance(model, CNN) and min(min(sides) for sides in model.sides(source.x.shape[1:])) < 2:
+        height, width = source.x.shape[1:3]
         remedy = "give fewer" if model.padding == "same" else "give fewer, or model.padding 'same'"
         raise InputError(
             f"model.channels: {len(model.channels)} convolutions and poolings leave nothing of {height} x {width} "
             f"pixels: {remedy}"
         )
-    _refuse_factors(model, training.loss, len(table.classes))
-    _refuse_augmentation(training.augmentation, table.x.shape[1:])
+    _refuse_factors(model, training.loss, len(source.classes))
+    _refuse_augmentation(training.augmentation, source.x.shape[1:])
 
 
-def prepare(table: Table, data: Data, home: Path) -> Dataset:
-    """Lay the splits of `table` under `home/datasets/<digest>`, or reuse them if they lie there undamaged.
+def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
+    """Lay the splits of `source` under `home/datasets/<digest>`, or reuse them if they lie there undamaged.
 
     Whoever comes first makes the folder, under a kernel lock; others wait and reuse it. Every file's digest
     is checked on reuse; a damaged dataset is made anew, which is logged.
 
     Args:
-        table: every row, as `sources.read` gives it.
+        source: every row, as `sources.read` gives it.
         data: what it is, and how it is divided.
         home: Hallmark's home folder.
     """
-    divided = divide(table, data.split)
-    digests = row_digests(table.x, table.described)
+    divided = divide(source, data.split)
+    digests = row_digests(source.x, source.table_columns)
     arrays = {
         f"{split}.{suffix}.npy": Selected(array, rows)
         for split, rows in divided.items()
-        for suffix, array in (("x", table.x), ("y", table.y), ("rows", digests))
+        for suffix, array in (("x", source.x), ("y", source.y), ("rows", digests))
     }
-    columns, encoded = _encode(table, data, divided["train"])
-    dataset = _outline(table, data, divided, columns)
-    texts = {COLUMNS: _dump(columns, table.unlabelled), ENCODING: encoded} if columns else {}
+    columns, encoded = _encode(source, data, divided["train"])
+    dataset = _outline(source, data, divided, columns)
+    texts = {COLUMNS: _dump(columns, source.unlabelled), ENCODING: encoded} if columns else {}
     found = {name: array.digest() for name, array in arrays.items()}
     found |= {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}
     digest = digest_of([_describe(dataset), found])
@@ -138,10 +138,10 @@ def prepare(table: Table, data: Data, home: Path) -> Dataset:
     return dataset
 
 
-def outline(table: Table, data: Data) -> Dataset:
+def outline(source: SourceRows, data: Data) -> Dataset:
     """What `prepare` would give, but nothing is written: without folder and digest."""
-    divided = divide(table, data.split)
-    return _outline(table, data, divided, _encode(table, data, divided["train"])[0])
+    divided = divide(source, data.split)
+    return _outline(source, data, divided, _encode(source, data, divided["train"])[0])
 
 
 def columns_of(dataset: Dataset) -> tuple[Column, ...]:
@@ -196,20 +196,20 @@ def _refuse_augmentation(augmentation: Augmentation, shape: tuple[int, ...]) -> 
         )
 
 
-def _encode(table: Table, data: Data, train: NDArray[np.int64]) -> tuple[tuple[Column, ...], bytes]:
+def _encode(source: SourceRows, data: Data, train: NDArray[np.int64]) -> tuple[tuple[Column, ...], bytes]:
     """What becomes of the columns of a table of one's own; of any other nothing."""
     if not isinstance(data, config_data.Table):
         return (), b""
     from hallmark.tasks.ml.data.tables import encoding
 
     scaling: Literal["standard", "none"] = "standard" if data.scaling == "standard" else "none"
-    return encoding.fit(table.described, np.asarray(table.x[train], np.float32), scaling, data.categories)
+    return encoding.fit(source.table_columns, np.asarray(source.x[train], np.float32), scaling, data.categories)
 
 
 def _outline(
-    table: Table, data: Data, divided: Mapping[SplitName, NDArray[np.int64]], columns: tuple[Column, ...]
+    source: SourceRows, data: Data, divided: Mapping[SplitName, NDArray[np.int64]], columns: tuple[Column, ...]
 ) -> Dataset:
-    shape = table.x.shape[1:]
+    shape = source.x.shape[1:]
     if columns:
         from hallmark.tasks.ml.data.tables import encoding
 
@@ -218,14 +218,14 @@ def _outline(
         name=data.name,
         folder=Path(),
         digest="",
-        columns=table.columns,
+        columns=source.columns,
         shape=shape,
-        dtype=str(table.x.dtype),
-        largest=table.largest,
-        classes=table.classes,
+        dtype=str(source.x.dtype),
+        largest=source.largest,
+        classes=source.classes,
         rows={split: len(divided[split]) for split in SPLITS},
         kinds=tuple(column.kind for column in columns),
-        resized=table.resized,
+        resized=source.resized,
     )
 
 

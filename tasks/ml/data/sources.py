@@ -1,49 +1,11 @@
 """Where rows come from: each kind of data, read whole and in the source's own order."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hallmark.tasks.common.records import Column
-from hallmark.tasks.ml.config import data as config_data
-from hallmark.tasks.ml.config.data import MNIST, Blobs, Data, Digits, Images, Iris, Points, Threshold
-
-Raw = NDArray[np.float32] | NDArray[np.uint8]
-"""Rows as a consumer feeds them: `(N, F) float32` columns, or images, `(N, H, W)` or `(N, H, W, 3) uint8`."""
-Show = Callable[[int, int | None], None]
-"""Is told how many images have passed, and of how many."""
-Progress = Callable[[str], AbstractContextManager[Show]]
-"""Given what is done with them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """All rows of a source, undivided."""
-
-    x: Raw
-    y: NDArray[np.int64]
-    """`(N,)` class index."""
-    columns: tuple[str, ...]
-    """Names of the columns; empty for images."""
-    classes: tuple[str, ...]
-    largest: float | None = None
-    """Largest value a pixel can take; None for columns."""
-    own_test: int = 0
-    """So many rows at the end are the test split that the source brings."""
-    described: tuple[Column, ...] = ()
-    """Of a table of one's own, what each column is: its rows are then as `records.Dataset` says."""
-    divider: NDArray[np.int64] | None = None
-    """Of a table that is divided by a column, `(N,)`: a row's group, its rank in time, or the index of its split."""
-    unlabelled: int = 0
-    """Rows that were left out, since they have no label."""
-    resized: bool = False
-    """Whether they are image files that were made upright and of one size."""
-    notes: tuple[str, ...] = ()
-    """What was made of the source, and what was left out, in words."""
+from hallmark.tasks.ml.config.data import MNIST, Blobs, Data, Digits, Images, Iris, Points, Table, Threshold
+from hallmark.tasks.ml.data.source_rows import Progress, SourceRows
 
 
 def is_local(data: Data) -> bool:
@@ -51,7 +13,7 @@ def is_local(data: Data) -> bool:
     return not isinstance(data, MNIST)
 
 
-def read(data: Data, home: Path, mirror: str | None = None, progress: Progress | None = None) -> Table:
+def read(data: Data, home: Path, mirror: str | None = None, progress: Progress | None = None) -> SourceRows:
     """Read every row of the source that `data` names.
 
     Args:
@@ -71,36 +33,36 @@ def read(data: Data, home: Path, mirror: str | None = None, progress: Progress |
             return _threshold()
         case Points():
             x = np.array(data.x, dtype=np.float32)[:, None]
-            return Table(x, np.array(data.y, dtype=np.int64), ("x",), _numbered(max(data.y) + 1))
+            return SourceRows(x, np.array(data.y, dtype=np.int64), ("x",), _numbered(max(data.y) + 1))
         case Blobs():
             return _blobs(data)
         case Digits():
             return _digits()
         case MNIST():
             return _mnist(data, home, mirror)
-        case config_data.Table() | Images():
+        case Table() | Images():
             return _own(data, home, progress)
 
 
-def _iris() -> Table:
+def _iris() -> SourceRows:
     from sklearn.datasets import load_iris
 
     bunch = load_iris()
     # scikit-learn says "sepal length (cm)"; an ONNX input is better off with an identifier.
     columns = tuple(name.removesuffix(" (cm)").replace(" ", "_") for name in bunch.feature_names)
     classes = tuple(str(name) for name in bunch.target_names)
-    return Table(bunch.data.astype(np.float32), bunch.target.astype(np.int64), columns, classes)
+    return SourceRows(bunch.data.astype(np.float32), bunch.target.astype(np.int64), columns, classes)
 
 
-def _threshold() -> Table:
+def _threshold() -> SourceRows:
     import torch
 
     points = torch.arange(-2, 2, 0.1).numpy()  # as published: the float32 points of torch
     x = np.concatenate([points, (points[1:] + points[:-1]) / 2])
-    return Table(x[:, None], (x > 0.2).astype(np.int64), ("x",), _numbered(2), own_test=len(points) - 1)
+    return SourceRows(x[:, None], (x > 0.2).astype(np.int64), ("x",), _numbered(2), test_rows=len(points) - 1)
 
 
-def _blobs(data: Blobs) -> Table:
+def _blobs(data: Blobs) -> SourceRows:
     from sklearn.datasets import make_blobs
 
     x, y = make_blobs(
@@ -111,17 +73,17 @@ def _blobs(data: Blobs) -> Table:
         random_state=data.seed,
     )
     columns = tuple(f"x{index}" for index in range(1, data.features + 1))
-    return Table(x.astype(np.float32), y.astype(np.int64), columns, _numbered(data.centers))
+    return SourceRows(x.astype(np.float32), y.astype(np.int64), columns, _numbered(data.centers))
 
 
-def _digits() -> Table:
+def _digits() -> SourceRows:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    return Table(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), (), _numbered(10), largest=16.0)
+    return SourceRows(bunch.images.astype(np.uint8), bunch.target.astype(np.int64), (), _numbered(10), largest=16.0)
 
 
-def _mnist(data: MNIST, home: Path, mirror: str | None) -> Table:
+def _mnist(data: MNIST, home: Path, mirror: str | None) -> SourceRows:
     from torchvision import datasets
 
     from hallmark.tasks.ml.data import downloads
@@ -129,25 +91,25 @@ def _mnist(data: MNIST, home: Path, mirror: str | None) -> Table:
     kind = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}[data.kind]
     root = downloads.fetch(kind, home, mirror)
     train, test = (kind(root, train=train) for train in (True, False))
-    return Table(
+    return SourceRows(
         x=np.concatenate([train.data.numpy(), test.data.numpy()]),
         y=np.concatenate([train.targets.numpy(), test.targets.numpy()]),
         columns=(),
         classes=_numbered(10) if data.kind == "mnist" else tuple(kind.classes),
         largest=255.0,
-        own_test=len(test),
+        test_rows=len(test),
     )
 
 
-def _own(data: config_data.Table | Images, home: Path, progress: Progress | None) -> Table:
-    if isinstance(data, config_data.Table):
+def _own(data: Table | Images, home: Path, progress: Progress | None) -> SourceRows:
+    if isinstance(data, Table):
         from hallmark.tasks.ml.data.tables import reader
 
         return reader.read(data)
     from hallmark.tasks.ml.data.images import cache
 
     found = cache.read(data, home, progress or cache.silent)
-    return Table(found.x, found.y, (), found.classes, largest=255.0, resized=True, notes=found.notes)
+    return SourceRows(found.x, found.y, (), found.classes, largest=255.0, resized=True, notes=found.notes)
 
 
 def _numbered(classes: int) -> tuple[str, ...]:

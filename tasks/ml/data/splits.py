@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import SPLITS, Column, SplitName
 from hallmark.tasks.ml.config.data import Split
-from hallmark.tasks.ml.data.sources import Raw, Table
+from hallmark.tasks.ml.data.source_rows import RawRows, SourceRows
 
 Indices = NDArray[np.int64]
 
@@ -24,11 +24,11 @@ _ROWS_AT_ONCE = 10_000
 """So many rows are made ready to be digested at once."""
 
 
-def divide(table: Table, split: Split) -> dict[SplitName, Indices]:
+def divide(source: SourceRows, split: Split) -> dict[SplitName, Indices]:
     """Divide rows as `split` says.
 
     Args:
-        table: every row of the source.
+        source: every row of the source.
         split: method, shares and seed.
 
     Returns:
@@ -37,31 +37,31 @@ def divide(table: Table, split: Split) -> dict[SplitName, Indices]:
     Raises:
         InputError: a split would have no row of some class.
     """
-    everything = np.arange(len(table.y))
+    everything = np.arange(len(source.y))
     match split.method:
         case "resubstitution":
             # The source's own test rows stay out of it.
-            rows = everything[: len(everything) - table.own_test]
+            rows = everything[: len(everything) - source.test_rows]
             divided: dict[SplitName, Indices] = {"train": rows, "validation": rows[:0], "test": rows}
         case "content":
-            divided = _by_content(table, split)
+            divided = _by_content(source, split)
         case "group":
-            divided = _by_group(_divider(table), split)
+            divided = _by_group(_split_key(source), split)
         case "time":
-            divided = _by_time(_divider(table), split)
+            divided = _by_time(_split_key(source), split)
         case "column":
-            told = _divider(table)
-            divided = {name: np.flatnonzero(told == index) for index, name in enumerate(SPLITS)}
+            key = _split_key(source)
+            divided = {name: np.flatnonzero(key == index) for index, name in enumerate(SPLITS)}
         case "given":
-            cut = len(everything) - table.own_test
-            divided = _by_seed(table, everything[:cut], everything[cut:], split)
+            cut = len(everything) - source.test_rows
+            divided = _by_seed(source, everything[:cut], everything[cut:], split)
         case "stratified" | "shuffled":
-            divided = _by_seed(table, everything, None, split)
-    _refuse_empty_classes(table, divided, split)
+            divided = _by_seed(source, everything, None, split)
+    _refuse_empty_classes(source, divided, split)
     return divided
 
 
-def row_digests(x: Raw, described: tuple[Column, ...] = ()) -> NDArray[np.uint8]:
+def row_digests(x: RawRows, columns: tuple[Column, ...] = ()) -> NDArray[np.uint8]:
     """SHA-256 of each row's raw input, without its label: `(N, 32) uint8`.
 
     Two rows with the same input share a digest even where their labels disagree, so that whoever asks
@@ -70,9 +70,9 @@ def row_digests(x: Raw, described: tuple[Column, ...] = ()) -> NDArray[np.uint8]
 
     Args:
         x: the rows.
-        described: what the columns of a table of one's own are.
+        columns: what the columns of a table of one's own are.
     """
-    values = {index: _value_digests(one) for index, one in enumerate(described) if one.kind == "categorical"}
+    values = {index: _value_digests(one) for index, one in enumerate(columns) if one.kind == "categorical"}
     digests = np.empty((len(x), 32), dtype=np.uint8)
     for start in range(0, len(x), _ROWS_AT_ONCE):
         part = _contents(x[start : start + _ROWS_AT_ONCE], values)
@@ -81,7 +81,7 @@ def row_digests(x: Raw, described: tuple[Column, ...] = ()) -> NDArray[np.uint8]
     return digests
 
 
-def _contents(x: Raw, values: dict[int, NDArray[np.uint64]]) -> NDArray[np.generic]:
+def _contents(x: RawRows, values: dict[int, NDArray[np.uint64]]) -> NDArray[np.generic]:
     """What is digested of rows: their numbers; and where columns have values, eight bytes of each field."""
     if x.dtype != np.float32:
         return x
@@ -100,9 +100,9 @@ def _value_digests(column: Column) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(hashlib.sha256(text.encode()).digest()[:8] for text in texts), dtype=np.uint64)
 
 
-def _divider(table: Table) -> NDArray[np.int64]:
-    assert table.divider is not None  # noqa: S101 - the source reads what the split names
-    return table.divider
+def _split_key(source: SourceRows) -> NDArray[np.int64]:
+    assert source.split_key is not None  # noqa: S101 - the source reads what the split names
+    return source.split_key
 
 
 def _by_group(group: NDArray[np.int64], split: Split) -> dict[SplitName, Indices]:
@@ -140,10 +140,10 @@ def _by_time(rank: NDArray[np.int64], split: Split) -> dict[SplitName, Indices]:
     return dict(zip(SPLITS, map(np.sort, parts), strict=True))
 
 
-def _by_content(table: Table, split: Split) -> dict[SplitName, Indices]:
+def _by_content(source: SourceRows, split: Split) -> dict[SplitName, Indices]:
     """Place each row by a number in [0, 1) that its own digest gives: no other row has a say."""
     seed = split.seed.to_bytes(4, "big")
-    digests = row_digests(table.x, table.described)
+    digests = row_digests(source.x, source.table_columns)
     salted = b"".join(hashlib.sha256(seed + row.tobytes()).digest()[:8] for row in digests)
     place = np.frombuffer(salted, dtype=">u8") / 2.0**64
     is_test = place < split.test
@@ -155,11 +155,11 @@ def _by_content(table: Table, split: Split) -> dict[SplitName, Indices]:
     }
 
 
-def _by_seed(table: Table, rows: Indices, test: Indices | None, split: Split) -> dict[SplitName, Indices]:
+def _by_seed(source: SourceRows, rows: Indices, test: Indices | None, split: Split) -> dict[SplitName, Indices]:
     """Cut `rows` with scikit-learn's `train_test_split`: first the test split, if there is none, then validation."""
     from sklearn.model_selection import train_test_split
 
-    y, counts = table.y, np.bincount(table.y, minlength=len(table.classes))
+    y, counts = source.y, np.bincount(source.y, minlength=len(source.classes))
 
     def cut(rows: Indices, size: float | int) -> tuple[Indices, Indices]:
         labels = None if split.method == "shuffled" else y[rows]
@@ -176,8 +176,8 @@ def _by_seed(table: Table, rows: Indices, test: Indices | None, split: Split) ->
         rarest = int(counts.argmin())
         if counts[rarest] < len(SPLITS):
             raise InputError(
-                f"data.split: class '{table.classes[rarest]}' has {counts[rarest]} of {len(y)} rows, too few for every "
-                "split: gather more, leave it out, or give several rare classes one name"
+                f"data.split: class '{source.classes[rarest]}' has {counts[rarest]} of {len(y)} rows, too few for "
+                "every split: gather more, leave it out, or give several rare classes one name"
             ) from error
         raise InputError(
             f"data.split: validation {split.validation} and test {split.test} of {len(y)} rows leave a split "
@@ -186,13 +186,13 @@ def _by_seed(table: Table, rows: Indices, test: Indices | None, split: Split) ->
     return {"train": train, "validation": validation, "test": test}
 
 
-def _refuse_empty_classes(table: Table, divided: dict[SplitName, Indices], split: Split) -> None:
-    classes = set(range(len(table.classes)))
+def _refuse_empty_classes(source: SourceRows, divided: dict[SplitName, Indices], split: Split) -> None:
+    classes = set(range(len(source.classes)))
     for name, rows in divided.items():
-        if missing := classes - set(table.y[rows].tolist()):
+        if missing := classes - set(source.y[rows].tolist()):
             if name == "validation" and not split.validation:
                 continue
             raise InputError(
-                f"data.split: {len(rows)} {name} rows hold none of class '{table.classes[min(missing)]}' "
+                f"data.split: {len(rows)} {name} rows hold none of class '{source.classes[min(missing)]}' "
                 f"(method '{split.method}', seed {split.seed}): {REMEDIES.get(split.method, REMEDY)}"
             )

@@ -14,7 +14,7 @@ from hallmark.tasks.ml.config.data import Data, Points
 from hallmark.tasks.ml.config.experiment import Linear, Model
 from hallmark.tasks.ml.config.losses import Loss
 from hallmark.tasks.ml.data.dataset_store import Rows, open_split
-from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.evaluation import metrics
 from hallmark.tasks.ml.models import class_probabilities, networks
 from hallmark.tasks.ml.models.networks import Classifier, Scaling
@@ -94,7 +94,7 @@ def _suited(
             return []
 
 
-def _probabilities(classifier: Classifier, x: Raw) -> NDArray[np.float32]:
+def _probabilities(classifier: Classifier, x: RawRows) -> NDArray[np.float32]:
     return class_probabilities.probabilities(networks.logits(classifier, x), classifier.model, classifier.loss).numpy()
 
 

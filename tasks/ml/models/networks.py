@@ -18,7 +18,7 @@ from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.config.experiment import CNN, MLP, Linear, Model, units
 from hallmark.tasks.ml.config.losses import Loss
 from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
-from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.data.tables import encoding
 from hallmark.tasks.ml.models import class_probabilities
 
@@ -211,7 +211,7 @@ def fit_scaling(dataset: Dataset, data: Data) -> Scaling | Encoding:
     return Scaling(torch.tensor(shift, dtype=torch.float32), torch.tensor(scale, dtype=torch.float32))
 
 
-def _parts(splits: Sequence[Raw]) -> Iterator[NDArray[np.float64]]:
+def _parts(splits: Sequence[RawRows]) -> Iterator[NDArray[np.float64]]:
     """All rows as `(n, F) float64`, some at a time: they may be more than memory holds."""
     return (part.reshape(len(part), -1).astype(np.float64) for x in splits for part in _cut(x))
 
@@ -239,7 +239,7 @@ def load(fit: Fit, dataset: Dataset, model: Model, loss: Loss) -> Classifier:
     return classifier.eval()
 
 
-def logits(classifier: Classifier, x: Raw) -> Tensor:
+def logits(classifier: Classifier, x: RawRows) -> Tensor:
     """The classifier's logits for any number of raw rows, `(N, U) float32`, without gradients."""
     with torch.no_grad():
         return torch.cat([classifier.logits(torch.tensor(part)) for part in _cut(x)])
@@ -250,6 +250,6 @@ def at_once(features: int) -> int:
     return max(1, min(ROWS_AT_ONCE, _NUMBERS_AT_ONCE // features))
 
 
-def _cut(x: Raw) -> Iterator[Raw]:
+def _cut(x: RawRows) -> Iterator[RawRows]:
     rows = at_once(math.prod(x.shape[1:]))
     return (x[start : start + rows] for start in range(0, len(x), rows))

@@ -16,7 +16,7 @@ from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.artifact import exporter, runtimes
 from hallmark.tasks.ml.config.experiment import Export
 from hallmark.tasks.ml.data.dataset_store import ENCODING, values
-from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.data.tables import encoding
 from hallmark.tasks.ml.models.networks import Classifier
 
@@ -61,7 +61,7 @@ class _Recorder(Interpreter):
         return value
 
 
-def first(model: onnx.ModelProto, classifier: Classifier, dataset: Dataset, x: Raw) -> dict[str, Any]:
+def first(model: onnx.ModelProto, classifier: Classifier, dataset: Dataset, x: RawRows) -> dict[str, Any]:
     """Find the first node of a refused graph that differs from torch.
 
     Args:
@@ -97,7 +97,7 @@ def _tell(node: onnx.NodeProto, name: str, apart: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _by_torch(classifier: Classifier, dataset: Dataset, x: Raw) -> dict[str, NDArray[Any]]:
+def _by_torch(classifier: Classifier, dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
     program = exporter.trace(classifier, dataset, Export()).exported_program
     assert program  # noqa: S101 - torch keeps it
     recorder = _Recorder(program.module())
@@ -111,7 +111,7 @@ def _by_torch(classifier: Classifier, dataset: Dataset, x: Raw) -> dict[str, NDA
     return recorder.values | {name: recorder.values[own] for name, own in outputs}
 
 
-def _by_encoding(dataset: Dataset, x: Raw) -> dict[str, NDArray[Any]]:
+def _by_encoding(dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
     """What lies within the encoding of a table of one's own, as it was fitted: torch has that in one step."""
     if not dataset.kinds:
         return {}
@@ -119,7 +119,9 @@ def _by_encoding(dataset: Dataset, x: Raw) -> dict[str, NDArray[Any]]:
     return {encoding.INSIDE + name: value for name, value in fitted.items()}
 
 
-def _by_graph(model: onnx.ModelProto, dataset: Dataset, x: Raw, names: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+def _by_graph(
+    model: onnx.ModelProto, dataset: Dataset, x: RawRows, names: tuple[str, ...] = ()
+) -> dict[str, NDArray[Any]]:
     given = runtimes.feeds(dataset.columns, x, values(dataset))
     given = dict(zip(names, given.values(), strict=True)) if names else given
     found = cast(dict[str, Any], runtimes.reference(model).run(None, given, intermediate=True))

@@ -11,7 +11,7 @@ from hallmark.tasks.ml.artifact import runtimes
 from hallmark.tasks.ml.artifact.exporter import Served
 from hallmark.tasks.ml.artifact.proof.probe_rows import Probes
 from hallmark.tasks.ml.artifact.runtimes import Answer
-from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.models.networks import Classifier
 
 FACTOR = 8.0
@@ -57,7 +57,7 @@ def exact(classifier: Classifier) -> Served:
     return Served(copy.deepcopy(classifier).double()).eval()
 
 
-def ask(served: Served, dataset: Dataset, x: Raw) -> Answer:
+def ask(served: Served, dataset: Dataset, x: RawRows) -> Answer:
     """What torch says, in the precision that the weights have."""
     parts = []
     with torch.inference_mode():

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import UNKNOWN, Dataset
 from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
-from hallmark.tasks.ml.data.sources import Raw
+from hallmark.tasks.ml.data.source_rows import RawRows
 
 ENOUGH = 512
 """So many rows, at least, are asked in every way."""
@@ -26,7 +26,7 @@ Bounds = tuple[NDArray[np.generic], NDArray[np.generic]]
 class Probes:
     """Rows, raw as a consumer feeds them."""
 
-    x: Raw
+    x: RawRows
     """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`: test rows, then edges, then noise."""
     test: int
     """So many of them, the first, are the test split."""
@@ -79,12 +79,12 @@ def _domain(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.g
     return np.zeros_like(lowest), np.full_like(highest, dataset.largest)
 
 
-def _edges(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic]) -> Raw:
+def _edges(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic]) -> RawRows:
     """The rows that `EDGES` names; where pixels have a domain of their own, it goes further than what was seen."""
     low, high = _domain(dataset, lowest, highest)
     constant = np.full_like(low, (float(low.min()) + float(high.max())) / 2)
     if not dataset.kinds:
-        rows: Raw = np.stack([np.zeros_like(low), low, high, constant, lowest, highest])
+        rows: RawRows = np.stack([np.zeros_like(low), low, high, constant, lowest, highest])
         return rows
     is_text = np.array(dataset.kinds) == "categorical"
     middle = (low.astype(np.float32) + high.astype(np.float32)) / 2
@@ -95,7 +95,7 @@ def _edges(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
     return rows.astype(np.float32)
 
 
-def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic], rows: int) -> Raw:
+def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic], rows: int) -> RawRows:
     """Evenly spread over the domain, value by value."""
     low, high = (bound.astype(np.float64) for bound in _domain(dataset, lowest, highest))
     random = np.random.default_rng(0)

@@ -26,7 +26,7 @@ from hallmark.tasks.ml.data.images import folder as photos
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.data.images.folder import Listing, Photo
 from hallmark.tasks.ml.data.images.image_file import Header, Shape
-from hallmark.tasks.ml.data.sources import Progress, Show
+from hallmark.tasks.ml.data.source_rows import Progress, ShowProgress
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Decoded:
     """What was made of them, and what was left out, in words."""
 
 
-def silent(what: str) -> AbstractContextManager[Show]:  # noqa: ARG001 - a progress's shape
+def silent(what: str) -> AbstractContextManager[ShowProgress]:  # noqa: ARG001 - a progress's shape
     """A progress that nobody sees."""
     return nullcontext(lambda passed, total: None)  # noqa: ARG005 - a show's shape
 

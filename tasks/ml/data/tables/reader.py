@@ -12,7 +12,7 @@ from pyarrow import compute
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Column, ColumnKind
 from hallmark.tasks.ml.config import data as config_data
-from hallmark.tasks.ml.data.sources import Table
+from hallmark.tasks.ml.data.source_rows import SourceRows
 from hallmark.tasks.ml.data.tables import encoding, files
 
 CLASSES = 1000
@@ -33,7 +33,7 @@ _Read = tuple[NDArray[np.float32], Column]
 """A column as numbers, `(N,)`: indices of values, NaN where there is none; and what it is."""
 
 
-def read(data: config_data.Table) -> Table:
+def read(data: config_data.Table) -> SourceRows:
     """Read a table: rows without a label are left out and counted.
 
     Args:
@@ -56,13 +56,13 @@ def read(data: config_data.Table) -> Table:
         x[:, index], column = _column(name, found, data.columns.get(name), path)
         described.append(column)
     pa.default_memory_pool().release_unused()  # the text of a large table, which Arrow would keep for the next one
-    return Table(
+    return SourceRows(
         x=x,
         y=y,
         columns=tuple(column.name for column in described),
         classes=classes,
-        described=tuple(described),
-        divider=None if divider is None else _divider(divider.filter(labelled), data, path),
+        table_columns=tuple(described),
+        split_key=None if divider is None else _divider(divider.filter(labelled), data, path),
         unlabelled=len(labelled) - len(y),
     )
 

@@ -5,12 +5,13 @@ import torch
 from sklearn.datasets import load_digits, load_iris, make_blobs
 
 from hallmark.tasks.ml.config.data import MNIST, Blobs, Data, Digits, Iris, Points, Threshold
-from hallmark.tasks.ml.data.sources import Table, is_local, read
+from hallmark.tasks.ml.data.source_rows import SourceRows
+from hallmark.tasks.ml.data.sources import is_local, read
 
 NOWHERE = Path("/nowhere")
 
 
-def table(data: Data) -> Table:
+def table(data: Data) -> SourceRows:
     return read(data, NOWHERE)
 
 
@@ -30,7 +31,7 @@ def test_the_threshold_has_the_published_points_and_others_half_way_between() ->
     assert found.y[:40].sum() == 17
     np.testing.assert_allclose(between, np.arange(-1.95, 1.9, 0.1), atol=1e-6)
     np.testing.assert_array_equal(found.y, found.x[:, 0] > 0.2)
-    assert found.own_test == len(between) == 39
+    assert found.test_rows == len(between) == 39
 
 
 def test_points_are_those_written_out() -> None:

@@ -10,18 +10,19 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import SPLITS, Column, SplitName
 from hallmark.tasks.ml.config.data import Blobs, Data, Digits, Iris, Split, Threshold
 from hallmark.tasks.ml.data import splits
-from hallmark.tasks.ml.data.sources import Table, read
+from hallmark.tasks.ml.data.source_rows import SourceRows
+from hallmark.tasks.ml.data.sources import read
 
 IRIS = Iris(kind="iris")
 
 
-def table(data: Data) -> Table:
+def table(data: Data) -> SourceRows:
     return read(data, Path("/nowhere"))
 
 
 def content(x: np.ndarray, split: Split) -> dict[SplitName, set[bytes]]:
     """The rows of each split by their bytes."""
-    rows = Table(x, np.zeros(len(x), dtype=np.int64), (), ("only",))
+    rows = SourceRows(x, np.zeros(len(x), dtype=np.int64), (), ("only",))
     return {name: {x[row].tobytes() for row in taken} for name, taken in splits.divide(rows, split).items()}
 
 
@@ -63,7 +64,7 @@ def test_a_given_split_keeps_the_sources_test_rows_and_cuts_validation_from_the_
     np.testing.assert_array_equal(np.sort([*divided["train"], *divided["validation"]]), np.arange(40))
 
 
-def test_resubstitution_tests_on_the_training_rows_in_their_order_and_leaves_out_the_sources_own_test() -> None:
+def test_resubstitution_tests_on_the_training_rows_in_their_order_and_leaves_out_the_sources_test_rows() -> None:
     divided = splits.divide(table(Threshold(kind="threshold")), Split(method="resubstitution", validation=0, test=0))
     np.testing.assert_array_equal(divided["train"], np.arange(40))
     np.testing.assert_array_equal(divided["test"], np.arange(40))
@@ -133,11 +134,11 @@ ROWS = 400
 RNG = np.random.default_rng(0)
 
 
-def own(divider: np.ndarray, y: np.ndarray | None = None) -> Table:
+def own(divider: np.ndarray, y: np.ndarray | None = None) -> SourceRows:
     """A table of one's own that is divided by a column."""
     labels = np.arange(len(divider)) % 2 if y is None else y
     x = np.arange(len(divider), dtype=np.float32)[:, None]
-    return Table(x, labels, ("a",), ("no", "yes"), described=(Column("a", "numeric", 0),), divider=divider)
+    return SourceRows(x, labels, ("a",), ("no", "yes"), table_columns=(Column("a", "numeric", 0),), split_key=divider)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -183,7 +184,7 @@ def test_a_column_says_the_split_of_each_row() -> None:
         (own(np.arange(9), np.array([0] * 8 + [1])), Split(), "class 'yes' has 1 of 9 rows, too few for every split"),
     ],
 )
-def test_a_table_that_cannot_be_divided_is_refused(table: Table, split: Split, message: str) -> None:
+def test_a_table_that_cannot_be_divided_is_refused(table: SourceRows, split: Split, message: str) -> None:
     with pytest.raises(InputError, match=message):
         splits.divide(table, split)
 
@@ -213,7 +214,11 @@ def test_rows_keep_their_split_by_content_as_a_table_grows_new_values() -> None:
     more[:, 1] += 1  # a value was added that comes first
     y = np.arange(len(more)) % 2
     split = Split(method="content")
-    before = splits.divide(Table(x, y[:ROWS], ("n", "c"), ("no", "yes"), described=described(("b", "c", "d"))), split)
-    after = splits.divide(Table(more, y, ("n", "c"), ("no", "yes"), described=described(("a", "b", "c", "d"))), split)
+    before = splits.divide(
+        SourceRows(x, y[:ROWS], ("n", "c"), ("no", "yes"), table_columns=described(("b", "c", "d"))), split
+    )
+    after = splits.divide(
+        SourceRows(more, y, ("n", "c"), ("no", "yes"), table_columns=described(("a", "b", "c", "d"))), split
+    )
     for name in SPLITS:
         np.testing.assert_array_equal(before[name], after[name][after[name] < ROWS])

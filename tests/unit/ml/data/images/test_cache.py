@@ -17,6 +17,7 @@ from hallmark.tasks.ml.data.images import cache, image_file
 from hallmark.tasks.ml.data.images import folder as photos
 from hallmark.tasks.ml.data.images.cache import Decoded
 from hallmark.tasks.ml.data.images.image_file import Header
+from hallmark.tasks.ml.data.source_rows import ShowProgress
 from tests.support import photographed
 from tests.unit.ml.data.images.test_image_file import bomb
 
@@ -239,7 +240,7 @@ def test_progress_is_told_of_both_passes(tmp_path: Path) -> None:
     told: dict[str, list[tuple[int, int | None]]] = {}
 
     @contextmanager
-    def progress(what: str) -> Iterator[cache.Show]:
+    def progress(what: str) -> Iterator[ShowProgress]:
         told[what] = []
         yield lambda passed, total: told[what].append((passed, total))
 

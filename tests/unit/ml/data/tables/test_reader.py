@@ -9,13 +9,14 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Column
 from hallmark.tasks.ml.config.data import Table
 from hallmark.tasks.ml.data.dataset_store import prepare
+from hallmark.tasks.ml.data.source_rows import SourceRows
 from hallmark.tasks.ml.data.tables import reader
 from tests.support import owned
 
 NAN = float("nan")
 
 
-def read(path: Path, **given: object) -> reader.Table:
+def read(path: Path, **given: object) -> SourceRows:
     return reader.read(Table.model_validate({"kind": "table", "path": str(path), "target": "t"} | given))
 
 
@@ -35,8 +36,8 @@ def stored(folder: Path, **columns: object) -> Path:
     return path
 
 
-def one(table: reader.Table, index: int = 0) -> tuple[Column, list[float]]:
-    return table.described[index], table.x[:, index].tolist()
+def one(table: SourceRows, index: int = 0) -> tuple[Column, list[float]]:
+    return table.table_columns[index], table.x[:, index].tolist()
 
 
 @pytest.mark.parametrize(
@@ -155,14 +156,14 @@ def test_what_divides_the_rows_is_no_input(tmp_path: Path) -> None:
     path = csv(tmp_path, "a: 1 2 3 4", "g: p q p r", "d: 2026-01-02 2025-12-31 2026-01-02 2024-02-29", "n: 10 9 2 10")
     ignored = {"ignore": "g,d,n"}
     by_group = read(path, split={"group": "g"}, ignore="d,n")
-    assert (by_group.columns, by_group.divider is not None and by_group.divider.tolist()) == (("a",), [0, 1, 0, 2])
+    assert (by_group.columns, by_group.split_key is not None and by_group.split_key.tolist()) == (("a",), [0, 1, 0, 2])
     for time, ranks in (("d", [2, 1, 2, 0]), ("n", [2, 1, 0, 2])):
         table = read(path, split={"time": time}, **ignored)
-        assert (table.columns, table.divider is not None and table.divider.tolist()) == (("a",), ranks)
+        assert (table.columns, table.split_key is not None and table.split_key.tolist()) == (("a",), ranks)
     path = csv(tmp_path, "a: 1 2 3 4", "s: test train validation train")
     table = read(path, split={"column": "s"})
-    assert table.divider is not None
-    assert table.divider.tolist() == [2, 0, 1, 0]
+    assert table.split_key is not None
+    assert table.split_key.tolist() == [2, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
