@@ -9,14 +9,20 @@ BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
 
+# Many tests wait for processes, so that three workers keep two cores busy.
+WORKERS ?= 3
+TESTS := tests/unit $(if $(FAST),,tests/pipelines $(if $(ALL),tests/system))
+# Threads of one worker that spin while they wait would slow down the others.
+TEST := HYPOTHESIS_PROFILE=$(if $(FAST),fast,thorough) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## train, export, check and register the preset iris
 	@$(BIN)/hallmark train iris
 
-test: $(READY) ## run the tests (FAST=1 without those over ten seconds)
-	@$(BIN)/python -m pytest $(if $(FAST),-m "not slow")
+test: $(READY) ## run unit tests and pipelines (FAST=1: unit tests alone, ALL=1: everything)
+	@$(TEST) -n $(WORKERS) --dist loadfile $(TESTS)
 
 lint: $(READY) ## ruff, mypy --strict on tasks.ml, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

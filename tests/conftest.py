@@ -2,10 +2,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.records import Dataset, Fit
@@ -14,13 +15,32 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.training import trainer
-from tests.support import processes, stations
+from tests.support import databases, limits, processes, stations
 
 ROOT = Path(__file__).resolve().parents[1]
+
+hypothesis_settings.register_profile("fast", max_examples=30, deadline=None)
+hypothesis_settings.register_profile("thorough", max_examples=100, deadline=None)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pictures", type=Path, help="folder for the pictures that the tests in a browser take")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that takes longer than its tier allows."""
+    limit, started = limits.limit(item.path, ROOT / "tests"), limits.clock()
+    result = yield
+    seconds = limits.clock() - started
+    if limit is not None and seconds > limit:
+        pytest.fail(
+            f"took {seconds:.1f} s, and a test in tests/{item.path.relative_to(ROOT / 'tests').parts[0]} may take "
+            f"{limit:g} s: make it faster or move it to a slower tier ({limits.VARIABLE}=off or =3 on a busy machine)",
+            pytrace=False,
+        )
+    return result
 
 
 @pytest.fixture
@@ -32,8 +52,8 @@ def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A home and a tracking store of our own: no test sees or touches the project's."""
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give this worker a home and a tracking store of its own: no test sees or touches the project's."""
     folder = tmp_path_factory.mktemp("machine")
     # A shell, or nohup, starts background jobs with these ignored, and the tests send them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,21 +66,33 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("DO_NOT_TRACK", "true")
         patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         patch.delenv("PREFECT_API_URL", raising=False)
-        yield
+        databases.choose_folder(tmp_path_factory)
+        yield folder
 
 
 @pytest.fixture(scope="session")
-def prefect_server(machine: None) -> Iterator[str]:  # noqa: ARG001 - the environment comes first
-    """A real Prefect server for the whole session; its address."""
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
+def migrated(machine: Path) -> None:
+    """Put empty, migrated databases of MLflow and Prefect where the settings say."""
+    databases.mlflow(machine / "mlruns" / "mlflow.db")
+    databases.prefect(machine / "prefect" / "prefect.db")
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(PREFECT_API_URL.value())
+
+@pytest.fixture(scope="session")
+def prefect_server(migrated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001 - the databases come first
+    """A real Prefect server without a scheduler for all tests of this worker; its address."""
+    import prefect.testing.utilities as prefect_testing
+    from prefect.settings import PREFECT_API_URL
+
+    folder = tmp_path_factory.mktemp("harness")
+    databases.prefect(folder / "prefect-test.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefect_testing, "mkdtemp", lambda: str(folder))  # where the harness keeps its database
+        with prefect_testing.prefect_test_harness(server_startup_timeout=120):
+            yield str(PREFECT_API_URL.value())
 
 
 @pytest.fixture(scope="module")
-def scheduler(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001 - as above
+def scheduler(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001 - as above
     """A real Prefect server with all its services, for the tests of a file; its address, which the settings name."""
     port = processes.free_port()
     with (

@@ -168,7 +168,6 @@ def test_data_that_cannot_be_fetched_is_refused_and_leaves_no_run(monkeypatch: p
     assert recent_runs(name, 1) == []
 
 
-@pytest.mark.slow
 def test_one_command_from_a_preset_to_a_registered_model_with_the_embedded_server(tmp_path: Path) -> None:
     done = hallmark("train", "iris", "--name", "walk", "--training.epochs", "5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -245,7 +244,6 @@ def test_json_says_why_it_was_refused(console: Call) -> None:
     assert json.loads(out)["status"] == "refused"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_killed_run_is_killed_in_mlflow_too(prefect_server: str, number: signal.Signals, tmp_path: Path) -> None:
     name = f"k{uuid.uuid4().hex[:12]}"
@@ -310,7 +308,6 @@ def serving() -> Iterator[list["subprocess.Popen[bytes]"]]:
         process.wait()
 
 
-@pytest.mark.slow
 def test_the_ui_serves_the_runs_on_this_machine_alone(
     console: Call, serving: list["subprocess.Popen[bytes]"], iris: tuple[object, object]
 ) -> None:

@@ -156,7 +156,6 @@ def address(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("address")
 def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(outcomes: list[Outcome]) -> None:
     writes = 0
@@ -184,7 +183,6 @@ def one_of_two(environment: dict[str, str], name: str, version: int, folder: str
     os._exit(run(["promote", name, str(version), "--reason", "two at once"]))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("address")
 def test_of_two_processes_at_once_each_wins_or_says_so(outcomes: list[Outcome], tmp_path: Path) -> None:
     model = registered.model(outcomes)

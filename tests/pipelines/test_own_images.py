@@ -147,7 +147,6 @@ def test_it_is_reproduced_bit_by_bit(trained: tuple[Experiment, Outcome], tmp_pa
     assert artifact.sha256 == outcome.artifact.sha256
 
 
-@pytest.mark.slow
 def test_a_folder_that_has_grown_is_retrained(prefect_server: str, tmp_path: Path) -> None:  # noqa: ARG001 - as above
     folder = photographed.folder(tmp_path / "growing", count=80)
     experiment = options.experiment(str(folder), FAST)
@@ -272,7 +271,6 @@ def test_bad_input_is_refused_in_one_line(
     assert "\n" not in error
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

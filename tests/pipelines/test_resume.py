@@ -342,7 +342,6 @@ def test_who_comes_second_says_so_and_waits(
     assert_whole(run)
 
 
-@pytest.mark.slow
 def test_two_processes_at_once_are_run_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, prefect_server: str
 ) -> None:

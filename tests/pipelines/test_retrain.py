@@ -118,7 +118,6 @@ def test_where_nothing_has_changed_nothing_is_trained(thrice: tuple[str, list[Re
     assert "data, experiment and code are the champion's" in artifacts["retraining"]
 
 
-@pytest.mark.slow
 def test_what_is_significantly_better_becomes_champion(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     retrain(experiment(name, "digits", epochs=1, lr=1e-6))
@@ -151,7 +150,6 @@ def deciding(name: str) -> Iterator[None]:
         other.join()
 
 
-@pytest.mark.slow
 def test_who_comes_second_says_so_and_the_next_run_judges_what_was_trained(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     retrain(experiment(name, epochs=10))
@@ -163,7 +161,6 @@ def test_who_comes_second_says_so_and_the_next_run_judges_what_was_trained(prefe
     assert (result.verdict, result.decision.version, versions(name)) == ("HOLD", 2, 2)
 
 
-@pytest.mark.slow
 def test_what_was_rolled_back_is_not_promoted_again(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     retrain(experiment(name, "digits", epochs=1, lr=1e-6))
@@ -193,7 +190,6 @@ def shuffled(given: Experiment) -> Dataset:
     return dataset_store.prepare(replace(table, y=y), given.data, home)
 
 
-@pytest.mark.slow
 def test_labels_that_were_shuffled_in_training_are_rejected_and_the_address_is_told(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     good = by_content(experiment(name, "digits", epochs=5))
@@ -283,7 +279,6 @@ def until(happened: Callable[[], bool], process: "subprocess.Popen[bytes]") -> N
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(
     prefect_server: str,  # noqa: ARG001
     tmp_path: Path,

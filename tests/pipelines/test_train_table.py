@@ -233,7 +233,6 @@ def _fields(artifact: Artifact) -> dict[str, object]:
     return {field.name: getattr(artifact, field.name) for field in fields(artifact)}
 
 
-@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = "--training.batch_size", "32", "--training.epochs", "6"
     whole = train(owned.experiment(here / "people.csv", new_name(), *given))
@@ -249,7 +248,6 @@ def digests(dataset: Dataset) -> dict[str, set[bytes]]:
     return {split: {row.tobytes() for row in np.load(dataset.folder / f"{split}.rows.npy")} for split in SPLITS}
 
 
-@pytest.mark.slow
 def test_retrained_on_more_rows_none_changes_its_split_and_judged_again_it_comes_out_the_same(tmp_path: Path) -> None:
     path, name = tmp_path / "people.parquet", new_name()
     owned.write(owned.mixed(), path)
@@ -301,7 +299,6 @@ def test_rows_are_divided_by_a_column_that_is_no_input(split: tuple[str, str], m
         assert max(of["train"]) < min(of["validation"]) <= max(of["validation"]) < min(of["test"])
 
 
-@pytest.mark.slow
 def test_a_sweep_over_a_table_chooses_proves_and_registers(here: Path) -> None:
     tokens = [
         "--target",
@@ -323,7 +320,6 @@ def test_a_sweep_over_a_table_chooses_proves_and_registers(here: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_run_on_a_table_is_reproduced_and_compared(
     trained: tuple[Experiment, Outcome], here: Path, console: Call
 ) -> None:

@@ -21,12 +21,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from hallmark.tasks.common.digests import file_digest
-from hallmark.tasks.tracking import client
 from tests.conftest import ROOT
-from tests.support import forks
+from tests.support import databases, forks
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 EPOCHS = 120
@@ -103,12 +100,9 @@ class Result:
 
 
 def made(folder: Path) -> Place:
-    """A place with a database in which there is nothing yet: to make one takes seconds."""
-    place = Place(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", place.environment["MLFLOW_TRACKING_URI"])
-        client.connect()
-    return place
+    """A place with a database in which there is nothing yet."""
+    databases.mlflow(folder / "mlruns" / "mlflow.db")
+    return Place(folder)
 
 
 def copy(place: Place, folder: Path) -> Place:

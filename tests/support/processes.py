@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from hallmark.tasks.runtime.prefect_api import answers
 from hallmark.tasks.runtime.settings import ROOT
+from tests.support import databases
 
 T = TypeVar("T")
 
@@ -68,6 +69,7 @@ def process(command: list[str], log: Path, **environment: str) -> Iterator["subp
 def prefect_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     """A Prefect server as people run one, with its scheduler and what evaluates automations."""
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    databases.prefect(folder / "prefect.db")
     environment = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     with process(command, folder / "server.log", **environment) as started:
         until(lambda: answers(f"http://127.0.0.1:{port}/api"))
@@ -77,8 +79,14 @@ def prefect_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     """An MLflow server as people run one, artifacts and all."""
-    store = {"backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}", "artifacts-destination": str(folder / "files")}
-    options = store | {"host": "127.0.0.1", "port": str(port), "workers": "1"}
+    store = databases.mlflow(folder / "mlflow.db")
+    options = {
+        "backend-store-uri": store,
+        "artifacts-destination": str(folder / "files"),
+        "host": "127.0.0.1",
+        "port": str(port),
+        "workers": "1",
+    }
     command = [sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())]
     with process(command, folder / "mlflow.log", MLFLOW_TRACKING_URI="", MLFLOW_DISABLE_TELEMETRY="true") as started:
         until(lambda: answers(f"http://127.0.0.1:{port}"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hallmark.tasks.runtime import station_file
 from hallmark.tasks.runtime.settings import ROOT
+from tests.support import databases
 from tests.support.processes import HALLMARK, LIMIT, free_port, until
 
 
@@ -60,8 +61,8 @@ def empty(folder: Path) -> Iterator[Place]:
         "HALLMARK_PREFECT_PORT": str(free_port()),
         "HALLMARK_SCHEDULES": str(folder / "schedules.toml"),
         "HALLMARK_UI_PORT": str(free_port()),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}",
-        "PREFECT_HOME": str(folder / "prefect"),
+        "MLFLOW_TRACKING_URI": databases.mlflow(folder / "mlruns" / "mlflow.db"),
+        "PREFECT_HOME": str(databases.prefect(folder / "prefect" / "prefect.db").parent),
     }
     made = Place(folder, {**os.environ, **ours})
     try:

@@ -19,8 +19,6 @@ from tests.support.interrupted import runs as training_runs
 from tests.support.processes import free_port, hallmark, mlflow_server, prefect_server, until
 from tests.support.scheduled import LONG, ask, engines, forget, runs, serving
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def model(tmp_path: Path, home: Path) -> str:  # noqa: ARG001 - no other test has left a checkpoint there

@@ -13,8 +13,6 @@ import pytest
 from tests.support import kills
 from tests.support.kills import Chain, Place, Result
 
-pytestmark = pytest.mark.slow
-
 FORKED_KILLS = 9
 """And one of the command as it is typed."""
 

@@ -162,7 +162,6 @@ def test_a_drawn_digit_gives_what_predict_gives(
     assert_agree(found, predicted(console, digits.artifact.path, picture))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif("HALLMARK_MIRROR" not in os.environ, reason="HALLMARK_MIRROR is not set: there is no real MNIST")
 def test_on_real_mnist_a_drawn_digit_is_recognised_wherever_it_is_drawn(
     prefect_server: str,  # noqa: ARG001 - the server comes first

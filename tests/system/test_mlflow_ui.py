@@ -12,10 +12,8 @@ from hallmark.flows.train import train
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime.prefect_api import answers
-from tests.support import browsers
+from tests.support import browsers, databases
 from tests.support.processes import HALLMARK, free_port, process, until
-
-pytestmark = pytest.mark.slow
 
 CORRECTED, PUBLISHED = "iris", "iris_as_published"
 
@@ -26,7 +24,7 @@ def folder(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("shown")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HALLMARK_HOME", str(folder / "home"))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+        patch.setenv("MLFLOW_TRACKING_URI", databases.mlflow(folder / "mlruns" / "mlflow.db"))
         train(experiment(PUBLISHED))
         train(experiment(CORRECTED))
         yield folder

@@ -46,7 +46,6 @@ def test_the_embedded_server_answers_and_ends_with_its_process(tmp_path: Path, n
     until(lambda: not answers(url))
 
 
-@pytest.mark.slow
 def test_servers_that_start_together_on_a_fresh_database_do_not_collide(tmp_path: Path) -> None:
     environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
     command = [sys.executable, "-c", CODE, str(tmp_path / "server.log")]

@@ -22,8 +22,6 @@ from tests.support import browsers, stations
 from tests.support.processes import until
 from tests.support.stations import Place
 
-pytestmark = pytest.mark.slow
-
 STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register", "card")
 SCHEDULE = """
 [[schedule]]

@@ -190,7 +190,6 @@ def test_what_cannot_be_served_is_refused_in_one_line(write_schedules: Callable[
     assert "line 2" in refused.stderr
 
 
-@pytest.mark.slow
 def test_a_schedule_runs_and_ends_cleanly_while_its_dates_stay(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -210,7 +209,6 @@ def test_a_schedule_runs_and_ends_cleanly_while_its_dates_stay(
     forget(scheduler, path)
 
 
-@pytest.mark.slow
 def test_the_schedules_can_be_given_to_a_work_pool(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -60,7 +60,6 @@ def get(url: str, auth: str | None = None) -> int:
         return error.code
 
 
-@pytest.mark.slow
 def test_a_station_is_used_by_every_command_and_leaves_nothing_behind(place: Place) -> None:
     place.schedules.write_text(DAILY)
     up = place.hallmark("up", "--detach")
@@ -105,7 +104,6 @@ def test_a_station_is_used_by_every_command_and_leaves_nothing_behind(place: Pla
     assert json.loads(lines(verify.stdout)[-1])["sha256"] == result["sha256"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_parts(place: Place, number: int) -> None:
     with place.foreground() as process:
@@ -121,7 +119,6 @@ def test_a_signal_ends_all_parts(place: Place, number: int) -> None:
     assert place.hallmark("status").stderr == "hallmark: no station is up: `hallmark up` starts one\n"
 
 
-@pytest.mark.slow
 def test_a_signal_while_it_starts_ends_what_has_started(place: Place) -> None:
     with place.foreground() as process:
         until(lambda: len(list(place.home.glob("logs/*-station-mlflow.log"))) == 1)
@@ -143,7 +140,6 @@ def listens(place: Place) -> bool:
     return is_taken("HALLMARK_PREFECT_PORT") or is_taken("HALLMARK_UI_PORT")
 
 
-@pytest.mark.slow
 def test_parts_follow_a_killed_station_and_a_dead_part_is_named(place: Place) -> None:
     assert place.hallmark("up", "--detach").returncode == 0
     killed = place.station
@@ -175,7 +171,6 @@ def test_parts_follow_a_killed_station_and_a_dead_part_is_named(place: Place) ->
     assert gone(found)
 
 
-@pytest.mark.slow
 def test_both_servers_ask_for_user_and_password(place: Place) -> None:
     guarded = Place(place.folder, place.environment | {"HALLMARK_AUTH": AUTH, "HALLMARK_HOST": "0.0.0.0"})  # noqa: S104
     up = guarded.hallmark("up", "--detach")
@@ -235,7 +230,6 @@ def test_what_cannot_be_is_refused_before_anything_starts(place: Place, environm
     assert not list(place.home.glob("logs/*"))
 
 
-@pytest.mark.slow
 def test_a_part_that_does_not_start_is_named_and_the_others_are_ended(place: Place) -> None:
     database = f"sqlite+aiosqlite:///{place.folder}/nowhere/prefect.db"
     refused = place.hallmark("up", PREFECT_API_DATABASE_CONNECTION_URL=database)

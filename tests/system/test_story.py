@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pytest
 
 from hallmark.flows.experiments import options
 from hallmark.tasks.ml.data import sources, splits
@@ -132,7 +131,6 @@ def tell(place: Place, model: str, verdict: str) -> tuple[dict[str, int], dict[s
     return aliases, decision
 
 
-@pytest.mark.slow
 def test_a_schedule_promotes_holds_and_rejects_and_both_servers_tell_the_same(place: Place) -> None:
     model = f"s{uuid.uuid4().hex[:12]}"
     points().write(place, model)

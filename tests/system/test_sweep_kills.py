@@ -29,8 +29,6 @@ from hallmark.tasks.tracking.client import connect
 from tests.conftest import prepare
 from tests.support import forks
 
-pytestmark = pytest.mark.slow
-
 LIMIT = 120
 """Seconds after which what has not happened is a failure."""
 ENVIRONMENT = ("HALLMARK_HOME", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME")

@@ -22,7 +22,6 @@ from hallmark.tasks.ml.evaluation.findings import after_training
 from hallmark.tasks.ml.training.history import curves
 from tests.conftest import ROOT, fit
 
-slow = pytest.mark.slow
 needs_mnist = pytest.mark.skipif(
     "HALLMARK_MIRROR" not in os.environ,
     reason="the real MNIST archives are fetched from HALLMARK_MIRROR, which is not set",
@@ -109,7 +108,6 @@ def test_points4_cannot_be_fitted_by_one_unit(measure: Measure) -> None:
     assert {"no_linear_relation", "outside_training_range"} <= found.found
 
 
-@slow
 @needs_mnist
 def test_mnist_as_published(measure: Measure) -> None:
     found = measure("mnist_as_published")
@@ -125,7 +123,6 @@ def test_mnist_as_published(measure: Measure) -> None:
     assert "not_converged" in found.found
 
 
-@slow
 @needs_mnist
 def test_mnist_on_logits(measure: Measure) -> None:
     found = measure("mnist")
@@ -134,13 +131,11 @@ def test_mnist_on_logits(measure: Measure) -> None:
     assert not [name for name in found.curves if name.startswith("test")]
 
 
-@slow
 @needs_mnist
 def test_mnist_one_vs_rest(measure: Measure) -> None:
     assert measure("mnist_one_vs_rest").metrics["test/accuracy"] == pytest.approx(0.900, abs=0.004)
 
 
-@slow
 @needs_mnist
 def test_mnist_cnn(measure: Measure) -> None:
     found = measure("mnist_cnn")
@@ -203,7 +198,7 @@ def test_the_readme_has_every_preset() -> None:
 
 @pytest.mark.parametrize(
     ("preset", "accuracy", "loss"),
-    [pytest.param(*row, marks=[slow, needs_mnist] if row[0].startswith("mnist") else []) for row in readme()],
+    [pytest.param(*row, marks=[needs_mnist] if row[0].startswith("mnist") else []) for row in readme()],
 )
 def test_the_readme_says_what_is_measured(measure: Measure, preset: str, accuracy: float, loss: float) -> None:
     found = measure(preset).metrics
