@@ -1,10 +1,14 @@
 """Step 4: look at the test split, once."""
 
+from dataclasses import replace
+
 from prefect import task
 
 from hallmark.tasks.common.records import Dataset, Evaluation, Fit, Run
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation import evaluator
+from hallmark.tasks.ml.models import networks
+from hallmark.tasks.ml.reports.plots import evaluation_plots
 from hallmark.tasks.ml.training.history import Journal
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.tracking import run_logger
@@ -13,8 +17,11 @@ from hallmark.tasks.tracking import run_logger
 @task(task_run_name="evaluate {experiment.name}")
 def evaluate(experiment: Experiment, dataset: Dataset, fit: Fit, run: Run) -> Evaluation:
     """Score and draw; see `hallmark.tasks.ml.evaluation.evaluator.evaluate`."""
-    model, loss = experiment.model, experiment.training.loss
-    result = evaluator.evaluate(dataset, fit, experiment.data, model, loss, fit.weights.parent)
+    data, folder = experiment.data, fit.weights.parent
+    classifier = networks.load(fit, dataset, experiment.model, experiment.training.loss)
+    evaluated = evaluator.evaluate(classifier, dataset, data, folder)
+    plots = evaluation_plots.draw(evaluated, classifier, dataset, fit, data, folder)
+    result = replace(evaluated.record, files=(*evaluated.record.files, *plots))
     journal = Journal(run.attempt.folder / "journal")
     clock, _ = journal.stamp("evaluation", fit.epochs, result.metrics)
     journal.flush()

@@ -9,16 +9,20 @@ from prefect import task
 
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import Dataset, Recorded, Reproduction
-from hallmark.tasks.ml import reproduction
+from hallmark.tasks.common.records import Artifact, Dataset, Fit, Recorded, Reproduction
+from hallmark.tasks.ml.artifact import exporter, stamping
+from hallmark.tasks.ml.artifact.proof import verifier
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.training import devices
+from hallmark.tasks.ml.evaluation import evaluator
+from hallmark.tasks.ml.models import networks
+from hallmark.tasks.ml.training import devices, trainer
+from hallmark.tasks.ml.training.history import Log
 from hallmark.tasks.runtime import progress, provenance, settings
 
 
 @task(task_run_name="reproduce {recorded.run}")
 def reproduce(recorded: Recorded, experiment: Experiment, dataset: Dataset) -> Reproduction:
-    """Make weights and file again, and say what is the same; see `hallmark.tasks.ml.reproduction`."""
+    """Train and ship the recorded experiment again, and compare weights and file with the recorded digests."""
     home = settings.read().home
     wanted = experiment.training.model_copy(update={"device": _device(recorded)})
     with (
@@ -31,7 +35,7 @@ def reproduce(recorded: Recorded, experiment: Experiment, dataset: Dataset) -> R
                 show(step, metrics)
 
         anew = experiment.model_copy(update={"training": wanted})
-        fit, artifact = reproduction.reproduce(anew, dataset, recorded.initial_seed, Path(folder), log)
+        fit, artifact = train_again(anew, dataset, recorded.initial_seed, Path(folder), log)
     now = provenance.marks() | fit.fingerprint | {"networks": str(fit.networks)}
     found = Reproduction(
         weights=fit.weights_sha256 == recorded.weights_sha256,
@@ -40,6 +44,28 @@ def reproduce(recorded: Recorded, experiment: Experiment, dataset: Dataset) -> R
     )
     progress.say("compare", f"weights {_word(found.weights)}, file {_word(found.file)}")
     return found
+
+
+def train_again(
+    experiment: Experiment, dataset: Dataset, initial_seed: int, folder: Path, log: Log
+) -> tuple[Fit, Artifact]:
+    """Train, evaluate, export, prove and stamp in one folder. Nothing is drawn, logged to MLflow or registered.
+
+    Args:
+        experiment: the recorded experiment, on a device of this machine.
+        dataset: the prepared splits.
+        initial_seed: seed of the initial weights; an unseeded experiment has recorded the one it drew.
+        folder: where all files are written.
+        log: receives the metrics of each epoch.
+    """
+    recorded = experiment.training
+    seeds = {"initial_weights": "seeded", "seed": initial_seed, "shuffle_seed": recorded.order_seed}
+    fit = trainer.fit(dataset, experiment.data, experiment.model, recorded.model_copy(update=seeds), folder, log)
+    classifier = networks.load(fit, dataset, experiment.model, recorded.loss)
+    evaluation = evaluator.evaluate(classifier, dataset, experiment.data, folder).record
+    bare = exporter.export(classifier, dataset, experiment.export, folder / "unproven.onnx")
+    proof = verifier.verify(bare, classifier, dataset, folder / "parity.json")
+    return fit, stamping.stamp(bare, classifier, experiment, dataset, evaluation, proof, folder / "model.onnx")
 
 
 def _device(recorded: Recorded) -> str:

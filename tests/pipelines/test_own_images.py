@@ -26,7 +26,7 @@ from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports import data_profile
 from hallmark.tasks.ml.reports.plots import figures
-from hallmark.tasks.ml.reproduction import reproduce
+from hallmark.tasks.reproduce import train_again
 from hallmark.tasks.runtime import settings
 from tests.conftest import ROOT, prepare
 from tests.support import photographed
@@ -142,7 +142,7 @@ def test_a_second_run_opens_no_image_and_gives_the_same_file(trained: tuple[Expe
 
 def test_it_is_reproduced_bit_by_bit(trained: tuple[Experiment, Outcome], tmp_path: Path) -> None:
     experiment, outcome = trained
-    fit, artifact = reproduce(experiment, outcome.dataset, outcome.fit.initial_seed, tmp_path, lambda *_: None)
+    fit, artifact = train_again(experiment, outcome.dataset, outcome.fit.initial_seed, tmp_path, lambda *_: None)
     assert fit.weights_sha256 == outcome.fit.weights_sha256
     assert artifact.sha256 == outcome.artifact.sha256
 
@@ -189,7 +189,7 @@ def test_every_model_and_scaling_is_proven_in_grey_and_in_colour(
     training = Training(epochs=3, batch_size=8, lr=0.001, device="cpu")
     experiment = Experiment(name="x", data=source, model=model, training=training)
     dataset = prepare(source, tmp_path)
-    fit, artifact = reproduce(experiment, dataset, 0, tmp_path, lambda *_: None)
+    fit, artifact = train_again(experiment, dataset, 0, tmp_path, lambda *_: None)
     assert certificate.check(artifact.path).holds
     assert fit.epochs == 3
 

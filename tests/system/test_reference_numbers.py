@@ -20,7 +20,7 @@ from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.evaluation import evaluator
 from hallmark.tasks.ml.evaluation.findings import after_training
 from hallmark.tasks.ml.training.history import curves
-from tests.conftest import ROOT, fit
+from tests.conftest import ROOT, fit, load
 
 needs_mnist = pytest.mark.skipif(
     "HALLMARK_MIRROR" not in os.environ,
@@ -52,8 +52,8 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Measure:
         experiment = options.experiment(preset, [*tokens, "--training.device=cpu"])
         dataset = prepare(experiment, home)
         fitted = fit(experiment, dataset, home / preset)
-        model, loss = experiment.model, experiment.training.loss
-        scores = evaluator.evaluate(dataset, fitted, experiment.data, model, loss, home / preset)
+        classifier = load(fitted, dataset, experiment)
+        scores = evaluator.evaluate(classifier, dataset, experiment.data, home / preset).record
         shown = after_training.afterwards(experiment, dataset, fitted, scores)
         codes = {finding.code for finding in shown}
         return Measured(dataset, fitted, fitted.metrics | scores.metrics, curves(fitted.history), codes)

@@ -27,11 +27,10 @@ def ship(experiment: Experiment, dataset: Dataset, folder: Path) -> Artifact:
     """Train, export, prove and stamp."""
     fitted = fit(experiment, dataset, folder)
     classifier = load(fitted, dataset, experiment)
-    model, loss = experiment.model, experiment.training.loss
-    evaluated = evaluator.evaluate(dataset, fitted, experiment.data, model, loss, folder)
+    evaluation = evaluator.evaluate(classifier, dataset, experiment.data, folder).record
     bare = exporter.export(classifier, dataset, experiment.export, folder / "bare.onnx")
     proof = verifier.verify(bare, classifier, dataset, folder / "parity.json")
-    return stamping.stamp(bare, classifier, experiment, dataset, evaluated, proof, folder / "shipped.onnx")
+    return stamping.stamp(bare, classifier, experiment, dataset, evaluation, proof, folder / "shipped.onnx")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.evaluation import evaluator
 from hallmark.tasks.ml.evaluation.findings import after_training
-from tests.conftest import fit, prepare
+from tests.conftest import fit, load, prepare
 
 BEFOREHAND = {
     "threshold_as_published": {"loss_on_probabilities", "accuracy_on_training_rows"},
@@ -90,9 +90,8 @@ def findings(experiment: Experiment, folder: Path) -> dict[str, Finding]:
     """What training really shows, by code."""
     dataset = prepare(experiment.data, folder)
     fitted = fit(experiment, dataset, folder)
-    model, loss = experiment.model, experiment.training.loss
-    scores = evaluator.evaluate(dataset, fitted, experiment.data, model, loss, folder)
-    return {found.code: found for found in after_training.afterwards(experiment, dataset, fitted, scores)}
+    evaluation = evaluator.evaluate(load(fitted, dataset, experiment), dataset, experiment.data, folder).record
+    return {found.code: found for found in after_training.afterwards(experiment, dataset, fitted, evaluation)}
 
 
 @pytest.mark.parametrize(
