@@ -1,13 +1,10 @@
 """`hallmark card`: the card of a model, and a page that runs the model in a browser."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from hallmark.flows.cli import execution
+from hallmark.flows.cli.printing import Flag, print_json, print_row, short_path
 from hallmark.tasks.common.errors import HallmarkError, InputError
 
 if TYPE_CHECKING:
@@ -20,8 +17,8 @@ def card(
     *,
     output: Path | None = None,
     live: Path | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Fetch the card of a model: one page that opens offline. Every run that ships a file writes one.
 
@@ -47,7 +44,7 @@ def card(
     """
     from hallmark.tasks.runtime import signals
 
-    with execution.refusals(as_json=json), signals.as_interrupt():
+    with execution.report_errors(as_json=json), signals.as_interrupt():
         from hallmark.tasks.ml.predict import output_files
         from hallmark.tasks.tracking import run_lookup, run_queries
 
@@ -64,13 +61,11 @@ def card(
     told = {"card": output and output.absolute(), "live": page and page.absolute()}
     if json:
         paths = {name: str(path) if path else None for name, path in told.items()}
-        execution.print_json({"status": "written", "run_id": found.info.run_id, **paths})
+        print_json({"status": "written", "run_id": found.info.run_id, **paths})
     else:
         for name, path in told.items():
             if path:
-                Console(highlight=False).print(
-                    Text.assemble((f"{name:<6}", "bold"), execution.short(path)), soft_wrap=True
-                )
+                print_row(name, short_path(path), width=6)
 
 
 def _live(run: "Run", content: bytes, folder: Path, *, overwrite: bool) -> Path:

@@ -6,25 +6,20 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from hallmark.flows.cli import execution
+from hallmark.flows.cli.printing import Flag, Token, command_name, print_json, print_row, print_table
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:
     from hallmark.tasks.common.records import Decision, Judged
 
-_WIDE = 1000
-"""So wide may the table be, whatever the terminal: a digest that is cut in two cannot be copied."""
-
 Version = Annotated[int, Parameter(validator=validators.Number(gte=1))]
-Json = Annotated[bool, Parameter(negative="")]
 
 
-def champion(model: str, /, *, json: Json = False) -> None:
+def champion(model: str, /, *, json: Flag = False) -> None:
     """Say which version of a model is champion, since when, and why.
 
     Example: hallmark champion iris
@@ -36,13 +31,13 @@ def champion(model: str, /, *, json: Json = False) -> None:
     json
         Print one JSON object instead of a table.
     """
-    with execution.refusals(as_json=json):
+    with execution.report_errors(as_json=json):
         from hallmark.tasks.promotion import champions, decision_log
 
         decision_log.look(model)
         found = champions.standing(model)
     if json:
-        execution.print_json({"status": "ok"} | asdict(found))
+        print_json({"status": "ok"} | asdict(found))
         return
     rows = {
         "champion": f"{found.name} version {found.version}",
@@ -55,7 +50,7 @@ def champion(model: str, /, *, json: Json = False) -> None:
     _print(rows)
 
 
-def history(model: str, /, *, json: Json = False) -> None:
+def history(model: str, /, *, json: Flag = False) -> None:
     """List every decision on a model, oldest first.
 
     Example: hallmark history iris
@@ -67,25 +62,25 @@ def history(model: str, /, *, json: Json = False) -> None:
     json
         Print one JSON object instead of a table.
     """
-    with execution.refusals(as_json=json):
+    with execution.report_errors(as_json=json):
         from hallmark.tasks.promotion import decision_log
 
         decision_log.look(model)
         found = decision_log.history(model)
     if json:
-        execution.print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in found]})
+        print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in found]})
     elif found:
         _print_table(found)
     else:
-        Console(soft_wrap=True).print(f"no decisions yet: `{execution.hallmark()} retrain` makes the first")
+        sys.stdout.write(f"no decisions yet: `{command_name()} retrain` makes the first\n")
 
 
 def judge(
     model: str,
     version: Version,
     /,
-    *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
-    json: Json = False,
+    *tokens: Token,
+    json: Flag = False,
 ) -> None:
     """Say what would be decided of a version, were it the challenger now. Nothing is recorded.
 
@@ -112,7 +107,7 @@ def judge(
         refuse(model, version)
         return lambda: flow(model, version, rule)
 
-    with execution.refusals(as_json=json):
+    with execution.report_errors(as_json=json):
         from hallmark.flows.cli import retrain
 
         rule, rest = retrain.rule(tokens)
@@ -120,7 +115,7 @@ def judge(
             raise InputError(f"'{rest[0]}': expected an option such as --rule.alpha 0.01")
         found = execution.execute("judge", "judge", load)
     if json:
-        execution.print_json({"status": "judged"} | asdict(found))
+        print_json({"status": "judged"} | asdict(found))
         return
     from hallmark.flows.judge import findings
 
@@ -128,7 +123,7 @@ def judge(
     _print({"verdict": found.verdict, "why": found.reason, "of": pair} | findings(found.judgement))
 
 
-def promote(model: str, version: Version, /, *, reason: str, json: Json = False) -> None:
+def promote(model: str, version: Version, /, *, reason: str, json: Flag = False) -> None:
     """Make a version champion, whatever the rule says; its proof and its digest are checked again.
 
     Example: hallmark promote iris 3 --reason "new sensor"
@@ -144,7 +139,7 @@ def promote(model: str, version: Version, /, *, reason: str, json: Json = False)
     json
         Print one JSON object instead of a line.
     """
-    with execution.refusals(as_json=json):
+    with execution.report_errors(as_json=json):
         from hallmark.tasks.promotion import champions
 
         if not reason.strip():
@@ -153,7 +148,7 @@ def promote(model: str, version: Version, /, *, reason: str, json: Json = False)
     _say(decision, as_json=json)
 
 
-def rollback(model: str, /, *, reason: str = "rolled back", json: Json = False) -> None:
+def rollback(model: str, /, *, reason: str = "rolled back", json: Flag = False) -> None:
     """Make the previous version champion again; its proof and its digest are checked again.
 
     The file that was champion is not promoted again by retraining, but it may be by `hallmark promote`.
@@ -169,7 +164,7 @@ def rollback(model: str, /, *, reason: str = "rolled back", json: Json = False) 
     json
         Print one JSON object instead of a line.
     """
-    with execution.refusals(as_json=json):
+    with execution.report_errors(as_json=json):
         from hallmark.tasks.promotion import champions
 
         decision = champions.rollback(model, reason)
@@ -178,17 +173,16 @@ def rollback(model: str, /, *, reason: str = "rolled back", json: Json = False) 
 
 def _say(decision: "Decision", *, as_json: bool) -> None:
     if as_json:
-        execution.print_json({"status": "done"} | asdict(decision))
+        print_json({"status": "done"} | asdict(decision))
     else:
         former = f", before it version {decision.before}" if decision.before else ""
         _print({"champion": f"{decision.name} version {decision.champion}{former}", "why": decision.reason})
 
 
 def _print(rows: dict[str, str]) -> None:
-    # Not wrapped: a digest that is cut in two cannot be copied.
-    console, width = Console(soft_wrap=True, highlight=False), max(map(len, rows)) + 2
+    width = max(map(len, rows)) + 2
     for name, value in rows.items():
-        console.print(Text.assemble((f"{name:<{width}}", "bold"), value))
+        print_row(name, value, width=width)
 
 
 def _print_table(found: "list[Decision]") -> None:
@@ -198,8 +192,4 @@ def _print_table(found: "list[Decision]") -> None:
         when, by = one.at[:16].replace("T", " "), one.schedule or one.by
         sha256 = one.digests["onnx_sha256"][:SHOWN]
         table.add_row(str(one.number), when, one.verdict, str(one.version), moved, by, sha256, one.reason)
-    console = Console(width=_WIDE, highlight=False)
-    with console.capture() as drawn:
-        console.print(table)
-    # Without the blanks that fill the last column: they would wrap into empty lines.
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))
+    print_table(table)

@@ -2,15 +2,15 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from hallmark.flows.cli import execution
+from hallmark.flows.cli.printing import MAX_WIDTH, Flag, print_json, short_path
 from hallmark.tasks.common.errors import HallmarkError, InputError
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ MOST = 8
 """So many curves are told apart."""
 _DIGITS = 8
 """Of an id, in the terminal, as in `hallmark runs`."""
-_WIDE = 1000
-"""So wide may a table be that fits no terminal, to be measured."""
 _MADE = "Made by hallmark compare."
 _SAME = "Nothing differs in options, data, code or machine."
 
@@ -30,8 +28,8 @@ _SAME = "Nothing differs in options, data, code or machine."
 def compare(
     *run: str,
     html: Path | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Say in what runs differ, and put their test metrics beside each other.
 
@@ -54,7 +52,7 @@ def compare(
     """
     from hallmark.tasks.runtime import signals
 
-    with execution.refusals(as_json=json), signals.as_interrupt():
+    with execution.report_errors(as_json=json), signals.as_interrupt():
         if not 2 <= len(run) <= MOST:
             raise InputError(f"expected 2 to {MOST} runs, found {len(run)}: `hallmark runs` lists them")
         if html:
@@ -68,7 +66,7 @@ def compare(
         if html:
             _write(found, html)
     if json:
-        execution.print_json(_result(found, html))
+        print_json(_result(found, html))
     else:
         _print(found, html)
 
@@ -88,13 +86,13 @@ def _print(found: "Contrast", html: Path | None) -> None:
     for note in found.notes:
         console.print(Text(note))
     if html:
-        console.print(Text(f"page: {execution.short(html.absolute())}"), soft_wrap=True)
+        console.print(Text(f"page: {short_path(html.absolute())}"), soft_wrap=True)
 
 
 def _parts(table: "pages.Table", console: Console) -> "list[pages.Table]":
     """The columns of the runs below each other where they are too wide beside each other; two stay together."""
     half = (len(table.headings) + 2) // 2
-    wide = console.measure(_drawn(table), options=console.options.update(width=_WIDE)).maximum
+    wide = console.measure(_drawn(table), options=console.options.update(width=MAX_WIDTH)).maximum
     if wide <= console.width or table.headings[0] or len(table.headings) <= 3:
         return [table]
     cuts = [[0, *range(1, half)], [0, *range(half, len(table.headings))]]

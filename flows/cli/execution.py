@@ -1,11 +1,8 @@
 """What every command that runs a flow does: servers, log, outcome as JSON, and one line where something failed."""
 
 import importlib
-import json
 import logging
 import os
-import shutil
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hallmark.flows.cli.printing import print_json
 from hallmark.flows.station import prefect_server
 from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import HallmarkError, InputError
@@ -35,7 +33,7 @@ USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "on
 
 
 @contextmanager
-def refusals(*, as_json: bool) -> Iterator[None]:
+def report_errors(*, as_json: bool) -> Iterator[None]:
     """Let whatever the block raises end in one line of JSON on stdout too, if wanted."""
     try:
         yield
@@ -137,22 +135,7 @@ def resumed_from(outcome: "Outcome") -> dict[str, int] | None:
     return {"epoch": epoch, "step": step}
 
 
-def describe(proof: "Proof") -> str:
+def describe_proof(proof: "Proof") -> str:
     """A proof in words."""
     labels = f"{proof.ties} ties" if proof.ties else "every label equal"
     return f"passed: largest difference {proof.max_abs_diff:.1e}, {labels}"
-
-
-def print_json(result: dict[str, Any]) -> None:
-    """Print one line of JSON, the last on stdout."""
-    sys.stdout.write(json.dumps(result) + "\n")
-
-
-def short(path: Path) -> str:
-    """Relative to the current folder where that is shorter."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def hallmark() -> str:
-    """How to type `hallmark` from here."""
-    return "hallmark" if shutil.which("hallmark") else short(Path(sys.argv[0]).absolute())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from hallmark.flows.cli import execution
+from hallmark.flows.cli.printing import Flag, print_json
 from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def predict(
     *,
     output: Path | None = None,
     form: Annotated[Literal["table", "csv", "parquet", "jsonl"] | None, Parameter(name="--format")] = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Predict the class of every row, whatever their number, with a file that Hallmark shipped.
 
@@ -50,7 +51,7 @@ def predict(
     from hallmark.tasks.runtime import progress, signals
     from hallmark.tasks.tracking import model_reference
 
-    with execution.refusals(as_json=json), signals.as_interrupt():
+    with execution.report_errors(as_json=json), signals.as_interrupt():
         if json and output is None:
             raise InputError("--json: the predictions themselves go to stdout: add --output FILE")
         form = output_files.choose(output, form)
@@ -59,7 +60,7 @@ def predict(
         scored = predictor.score(model_reference.find(model), source, output, form, partial(progress.rows, "predict"))
     progress.say("predict", _sentence(scored))
     if json:
-        execution.print_json(_result(scored))
+        print_json(_result(scored))
 
 
 def _sentence(scored: "Scored") -> str:

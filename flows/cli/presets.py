@@ -1,18 +1,16 @@
 """`hallmark presets` and `hallmark show`."""
 
-import json as jsonlib
 import sys
-from typing import Annotated
 
-from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from hallmark.flows.cli.printing import Flag, Token, print_json
 from hallmark.flows.experiments import presets as named
 from hallmark.tasks.ml.config import toml
 
 
-def presets(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def presets(*, json: Flag = False) -> None:
     """List the presets: name, kind, what it is.
 
     published: a tutorial as it stands, mistakes included. corrected: the same, put right.
@@ -27,7 +25,7 @@ def presets(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     described = {name: (kind, (build.__doc__ or "").strip()) for name, (kind, build) in named.PRESETS.items()}
     if json:
         rows = [{"name": name, "kind": kind, "what": what} for name, (kind, what) in described.items()]
-        sys.stdout.write(jsonlib.dumps({"status": "ok", "presets": rows}) + "\n")
+        print_json({"status": "ok", "presets": rows})
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("preset", no_wrap=True)
@@ -38,7 +36,7 @@ def presets(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     Console().print(table)
 
 
-def show(source: str, /, *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]) -> None:
+def show(source: str, /, *tokens: Token) -> None:
     """Print an experiment as TOML that `hallmark train FILE.toml` reads back to the same digest.
 
     Takes the options of `hallmark train` too.

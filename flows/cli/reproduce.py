@@ -2,20 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from hallmark.flows.cli import execution
+from hallmark.flows.cli.printing import Flag, print_json, print_row
 from hallmark.tasks.common.errors import HallmarkError
 
 if TYPE_CHECKING:
     from hallmark.tasks.common.records import Reproduction
 
 
-def reproduce(run_id: str, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def reproduce(run_id: str, /, *, json: Flag = False) -> None:
     """Run the experiment that an MLflow run has recorded again, and compare weights and file bit by bit.
 
     Nothing is logged or registered. Exit code 0: both are identical. 1: they are not; what the bits depend on and is
@@ -38,10 +35,10 @@ def reproduce(run_id: str, /, *, json: Annotated[bool, Parameter(negative="")] =
         found = run_queries.recorded(run_id)[0].run
         return lambda: flow(found)
 
-    with execution.refusals(as_json=json):
+    with execution.report_errors(as_json=json):
         result = execution.execute("reproduce", "reproduce", load)
     if json:
-        execution.print_json({"status": "identical" if result.is_identical else "different"} | asdict(result))
+        print_json({"status": "identical" if result.is_identical else "different"} | asdict(result))
     else:
         _print(result)
     if not result.is_identical:
@@ -49,12 +46,11 @@ def reproduce(run_id: str, /, *, json: Annotated[bool, Parameter(negative="")] =
 
 
 def _print(result: "Reproduction") -> None:
-    console = Console(soft_wrap=True, highlight=False)
     words = {name: "identical" if getattr(result, name) else "different" for name in ("weights", "file")}
     for name, value in words.items():
-        console.print(Text.assemble((f"{name:<9}", "bold"), value))
+        print_row(name, value)
     for difference in result.differences:
-        console.print(Text.assemble((f"{'changed':<9}", "bold"), difference))
+        print_row("changed", difference)
 
 
 def _cause(result: "Reproduction") -> str:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import App, Parameter
+from cyclopts import App
 from pydantic import ValidationError
-from rich.console import Console
-from rich.text import Text
 
 from hallmark.flows.cli import execution
+from hallmark.flows.cli.printing import Flag, Token, print_json, print_row
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
@@ -33,9 +32,9 @@ command = App(name="retrain", help_epilogue=options.describe() + "\n" + describe
 def retrain(
     source: str,
     /,
-    *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    *tokens: Token,
     notify: str | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Train a challenger, judge it against the champion on rows that neither has seen, and decide.
 
@@ -61,13 +60,13 @@ def retrain(
         execution.refuse_impossible(by_content(experiment))
         return lambda: flow(experiment, found, notify)
 
-    with execution.refusals(as_json=json):
+    with execution.report_errors(as_json=json):
         found, rest = rule(tokens)
         experiment = options.experiment(source, rest)
         _refuse_address(notify)
         result = execution.execute("retrain", experiment.name, load)
     if json:
-        execution.print_json({"status": "finished"} | asdict(result))
+        print_json({"status": "finished"} | asdict(result))
     else:
         _print(result)
 
@@ -115,7 +114,5 @@ def _print(result: "Retrained") -> None:
     rows = {"verdict": result.verdict, "why": result.reason, "champion": f"{result.name} version {result.champion}"}
     if result.decision:
         rows |= {"decided": f"number {result.decision.number}, of version {result.decision.version}"}
-    # Not wrapped: a path or an address that is cut in two can be neither clicked nor copied.
-    console = Console(soft_wrap=True, highlight=False)
     for name, value in rows.items():
-        console.print(Text.assemble((f"{name:<9}", "bold"), value))
+        print_row(name, value)

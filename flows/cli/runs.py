@@ -1,7 +1,6 @@
 """`hallmark runs` and `hallmark ui`."""
 
 import difflib
-import json as jsonlib
 import socket
 import sys
 from contextlib import suppress
@@ -13,6 +12,7 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
+from hallmark.flows.cli.printing import Flag, print_json
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import settings
 
@@ -35,7 +35,7 @@ def runs(
     /,
     *,
     limit: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1000))] = 20,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """List recent runs, newest first.
 
@@ -59,7 +59,7 @@ def runs(
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names) or 'none at all yet'}"
         raise InputError(f"there is no run of an experiment '{name}': {hint}")
     if json:
-        sys.stdout.write(jsonlib.dumps({"status": "ok", "runs": [asdict(run) for run in found]}) + "\n")
+        print_json({"status": "ok", "runs": [asdict(run) for run in found]})
     elif found:
         Console().print(_table(found))
     else:

@@ -3,13 +3,10 @@
 import sys
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from hallmark.flows.cli import execution
+from hallmark.flows.cli.printing import Flag, command_name, print_json, print_row
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import progress, settings, signals
 from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, Part, Station
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
     from hallmark.flows.station.upcoming_runs import Agenda, Planned
 
 
-def up(*, detach: Annotated[bool, Parameter(negative="")] = False) -> None:
+def up(*, detach: Flag = False) -> None:
     """Start a Prefect server, an MLflow server and the schedules, until Ctrl-C. Every other command uses them.
 
     Example: hallmark up --detach
@@ -33,14 +30,14 @@ def up(*, detach: Annotated[bool, Parameter(negative="")] = False) -> None:
     machine = settings.from_environment()
     if detach:
         _announce(supervisor.detach(machine))
-        progress.say("station", f"is up: `{execution.hallmark()} down` ends it")
+        progress.say("station", f"is up: `{command_name()} down` ends it")
         return
     with suppress(KeyboardInterrupt), signals.as_interrupt():
         supervisor.run(machine, _announce_foreground, lambda fault: progress.say("station", fault))
     progress.say("station", "ended; schedules stay active")
 
 
-def status(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def status(*, json: Flag = False) -> None:
     """Say what is up, what is scheduled next, and what ran last.
 
     Exit code 0: everything is up. 2: nothing is, or a part is not; one line says which.
@@ -55,12 +52,12 @@ def status(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     from hallmark.flows.station import supervisor, upcoming_runs
 
     machine = settings.from_environment()
-    with execution.refusals(as_json=json):
+    with execution.report_errors(as_json=json):
         found = supervisor.living(machine.home)
     broken = supervisor.faults(found)
     seen = None if PREFECT in broken else upcoming_runs.read(found, machine.credentials)
     if json:
-        execution.print_json(_result(found, broken, seen))
+        print_json(_result(found, broken, seen))
     else:
         _print(found, broken, seen)
     if broken:
@@ -105,23 +102,17 @@ def _result(found: Station, broken: dict[str, str], seen: "Agenda | None") -> di
 
 
 def _print(found: Station, broken: dict[str, str], seen: "Agenda | None") -> None:
-    # Not wrapped: an address that is cut in two can be neither clicked nor copied.
-    console = Console(soft_wrap=True, highlight=False)
-
-    def row(name: str, *said: str | tuple[str, str]) -> None:
-        console.print(Text.assemble((f"{name:<11}", "bold"), *said))
-
-    row("station", f"since {found.started.astimezone():%Y-%m-%d %H:%M}, pid {found.pid}")
+    print_row("station", f"since {found.started.astimezone():%Y-%m-%d %H:%M}, pid {found.pid}", width=11)
     for part in found.parts:
         state = ("not up ", "bold red") if part.name in broken else ("up     ", "green")
-        row(part.name, state, _where(part))
+        print_row(part.name, state, _where(part), width=11)
     if seen is None:
         return
     for name, runs in (("next", seen.next), ("running", seen.running), ("last", seen.last)):
         for run in runs:
-            row(name, _line(run))
+            print_row(name, _line(run), width=11)
         if not runs and name != "running":
-            row(name, "nothing")
+            print_row(name, "nothing", width=11)
 
 
 def _where(part: Part) -> str:

@@ -1,15 +1,15 @@
 """`hallmark sweep`: refuse what cannot be done, run the flow, print what was found."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, Parameter
-from rich.console import Console
+from cyclopts import App
 from rich.table import Table
-from rich.text import Text
 
 from hallmark.flows.cli import execution
+from hallmark.flows.cli.printing import Flag, Token, command_name, print_json, print_row, print_table, short_path
 from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime import progress, settings
@@ -26,9 +26,6 @@ Examples:
   hallmark sweep iris --training.lr 0.001,0.01,0.1 --training.seed 0..4
   hallmark sweep mnist --random 32 --training.lr loguniform:1e-4:1"""
 
-_WIDE = 1000
-"""So wide may the table be, whatever the terminal: cut, a number would be another."""
-
 command = App(name="sweep", help_epilogue=sweep_grids.GRAMMAR + EXAMPLES)
 
 
@@ -36,11 +33,11 @@ command = App(name="sweep", help_epilogue=sweep_grids.GRAMMAR + EXAMPLES)
 def sweep(
     source: str,
     /,
-    *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    *tokens: Token,
     random: int | None = None,
     random_seed: int = 0,
-    fresh: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    fresh: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Train many experiments that differ in few options, and ship the one with the lowest validation loss.
 
@@ -69,12 +66,12 @@ def sweep(
         _refuse_impossible(found.members)
         return lambda: flow(found.members, found.axes, fresh=fresh)
 
-    with execution.refusals(as_json=json):
+    with execution.report_errors(as_json=json):
         drawn = random is not None
         found = sweep_grids.random(source, tokens, random, random_seed) if drawn else sweep_grids.grid(source, tokens)
         result = execution.execute("sweep", found.members[0].name, load)
     if json:
-        execution.print_json(_result(found.members, result))
+        print_json(_result(found.members, result))
     else:
         _print_table(result)
 
@@ -130,8 +127,6 @@ def _titles(axes: tuple[str, ...]) -> list[str]:
 
 
 def _print_table(result: "SweepOutcome") -> None:
-    # Not wrapped: a path or an address that is cut in two can be neither clicked nor copied.
-    console = Console(width=_WIDE, soft_wrap=True, highlight=False)
     order = result.by_loss
     table = Table("", *_titles(result.axes), "val loss", box=None, pad_edge=False)
     for index in order[:SHOWN]:
@@ -139,18 +134,18 @@ def _print_table(result: "SweepOutcome") -> None:
         loss = "diverged" if member.loss is None else f"{member.loss:.4f}"
         values = (str(member.values[axis]) for axis in result.axes)
         table.add_row("chosen" if index == result.chosen else "", *values, loss)
-    console.print(table)
+    print_table(table)
     if len(order) > SHOWN:
-        console.print(f"... and {len(order) - SHOWN} more")
+        sys.stdout.write(f"... and {len(order) - SHOWN} more\n")
     outcome, version = result.outcome, result.outcome.model_version
     rows = {
         "accuracy": f"{outcome.evaluation.metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
-        "parity": execution.describe(outcome.proof),
+        "parity": execution.describe_proof(outcome.proof),
         "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
         "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
-        "onnx": execution.short(outcome.artifact.path),
+        "onnx": short_path(outcome.artifact.path),
         "sweep": result.run.url,
-        "next": f"{execution.hallmark()} ui",
+        "next": f"{command_name()} ui",
     }
     for name, value in rows.items():
-        console.print(Text.assemble((f"{name:<9}", "bold"), value))
+        print_row(name, value)

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, Parameter
-from rich.console import Console
-from rich.text import Text
+from cyclopts import App
 
 from hallmark.flows.cli import execution
+from hallmark.flows.cli.printing import Flag, Token, command_name, print_json, print_row, short_path
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -23,10 +22,10 @@ command = App(name="train", help_epilogue=options.describe())
 def train(
     source: str,
     /,
-    *tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
-    strict: Annotated[bool, Parameter(negative="")] = False,
-    fresh: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    *tokens: Token,
+    strict: Flag = False,
+    fresh: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Train, evaluate, export, verify and register an experiment, as a Prefect flow tracked in MLflow.
 
@@ -52,13 +51,13 @@ def train(
         execution.refuse_impossible(experiment)
         return lambda: flow(experiment, fresh=fresh)
 
-    with execution.refusals(as_json=json):
+    with execution.report_errors(as_json=json):
         experiment = options.experiment(source, tokens)
         if strict:
             _refuse_mistakes(experiment)
         outcome = execution.execute("train", experiment.name, load)
     if json:
-        execution.print_json(_result(experiment, outcome))
+        print_json(_result(experiment, outcome))
     else:
         _print_table(outcome)
 
@@ -95,15 +94,13 @@ def _print_table(outcome: "Outcome") -> None:
         "accuracy": f"{metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
         "loss": f"{metrics['test/loss']:.4f}",
         "unit": ", ".join(f"{name[6:]} {value:.4f}" for name, value in metrics.items() if name.startswith("model/")),
-        "parity": execution.describe(outcome.proof),
+        "parity": execution.describe_proof(outcome.proof),
         "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
         "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
-        "onnx": execution.short(outcome.artifact.path),
+        "onnx": short_path(outcome.artifact.path),
         "run": outcome.run.url,
-        "next": f"{execution.hallmark()} ui",
+        "next": f"{command_name()} ui",
     }
-    # Not wrapped: a path or an address that is cut in two can be neither clicked nor copied.
-    console = Console(soft_wrap=True, highlight=False)
     for name, value in rows.items():
         if value:
-            console.print(Text.assemble((f"{name:<9}", "bold"), value))
+            print_row(name, value)

@@ -1,14 +1,9 @@
 """`hallmark verify`: look at a shipped file as its consumer would. For a file it needs no torch, Prefect or MLflow."""
 
-import json as jsonlib
-import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-from rich.console import Console
-from rich.text import Text
-
+from hallmark.flows.cli.printing import Flag, print_json, print_row
 from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.artifact.certificate import Certificate, Check, Verdict
@@ -18,8 +13,8 @@ def verify(
     model: str,
     /,
     *,
-    registered: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    registered: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Check a shipped file: sealed, well-formed, and right on its golden vectors.
 
@@ -44,7 +39,7 @@ def verify(
     checks = [*verdict.checks, *([_look_up(verdict.sha256)] if registered else [])]
     failed = "; ".join(f"{check.name}: {check.found}" for check in checks if not check.passed)
     if json:
-        sys.stdout.write(jsonlib.dumps(_result(verdict, checks)) + "\n")
+        print_json(_result(verdict, checks))
     else:
         _print(verdict, checks)
     if failed:
@@ -72,17 +67,15 @@ def _result(verdict: Verdict, checks: list[Check]) -> dict[str, Any]:
 
 
 def _print(verdict: Verdict, checks: list[Check]) -> None:
-    # Not wrapped: a digest that is cut in two cannot be copied.
-    console = Console(soft_wrap=True, highlight=False)
     for check in checks:
         style = "green" if check.passed else "bold red"
         mark = "passed  " if check.passed else "failed  "
-        console.print(Text.assemble((f"{check.name:<16}", "bold"), (mark, style), check.found))
+        print_row(check.name, (mark, style), check.found, width=16)
     rows = (_describe(verdict.certificate) if verdict.certificate else {}) | {"sha256": verdict.sha256}
     for name, value in rows.items():
-        console.print(Text.assemble((f"{name:<16}", "bold"), value))
+        print_row(name, value, width=16)
     holds = all(check.passed for check in checks)
-    console.print(Text.assemble((f"{'verdict':<16}", "bold"), "holds" if holds else "does not hold"))
+    print_row("verdict", "holds" if holds else "does not hold", width=16)
 
 
 def _describe(said: Certificate) -> dict[str, str]:

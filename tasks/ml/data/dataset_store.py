@@ -169,6 +169,11 @@ def open_split(dataset: Dataset, split: SplitName) -> Rows:
     return Rows(x=x, y=y)
 
 
+def split_digests(dataset: Dataset, split: str) -> set[bytes]:
+    """Return the digests of the rows of one split."""
+    return {row.tobytes() for row in np.load(dataset.folder / f"{split}.rows.npy", mmap_mode="r")}
+
+
 def _refuse_factors(model: Model, loss: Loss, classes: int) -> None:
     wanted = units(model, loss, classes)
     for name in ("weight", "pos_weight"):

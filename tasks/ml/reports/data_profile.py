@@ -11,7 +11,7 @@ from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import SPLITS, Column, Dataset
 from hallmark.tasks.ml.artifact.proof import probe_rows
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split
+from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split, split_digests
 from hallmark.tasks.ml.reports.plots import figures, table_columns
 
 
@@ -33,7 +33,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     says what each is.
     """
     rows = {split: open_split(dataset, split) for split in SPLITS if dataset.rows[split]}
-    trained_on = _digests(dataset, "train")
+    trained_on = split_digests(dataset, "train")
     return {
         "name": dataset.name,
         "digest": dataset.digest,
@@ -45,7 +45,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
             name: {split: float((part.y == index).mean()) for split, part in rows.items()}
             for index, name in enumerate(dataset.classes)
         },
-        "rows_also_in_train": {split: len(_digests(dataset, split) & trained_on) for split in rows if split != "train"},
+        "rows_also_in_train": {
+            split: len(split_digests(dataset, split) & trained_on) for split in rows if split != "train"
+        },
     }
 
 
@@ -90,10 +92,6 @@ def _columns(dataset: Dataset) -> list[dict[str, Any]]:
         | ({"values": len(column.values)} if column.kind == "categorical" else {"range": [float(low), float(high)]})
         for column, low, high in bounds
     ]
-
-
-def _digests(dataset: Dataset, split: str) -> set[bytes]:
-    return {row.tobytes() for row in np.load(dataset.folder / f"{split}.rows.npy", mmap_mode="r")}
 
 
 def _draw(dataset: Dataset, path: Path) -> Path:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import SPLITS, Column, Dataset, Finding
 from hallmark.tasks.ml.config.data import Data, Table, ignoring
-from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split, unlabelled
+from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split, split_digests, unlabelled
 
 GIVEN_AWAY = 0.99
 """A column gives the target away if it alone tells the class of so large a share of rows ..."""
@@ -158,8 +158,8 @@ def _rows(dataset: Dataset, data: Table) -> Iterator[Finding]:
             f"{dropped:,} rows have no value in '{data.target}' and are left out",
             "label them, or make sure that nothing sets them apart from the others",
         )
-    trained_on = _digests(dataset, "train")
-    shared = [(len(_digests(dataset, split) & trained_on), split) for split in SPLITS[1:]]
+    trained_on = split_digests(dataset, "train")
+    shared = [(len(split_digests(dataset, split) & trained_on), split) for split in SPLITS[1:]]
     if data.split.method != "content" and any(count for count, _ in shared):
         said = " and ".join(f"{count:,} {split} rows" for count, split in shared if count)
         yield Finding(
@@ -167,10 +167,6 @@ def _rows(dataset: Dataset, data: Table) -> Iterator[Finding]:
             f"{said} stand among the training rows too, column by column: the model is asked what it was told",
             "take the duplicates out, or keep them together: --data.split.method content",
         )
-
-
-def _digests(dataset: Dataset, split: str) -> set[bytes]:
-    return {row.tobytes() for row in np.load(dataset.folder / f"{split}.rows.npy", mmap_mode="r")}
 
 
 def _classes(train: Rows, dataset: Dataset) -> Iterator[Finding]:

@@ -68,7 +68,7 @@ def unseen(dataset: Dataset, models: Sequence[Digests]) -> Unseen:
         InputError: there are none.
     """
     test = np.load(dataset.folder / "test.rows.npy", allow_pickle=False)
-    known = np.isin(_words(test), np.concatenate([_words(rows) for rows in models]))
+    known = np.isin(as_values(test), np.concatenate([as_values(rows) for rows in models]))
     if known.all():
         raise InputError(
             f"dataset {dataset.name}: all {len(test)} test rows were trained on by one of the two models: they cannot "
@@ -112,9 +112,9 @@ def compare(
     return decision_rule.judge(y, theirs.label, own.label, rule, (*gates, *more), dataset.classes)
 
 
-def _words(rows: Digests) -> NDArray[np.bytes_]:
-    """Each digest as one value: `(N,)`."""
-    return np.ascontiguousarray(rows).view("S32").ravel()
+def as_values(digests: Digests) -> NDArray[np.bytes_]:
+    """View each row's digest as one value that NumPy can compare: `(N,)`."""
+    return np.ascontiguousarray(digests).view("S32").ravel()
 
 
 def _open(path: Path) -> Run:

@@ -129,11 +129,11 @@ def ask(file: Path, folder: Path) -> Answers:
     said = runtimes.ask(run, given, runtimes.ROWS_AT_ONCE)
     return Answers(
         classes=tuple(about["classes"]),
-        rows=_words(rows),
+        rows=compare_files.as_values(rows),
         y=y.astype(np.int64),
         right=said.label == y,
         losses=row_losses(y, said.probabilities),
-        seen=_words(compare_files.seen(folder, about["files"])),
+        seen=compare_files.as_values(compare_files.seen(folder, about["files"])),
     )
 
 
@@ -274,8 +274,3 @@ def _keys(answers: Answers) -> NDArray[np.bytes_]:
     """Row and class as one value: `(N,)`. Rows of equal content may have been given different classes."""
     rows, y = answers.rows.view(np.uint8).reshape(-1, 32), np.ascontiguousarray(answers.y)[:, None].view(np.uint8)
     return np.concatenate([rows, y], axis=1).view("S40").ravel()
-
-
-def _words(rows: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """Each digest as one value: `(N,)`."""
-    return np.ascontiguousarray(rows).view("S32").ravel()
