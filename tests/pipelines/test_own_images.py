@@ -25,7 +25,7 @@ from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear, Mo
 from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports import data_profile
-from hallmark.tasks.ml.reports.plots import figures
+from hallmark.tasks.ml.reports.plots import evaluation_plots
 from hallmark.tasks.reproduce import train_again
 from hallmark.tasks.runtime import settings
 from tests.conftest import ROOT, prepare
@@ -227,7 +227,9 @@ def test_its_pictures_are_in_colour(trained: tuple[Experiment, Outcome], tmp_pat
     assert blue.sum() > 1000
     test = open_split(trained[1].dataset, "test")
     wrong = np.eye(2, dtype=np.float32)[1 - test.y]
-    drawn = figures.mistakes(np.asarray(test.x), test.y, wrong, ("blue", "red"), tmp_path / "mistakes.png", light=True)
+    drawn = evaluation_plots.mistakes(
+        np.asarray(test.x), test.y, wrong, ("blue", "red"), tmp_path / "mistakes.png", light=True
+    )
     pixels = np.asarray(Image.open(drawn).convert("RGB")).astype(int)
     assert (pixels[:, :, 0] - pixels[:, :, 2] > 100).sum() > 1000
 

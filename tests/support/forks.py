@@ -23,5 +23,5 @@ def context() -> ForkServerContext:
     """Where such processes are made."""
     assert "PREFECT_API_URL" in os.environ
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload([*_IMPORTED, "hallmark.tasks.ml.reports.plots.figures", *USED_LATER])
+    found.set_forkserver_preload([*_IMPORTED, "hallmark.tasks.ml.reports.plots.evaluation_plots", *USED_LATER])
     return found

@@ -12,7 +12,9 @@ from hallmark.tasks.common.records import SPLITS, Column, Dataset
 from hallmark.tasks.ml.artifact.proof import probe_rows
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split, split_digests
-from hallmark.tasks.ml.reports.plots import figures, table_columns
+from hallmark.tasks.ml.reports.plots import table_columns
+from hallmark.tasks.ml.reports.plots.dataset_plots import histograms, points, sample_images, scatter
+from hallmark.tasks.ml.reports.plots.style import plain_text
 
 
 def profile(dataset: Dataset, folder: Path) -> tuple[Path, Path]:
@@ -95,17 +97,17 @@ def _columns(dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _draw(dataset: Dataset, path: Path) -> Path:
-    train, columns, classes = open_split(dataset, "train"), dataset.columns, tuple(map(figures.shown, dataset.classes))
+    train, columns, classes = open_split(dataset, "train"), dataset.columns, tuple(map(plain_text, dataset.classes))
     if not columns:
         images = train.x.astype(np.uint8, copy=False)
-        return figures.sample_images(images, train.y, classes, path, light=dataset.resized)
+        return sample_images(images, train.y, classes, path, light=dataset.resized)
     x = train.x.astype(np.float32, copy=False)
     if dataset.kinds:
         return table_columns.columns(x, train.y, columns_of(dataset), classes, path)
     match len(columns):
         case 1:
-            return figures.points(x, train.y, columns[0], classes, path)
+            return points(x, train.y, columns[0], classes, path)
         case 2:
-            return figures.scatter(x, train.y, columns, classes, path)
+            return scatter(x, train.y, columns, classes, path)
         case _:
-            return figures.histograms(x, train.y, columns, classes, path)
+            return histograms(x, train.y, columns, classes, path)

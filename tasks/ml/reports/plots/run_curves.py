@@ -1,4 +1,4 @@
-"""The curves of several runs in one picture."""
+"""Plot the learning curves of several runs in one picture."""
 
 import io
 import math
@@ -8,25 +8,25 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from hallmark.tasks.ml.reports.plots.figures import COLOURS, LINES, drawn
+from hallmark.tasks.ml.reports.plots.style import COLOURS, LINES, make_figure
 from hallmark.tasks.ml.reports.run_comparison.differences import CURVES, Curve
 
 WORDS = {"val/loss": "validation loss", "train/loss": "training loss"}
 FAR = 30.0
-"""So many times the smallest value the largest may be before the axis counts in powers."""
+"""Ratio of the largest to the smallest value above which the axis is logarithmic."""
 
 LONG = 100
-"""Characters of a name that the legend has room for, or two names of half as many beside each other."""
+"""Characters that fit on a line of the legend. Shorter names are set in two columns."""
 LINE = 0.22
-"""Of the legend, in inches."""
+"""Height of a line of the legend, in inches."""
 
 
 def overlaid(names: Sequence[str], curves: Sequence[dict[str, Curve]]) -> str:
-    """Draw the losses of several runs by epoch, as an SVG element that holds everything it needs.
+    """Draw the losses of several runs by epoch, as a self-contained SVG element.
 
     Args:
-        names: of the runs, for the legend.
-        curves: of each, by metric.
+        names: name of each run, for the legend.
+        curves: curves of each run, by metric.
     """
 
     def draw(*panels: Axes) -> None:
@@ -42,14 +42,14 @@ def overlaid(names: Sequence[str], curves: Sequence[dict[str, Curve]]) -> str:
             if not axes.lines:
                 axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
 
-    figure = drawn(draw, columns=2)
+    figure = make_figure(draw, columns=2)
     known = {str(line.get_label()): line for axes in figure.axes for line in axes.lines}
     labels = sorted(known)
     columns = 2 if max(map(len, labels), default=0) <= LONG / 2 else 1
     figure.set_figheight(figure.get_figheight() + LINE * math.ceil(len(labels) / columns))
-    # Beside eight curves there is no corner in which a legend would hide nothing.
+    # Below the axes: with eight curves, a legend inside would always hide something.
     figure.legend([known[label] for label in labels], labels, loc="outside lower left", frameon=False, ncols=columns)
-    with mpl.rc_context({"svg.hashsalt": "hallmark", "svg.fonttype": "path"}):  # no random ids, and no fonts to miss
+    with mpl.rc_context({"svg.hashsalt": "hallmark", "svg.fonttype": "path"}):  # fixed ids, and text as paths
         file = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", metadata=nothing)
@@ -58,8 +58,8 @@ def overlaid(names: Sequence[str], curves: Sequence[dict[str, Curve]]) -> str:
 
 
 def _line(axes: Axes, index: int, name: str, curve: Curve) -> None:
-    # Colours come back after seven, in another line: eight runs are told apart, and in grey by their lines.
+    # Colours repeat after seven, lines after four: no two of eight runs share both.
     colour, line = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
-    marker = "o" if len(curve[0]) == 1 else None  # one epoch is a point, not a line
+    marker = "o" if len(curve[0]) == 1 else None  # a single epoch is a point, not a line
     label = name if len(name) <= LONG else f"{name[: LONG - 1]}…"
     axes.plot(*curve, label=label.replace("$", r"\$"), color=colour, linestyle=line, marker=marker)

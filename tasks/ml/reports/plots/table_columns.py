@@ -1,4 +1,4 @@
-"""A picture of a table of one's own: each column by class, numbers as histograms, everything else as bars."""
+"""Plot the columns of a user's table by class: numbers as histograms, everything else as bars."""
 
 from pathlib import Path
 
@@ -7,21 +7,21 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import Column
-from hallmark.tasks.ml.reports.plots import figures
+from hallmark.tasks.ml.reports.plots import style
 
 COLUMNS = 12
-"""So many columns are drawn."""
+"""Largest number of columns that are drawn."""
 BARS = 8
-"""So many values of a column are drawn, the most frequent."""
+"""Largest number of values of a column that are drawn, the most frequent first."""
 CLASSES = 7
-"""So many classes are told apart by colour."""
+"""Largest number of classes that are drawn, each in its own colour."""
 _LONG = 24
 
 
 def columns(
     x: NDArray[np.float32], y: NDArray[np.int64], described: tuple[Column, ...], classes: tuple[str, ...], path: Path
 ) -> Path:
-    """Draw the first columns of the training rows by class; the height is the share of the class."""
+    """Draw the first columns of the training rows by class. Heights are shares of the class."""
     shown = described[:COLUMNS]
 
     def draw(*axes: Axes) -> None:
@@ -33,15 +33,15 @@ def columns(
 
     rows = (len(shown) + 2) // 3
     title = "Training rows: shares of each class" + f", first {COLUMNS} columns" * (len(described) > COLUMNS)
-    return figures.write(figures.drawn(draw, rows=rows, columns=3, size=(4.2, 2.6), title=title), path)
+    return style.save(style.make_figure(draw, rows=rows, columns=3, size=(4.2, 2.6), title=title), path)
 
 
 def _draw(panel: Axes, column: Column, x: NDArray[np.float32], y: NDArray[np.int64], classes: tuple[str, ...]) -> None:
     missing = np.isnan(x).mean()
-    label = figures.shown(column.name, _LONG) + (f" ({missing:.0%} missing)" if missing else "")
+    label = style.plain_text(column.name, _LONG) + (f" ({missing:.0%} missing)" if missing else "")
     panel.set(xlabel=label)
     for index, name in enumerate(classes[:CLASSES]):
-        values, colour = x[y == index], figures.COLOURS[index]
+        values, colour = x[y == index], style.COLOURS[index]
         if column.kind == "numeric":
             _histogram(panel, values, x, colour, name)
         else:
@@ -51,9 +51,9 @@ def _draw(panel: Axes, column: Column, x: NDArray[np.float32], y: NDArray[np.int
 def _histogram(panel: Axes, values: NDArray[np.float32], x: NDArray[np.float32], colour: str, name: str) -> None:
     present, known = values[~np.isnan(values)], x[~np.isnan(x)]
     if not len(known):
-        panel.plot([], [], color=colour, linewidth=2, label=name)  # for the legend alone
+        panel.plot([], [], color=colour, linewidth=2, label=name)  # only for the legend
         return
-    # To the 1st and 99th percentile: a few values far out would leave a single bar of all others.
+    # Clip to the 1st and 99th percentile: outliers would squeeze all other values into one bar.
     low, high = np.percentile(known, [1, 99])
     edges = np.histogram_bin_edges(known.clip(low, high), bins=20).tolist()
     weights = np.full(len(present), 1 / max(len(values), 1))
@@ -80,7 +80,7 @@ def _bars(
     places = np.arange(len(frequent)) + 0.8 * offset
     panel.bar(places, shares, width, align="edge", color=colour, label=name)
     more = ["…"] if len(texts) > BARS else []
-    ticks = [figures.shown(texts[code], _LONG) for code in frequent]
+    ticks = [style.plain_text(texts[code], _LONG) for code in frequent]
     panel.set_xticks(
         [*(np.arange(len(frequent)) + 0.4), *([len(frequent)] if more else [])], [*ticks, *more], fontsize=8
     )

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from hallmark.tasks.ml.reports.plots import sweep
-from hallmark.tasks.ml.reports.plots.sweep import CHOSEN, DIVERGED, SHADES
+from hallmark.tasks.ml.reports.plots.sweep_values import CHOSEN, DIVERGED, SHADES, Row
 
 LR, SEED, DECAY, HIDDEN = "training.lr", "training.seed", "training.weight_decay", "model.hidden"
 
@@ -33,10 +33,10 @@ def lines(figure: Figure) -> list[LineCollection]:
     return [found for found in panel(figure).collections if isinstance(found, LineCollection)]
 
 
-def drawn_members(count: int, *, diverged: int = 0) -> tuple[list[sweep.Row], list[float | None]]:
+def drawn_members(count: int, *, diverged: int = 0) -> tuple[list[Row], list[float | None]]:
     rng = np.random.default_rng(0)
     widths = ["32", "64", "512,256,128,64"]
-    rows: list[sweep.Row] = [
+    rows: list[Row] = [
         {
             LR: 10 ** rng.uniform(-4, 0),
             DECAY: rng.uniform(0, 0.1),
@@ -223,7 +223,7 @@ def test_nothing_is_written_over_or_off_the_picture(count: int) -> None:
 @pytest.mark.parametrize("losses", [[0.3, 0.3], [0.0, 0.0], [0.3, None], [-1.0, 2.0]])
 def test_losses_of_any_kind_are_drawn(losses: list[float | None], tmp_path: Path) -> None:
     for axes in ([LR], [LR, HIDDEN], [LR, HIDDEN, SEED]):
-        rows: list[sweep.Row] = [{LR: lr, HIDDEN: "8", SEED: 3} for lr in (0.1, 0.1 + 1e-15)]
+        rows: list[Row] = [{LR: lr, HIDDEN: "8", SEED: 3} for lr in (0.1, 0.1 + 1e-15)]
         path = sweep.picture(axes, rows, losses, 0, tmp_path / f"{len(axes)}.png")
         with Image.open(path) as picture:
             assert len(picture.convert("RGB").getcolors(2**24) or []) > 20

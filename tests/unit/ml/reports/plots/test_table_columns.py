@@ -8,7 +8,7 @@ from PIL import Image
 
 from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
 from hallmark.tasks.ml.reports import data_profile
-from hallmark.tasks.ml.reports.plots import figures, table_columns
+from hallmark.tasks.ml.reports.plots import style, table_columns
 from tests.conftest import prepare
 from tests.support import owned
 
@@ -55,4 +55,4 @@ def test_a_column_without_any_value_is_drawn_empty(kind: str, tmp_path: Path) ->
     ],
 )
 def test_a_name_is_drawn_as_it_is(name: str, drawn: str) -> None:
-    assert figures.shown(name) == drawn
+    assert style.plain_text(name) == drawn
