@@ -9,6 +9,7 @@ from hallmark.tasks.ml.evaluation import evaluator
 from hallmark.tasks.ml.evaluation.metrics import Curve
 from hallmark.tasks.ml.reports.plots import evaluation_plots
 from hallmark.tasks.ml.reports.plots.dataset_plots import scatter
+from hallmark.tasks.ml.reports.plots.evaluation_plots import confusion_matrix, mistakes, roc
 from hallmark.tasks.ml.reports.plots.learning_curves import learning_curves
 from tests.conftest import fit, load, prepare
 
@@ -52,8 +53,8 @@ def test_the_plots_suit_the_data_and_depend_on_the_model(preset: str, last: str 
 def test_the_gallery_shows_when_there_are_no_mistakes(tmp_path: Path) -> None:
     images, y = np.zeros((2, 4, 4), dtype=np.uint8), np.array([0, 1])
     right, wrong = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.1, 0.9], [0.2, 0.8]])
-    none = evaluation_plots.mistakes(images, y, right, ("a", "b"), tmp_path / "none.png").read_bytes()
-    one = evaluation_plots.mistakes(images, y, wrong, ("a", "b"), tmp_path / "one.png").read_bytes()
+    none = mistakes(images, y, right, ("a", "b"), tmp_path / "none.png").read_bytes()
+    one = mistakes(images, y, wrong, ("a", "b"), tmp_path / "one.png").read_bytes()
     assert none != one
 
 
@@ -66,11 +67,9 @@ def test_a_legend_of_sixty_classes_leaves_room_for_the_plot(tmp_path: Path) -> N
 
 def test_the_same_numbers_give_the_same_plot(tmp_path: Path) -> None:
     confusion = np.array([[3, 1], [0, 4]])
-    first, second = (
-        evaluation_plots.confusion_matrix(confusion, ("a", "b"), tmp_path / name) for name in ("1.png", "2.png")
-    )
+    first, second = (confusion_matrix(confusion, ("a", "b"), tmp_path / name) for name in ("1.png", "2.png"))
     assert first.read_bytes() == second.read_bytes()
-    other = evaluation_plots.confusion_matrix(confusion.T.copy(), ("a", "b"), tmp_path / "3.png")
+    other = confusion_matrix(confusion.T.copy(), ("a", "b"), tmp_path / "3.png")
     assert other.read_bytes() != first.read_bytes()
 
 
@@ -79,8 +78,6 @@ def test_extreme_inputs_are_drawn(tmp_path: Path) -> None:
     assert colours(learning_curves(one_epoch, tmp_path / "curve.png")) > 50
     step = np.array([0.0, 1.0])
     many = {f"class {index}": Curve(step, step, 0.5) for index in range(20)} | {"micro": Curve(step, step, 0.5)}
-    assert colours(evaluation_plots.roc(many, tmp_path / "roc.png")) > 50
+    assert colours(roc(many, tmp_path / "roc.png")) > 50
     long_names = tuple(f"a rather long class name {index}" for index in range(12))
-    assert (
-        colours(evaluation_plots.confusion_matrix(np.eye(12, dtype=int), long_names, tmp_path / "confusion.png")) > 50
-    )
+    assert colours(confusion_matrix(np.eye(12, dtype=int), long_names, tmp_path / "confusion.png")) > 50
