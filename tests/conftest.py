@@ -31,13 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail a test that takes longer than its tier allows."""
-    limit, started = limits.limit(item.path, ROOT / "tests"), limits.clock()
+    started = limits.clock()
     result = yield
-    seconds = limits.clock() - started
+    seconds, limit = limits.clock() - started, limits.limit(item.path, ROOT / "tests")
     if limit is not None and seconds > limit:
         pytest.fail(
             f"took {seconds:.1f} s, and a test in tests/{item.path.relative_to(ROOT / 'tests').parts[0]} may take "
-            f"{limit:g} s: make it faster or move it to a slower tier ({limits.VARIABLE}=off or =3 on a busy machine)",
+            f"{limit:.0f} s: make it faster or move it to a slower tier ({limits.VARIABLE}=off on a busy machine)",
             pytrace=False,
         )
     return result

@@ -1,7 +1,7 @@
 """Time limits of the tests, by tier: a test that outgrows its tier fails with a sentence that says so.
 
-What counts is the time of the call without its fixtures, and without the time that the thread was ready to run and a
-busy neighbour had the core, where the kernel tells it.
+Only the call counts, not its fixtures. Busy neighbours fail no test: time in which the thread waits for a core does not
+count (Linux), and the limits grow with the load of the machine beyond two processes a core.
 """
 
 import os
@@ -15,10 +15,13 @@ VARIABLE = "HALLMARK_TEST_LIMITS"
 
 
 def limit(path: Path, root: Path) -> float | None:
-    """Return the limit of a test file in seconds, None where it has none."""
+    """Return the limit of a test in seconds at the present load, None where it has none."""
     setting = os.environ.get(VARIABLE, "1")
     seconds = TIERS.get(path.relative_to(root).parts[0]) if path.is_relative_to(root) else None
-    return None if setting == "off" or seconds is None else seconds * float(setting)
+    if setting == "off" or seconds is None:
+        return None
+    load = os.getloadavg()[0] / (2 * (os.cpu_count() or 1))
+    return seconds * float(setting) * max(1.0, load)
 
 
 def clock() -> float:

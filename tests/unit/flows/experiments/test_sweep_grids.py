@@ -271,9 +271,3 @@ def test_without_a_validation_split_there_is_nothing_to_choose_by_and_the_remedy
         sweep_grids.grid(preset, tokens)
     remedy = str(refused.value).rpartition("give ")[2].split()
     assert len(sweep_grids.grid(preset, tokens + remedy).members) == 2
-
-
-def test_nothing_slow_is_imported(python: Callable[..., str]) -> None:
-    code = "import sys, hallmark.flows.experiments.sweep_grids\n"
-    code += "print(*{'torch', 'numpy', 'prefect', 'mlflow', 'matplotlib'} & set(sys.modules))"
-    assert python(code).strip() == ""

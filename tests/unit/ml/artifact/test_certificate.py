@@ -243,14 +243,6 @@ def test_golden_vectors_are_of_all_classes_and_of_the_least_sure() -> None:
     assert stamping._least_sure(probabilities) == [1, 4, 0, 2, 3]
 
 
-def test_it_imports_no_torch(python: Callable[..., str]) -> None:
-    code = (
-        "import sys, hallmark.tasks.ml.artifact.certificate\n"
-        "print(sorted({'torch', 'mlflow', 'prefect', 'pydantic', 'sklearn'} & set(sys.modules)))"
-    )
-    assert python(code).strip() == "[]"
-
-
 def test_the_certificate_has_one_entry_a_field(file: Path) -> None:
     keys = {entry.key for entry in onnx.load(file).metadata_props}
     assert keys == {f"hallmark.{name}" for name in Certificate.__dataclass_fields__} | {"hallmark.digest"}

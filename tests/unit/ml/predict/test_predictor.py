@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -140,9 +139,3 @@ def test_a_model_that_is_none_is_refused(model: Path, tmp_path: Path) -> None:
     model.write_bytes(content.replace(b"virginica", b"Virginica"))
     with pytest.raises(DamagedError, match="the content is not what was sealed"):
         predictor.Scorer(model)
-
-
-def test_it_needs_neither_torch_nor_prefect_nor_mlflow(python: Callable[..., str]) -> None:
-    heavy = ("torch", "prefect", "mlflow", "sklearn", "matplotlib")
-    code = f"import sys, hallmark.tasks.ml.predict.predictor; print([name for name in {heavy} if name in sys.modules])"
-    assert python(code).strip() == "[]"

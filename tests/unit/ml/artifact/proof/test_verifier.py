@@ -77,11 +77,6 @@ def test_an_honest_file_passes(
     assert all(way["wrong"] == 0 and way["rows"] >= 512 for way in report["ways"])
 
 
-def test_the_runtimes_have_not_imported_torch(python: Callable[..., str]) -> None:
-    code = "import sys; from hallmark.tasks.ml.artifact import runtimes, certificate; print('torch' in sys.modules)"
-    assert python(code).strip() == "False"
-
-
 def weight(model: onnx.ModelProto, name: str) -> np.ndarray:
     return numpy_helper.to_array(
         next(tensor for tensor in model.graph.initializer if tensor.name.endswith(name))

@@ -1,0 +1,63 @@
+"""Modules that start fast bring no heavy library along. Each group is imported by one fresh process, in this order."""
+
+from collections.abc import Callable
+
+import pytest
+
+HEAVY = ("torch", "prefect", "mlflow", "sklearn", "matplotlib", "pandas", "onnxruntime")
+NEITHER_TORCH_NOR_SERVERS = ("torch", "prefect", "mlflow", "sklearn", "matplotlib")
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        pytest.param(
+            [
+                ("hallmark.flows.__main__", (*HEAVY, "numpy")),
+                ("hallmark.flows.experiments.options", (*HEAVY, "numpy")),
+                ("hallmark.flows.experiments.sweep_grids", (*HEAVY, "numpy")),
+                ("hallmark.flows.cli.train", HEAVY),
+                ("hallmark.flows.cli.presets", HEAVY),
+                ("hallmark.flows.cli.runs", HEAVY),
+                ("hallmark.flows.cli.compare", HEAVY),
+                ("hallmark.flows.cli.card", HEAVY),
+                ("hallmark.tasks.ml.evaluation.findings.after_training", HEAVY),
+            ],
+            id="commands",
+        ),
+        pytest.param(
+            [
+                ("hallmark.tasks.ml.artifact.certificate", (*NEITHER_TORCH_NOR_SERVERS, "pydantic")),
+                ("hallmark.tasks.ml.artifact.runtimes", NEITHER_TORCH_NOR_SERVERS),
+                ("hallmark.tasks.ml.predict.predictor", NEITHER_TORCH_NOR_SERVERS),
+                ("hallmark.tasks.ml.reports.run_comparison.differences", ("torch", "prefect", "mlflow")),
+            ],
+            id="prediction",
+        ),
+        pytest.param(
+            [
+                ("hallmark.tasks.ml.training.trainer", ("prefect", "mlflow")),
+                ("hallmark.tasks.ml.artifact.proof.verifier", ("prefect", "mlflow")),
+            ],
+            id="training",
+        ),
+        pytest.param(
+            [
+                ("hallmark.tasks.tracking.client", ("torch", "prefect")),
+                ("hallmark.tasks.tracking.run_logger", ("torch", "prefect")),
+            ],
+            id="tracking",
+        ),
+    ],
+)
+def test_modules_bring_no_heavy_library_along(
+    group: list[tuple[str, tuple[str, ...]]], python: Callable[..., str]
+) -> None:
+    code = (
+        "import importlib, sys\n"
+        f"for module, forbidden in {group!r}:\n"
+        "    importlib.import_module(module)\n"
+        "    for name in forbidden:\n"
+        "        if name in sys.modules: print(f'{module} imports {name}')\n"
+    )
+    assert python(code) == ""
