@@ -7,7 +7,7 @@ from prefect import task
 from hallmark.tasks.common.records import Artifact, Dataset, ModelVersion, Proof, Run
 from hallmark.tasks.ml.artifact.runtimes import feeds
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.data.dataset_store import open_split, values
+from hallmark.tasks.ml.data.dataset_store import category_values, open_split
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.tracking import client, model_registry
 
@@ -31,7 +31,7 @@ def _is_worth_another_try(task: object, task_run: object, state: "State") -> boo
 )
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
     """Register with signature, input example and evidence; see `hallmark.tasks.tracking.model_registry.register`."""
-    example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], values(dataset))
+    example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], category_values(dataset))
     version = model_registry.register(run, experiment.name, artifact, proof, dataset, example)
     progress.say("register", f"{version.name} version {version.version}" + ", champion" * version.is_champion)
     return version

@@ -63,9 +63,14 @@ class Dataset:
     classes: tuple[str, ...]
     rows: dict[SplitName, int]
     kinds: tuple[ColumnKind, ...] = ()
-    """What each column of a table of one's own is; empty where all are numbers, and none may be missing."""
+    """Kind of each column of a user's table; empty for other datasets, whose columns are all numbers without gaps."""
     resized: bool = False
-    """Whether its images are files that were made upright and of one size; see `pictures.decode`."""
+    """Whether its images are a user's files that were turned upright and resized; see `images.image_file.decode`."""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it was read from a user's table: rows pass through a fitted encoding and may have gaps and text."""
+        return bool(self.kinds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,9 @@ def test_what_is_predicted_is_the_same_from_csv_parquet_and_the_prepared_rows(
     np.testing.assert_array_equal(by_csv["probabilities"], by_parquet["probabilities"])
     x = np.concatenate([dataset_store.open_split(outcome.dataset, split).x for split in SPLITS])
     session = runtimes.open_session(str(outcome.artifact.path))
-    _, known = session.run(None, runtimes.feeds(outcome.dataset.columns, x, dataset_store.values(outcome.dataset)))
+    _, known = session.run(
+        None, runtimes.feeds(outcome.dataset.columns, x, dataset_store.category_values(outcome.dataset))
+    )
     # The rows in another order: those of the splits, one after the other.
     np.testing.assert_allclose(np.sort(known, axis=0), np.sort(by_csv["probabilities"], axis=0), atol=1e-6)
 
@@ -109,7 +111,7 @@ def test_mlflow_has_the_classes_whatever_their_names_and_an_example_that_the_mod
     model = mlflow.pyfunc.load_model(f"models:/{experiment.name}@champion")
     assert model.metadata.signature.inputs.input_names() == list(outcome.dataset.columns)
     rows = dataset_store.open_split(outcome.dataset, "test")
-    given = runtimes.feeds(outcome.dataset.columns, rows.x, dataset_store.values(outcome.dataset))
+    given = runtimes.feeds(outcome.dataset.columns, rows.x, dataset_store.category_values(outcome.dataset))
     # MLflow takes text as NumPy has it of its own.
     answer = model.predict(
         {name: value.astype(str) if value.dtype == object else value for name, value in given.items()}
@@ -262,7 +264,7 @@ def test_retrained_on_more_rows_none_changes_its_split_and_judged_again_it_comes
     second = retrain(owned.experiment(path, name))
     assert second.verdict in ("HOLD", "PROMOTE", "REJECT")
     after = prepare(owned.source(path, split={"method": "content"}), tmp_path)
-    assert dataset_store.values(before)["c0"] != dataset_store.values(after)["c0"]
+    assert dataset_store.category_values(before)["c0"] != dataset_store.values(after)["c0"]
     for split, rows in digests(before).items():
         assert rows <= digests(after)[split]
     assert second.decision is not None

@@ -51,7 +51,7 @@ def input_names(dataset: Dataset) -> tuple[str, ...]:
 
 def input_types(dataset: Dataset) -> tuple[str, ...]:
     """What each of them takes: `float32`, `uint8`, or `string` of categorical columns."""
-    if dataset.kinds:
+    if dataset.is_table:
         return tuple("string" if kind == "categorical" else "float32" for kind in dataset.kinds)
     return (dataset.dtype,) * len(input_names(dataset))
 
@@ -62,10 +62,10 @@ def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onn
     Of a table of one's own it is what lies behind the encoding, which torch cannot express: text goes into it.
     """
     zeros = np.zeros((EXAMPLE_ROWS, *dataset.shape), dtype=dataset.dtype)
-    names: tuple[str, ...] = (encoding.FEATURES,) if dataset.kinds else input_names(dataset)
-    if dataset.kinds:
+    names: tuple[str, ...] = (encoding.FEATURES,) if dataset.is_table else input_names(dataset)
+    if dataset.is_table:
         classifier = Classifier(nn.Identity(), classifier.network, classifier.model, classifier.loss)
-    given = feeds(() if dataset.kinds else dataset.columns, zeros)
+    given = feeds(() if dataset.is_table else dataset.columns, zeros)
     example = tuple(torch.from_numpy(value) for value in given.values())
     batch = torch.export.Dim("N")
     with warnings.catch_warnings():
@@ -98,7 +98,7 @@ def export(classifier: Classifier, dataset: Dataset, export: Export, path: Path)
         path: where the file appears, whole or not at all.
     """
     model = trace(classifier, dataset, export).model_proto
-    if dataset.kinds:
+    if dataset.is_table:
         model = encoding.join((dataset.folder / ENCODING).read_bytes(), model, dataset.columns)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)

@@ -14,7 +14,7 @@ from hallmark.tasks.ml.artifact.certificate import Certificate, Golden, Input
 from hallmark.tasks.ml.artifact.proof import float64_reference
 from hallmark.tasks.ml.artifact.proof.probe_rows import probes, seen
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.data.dataset_store import columns_of, open_split, values
+from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, open_split
 from hallmark.tasks.ml.models.networks import Classifier
 
 GOLDEN = 8
@@ -68,7 +68,7 @@ def stamp(
 def inputs(dataset: Dataset) -> tuple[Input, ...]:
     """What the file takes, with the range that training has seen."""
     lowest, highest = seen(dataset)
-    if dataset.kinds:
+    if dataset.is_table:
         described = zip(columns_of(dataset), lowest.tolist(), highest.tolist(), strict=True)
         return tuple(_input(column, low, high) for column, low, high in described)
     if dataset.columns:
@@ -118,7 +118,7 @@ def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden
     x = rows.x[rows.chosen[rows.chosen < rows.test]]
     answer = float64_reference.ask(float64_reference.exact(classifier), dataset, x)
     chosen = _least_sure(answer.probabilities)
-    given = runtimes.feeds(dataset.columns, x[chosen], values(dataset))
+    given = runtimes.feeds(dataset.columns, x[chosen], category_values(dataset))
     return Golden(
         inputs={name: _in_json(value) for name, value in given.items()},
         label=answer.label[chosen].tolist(),

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,20 +146,16 @@ def outline(source: SourceRows, data: Data) -> Dataset:
 
 
 def columns_of(dataset: Dataset) -> tuple[Column, ...]:
-    """What the columns of a table of one's own are; empty for any other dataset."""
-    if not dataset.kinds:
-        return ()
-    return tuple(
-        Column(**one | {name: tuple(one[name]) for name in ("values", "kept")}) for one in _load(dataset)["columns"]
-    )
+    """Return the columns of a user's table; empty for any other dataset."""
+    return _read_columns(dataset.folder, dataset.digest)[0] if dataset.is_table else ()
 
 
 def unlabelled(dataset: Dataset) -> int:
-    """Rows of a table of one's own that were left out, since they have no label."""
-    return int(_load(dataset)["unlabelled"]) if dataset.kinds else 0
+    """Return the number of rows of a user's table that were left out because they have no label."""
+    return _read_columns(dataset.folder, dataset.digest)[1] if dataset.is_table else 0
 
 
-def values(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+def category_values(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """All values of each categorical column, by its name: a raw row holds their indices."""
     return {one.name: one.values for one in columns_of(dataset) if one.kind == "categorical"}
 
@@ -239,9 +236,12 @@ def _dump(columns: tuple[Column, ...], unlabelled: int) -> bytes:
     return (json.dumps(said, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _load(dataset: Dataset) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((dataset.folder / COLUMNS).read_bytes())
-    return found
+@lru_cache(maxsize=8)
+def _read_columns(folder: Path, digest: str) -> tuple[tuple[Column, ...], int]:  # noqa: ARG001 - part of the cache's key
+    """Read `columns.json` once per process: its columns, and the number of unlabelled rows."""
+    found = json.loads((folder / COLUMNS).read_bytes())
+    columns = (Column(**one | {name: tuple(one[name]) for name in ("values", "kept")}) for one in found["columns"])
+    return tuple(columns), int(found["unlabelled"])
 
 
 def _is_intact(folder: Path) -> bool:

@@ -194,7 +194,7 @@ def fit_scaling(dataset: Dataset, data: Data) -> Scaling | Encoding:
     The standard deviation is the population's (`ddof=0`), and a constant column is divided by 1, both as in
     scikit-learn's StandardScaler.
     """
-    if dataset.kinds:
+    if dataset.is_table:
         return Encoding(columns_of(dataset))
     match data.scaling:
         case "none":
@@ -231,7 +231,9 @@ def load(fit: Fit, dataset: Dataset, model: Model, loss: Loss) -> Classifier:
     """
     weights = load_file(check(fit.weights, fit.weights_sha256))
     scaling = (
-        Encoding(columns_of(dataset)) if dataset.kinds else Scaling(weights["scaling.shift"], weights["scaling.scale"])
+        Encoding(columns_of(dataset))
+        if dataset.is_table
+        else Scaling(weights["scaling.shift"], weights["scaling.scale"])
     )
     network = build(model, dataset.shape, units(model, loss, len(dataset.classes)), seed=0)
     classifier = Classifier(scaling, network, model, loss)

@@ -42,7 +42,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "rows": dataset.rows,
         "dtype": dataset.dtype,
         "shape": dataset.shape,
-        **({"columns": _columns(dataset)} if dataset.kinds else {"range": _range(dataset, list(rows.values()))}),
+        **({"columns": _columns(dataset)} if dataset.is_table else {"range": _range(dataset, list(rows.values()))}),
         "class_shares": {
             name: {split: float((part.y == index).mean()) for split, part in rows.items()}
             for index, name in enumerate(dataset.classes)
@@ -102,7 +102,7 @@ def _draw(dataset: Dataset, path: Path) -> Path:
         images = train.x.astype(np.uint8, copy=False)
         return sample_images(images, train.y, classes, path, light=dataset.resized)
     x = train.x.astype(np.float32, copy=False)
-    if dataset.kinds:
+    if dataset.is_table:
         return table_columns.columns(x, train.y, columns_of(dataset), classes, path)
     match len(columns):
         case 1:

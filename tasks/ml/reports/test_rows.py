@@ -9,7 +9,7 @@ from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.artifact.certificate import Certificate
 from hallmark.tasks.ml.artifact.runtimes import Feeds
-from hallmark.tasks.ml.data.dataset_store import open_split, values
+from hallmark.tasks.ml.data.dataset_store import category_values, open_split
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,6 @@ def ask(outcome: Outcome) -> Tested:
     """Let the shipped file predict the test rows."""
     said, content = certificate.read(outcome.artifact.path)
     rows = open_split(outcome.dataset, "test")
-    feeds = runtimes.feeds(outcome.dataset.columns, rows.x, values(outcome.dataset))
+    feeds = runtimes.feeds(outcome.dataset.columns, rows.x, category_values(outcome.dataset))
     answer = runtimes.ask(runtimes.runner(runtimes.open_session(content)), feeds, runtimes.ROWS_AT_ONCE)
     return Tested(said, feeds, np.asarray(rows.y), answer.label, answer.probabilities)

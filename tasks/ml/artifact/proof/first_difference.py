@@ -15,7 +15,7 @@ from torch.fx import Interpreter, Node
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.artifact import exporter, runtimes
 from hallmark.tasks.ml.config.experiment import Export
-from hallmark.tasks.ml.data.dataset_store import ENCODING, values
+from hallmark.tasks.ml.data.dataset_store import ENCODING, category_values
 from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.data.tables import encoding
 from hallmark.tasks.ml.models.networks import Classifier
@@ -102,7 +102,7 @@ def _by_torch(classifier: Classifier, dataset: Dataset, x: RawRows) -> dict[str,
     assert program  # noqa: S101 - torch keeps it
     recorder = _Recorder(program.module())
     with torch.no_grad():
-        if dataset.kinds:
+        if dataset.is_table:
             given = {encoding.FEATURES: classifier.scaling(torch.tensor(x))}
         else:
             given = {name: torch.tensor(value) for name, value in runtimes.feeds(dataset.columns, x).items()}
@@ -113,7 +113,7 @@ def _by_torch(classifier: Classifier, dataset: Dataset, x: RawRows) -> dict[str,
 
 def _by_encoding(dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
     """What lies within the encoding of a table of one's own, as it was fitted: torch has that in one step."""
-    if not dataset.kinds:
+    if not dataset.is_table:
         return {}
     fitted = _by_graph(onnx.load(dataset.folder / ENCODING), dataset, x, encoding.inputs(dataset.columns))
     return {encoding.INSIDE + name: value for name, value in fitted.items()}
@@ -122,7 +122,7 @@ def _by_encoding(dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
 def _by_graph(
     model: onnx.ModelProto, dataset: Dataset, x: RawRows, names: tuple[str, ...] = ()
 ) -> dict[str, NDArray[Any]]:
-    given = runtimes.feeds(dataset.columns, x, values(dataset))
+    given = runtimes.feeds(dataset.columns, x, category_values(dataset))
     given = dict(zip(names, given.values(), strict=True)) if names else given
     found = cast(dict[str, Any], runtimes.reference(model).run(None, given, intermediate=True))
     return {name: np.asarray(value) for name, value in found.items() if value is not None}

@@ -62,7 +62,7 @@ def seen(dataset: Dataset) -> Bounds:
     those of all its values' indices.
     """
     x = open_split(dataset, "train").x
-    if not dataset.kinds:
+    if not dataset.is_table:
         return x.min(axis=0), x.max(axis=0)
     lowest, highest = (reduce(x, axis=0) for reduce in (np.fmin.reduce, np.fmax.reduce))
     lowest, highest = np.nan_to_num(lowest), np.nan_to_num(highest)
@@ -83,7 +83,7 @@ def _edges(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
     """The rows that `EDGES` names; where pixels have a domain of their own, it goes further than what was seen."""
     low, high = _domain(dataset, lowest, highest)
     constant = np.full_like(low, (float(low.min()) + float(high.max())) / 2)
-    if not dataset.kinds:
+    if not dataset.is_table:
         rows: RawRows = np.stack([np.zeros_like(low), low, high, constant, lowest, highest])
         return rows
     is_text = np.array(dataset.kinds) == "categorical"
@@ -102,7 +102,7 @@ def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
     if dataset.dtype == "uint8":  # one by one: all at once may be gigabytes of float64
         return np.stack([(low + random.random(low.shape) * (high - low)).round().astype(np.uint8) for _ in range(rows)])
     drawn = low + random.random((rows, *low.shape)) * (high - low)
-    return _with_gaps(drawn, dataset) if dataset.kinds else drawn.astype(np.float32)
+    return _with_gaps(drawn, dataset) if dataset.is_table else drawn.astype(np.float32)
 
 
 def _with_gaps(drawn: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float32]:

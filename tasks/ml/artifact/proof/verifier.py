@@ -30,7 +30,7 @@ from hallmark.tasks.ml.artifact.proof import first_difference
 from hallmark.tasks.ml.artifact.proof.float64_reference import FACTOR, FLOOR, Oracle
 from hallmark.tasks.ml.artifact.proof.probe_rows import Probes, probes
 from hallmark.tasks.ml.artifact.runtimes import Answer
-from hallmark.tasks.ml.data.dataset_store import values
+from hallmark.tasks.ml.data.dataset_store import category_values
 from hallmark.tasks.ml.models.networks import Classifier
 
 SUM = 1e-5
@@ -204,7 +204,7 @@ def _asked(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[], 
         folder = Path(name)
         np.save(folder / "x.npy", rows.x, allow_pickle=False)
         np.save(folder / "rows.npy", rows.chosen, allow_pickle=False)
-        (folder / "columns.json").write_text(json.dumps([dataset.columns, values(dataset)]))
+        (folder / "columns.json").write_text(json.dumps([dataset.columns, category_values(dataset)]))
         command = [sys.executable, "-P", "-m", "hallmark.tasks.ml.artifact.runtimes", str(file), name]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
 

@@ -15,7 +15,7 @@ from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.artifact.certificate import Certificate, Verdict
 from hallmark.tasks.ml.artifact.runtimes import Answer, Feeds, Run
-from hallmark.tasks.ml.data.dataset_store import values
+from hallmark.tasks.ml.data.dataset_store import category_values
 from hallmark.tasks.ml.evaluation.promotion import decision_rule
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Gate, Judgement, Rule
 
@@ -99,7 +99,7 @@ def compare(
         raise DamagedError(f"{champion}: the champion's own proof does not hold: {certificate.failures(first)}")
     x, y = (np.load(dataset.folder / f"test.{part}.npy", mmap_mode="r") for part in ("x", "y"))
     x, y = x[rows.rows], np.asarray(y[rows.rows], dtype=np.int64)
-    given = runtimes.feeds(dataset.columns, x, values(dataset))
+    given = runtimes.feeds(dataset.columns, x, category_values(dataset))
     _refuse_others(first.certificate, dataset, champion)
     gates = [_proof(second), _signature(first.certificate, second.certificate)]
     theirs = _ask(_open(champion), given)

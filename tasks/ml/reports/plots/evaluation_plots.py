@@ -62,7 +62,7 @@ def draw(
         roc(scores.roc, folder / "roc.png"),
         reliability(scores.bins, folder / "reliability.png"),
     ]
-    if dataset.kinds or len(dataset.columns) > 2:
+    if dataset.is_table or len(dataset.columns) > 2:
         return tuple(paths)
 
     def predict(x: NDArray[np.floating]) -> NDArray[np.float32]:

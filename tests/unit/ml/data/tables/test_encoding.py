@@ -232,6 +232,6 @@ def test_a_source_without_encoding_has_none(tmp_path: Path) -> None:
 
     dataset = prepare(presets.iris().data, tmp_path)
     assert dataset_store.columns_of(dataset) == ()
-    assert dataset_store.values(dataset) == {}
+    assert dataset_store.category_values(dataset) == {}
     assert not (dataset.folder / dataset_store.ENCODING).exists()
     assert dataset_store.outline(sources.read(presets.iris().data, tmp_path), presets.iris().data).kinds == ()
