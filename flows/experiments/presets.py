@@ -6,9 +6,10 @@ from typing import Any, Literal, TypeVar
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.data import MNIST, Blobs, Digits, Iris, Own, Points, Split, Threshold
-from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear, OneCycle, Training
+from hallmark.tasks.ml.config.experiment import Experiment, OneCycle, Training
 from hallmark.tasks.ml.config.fields import Part
 from hallmark.tasks.ml.config.losses import BCE, MSE, BCEWithLogits, CrossEntropy
+from hallmark.tasks.ml.config.models import CNN, MLP, Linear
 
 P = TypeVar("P", bound=Part)
 Kind = Literal["published", "corrected", "reference", "own"]

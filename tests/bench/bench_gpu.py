@@ -24,7 +24,8 @@ import torch
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.config.data import Data
-from hallmark.tasks.ml.config.experiment import MLP, Experiment
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.config.models import MLP
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.data.source_rows import SourceRows
 from hallmark.tasks.ml.training import trainer

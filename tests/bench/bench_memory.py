@@ -18,7 +18,8 @@ from pydantic import TypeAdapter
 
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.config.data import Blobs
-from hallmark.tasks.ml.config.experiment import Experiment, Linear, Training
+from hallmark.tasks.ml.config.experiment import Experiment, Training
+from hallmark.tasks.ml.config.models import Linear
 from tests.bench import rows
 from tests.conftest import ROOT
 

@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hallmark.tasks.ml.config.data import Blobs
-from hallmark.tasks.ml.config.experiment import Experiment, Linear, Training
+from hallmark.tasks.ml.config.experiment import Experiment, Training
+from hallmark.tasks.ml.config.models import Linear
 from tests.bench import rows
 from tests.conftest import fit
 

@@ -28,7 +28,8 @@ from prefect.testing.utilities import prefect_test_harness
 from hallmark.flows import sweep as sweeps
 from hallmark.tasks.common.records import Attempt, Dataset, Fit
 from hallmark.tasks.ml.config.data import Digits
-from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear, Model
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.config.models import CNN, MLP, Linear, Model
 from hallmark.tasks.ml.training.history import curves
 from hallmark.tasks.tracking import resume, run_logger
 from tests.bench import rows

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
         (GOOD, "--target t --data.ignore t", "target 't' cannot stand in ignore too"),
         (GOOD, "--target t --data.columns.b boolean", "column 'b': expected true or false, .* found 'p'"),
         (GOOD, "--target t --data.split.time b", "--data.split.time: column 'b' holds 'p': expected numbers, or dates"),
-        (GOOD, "--target t --model.kind cnn", "model.kind 'cnn' takes images and data.kind 'table' has columns"),
+        (GOOD, "--target t --model.kind cnn", "model.kind 'cnn' needs images, but data.kind 'table' has columns"),
         (GOOD.replace("y", "x"), "--target t", "the target 't' has 'x' alone: expected two classes at least"),
         ("a,t\n" + "".join(f"1,{i}\n" for i in range(30)), "--target t", "the target 't' has 30 classes in 30 rows"),
         (GOOD + "3,r,z\n", "--target t", "class 'z' has 1 of 41 rows, too few for every split"),

@@ -21,7 +21,8 @@ from hallmark.flows.train import train
 from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.config.data import Images, Split
-from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear, Model, Training
+from hallmark.tasks.ml.config.experiment import Experiment, Training
+from hallmark.tasks.ml.config.models import CNN, MLP, Linear, Model
 from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports import data_profile

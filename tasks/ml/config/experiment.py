@@ -5,82 +5,20 @@ Prefect renders these models as the run form and the command line reads them as 
 This module imports neither torch nor anything slow: bad input is refused at once.
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from hallmark.tasks.common.digests import digest_of
 from hallmark.tasks.ml.config.data import Columns, Data, Table
-from hallmark.tasks.ml.config.fields import FLOAT32, Part, Widths
+from hallmark.tasks.ml.config.fields import FLOAT32, Part
 from hallmark.tasks.ml.config.losses import CrossEntropy, Loss
+from hallmark.tasks.ml.config.models import Model
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """What an experiment may be called: its name is that of a file and of a registered model."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-
-
-class Network(Part):
-    """What every architecture has."""
-
-    output: Literal["logits", "sigmoid", "softmax", "log_softmax"] = Field(
-        default="logits", description="what the network ends in, and the loss is given; logits is no function at all"
-    )
-
-
-class Linear(Network):
-    """One linear layer: logistic regression under bce losses, softmax regression under cross_entropy."""
-
-    kind: Literal["linear"] = Field(description="the model")
-    weight: float | None = Field(
-        default=None, ge=-FLOAT32, le=FLOAT32, description="where every weight starts; drawn if not given"
-    )
-    bias: float | None = Field(
-        default=None, ge=-FLOAT32, le=FLOAT32, description="where every bias starts; drawn if not given"
-    )
-
-
-class MLP(Network):
-    """Multi-layer perceptron: linear layers with ReLU between them."""
-
-    kind: Literal["mlp"] = Field(description="the model")
-    hidden: Widths = Field(default=(50, 50), description="width of each hidden layer, first to last")
-
-
-class CNN(Network):
-    """Convolutional network for images: convolutions, each followed by 2 x 2 pooling and ReLU, then a perceptron."""
-
-    kind: Literal["cnn"] = Field(description="the model")
-    channels: Widths = Field(default=(16, 32), description="channels of each convolution, first to last")
-    kernel: int = Field(default=3, ge=1, description="side of the square that a convolution looks at, in pixels")
-    padding: Literal["same", "valid"] = Field(
-        default="same", description="'same' adds zeros around an image so that it keeps its size, 'valid' none"
-    )
-    hidden: Widths = Field(default=(128,), description="width of each hidden layer after the convolutions")
-
-    @model_validator(mode="after")
-    def _has_a_middle(self) -> "CNN":
-        if self.padding == "same" and self.kernel % 2 == 0:
-            raise ValueError(
-                f"kernel {self.kernel} and padding 'same' contradict each other: give an odd kernel or 'valid'"
-            )
-        return self
-
-    def sides(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Height and width of an image after each convolution, before it is pooled; below 1 where nothing is left.
-
-        Args:
-            shape: of an image, `(H, W)` or `(H, W, 3)`.
-        """
-        shape = shape[:2]
-        for _ in self.channels:
-            shape = tuple(side if self.padding == "same" else side - self.kernel + 1 for side in shape)
-            yield shape
-            shape = tuple(side // 2 for side in shape)
-
-
-Model = Annotated[Linear | MLP | CNN, Field(discriminator="kind")]
 
 
 class Constant(Part):
@@ -264,12 +202,6 @@ class Export(Part):
     opset: int = Field(default=18, ge=18, le=23, description="version of the ONNX operator set")
 
 
-def units(model: Model, loss: Loss, classes: int) -> int:
-    """How many logits the network gives: one for two classes told apart by a sigmoid, else one a class."""
-    by_sigmoid = loss.kind in ("bce", "bce_with_logits") or (loss.kind == "mse" and model.output == "sigmoid")
-    return 1 if by_sigmoid and classes == 2 else classes
-
-
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "cross_entropy": ("logits", "sigmoid", "softmax"),
     "nll": ("log_softmax",),
@@ -324,10 +256,10 @@ class Experiment(Part):
         return self
 
     @model_validator(mode="after")
-    def _images_for_a_cnn(self) -> "Experiment":
-        if isinstance(self.model, CNN) and isinstance(self.data, Columns | Table):
-            raise ValueError(  # noqa: TRY004 - pydantic's
-                f"model.kind 'cnn' takes images and data.kind '{self.data.kind}' has columns: use mlp"
+    def _model_takes_the_data(self) -> "Experiment":
+        if self.model.requires_images and isinstance(self.data, Columns | Table):
+            raise ValueError(
+                f"model.kind '{self.model.kind}' needs images, but data.kind '{self.data.kind}' has columns: use mlp"
             )
         return self
 

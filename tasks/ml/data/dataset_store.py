@@ -20,8 +20,9 @@ from hallmark.tasks.common.files import whole_folder
 from hallmark.tasks.common.records import SPLITS, Column, Dataset, SplitName
 from hallmark.tasks.ml.config import data as config_data
 from hallmark.tasks.ml.config.data import Data, Split
-from hallmark.tasks.ml.config.experiment import CNN, Augmentation, Model, OneCycle, Training, units
+from hallmark.tasks.ml.config.experiment import Augmentation, OneCycle, Training
 from hallmark.tasks.ml.config.losses import Loss
+from hallmark.tasks.ml.config.models import Model, output_units
 from hallmark.tasks.ml.data.source_rows import RawRows, SourceRows
 from hallmark.tasks.ml.data.splits import divide, row_digests
 
@@ -96,13 +97,7 @@ def refuse_impossible(source: SourceRows, split: Split, model: Model, training: 
             f"training.schedule.warmup: {training.schedule.warmup} of {updates} updates leaves none in which the "
             "learning rate rises: give a larger share, or more epochs"
         )
-    if isinstance(model, CNN) and min(min(sides) for sides in model.sides(source.x.shape[1:])) < 2:
-        height, width = source.x.shape[1:3]
-        remedy = "give fewer" if model.padding == "same" else "give fewer, or model.padding 'same'"
-        raise InputError(
-            f"model.channels: {len(model.channels)} convolutions and poolings leave nothing of {height} x {width} "
-            f"pixels: {remedy}"
-        )
+    model.refuse_shape(source.x.shape[1:])
     _refuse_factors(model, training.loss, len(source.classes))
     _refuse_augmentation(training.augmentation, source.x.shape[1:])
 
@@ -172,7 +167,7 @@ def split_digests(dataset: Dataset, split: str) -> set[bytes]:
 
 
 def _refuse_factors(model: Model, loss: Loss, classes: int) -> None:
-    wanted = units(model, loss, classes)
+    wanted = output_units(model, loss, classes)
     for name in ("weight", "pos_weight"):
         factors = getattr(loss, name, None)
         if factors is not None and len(factors) != wanted:

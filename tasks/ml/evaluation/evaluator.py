@@ -12,13 +12,14 @@ from torch import nn
 from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import Dataset, Evaluation
 from hallmark.tasks.ml.config.data import Data, Points
-from hallmark.tasks.ml.config.experiment import Linear
+from hallmark.tasks.ml.config.models import Linear
 from hallmark.tasks.ml.data.dataset_store import Rows, open_split
 from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.evaluation import metrics
 from hallmark.tasks.ml.evaluation.metrics import Scores
 from hallmark.tasks.ml.models import class_probabilities, networks
-from hallmark.tasks.ml.models.networks import Classifier, Scaling
+from hallmark.tasks.ml.models.networks import Classifier
+from hallmark.tasks.ml.models.preprocessing import Scaling
 from hallmark.tasks.ml.training.optim import losses
 
 

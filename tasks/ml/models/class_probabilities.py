@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from hallmark.tasks.ml.config.experiment import Model
 from hallmark.tasks.ml.config.losses import Loss
+from hallmark.tasks.ml.config.models import Model
 
 
 def activate(logits: Tensor, model: Model) -> Tensor:

@@ -14,7 +14,7 @@ from hallmark.tasks.ml.config.experiment import Training
 from hallmark.tasks.ml.config.losses import Loss
 from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.ml.data.images.augmentation import Augment
-from hallmark.tasks.ml.models.networks import ROWS_AT_ONCE, Encoding, Scaling, at_once
+from hallmark.tasks.ml.models.preprocessing import CHUNK_ROWS, Encoding, Scaling, chunk_size
 from hallmark.tasks.ml.training import memory
 from hallmark.tasks.ml.training.optim import losses
 
@@ -65,7 +65,7 @@ class Rows:
 
     def in_turn(self) -> Iterator[Tensor]:
         """All rows, some at once, ready for the network."""
-        rows = at_once(self.x.shape[1])
+        rows = chunk_size(self.x.shape[1])
         return (self.cut(start, start + rows) for start in range(0, len(self), rows))
 
     def _ready(self, x: Tensor) -> Tensor:
@@ -184,9 +184,9 @@ def load(
     if scaling is None:
         return Rows(raw.flatten(1).clone().to(device), y.to(device), target.to(device), None)
     x = torch.empty((len(y), math.prod(dataset.shape)), device=device)
-    for start in range(0, len(y), ROWS_AT_ONCE):
+    for start in range(0, len(y), CHUNK_ROWS):
         # In parts: all at once would take three times the memory on the way.
-        x[start : start + ROWS_AT_ONCE] = scaling(raw[start : start + ROWS_AT_ONCE])
+        x[start : start + CHUNK_ROWS] = scaling(raw[start : start + CHUNK_ROWS])
     return Rows(x, y.to(device), target.to(device), None)
 
 

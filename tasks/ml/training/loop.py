@@ -14,7 +14,8 @@ from torch import Tensor
 
 from hallmark.tasks.common.errors import DivergedError
 from hallmark.tasks.common.records import Fit, SplitName
-from hallmark.tasks.ml.config.experiment import Constant, Model, Training
+from hallmark.tasks.ml.config.experiment import Constant, Training
+from hallmark.tasks.ml.config.models import Model
 from hallmark.tasks.ml.models import class_probabilities
 from hallmark.tasks.ml.models import networks as models
 from hallmark.tasks.ml.training.batches import Epoch, Rows, order

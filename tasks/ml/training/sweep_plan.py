@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from hallmark.tasks.common.digests import digest_of
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Dataset
-from hallmark.tasks.ml.config.experiment import CNN, Experiment, Training, units
-from hallmark.tasks.ml.models import networks
+from hallmark.tasks.ml.config.experiment import Experiment, Training
+from hallmark.tasks.ml.config.models import output_units
 from hallmark.tasks.ml.training import batches, devices, memory
 from hallmark.tasks.ml.training.loop import SEGMENT_ROWS
 
@@ -87,18 +87,18 @@ def _groups(members: Sequence[Experiment]) -> list[tuple[int, ...]]:
 
 def _pays(member: Experiment, count: int, dataset: Dataset) -> bool:
     """Whether so many of its shape are worth a process each share: never on a GPU, which takes them all in one step."""
-    training, logits = member.training, units(member.model, member.training.loss, len(dataset.classes))
+    training, logits = member.training, output_units(member.model, member.training.loss, len(dataset.classes))
     if devices.choose(training.device).type != "cpu":
         return False
     # A product forward and two backward, as in `training.threads`.
-    products = 3 * count * networks.products(member.model, dataset.shape, logits)
+    products = 3 * count * member.model.multiplications(dataset.shape, logits)
     return training.epochs * dataset.rows["train"] * products >= SPLITTING
 
 
 def _can_be_stacked(member: Experiment) -> bool:
     """Whether it has products to share: a CNN has none, and lbfgs and augmentation see rows of their own."""
     training = member.training
-    return not isinstance(member.model, CNN) and training.optimizer != "lbfgs" and training.augmentation.first is None
+    return member.model.stackable and training.optimizer != "lbfgs" and training.augmentation.first is None
 
 
 def _shape(member: Experiment) -> str:
@@ -108,13 +108,13 @@ def _shape(member: Experiment) -> str:
 
 def _bytes(member: Experiment, dataset: Dataset) -> int:
     """What one member of a stack takes: weights, gradients, what the optimizer remembers, and what a batch leaves."""
-    training, logits = member.training, units(member.model, member.training.loss, len(dataset.classes))
-    weights = networks.weights(member.model, dataset.shape, logits)
+    training, logits = member.training, output_units(member.model, member.training.loss, len(dataset.classes))
+    weights = member.model.parameter_count(dataset.shape, logits)
     copies = 3 + 2 * (training.optimizer != "sgd") + (training.momentum > 0) + (training.patience > 0)
     batch = _batch(training, dataset)
-    widths = sum(getattr(member.model, "hidden", ())) + logits
+    activations = member.model.activation_count(dataset.shape, logits)
     measured = 6 * logits * max(SEGMENT_ROWS, batch, dataset.rows["validation"])
-    return 4 * (copies * weights + 4 * batch * widths + measured)
+    return 4 * (copies * weights + 4 * batch * activations + measured)
 
 
 def _bytes_of_own_order(member: Experiment, dataset: Dataset) -> int:

@@ -12,9 +12,11 @@ from hallmark.tasks.common.digests import digest_of
 from hallmark.tasks.common.errors import DivergedError
 from hallmark.tasks.common.records import Dataset, Fit, SplitName
 from hallmark.tasks.ml.config.data import Data
-from hallmark.tasks.ml.config.experiment import Model, Training, units
+from hallmark.tasks.ml.config.experiment import Training
+from hallmark.tasks.ml.config.models import Model, output_units
 from hallmark.tasks.ml.data.images import augmentation
 from hallmark.tasks.ml.models import networks as models
+from hallmark.tasks.ml.models import preprocessing
 from hallmark.tasks.ml.training import batches, devices
 from hallmark.tasks.ml.training.checkpoints import Checkpoints
 from hallmark.tasks.ml.training.fingerprint import fingerprint
@@ -90,8 +92,8 @@ def fit_together(
     """
     first = trainings[0]
     device = devices.choose(first.device)
-    scaling = models.fit_scaling(dataset, data)
-    logits = units(model, first.loss, len(dataset.classes))
+    scaling = preprocessing.fit_scaling(dataset, data)
+    logits = output_units(model, first.loss, len(dataset.classes))
     seeds = [training.seed if first.initial_weights == "seeded" else secrets.randbits(32) for training in trainings]
     networks = [_network(model, dataset, logits, seed, device) for seed in seeds]
     unit = batches.unit(dataset, scaling, first)
@@ -146,8 +148,8 @@ def threads(networks: int, model: Model, dataset: Dataset, training: Training) -
     A step is, for every network, one product forward and two backward for each row of a batch.
     """
     rows = dataset.rows["train"] if training.batch_size == "full" else training.batch_size
-    logits = units(model, training.loss, len(dataset.classes))
-    work = 3 * networks * rows * models.products(model, dataset.shape, logits)
+    logits = output_units(model, training.loss, len(dataset.classes))
+    work = 3 * networks * rows * model.multiplications(dataset.shape, logits)
     return torch.get_num_threads() if work >= THREADING else 1
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from hallmark.tasks.common.records import Dataset, Evaluation, Finding, Fit
 from hallmark.tasks.ml.artifact.proof import probe_rows
 from hallmark.tasks.ml.config.data import Data, Points, Table
-from hallmark.tasks.ml.config.experiment import Experiment, Linear, Step, Training
+from hallmark.tasks.ml.config.experiment import Experiment, Step, Training
+from hallmark.tasks.ml.config.models import Linear
 from hallmark.tasks.ml.data.dataset_store import Rows, open_split
 from hallmark.tasks.ml.evaluation.paired_tests import fewest_disagreements
 from hallmark.tasks.ml.training.history import curves

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hallmark.tasks.ml.config.experiment import Model
 from hallmark.tasks.ml.config.losses import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss
+from hallmark.tasks.ml.config.models import Model
 from hallmark.tasks.ml.models import class_probabilities
 
 _NO_CLASS = -100

@@ -5,7 +5,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from hallmark.tasks.ml.config.experiment import Model, Training
+from hallmark.tasks.ml.config.experiment import Training
+from hallmark.tasks.ml.config.models import Model
 from hallmark.tasks.ml.models import class_probabilities
 from hallmark.tasks.ml.training.optim import gradients, losses, optimizers
 from hallmark.tasks.ml.training.optim.optimizers import Number

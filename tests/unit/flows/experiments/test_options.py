@@ -5,7 +5,7 @@ import pytest
 from hallmark.flows.experiments import options, presets
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.data import Digits, Split, Table
-from hallmark.tasks.ml.config.experiment import MLP, Linear
+from hallmark.tasks.ml.config.models import MLP, Linear
 
 TOML = '[data]\nkind = "iris"\n[model]\nkind = "mlp"\n'
 
@@ -84,7 +84,7 @@ def test_no_option_is_undocumented() -> None:
         (["--training.loss.reduce", "false"], "iris: training.loss: reduce is retired: write reduction 'none'"),
         (["--training.loss.size_average=false"], "iris: training.loss: size_average is retired: .*'sum'"),
         (["--training.loss.kind", "bce"], "iris: training.loss.kind 'bce' and model.output 'logits' contradict"),
-        (["--model.kind", "cnn"], "iris: model.kind 'cnn' takes images and data.kind 'iris' has columns"),
+        (["--model.kind", "cnn"], "iris: model.kind 'cnn' needs images, but data.kind 'iris' has columns"),
         (
             ["--model.kind", "cnn", "--model.kernel", "4"],
             "iris: model: kernel 4 and padding 'same' contradict each other",

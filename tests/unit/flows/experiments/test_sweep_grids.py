@@ -8,7 +8,7 @@ import pytest
 
 from hallmark.flows.experiments import options, sweep_grids
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.config.experiment import MLP
+from hallmark.tasks.ml.config.models import MLP
 
 LR = "--training.lr"
 

@@ -7,8 +7,9 @@ from pydantic import BaseModel, ValidationError
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.digests import digest_of
 from hallmark.tasks.ml.config.data import MNIST, Digits, Images, Iris, Points, Split, Table, Threshold, ignoring
-from hallmark.tasks.ml.config.experiment import MLP, Experiment, Linear, Training
+from hallmark.tasks.ml.config.experiment import Experiment, Training
 from hallmark.tasks.ml.config.fields import Part
+from hallmark.tasks.ml.config.models import MLP, Linear
 
 
 def iris(**changes: object) -> Experiment:
@@ -193,7 +194,7 @@ def test_only_a_table_is_divided_by_its_columns() -> None:
 
 
 def test_a_cnn_takes_no_table() -> None:
-    with pytest.raises(ValidationError, match=r"model.kind 'cnn' takes images and data.kind 'table' has columns"):
+    with pytest.raises(ValidationError, match=r"model.kind 'cnn' needs images, but data.kind 'table' has columns"):
         Experiment.model_validate({"name": "x", "data": own(), "model": {"kind": "cnn"}})
 
 

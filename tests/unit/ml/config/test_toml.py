@@ -5,7 +5,8 @@ import pytest
 from hallmark.flows.experiments import options, presets
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.data import Iris
-from hallmark.tasks.ml.config.experiment import MLP, Experiment, Training
+from hallmark.tasks.ml.config.experiment import Experiment, Training
+from hallmark.tasks.ml.config.models import MLP
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

@@ -13,7 +13,8 @@ from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import SPLITS
 from hallmark.tasks.ml.config.data import Data, Iris, Split
-from hallmark.tasks.ml.config.experiment import MLP, Model, Training
+from hallmark.tasks.ml.config.experiment import Training
+from hallmark.tasks.ml.config.models import MLP, Model
 from hallmark.tasks.ml.data import dataset_store, sources, splits
 from tests.conftest import prepare
 

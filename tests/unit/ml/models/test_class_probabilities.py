@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from hallmark.flows.experiments import options
-from hallmark.tasks.ml.config.experiment import Experiment, units
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.config.models import output_units
 from hallmark.tasks.ml.models import class_probabilities
 
 LOGITS = torch.tensor([[-1.0, 0.5, 2.0], [3.0, -2.0, 0.0]])
@@ -84,5 +85,5 @@ def test_the_largest_logit_wins_by_its_last_bit() -> None:
 )
 def test_units(tokens: tuple[str, ...], two: int, three: int) -> None:
     experiment = given(*tokens)
-    found = [units(experiment.model, experiment.training.loss, classes) for classes in (2, 3)]
+    found = [output_units(experiment.model, experiment.training.loss, classes) for classes in (2, 3)]
     assert found == [two, three]

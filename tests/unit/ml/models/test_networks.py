@@ -1,18 +1,16 @@
-from pathlib import Path
+import math
+from typing import Literal, get_args
 
-import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_iris
-from sklearn.preprocessing import StandardScaler
 
-from hallmark.tasks.common.errors import DamagedError
+from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.records import Dataset, Fit
-from hallmark.tasks.ml.config.data import Digits, Iris, Split
-from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.config.models import CNN, MLP, Linear, Model, Network
 from hallmark.tasks.ml.data import dataset_store
 from hallmark.tasks.ml.models import networks
-from tests.conftest import load, prepare
+from tests.conftest import load
 
 
 def test_a_network_starts_from_torchs_own_weights_for_its_seed() -> None:
@@ -45,45 +43,60 @@ def test_a_network_in_colour_sees_planes_of_one_colour() -> None:
     torch.testing.assert_close(network(images.flatten(1)), expected)
 
 
-def test_a_networks_cost_is_what_its_layers_multiply() -> None:
-    model = CNN(kind="cnn", channels=(4, 6), hidden=(5,))
-    perceptron = (2 * 2 * 6) * 5 + 5 * 3
-    for shape, planes in (((8, 8), 1), ((8, 8, 3), 3)):
-        expected = 8 * 8 * 9 * planes * 4 + 4 * 4 * 9 * 4 * 6 + perceptron
-        assert networks.products(model, shape, logits=3) == expected
-    assert networks.products(MLP(kind="mlp", hidden=(5,)), (2, 2, 3), logits=3) == 12 * 5 + 5 * 3
+MODELS = {
+    "linear": Linear(kind="linear"),
+    "mlp": MLP(kind="mlp", hidden=(7, 5)),
+    "cnn": CNN(kind="cnn", channels=(4, 6), hidden=(5,)),
+    "cnn without padding": CNN(kind="cnn", channels=(4,), kernel=2, padding="valid", hidden=(5, 6)),
+}
 
 
-def test_large_images_pass_a_few_at_a_time() -> None:
-    assert networks.at_once(28 * 28) == networks.at_once(64 * 64 * 3) == 1000
-    assert networks.at_once(256 * 256 * 3) == 85
-    assert networks.at_once(10**9) == 1
+def test_every_model_kind_is_among_the_tested_ones() -> None:
+    assert {type(model) for model in MODELS.values()} == set(get_args(get_args(Model)[0]))
 
 
-@pytest.mark.parametrize("fitted_on", ["train", "all"])
-@pytest.mark.parametrize("validation", [0.0, 0.2])
-def test_standard_scaling_is_scikit_learns_on_the_rows_it_names(
-    tmp_path: Path, fitted_on: str, validation: float
-) -> None:
-    source = Iris.model_validate(
-        {"kind": "iris", "split": Split(validation=validation), "scaling_fitted_on": fitted_on}
-    )
-    dataset = prepare(source, tmp_path)
-    train = dataset_store.open_split(dataset, "train").x
-    rows = load_iris().data if fitted_on == "all" else train
-    scaled = networks.fit_scaling(dataset, source)(torch.tensor(train))
-    np.testing.assert_allclose(scaled, StandardScaler().fit(rows).transform(train), atol=2e-6)
+@pytest.mark.parametrize("shape", [(8, 8), (9, 8, 3)])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_kind_states_the_cost_of_the_network_that_is_built(name: str, shape: tuple[int, ...]) -> None:
+    model, outputs, products = MODELS[name], 0, 0
+    network = networks.build(model, shape, logits=3, seed=0)
+
+    def count(layer: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal outputs, products
+        outputs += output[0].numel()
+        assert isinstance(layer.weight, torch.Tensor)
+        products += output[0].numel() * layer.weight[0].numel()
+
+    for layer in network:
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    network(torch.zeros(1, math.prod(shape)))
+    assert model.multiplications(shape, 3) == products
+    assert model.activation_count(shape, 3) == outputs
+    assert model.parameter_count(shape, 3) == sum(weight.numel() for weight in network.parameters())
 
 
-def test_pixels_are_scaled_by_range_and_constant_ones_survive_standard_scaling(tmp_path: Path) -> None:
-    dataset = prepare(Digits(kind="digits"), tmp_path)
-    images = torch.tensor(dataset_store.open_split(dataset, "train").x)
-    by_range = networks.fit_scaling(dataset, Digits(kind="digits"))(images)
-    assert torch.equal(by_range, images.flatten(1) / 16)
-    standard = networks.fit_scaling(dataset, Digits(kind="digits", scaling="standard"))(images)
-    np.testing.assert_allclose(standard, StandardScaler().fit_transform(images.flatten(1).numpy()), atol=5e-5)
-    raw = networks.fit_scaling(dataset, Digits(kind="digits", scaling="none"))(images)
-    assert torch.equal(raw, images.flatten(1).float())
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stackable_kind_has_only_linear_layers_and_relu(name: str) -> None:
+    network = networks.build(MODELS[name], (8, 8), logits=3, seed=0)
+    layers = {type(layer).__name__ for layer in network}
+    assert MODELS[name].stackable == (layers <= {"Linear", "ReLU"})
+
+
+def test_images_that_are_too_small_are_refused() -> None:
+    with pytest.raises(InputError, match=r"3 convolutions and poolings leave nothing of 7 x 9 pixels: give fewer$"):
+        CNN(kind="cnn", channels=(2, 2, 2)).refuse_shape((7, 9, 3))
+    CNN(kind="cnn", channels=(2, 2, 2)).refuse_shape((8, 9, 3))
+    with pytest.raises(InputError, match=r"give fewer, or model.padding 'same'$"):
+        CNN(kind="cnn", channels=(2,), padding="valid").refuse_shape((3, 3))
+
+
+def test_a_model_kind_without_costs_cannot_be_built() -> None:
+    class Incomplete(Network):
+        kind: Literal["incomplete"]
+
+    with pytest.raises(TypeError, match="abstract"):
+        Incomplete(kind="incomplete")  # type: ignore[abstract]
 
 
 def test_a_trained_classifier_is_loaded_as_it_was_and_a_changed_file_refused(
@@ -95,6 +108,8 @@ def test_a_trained_classifier_is_loaded_as_it_was_and_a_changed_file_refused(
     x = torch.tensor(dataset_store.open_split(dataset, "test").x)
     assert torch.equal(classifier(x), again(x))
     assert not classifier.training
+    assert again is classifier
+    networks._loaded.clear()
     fitted.weights.write_bytes(fitted.weights.read_bytes()[:-1] + b"!")
     with pytest.raises(DamagedError, match=r"weights\.safetensors"):
         load(fitted, dataset, experiment)

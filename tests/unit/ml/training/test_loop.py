@@ -17,19 +17,9 @@ from hallmark.flows.experiments import presets
 from hallmark.tasks.common.errors import DivergedError, InputError
 from hallmark.tasks.common.records import Dataset, Fit
 from hallmark.tasks.ml.config.data import Data, Digits, Iris, Split
-from hallmark.tasks.ml.config.experiment import (
-    CNN,
-    MLP,
-    Augmentation,
-    Cosine,
-    Experiment,
-    Linear,
-    Model,
-    OneCycle,
-    Step,
-    Training,
-)
+from hallmark.tasks.ml.config.experiment import Augmentation, Cosine, Experiment, OneCycle, Step, Training
 from hallmark.tasks.ml.config.losses import BCE, MSE, BCEWithLogits, CrossEntropy
+from hallmark.tasks.ml.config.models import CNN, MLP, Linear, Model
 from hallmark.tasks.ml.training import checkpoints, loop, trainer
 from hallmark.tasks.ml.training.checkpoints import Checkpoints
 from hallmark.tasks.ml.training.loop import Survival

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from hallmark.tasks.common.errors import DivergedError, InputError
 from hallmark.tasks.common.records import Dataset, Fit
 from hallmark.tasks.ml.config.data import Data, Digits, Iris
-from hallmark.tasks.ml.config.experiment import CNN, MLP, Experiment, Linear, Model, Training
+from hallmark.tasks.ml.config.experiment import Experiment, Training
+from hallmark.tasks.ml.config.models import CNN, MLP, Linear, Model
 from hallmark.tasks.ml.training import sweep_plan, trainer
 from hallmark.tasks.ml.training.history import curves
 from tests.conftest import fit, prepare

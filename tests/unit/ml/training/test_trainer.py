@@ -12,9 +12,10 @@ from hallmark.flows.experiments import presets
 from hallmark.tasks.common.errors import DivergedError
 from hallmark.tasks.common.records import Dataset, Fit
 from hallmark.tasks.ml.config.data import Digits, Split
-from hallmark.tasks.ml.config.experiment import MLP, Experiment, Linear, Training
+from hallmark.tasks.ml.config.experiment import Experiment, Training
+from hallmark.tasks.ml.config.models import MLP, Linear
 from hallmark.tasks.ml.data import dataset_store
-from hallmark.tasks.ml.models import networks
+from hallmark.tasks.ml.models import networks, preprocessing
 from hallmark.tasks.ml.training import batches, trainer
 from hallmark.tasks.ml.training.history import History, curves
 from hallmark.tasks.ml.training.optim import optimizers
@@ -38,7 +39,7 @@ def logged(experiment: Experiment, dataset: Dataset, folder: Path) -> tuple[Fit,
 
 def plain_loop(experiment: Experiment, dataset: Dataset, optimizer: type[torch.optim.Optimizer]) -> torch.nn.Module:
     """The loop of the tutorials, with the order of rows that Hallmark documents."""
-    scaling = networks.fit_scaling(dataset, experiment.data)
+    scaling = preprocessing.fit_scaling(dataset, experiment.data)
     rows = dataset_store.open_split(dataset, "train")
     x, y = scaling(torch.tensor(rows.x)), torch.tensor(rows.y)
     config = experiment.training

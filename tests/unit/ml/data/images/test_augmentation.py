@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.data import Digits, Images, Iris
-from hallmark.tasks.ml.config.experiment import CNN, Augmentation, Experiment, Linear, Training
+from hallmark.tasks.ml.config.experiment import Augmentation, Experiment, Training
+from hallmark.tasks.ml.config.models import CNN, Linear
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.data.images import augmentation
 from hallmark.tasks.ml.training import sweep_plan

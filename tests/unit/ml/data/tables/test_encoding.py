@@ -18,7 +18,7 @@ from hallmark.tasks.common.records import MISSING, UNKNOWN, Column
 from hallmark.tasks.ml.artifact import runtimes
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.data.tables import encoding
-from hallmark.tasks.ml.models.networks import Encoding
+from hallmark.tasks.ml.models.preprocessing import Encoding
 from tests.conftest import prepare
 from tests.support import owned
 

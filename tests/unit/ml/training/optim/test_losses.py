@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from hallmark.tasks.ml.config.experiment import Linear, Model
 from hallmark.tasks.ml.config.losses import BCE, MSE, NLL, BCEWithLogits, CrossEntropy, Loss
+from hallmark.tasks.ml.config.models import Linear, Model
 from hallmark.tasks.ml.models import class_probabilities
 from hallmark.tasks.ml.training.optim import losses
 
