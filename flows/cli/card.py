@@ -1,4 +1,4 @@
-"""`hallmark card`: the card of a model, and a page that runs the model in a browser."""
+"""`hallmark card`: the model card, and a page that runs the model in the browser."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,27 +20,27 @@ def card(
     overwrite: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Fetch the card of a model: one page that opens offline. Every run that ships a file writes one.
+    """Save the card of a model: one HTML page, readable offline. Every run that ships a file writes one.
 
-    It says what the model is, what it was trained on, how well it does, where it is wrong, and how to use it. With
-    --live, a folder is made whose page runs the model in the browser: draw a digit, or choose a picture.
+    The card shows the data, the test results, the worst mistakes and how to use the file. With --live, also write a
+    folder whose page runs the model in the browser, on your drawings and pictures.
 
     Example: hallmark card iris@champion --output iris.html
 
     Parameters
     ----------
     run
-        The first digits of a run's id, the name of an experiment (its newest finished run), MODEL@ALIAS or
+        The first digits of a run id, the name of an experiment (its newest finished run), MODEL@ALIAS or
         models:/MODEL/VERSION.
     output
-        File to write; NAME.card.html in the current folder if neither this nor --live is given.
+        File to write. Default: NAME.card.html in the current folder, unless --live is given.
     live
-        Folder to make, of a model that takes images: its index.html opens by a double click. The first one fetches
-        onnxruntime-web, 33 MB, from HALLMARK_NPM_REGISTRY, the address of an npm registry.
+        Folder to write, for models whose input is an image. Open its index.html with a double click. The first use
+        downloads onnxruntime-web (33 MB) from HALLMARK_NPM_REGISTRY, the address of an npm registry.
     overwrite
-        Replace that file, or that folder, if it exists.
+        Replace the file or the folder if it exists.
     json
-        Print one JSON object instead of where they are.
+        Print one JSON object instead of the paths.
     """
     from hallmark.tasks.runtime import signals
 
@@ -69,8 +69,7 @@ def card(
 
 
 def _live(run: "Run", content: bytes, folder: Path, *, overwrite: bool) -> Path:
-    from hallmark.tasks.ml.reports.live_page import browser_runtime
-    from hallmark.tasks.ml.reports.live_page import page as live
+    from hallmark.tasks.ml.reports.live_page import browser_runtime, live_folder
     from hallmark.tasks.runtime import settings
     from hallmark.tasks.tracking import run_lookup
 
@@ -78,13 +77,13 @@ def _live(run: "Run", content: bytes, folder: Path, *, overwrite: bool) -> Path:
         file = run_lookup.shipped(run)
     except InputError as error:
         raise InputError(f"--live: run {run.info.run_id[:8]}: {error}") from error
-    live.refuse(file, folder, overwrite=overwrite)
+    live_folder.refuse(file, folder, overwrite=overwrite)
     machine, tags, metrics = settings.read(), run.data.tags, run.data.metrics
     runtime = browser_runtime.fetch(machine.home, machine.npm_registry)
-    right = f"{metrics['test/accuracy']:.1%} of its test rows right"
-    lead = f"{tags['hallmark.name']} version {tags['hallmark.model_version']}, {right}."
+    accuracy = f"test accuracy {metrics['test/accuracy']:.1%}"
+    lead = f"{tags['hallmark.name']} version {tags['hallmark.model_version']}, {accuracy}."
     try:
-        return live.write(file, content, lead, runtime, folder)
+        return live_folder.write(file, content, lead, runtime, folder)
     except OSError as error:
         raise HallmarkError(f"{folder}: cannot be written: {error.strerror or error}") from error
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.ml.config.experiment import NAME, Experiment
-from hallmark.tasks.ml.reports.run_comparison import differences
-from hallmark.tasks.ml.reports.run_comparison.differences import CURVES, Answers, Curve, Side
+from hallmark.tasks.ml.reports.run_comparison import comparison
+from hallmark.tasks.ml.reports.run_comparison.comparison import CURVES, ComparedRun, Curve, RowResults
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking import model_registry, run_queries
 from hallmark.tasks.tracking.client import connect
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-def gather(references: Sequence[str]) -> list[Side]:
+def gather(references: Sequence[str]) -> list[ComparedRun]:
     """Find runs and read what they have recorded; then let their files predict their test rows.
 
     Args:
@@ -38,7 +38,7 @@ def gather(references: Sequence[str]) -> list[Side]:
             raise InputError(f"{reference}: is the same run as {known[0]}: expected different ones")
         found[run.info.run_id] = reference, run
     experiments = [_experiment(*each) for each in found.values()]
-    return [_side(*each, experiment) for each, experiment in zip(found.values(), experiments, strict=True)]
+    return [_compared_run(*each, experiment) for each, experiment in zip(found.values(), experiments, strict=True)]
 
 
 def find(reference: str) -> "Run":
@@ -121,15 +121,15 @@ def _experiment(reference: str, run: "Run") -> Experiment:
     raise InputError(f"{reference}: its experiment.toml is not in the store")
 
 
-def _side(reference: str, run: "Run", experiment: Experiment) -> Side:
-    answers, lacking = None, ""
+def _compared_run(reference: str, run: "Run", experiment: Experiment) -> ComparedRun:
+    results, missing = None, ""
     try:
-        answers = _answers(run)
+        results = _results(run)
     except (InputError, DamagedError) as error:
-        lacking = str(error)
+        missing = str(error)
     tags = run.data.tags
     version = tags.get("hallmark.model_version")
-    return Side(
+    return ComparedRun(
         given=reference,
         run_id=run.info.run_id,
         name=run.info.run_name,
@@ -139,8 +139,8 @@ def _side(reference: str, run: "Run", experiment: Experiment) -> Side:
         about=_about(run, experiment),
         metrics={name: value for name, value in run.data.metrics.items() if name.startswith("test/")},
         curves={metric: curve for metric in CURVES if (curve := _curve(run, metric))[0]},
-        answers=answers,
-        lacking=lacking,
+        results=results,
+        missing=missing,
     )
 
 
@@ -157,7 +157,7 @@ def _curve(run: "Run", metric: str) -> Curve:
     return sorted(points), [points[step] for step in sorted(points)]
 
 
-def _answers(run: "Run") -> Answers:
+def _results(run: "Run") -> RowResults:
     """What its file says of its test rows.
 
     Raises:
@@ -168,7 +168,7 @@ def _answers(run: "Run") -> Answers:
     folder = settings.read().home / "datasets" / digest
     if "hallmark.model_version" in run.data.tags and not (folder / "dataset.json").is_file():
         raise InputError(f"its dataset {digest[:SHOWN]} is not on this machine")
-    return differences.ask(shipped(run), folder)
+    return comparison.predict_test_rows(shipped(run), folder)
 
 
 def shipped(run: "Run") -> Path:

@@ -1,4 +1,4 @@
-"""The card that every run writes: whole, escaped, offline, and true to what was trained."""
+"""The card that every run writes: escaped, self-contained, and in agreement with the trained model."""
 
 import base64
 import csv
@@ -28,13 +28,14 @@ from hallmark.tasks.common.records import Finding, Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation import intervals
-from hallmark.tasks.ml.reports import model_card, test_rows
+from hallmark.tasks.ml.reports import model_card
+from hallmark.tasks.ml.reports.shipped_predictions import ShippedPredictions, predict_test_rows
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking.client import connect
 from tests.support import browsers, interrupted, registered
+from tests.support.html_pages import Parsed
 from tests.support.registered import Call
 from tests.system.test_consumers import MODULES, visit
-from tests.unit.ml.reports.test_pages import Parsed
 
 WRITTEN = datetime(2026, 11, 26, 9, 30, tzinfo=UTC)
 CITIES = ("Köln", '"Bonn"', "Aa</script>", "x;{{model}}")
@@ -60,7 +61,7 @@ def digits(prefect_server: str) -> Trained:  # noqa: ARG001 - as above
 
 @pytest.fixture(scope="module")
 def table(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:  # noqa: ARG001 - as above
-    """Text, numbers and gaps, under names that would break a page."""
+    """Return a table of text, numbers and gaps, with names that contain markup."""
     random, path = np.random.default_rng(0), tmp_path_factory.mktemp("own") / "own.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -89,7 +90,7 @@ def stored(outcome: Outcome, folder: Path) -> Path:
 
 
 def is_offline(text: str) -> bool:
-    """Whether the page runs nothing, and fetches nothing but what it holds."""
+    """Return whether the page loads nothing except embedded images, and runs no script."""
     parsed = Parsed(text)
     addresses = [
         value or ""
@@ -102,12 +103,12 @@ def is_offline(text: str) -> bool:
 
 
 def section(text: str, name: str) -> str:
-    """A part of the page."""
+    """Return the HTML of one section of the card."""
     return text.split(f'<section id="{name}">')[1].split("</section>")[0]
 
 
 def rows(html: str) -> list[list[str]]:
-    """The cells of all table rows."""
+    """Return the cells of all table rows."""
     found = re.findall(r"<tr[^>]*>(.*?)</tr>", html)
     return [[unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in found]
 
@@ -118,11 +119,11 @@ def code(text: str, caption: str) -> str:
 
 
 def answers(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
-    """True classes of the test rows, and what the file says of them."""
-    return np.load(outcome.dataset.folder / "test.y.npy"), test_rows.ask(outcome).probabilities
+    """Return the true classes of the test rows and the probabilities that the file predicts."""
+    return np.load(outcome.dataset.folder / "test.y.npy"), predict_test_rows(outcome).probabilities
 
 
-def test_every_run_has_its_card(each: Trained, tmp_path: Path) -> None:
+def test_every_run_writes_a_card(each: Trained, tmp_path: Path) -> None:
     experiment, outcome = each
     path = stored(outcome, tmp_path)
     tags = connect().get_run(outcome.run.id).data.tags
@@ -150,7 +151,7 @@ def test_prefect_links_to_the_card(flowers: Trained) -> None:
     assert f"| card | [card.html]({outcome.run.url}/artifacts/card.html) |" in str(artifact.data)
 
 
-def test_the_same_outcome_gives_the_same_card_and_the_file_knows_no_date(each: Trained) -> None:
+def test_same_outcome_gives_same_card_and_an_undated_file(each: Trained) -> None:
     experiment, outcome = each
     text = model_card.build(experiment, outcome, WRITTEN)
     assert text == model_card.build(experiment, outcome, WRITTEN)
@@ -158,7 +159,7 @@ def test_the_same_outcome_gives_the_same_card_and_the_file_knows_no_date(each: T
     assert file_digest(outcome.artifact.path) == outcome.artifact.sha256
 
 
-def test_the_data_are_counted(each: Trained) -> None:
+def test_rows_are_counted_by_class_and_split(each: Trained) -> None:
     experiment, outcome = each
     found = rows(section(model_card.build(experiment, outcome, WRITTEN), "data"))
     dataset = outcome.dataset
@@ -173,7 +174,7 @@ def test_the_data_are_counted(each: Trained) -> None:
     assert {one.name for one in certificate.read(outcome.artifact.path)[0].inputs} <= {row[0] for row in found}
 
 
-def test_metrics_are_those_recorded_and_lie_in_their_intervals(each: Trained) -> None:
+def test_metrics_are_the_recorded_ones_and_within_their_intervals(each: Trained) -> None:
     experiment, outcome = each
     text = model_card.build(experiment, outcome, WRITTEN)
     found = {row[0]: row[1:] for row in rows(section(text, "metrics"))}
@@ -186,19 +187,19 @@ def test_metrics_are_those_recorded_and_lie_in_their_intervals(each: Trained) ->
         assert low < high
         assert low - 1e-4 <= float(found[name][0]) <= high + 1e-4
     assert all(found[name][1] == "" for name in perfect | {"loss"})
-    assert "What resampling does not change has none" in section(text, "metrics")
+    assert "Metrics that resampling does not change have no interval" in section(text, "metrics")
 
 
-def test_beyond_a_size_it_says_which_metrics_have_no_interval(table: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_card_names_metrics_that_are_too_large_to_resample(table: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "LARGEST", 10)
     text = section(model_card.build(*table, WRITTEN), "metrics")
     found = {row[0]: row[2] for row in rows(text)}
     assert found["f1_macro"] == found["roc_auc_macro"] == found["calibration_error"] == ""
     assert " to " in found["accuracy"]
-    assert "So many rows and classes leave f1_macro, the areas and calibration_error without." in text
+    assert "There are too many rows and classes to resample f1_macro, the ROC areas and calibration_error." in text
 
 
-def test_classes_and_confusions_are_those_of_the_file(each: Trained) -> None:
+def test_class_metrics_and_confusions_agree_with_the_file(each: Trained) -> None:
     experiment, outcome = each
     y, probabilities = answers(outcome)
     label, classes = probabilities.argmax(axis=1), outcome.dataset.classes
@@ -217,7 +218,7 @@ def test_classes_and_confusions_are_those_of_the_file(each: Trained) -> None:
             assert low - 1e-4 <= value <= high + 1e-4
 
 
-def test_the_worst_mistakes_are_shown(table: Trained, digits: Trained) -> None:
+def test_most_confident_mistakes_are_shown(table: Trained, digits: Trained) -> None:
     for experiment, outcome in (table, digits):
         y, probabilities = answers(outcome)
         label, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -228,7 +229,7 @@ def test_the_worst_mistakes_are_shown(table: Trained, digits: Trained) -> None:
         if outcome.dataset.columns:
             told = [int(row[0]) - 1 for row in rows(text)[1:]]
         else:
-            told = [int(row) - 1 for row in re.findall(r'alt="test row (\d+),', text)]
+            told = [int(row) - 1 for row in re.findall(r'alt="test row (\d+):', text)]
             pictures = re.findall(r'src="data:image/png;base64,([^"]*)"', text)
             x = np.load(outcome.dataset.folder / "test.x.npy")
             drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0]))))
@@ -236,16 +237,16 @@ def test_the_worst_mistakes_are_shown(table: Trained, digits: Trained) -> None:
         assert told == expected.tolist()
 
 
-def test_where_nothing_is_wrong_it_says_so(flowers: Trained) -> None:
+def test_findings_are_listed(flowers: Trained) -> None:
     experiment, outcome = flowers
     finding = Finding("a_code", "something <b>else</b> is wrong", "--training.lr 0.1")
     text = model_card.build(experiment, replace(outcome, findings=(finding,)), WRITTEN)
     told = " ".join(Parsed(section(text, "diagnosis")).words)
     assert all(said in told for said in (finding.code, finding.sentence, finding.remedy))
-    assert "Nothing was found" in model_card.build(experiment, replace(outcome, findings=()), WRITTEN)
+    assert "No problems were found." in model_card.build(experiment, replace(outcome, findings=()), WRITTEN)
 
 
-def test_the_proof_is_told(each: Trained) -> None:
+def test_proof_is_summarised(each: Trained) -> None:
     experiment, outcome = each
     proof, text = outcome.proof, section(model_card.build(experiment, outcome, WRITTEN), "proof")
     for said in (f"{proof.rows:,}", f"{proof.rows_made:,}", f"{proof.largest_error:.1e}", *proof.ways):
@@ -253,7 +254,7 @@ def test_the_proof_is_told(each: Trained) -> None:
 
 
 def use(each: Trained, folder: Path) -> tuple[str, str, str, list[float]]:
-    """Put the shipped file and the example beside each other; the card's text, and the answer that is expected."""
+    """Write the shipped file and the example into a folder; return the card, and the expected prediction."""
     experiment, outcome = each
     text, file = model_card.build(experiment, outcome, WRITTEN), outcome.artifact.path.name
     shutil.copy(outcome.artifact.path, folder / file)
@@ -267,7 +268,7 @@ def use(each: Trained, folder: Path) -> tuple[str, str, str, list[float]]:
     return text, example.name, outcome.dataset.classes[golden.label[0]], golden.probabilities[0]
 
 
-def test_its_python_runs_as_written(each: Trained, python: Callable[..., str], tmp_path: Path) -> None:
+def test_python_example_runs(each: Trained, python: Callable[..., str], tmp_path: Path) -> None:
     text, _, expected, probabilities = use(each, tmp_path)
     said = python(code(text, "Python"), cwd=tmp_path)
     assert said.startswith(f"{expected} [")
@@ -275,7 +276,7 @@ def test_its_python_runs_as_written(each: Trained, python: Callable[..., str], t
     assert numbers == pytest.approx(probabilities, abs=1e-5)
 
 
-def test_its_command_lines_hold_as_written(
+def test_command_line_examples_run(
     each: Trained, console: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, _, expected, probabilities = use(each, tmp_path)
@@ -298,7 +299,7 @@ def test_its_command_lines_hold_as_written(
 
 
 @pytest.mark.parametrize("each", ["flowers", "table"], indirect=True)
-def test_its_javascript_runs_as_written_in_node(each: Trained, tmp_path: Path) -> None:
+def test_javascript_example_runs_in_node(each: Trained, tmp_path: Path) -> None:
     if not (MODULES / "onnxruntime-node").is_dir():
         browsers.missing("onnxruntime-node is not installed")
     node = shutil.which("node") or browsers.missing("there is no Node.js")
@@ -312,7 +313,7 @@ def test_its_javascript_runs_as_written_in_node(each: Trained, tmp_path: Path) -
     assert [float(number) for number in numbers] == pytest.approx(probabilities, abs=1e-5)
 
 
-def test_its_javascript_runs_in_a_browser_where_it_takes_images(digits: Trained, tmp_path: Path) -> None:
+def test_javascript_example_for_images_runs_in_a_browser(digits: Trained, tmp_path: Path) -> None:
     if not (MODULES / "onnxruntime-web").is_dir():
         browsers.missing("onnxruntime-web is not installed")
     text, example, expected, probabilities = use(digits, tmp_path)
@@ -328,19 +329,18 @@ def test_its_javascript_runs_in_a_browser_where_it_takes_images(digits: Trained,
     assert [float(number) for number in said.split(",")] == pytest.approx(probabilities, abs=1e-5)
 
 
-def test_of_many_classes_the_most_frequent_confusions_are_listed(flowers: Trained) -> None:
-    classes = tuple(f"class {index}" for index in range(model_card.MATRIX + 1))
+def test_many_classes_have_a_list_of_frequent_confusions(flowers: Trained) -> None:
+    classes = tuple(f"class {index}" for index in range(model_card.MOST_CLASSES + 1))
     said = replace(certificate.read(flowers[1].artifact.path)[0], classes=classes)
     y, label = np.arange(60) % len(classes), np.arange(60) % len(classes)
     label[[0, 26, 52]], label[1] = 5, 2  # class 0 three times for 5, class 1 once for 2
-    rows = test_rows.Tested(said, {}, y, label, np.eye(len(classes))[label])
-    assert rows.confusion().sum() == 60
-    found = model_card._confusion(rows.confusion(), classes)
-    assert isinstance(found, model_card.Table)
-    assert found.rows == (("class 0", "class 5", "3"), ("class 1", "class 2", "1"))
+    predictions = ShippedPredictions(said, {}, y, label, np.eye(len(classes))[label])
+    assert predictions.confusion().sum() == 60
+    found = model_card._classes(predictions.confusion(), classes)
+    assert found["frequent_confusions"] == [("class 0", "class 5", "3"), ("class 1", "class 2", "1")]
 
 
-def test_a_run_that_is_killed_before_its_card_has_one_when_it_is_resumed(
+def test_run_killed_before_its_card_writes_it_when_resumed(
     prefect_server: str,  # noqa: ARG001 - the server comes first
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -364,7 +364,7 @@ def test_a_run_that_is_killed_before_its_card_has_one_when_it_is_resumed(
 # The command
 
 
-def test_the_command_finds_it_by_every_name(
+def test_command_accepts_every_kind_of_reference(
     flowers: Trained, console: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, outcome = flowers
@@ -391,11 +391,14 @@ def test_the_command_finds_it_by_every_name(
         (["BARE"], "has no card: only a run that shipped a file has one"),
         (["NAME", "--output", "FOLDER"], "is no file: give the name of one"),
         (["NAME", "--output", "FOLDER/none/card.html"], "there is no folder"),
-        (["NAME", "--live", "FOLDER/live"], "--live: NAME.onnx takes no image but columns: sepal_length"),
-        (["NAME", "--live", "FOLDER/none/live"], "--live: NAME.onnx takes no image"),
+        (
+            ["NAME", "--live", "FOLDER/live"],
+            "an image, but NAME.onnx takes columns: sepal_length",
+        ),
+        (["NAME", "--live", "FOLDER/none/live"], "--live: expected a model whose input is an image"),
     ],
 )
-def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+def test_bad_input_gives_one_line_and_exit_code_2(
     flowers: Trained, console: Call, tmp_path: Path, tokens: list[str], message: str
 ) -> None:
     experiment, outcome = flowers
@@ -416,7 +419,7 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     assert (code, json.loads(out)["status"]) == (2, "refused")
 
 
-def test_a_card_that_was_changed_is_not_handed_out(flowers: Trained, console: Call, tmp_path: Path) -> None:
+def test_changed_card_is_refused(flowers: Trained, console: Call, tmp_path: Path) -> None:
     outcome, client = flowers[1], connect()
     expected = client.get_run(outcome.run.id).data.tags["hallmark.card_sha256"]
     client.set_tag(outcome.run.id, "hallmark.card_sha256", "0" * 64)
@@ -429,10 +432,12 @@ def test_a_card_that_was_changed_is_not_handed_out(flowers: Trained, console: Ca
     assert not list(tmp_path.iterdir())
 
 
-def test_no_torch_and_no_prefect_are_imported(flowers: Trained, python: Callable[..., str], tmp_path: Path) -> None:
+def test_command_imports_neither_torch_nor_prefect_nor_jinja(
+    flowers: Trained, python: Callable[..., str], tmp_path: Path
+) -> None:
     program = (
         "import sys; from hallmark.flows.__main__ import run; assert run(['card', *sys.argv[1:]]) == 0\n"
-        "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+        "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib', 'jinja2'} & set(sys.modules)))"
     )
     assert settings.read().home.is_dir()
     said = python(program, flowers[1].run.id, "--output", tmp_path / "card.html")

@@ -1,4 +1,4 @@
-"""`hallmark compare`: found by every name, counted again by hand, on the terminal, as JSON and as a page."""
+"""`hallmark compare`: references to runs, counts against a count by hand, and output as text, JSON and HTML."""
 
 import json
 import re
@@ -19,13 +19,13 @@ from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking import run_lookup
 from hallmark.tasks.tracking.client import connect
 from tests.support import registered
+from tests.support.html_pages import Parsed, is_self_contained
 from tests.support.registered import Call
-from tests.unit.ml.reports.test_pages import Parsed, needs_nothing
 
 
 @pytest.fixture(scope="module")
 def outcomes(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server comes first
-    """A good one, one that was stopped after two epochs, and one of another name that divides the rows otherwise."""
+    """Return a good run, one of two epochs, and one with another name and another split."""
     preset, names = presets.iris(), [f"c{uuid.uuid4().hex[:12]}" for _ in range(2)]
     long, short = (preset.training.model_copy(update={"device": "cpu", "epochs": epochs}) for epochs in (20, 2))
     data = preset.data.model_copy(update={"split": preset.data.split.model_copy(update={"seed": 5})})
@@ -35,7 +35,7 @@ def outcomes(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server
 
 
 def twin(outcome: Outcome) -> str:
-    """A run that has recorded the same, but for the curves."""
+    """Create a run with the same records, except for the learning curves."""
     client = connect()
     stored = client.get_run(outcome.run.id)
     made = client.create_run(stored.info.experiment_id, tags=stored.data.tags).info.run_id
@@ -51,7 +51,7 @@ def console(capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 def right(outcome: Outcome) -> dict[bytes, bool]:
-    """Whether the shipped file is right about each test row, by the row's content."""
+    """Return whether the shipped file classifies each test row correctly, by the row's content."""
     session, folder = onnxruntime.InferenceSession(outcome.artifact.path), outcome.dataset.folder
     x, y = np.load(folder / "test.x.npy"), np.load(folder / "test.y.npy")
     label, _ = session.run(None, {name: x[:, [i]] for i, name in enumerate(outcome.dataset.columns)})
@@ -85,7 +85,7 @@ def test_two_runs_as_json(outcomes: list[Outcome], console: Call) -> None:
     assert pair["log_loss"] == pytest.approx(change, abs=1e-6)
 
 
-def test_every_name_finds_its_run(outcomes: list[Outcome]) -> None:
+def test_every_kind_of_reference_finds_its_run(outcomes: list[Outcome]) -> None:
     name = registered.model(outcomes)
     experiment = outcomes[0].model_version.name
     for reference, expected in {
@@ -98,7 +98,7 @@ def test_every_name_finds_its_run(outcomes: list[Outcome]) -> None:
         assert run_lookup.find(reference).info.run_id == outcomes[expected].run.id
 
 
-def test_a_sweep_means_the_member_it_chose(outcomes: list[Outcome], console: Call) -> None:
+def test_sweep_stands_for_its_chosen_member(outcomes: list[Outcome], console: Call) -> None:
     client, name = connect(), f"c{uuid.uuid4().hex[:12]}"
     place = client.get_run(outcomes[0].run.id).info.experiment_id
     tags = {"hallmark.name": name, "hallmark.sweep": "training.lr", "hallmark.chosen_run": outcomes[1].run.id}
@@ -113,7 +113,7 @@ def test_a_sweep_means_the_member_it_chose(outcomes: list[Outcome], console: Cal
     assert "no member was chosen" in console("compare", parent, outcomes[0].run.id)[2]
 
 
-def test_a_name_that_could_be_an_id_is_not_guessed_at(outcomes: list[Outcome], console: Call) -> None:
+def test_ambiguous_name_or_id_is_refused(outcomes: list[Outcome], console: Call) -> None:
     client, digits = connect(), outcomes[0].run.id[:8]
     made = client.create_run(client.get_run(outcomes[0].run.id).info.experiment_id, tags={"hallmark.name": digits})
     code, _, error = console("compare", digits, outcomes[1].run.id)
@@ -123,7 +123,7 @@ def test_a_name_that_could_be_an_id_is_not_guessed_at(outcomes: list[Outcome], c
     assert run_lookup.find(digits).info.run_id == outcomes[0].run.id
 
 
-def test_a_terminal_of_80_columns_cuts_no_number(
+def test_terminal_of_80_columns_truncates_no_number(
     outcomes: list[Outcome], console: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -132,26 +132,26 @@ def test_a_terminal_of_80_columns_cuts_no_number(
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
     assert all(outcome.run.id[:8] in out for outcome in outcomes)
-    metrics, pairs = out.split("Against run 1")
+    metrics, pairs = out.split("Compared with run 1")
     found = [each for line in re.findall("^log_loss (.*)$", metrics, re.MULTILINE) for each in line.split()]
     assert found == [f"{each.evaluation.metrics['test/log_loss']:.4f}" for each in (good, poor, other, *[poor] * 5)]
     assert re.search(r"^training.epochs +20 +2 ", out, re.MULTILINE)
-    assert "precision" not in out  # of each class: the page has them
+    assert "precision" not in out  # metrics by class are only on the page
     assert re.search("^ +run 2 +run 4 +run 5 +run 6 +run 7 +run 8$", pairs, re.MULTILINE)
     said = " ".join(pairs.split())
-    assert "run 3: its 30 test rows are not the 30 of run 1" in said
-    assert re.search(r"run 1 was trained on \d+ of the 30 test rows of run 3", said)
+    assert "run 3: no paired test, and its metrics are for different rows: its 30 test rows are not the 30" in said
+    assert re.search(r"run 1 used \d+ of the 30 test rows of run 3 for training or validation", said)
 
 
-def test_runs_that_do_not_differ(outcomes: list[Outcome], console: Call) -> None:
+def test_runs_without_differences(outcomes: list[Outcome], console: Call) -> None:
     code, out, _ = console("compare", outcomes[0].run.id, twin(outcomes[0]))
     assert code == 0
-    assert "Nothing differs in options, data, code or machine." in out
+    assert "The runs do not differ in options, data, code or machine." in out
     assert re.search(r"^wins +0$", out, re.MULTILINE)
     assert re.search(r"^p +1\.0000$", out, re.MULTILINE)
 
 
-def test_the_page_opens_offline_and_is_escaped(outcomes: list[Outcome], console: Call, tmp_path: Path) -> None:
+def test_page_is_escaped_and_self_contained(outcomes: list[Outcome], console: Call, tmp_path: Path) -> None:
     client, page = connect(), tmp_path / "compared.html"
     client.set_tag(outcomes[1].run.id, "mlflow.runName", "<b>bold</b> & $x$ [red]")
     code, out, _ = console("compare", outcomes[0].run.id, outcomes[1].run.id, "--html", str(page))
@@ -160,12 +160,12 @@ def test_the_page_opens_offline_and_is_escaped(outcomes: list[Outcome], console:
     assert out.splitlines()[-1] == f"page: {page}"
     text = page.read_text()
     parsed = Parsed(text)
-    assert needs_nothing(text)
+    assert is_self_contained(text)
     assert not parsed.named("b")
     assert "<b>bold</b> & $x$ [red]" in parsed.words
     assert len(parsed.named("caption")) == len(parsed.named("table")) == 6
     assert len(parsed.named("svg")) == 1
-    assert {"Test precision of each class", "Test recall of each class", "setosa"} <= set(parsed.words)
+    assert {"Test precision by class", "Test recall by class", "setosa"} <= set(parsed.words)
     assert outcomes[0].run.id in parsed.words
     before = page.read_bytes()
     code, out, error = console("compare", outcomes[0].run.id, outcomes[1].run.id, "--html", str(page))
@@ -200,7 +200,7 @@ def with_another_file(outcome: Outcome) -> None:
         (with_another_file, "its file is gone from the registry"),
     ],
 )
-def test_what_cannot_be_predicted_again_has_no_interval_and_says_why(
+def test_runs_that_cannot_be_predicted_have_no_interval_and_a_reason(
     outcomes: list[Outcome],
     console: Call,
     tmp_path: Path,
@@ -253,7 +253,7 @@ def test_what_cannot_be_predicted_again_has_no_interval_and_says_why(
         (["RUN", "OTHER", "--nothing"], "--nothing"),
     ],
 )
-def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+def test_bad_input_gives_one_line_and_exit_code_2(
     outcomes: list[Outcome], console: Call, tmp_path: Path, tokens: list[str], message: str
 ) -> None:
     client = connect()
@@ -285,9 +285,11 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
         assert (code, json.loads(out)["status"]) == (2, "refused")
 
 
-def test_no_torch_and_no_prefect_are_imported(outcomes: list[Outcome], python: Callable[..., str]) -> None:
+def test_command_imports_neither_torch_nor_prefect_nor_jinja(
+    outcomes: list[Outcome], python: Callable[..., str]
+) -> None:
     code = (
         "import sys; from hallmark.flows.__main__ import run; assert run(['compare', *sys.argv[1:], '--json']) == 0\n"
-        "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+        "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib', 'jinja2'} & set(sys.modules)))"
     )
     assert python(code, outcomes[0].run.id, outcomes[1].run.id).splitlines()[-1] == "[]"

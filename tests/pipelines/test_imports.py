@@ -30,7 +30,7 @@ NEITHER_TORCH_NOR_SERVERS = ("torch", "prefect", "mlflow", "sklearn", "matplotli
                 ("hallmark.tasks.ml.artifact.certificate", (*NEITHER_TORCH_NOR_SERVERS, "pydantic")),
                 ("hallmark.tasks.ml.artifact.runtimes", NEITHER_TORCH_NOR_SERVERS),
                 ("hallmark.tasks.ml.predict.predictor", NEITHER_TORCH_NOR_SERVERS),
-                ("hallmark.tasks.ml.reports.run_comparison.differences", ("torch", "prefect", "mlflow")),
+                ("hallmark.tasks.ml.reports.run_comparison.comparison", ("torch", "prefect", "mlflow")),
             ],
             id="prediction",
         ),

@@ -1,4 +1,4 @@
-"""The page that runs a model, in a real Chromium: what it says of a drawing is what `hallmark predict` says."""
+"""The live page in a real Chromium: its predictions agree with those of `hallmark predict`."""
 
 import csv
 import io
@@ -25,8 +25,7 @@ from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.images import image_file
-from hallmark.tasks.ml.reports.live_page import browser_runtime
-from hallmark.tasks.ml.reports.live_page import page as live
+from hallmark.tasks.ml.reports.live_page import browser_runtime, live_folder
 from hallmark.tasks.runtime import settings
 from tests.support import browsers, certified, registered, registries
 from tests.support.registered import Call
@@ -35,7 +34,7 @@ Points = list[tuple[float, float]]
 
 THREE: Points = [(0.3, 0.25), (0.45, 0.18), (0.6, 0.25), (0.6, 0.4), (0.5, 0.48), (0.64, 0.6), (0.5, 0.85), (0.3, 0.8)]
 ONE: Points = [(0.25, 0.15), (0.2, 0.55)]
-"""Places on the drawing area, as shares of its sides."""
+"""Points of the drawing area, as shares of its sides."""
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +56,11 @@ def console(capsys: pytest.CaptureFixture[str]) -> Call:
 
 @pytest.fixture
 def made(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
-    """Make a folder of a model that takes images of a shape; its page."""
+    """Return a function that writes the live page of a model for images of a shape."""
 
     def make(shape: tuple[int, ...], classes: tuple[str, ...] = ("dark", "light"), *, resized: bool = False) -> Path:
         onnx = certified.images(tmp_path / "hand.onnx", shape, classes, resized=resized)
-        return live.write(onnx, b"<h1>card</h1>", "Made by hand.", runtime, tmp_path / "live")
+        return live_folder.write(onnx, b"<h1>card</h1>", "Made by hand.", runtime, tmp_path / "live")
 
     return make
 
@@ -104,7 +103,7 @@ def draw(page: Page, points: Points) -> None:
 
 
 def said(page: Page) -> tuple[str, list[float]]:
-    """Label and probabilities, once the page has nothing more to do."""
+    """Return label and probabilities once the page is idle."""
     page.locator(".says[aria-busy=false]").wait_for()
     best = page.locator("#table .best th").inner_text()
     assert page.locator("#answer").inner_text().startswith(f"{best}, ")
@@ -113,7 +112,7 @@ def said(page: Page) -> tuple[str, list[float]]:
 
 
 def saved(page: Page, folder: Path) -> Path:
-    """The picture that the model was given."""
+    """Save the picture that is the input of the model."""
     with page.expect_download() as download:
         page.locator("#save").click()
     path = folder / download.value.suggested_filename
@@ -122,7 +121,7 @@ def saved(page: Page, folder: Path) -> Path:
 
 
 def predicted(console: Call, onnx: Path, picture: Path) -> tuple[str, list[float]]:
-    """What `hallmark predict` says."""
+    """Return the prediction of `hallmark predict`."""
     code, out, error = console("predict", str(onnx), str(picture), "--format", "csv")
     assert code == 0, error
     (row,) = csv.DictReader(io.StringIO(out))
@@ -135,14 +134,14 @@ def assert_agree(found: tuple[str, list[float]], expected: tuple[str, list[float
 
 
 def averaged(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The mean over each area of a picture whose sides are multiples of the model's, by its definition."""
+    """Return the mean over each area of a picture whose sides are multiples of the model's."""
     down, across = x.shape[0] // shape[0], x.shape[1] // shape[1]
     split = x.reshape(shape[0], down, shape[1], across, *x.shape[2:]).astype(np.float64)
     return np.floor(split.mean(axis=(1, 3)) + 0.5)
 
 
 @pytest.mark.parametrize("way", ["file", "http"])
-def test_a_drawn_digit_gives_what_predict_gives(
+def test_drawn_digit_agrees_with_predict(
     digits: Outcome, console: Call, runtime: Path, tmp_path: Path, way: str
 ) -> None:
     assert runtime.is_dir()
@@ -152,7 +151,7 @@ def test_a_drawn_digit_gives_what_predict_gives(
     assert out.split() == ["live", str(folder / "index.html")]
     with served(folder) as address, browsers.opened(tmp_path) as page:
         ready(page, f"{address}/" if way == "http" else (folder / "index.html").as_uri())
-        assert "compared with the bytes" in (page.locator("#checked").text_content() or "")
+        assert "verified by this page" in (page.locator("#checked").text_content() or "")
         draw(page, THREE)
         found, picture = said(page), saved(page, tmp_path)
     with Image.open(picture) as image:
@@ -163,7 +162,7 @@ def test_a_drawn_digit_gives_what_predict_gives(
 
 
 @pytest.mark.skipif("HALLMARK_MIRROR" not in os.environ, reason="HALLMARK_MIRROR is not set: there is no real MNIST")
-def test_on_real_mnist_a_drawn_digit_is_recognised_wherever_it_is_drawn(
+def test_mnist_digit_is_recognised_at_any_place(
     prefect_server: str,  # noqa: ARG001 - the server comes first
     console: Call,
     runtime: Path,
@@ -172,7 +171,7 @@ def test_on_real_mnist_a_drawn_digit_is_recognised_wherever_it_is_drawn(
     experiment = presets.get("mnist_cnn")
     short = experiment.model_copy(update={"training": experiment.training.model_copy(update={"epochs": 1})})
     outcome, folder = shipped(short), tmp_path / "live"
-    live.write(outcome.artifact.path, b"card", "", runtime, folder)
+    live_folder.write(outcome.artifact.path, b"card", "", runtime, folder)
     small: Points = [(x * 0.4, 0.05 + y * 0.4) for x, y in THREE]
     asked = []
     with browsers.opened(tmp_path) as page:
@@ -191,14 +190,14 @@ def test_on_real_mnist_a_drawn_digit_is_recognised_wherever_it_is_drawn(
         assert_agree(found, predicted(console, outcome.artifact.path, picture))
 
 
-def test_left_where_it_is_a_drawing_is_averaged_over_areas(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_unplaced_drawing_is_averaged_over_areas(made: Callable[..., Path], tmp_path: Path) -> None:
     with browsers.opened(tmp_path) as page:
         ready(page, made((20, 20)).as_uri())
-        page.get_by_label("Size and place it").uncheck()
+        page.get_by_label("Scale and move it").uncheck()
         draw(page, [(0.5, 0.25), (0.5, 0.25)])
         said(page)
         x = np.asarray(Image.open(saved(page, tmp_path)))
-    quarter = np.pi * (0.04 * 20) ** 2 / 4  # of a dot whose centre is where four fields meet
+    quarter = np.pi * (0.04 * 20) ** 2 / 4  # of a dot centred where four pixels meet
     ink = np.abs(x - np.median(x))
     assert np.argwhere(ink).tolist() == [[4, 9], [4, 10], [5, 9], [5, 10]]
     assert ink[ink > 0] == pytest.approx(certified.HIGHEST * quarter, abs=0.7)
@@ -206,7 +205,7 @@ def test_left_where_it_is_a_drawing_is_averaged_over_areas(made: Callable[..., P
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_picture_is_taken_as_it_is_or_averaged(
+def test_picture_is_used_unchanged_or_averaged(
     made: Callable[..., Path], console: Call, tmp_path: Path, shape: tuple[int, ...], times: int
 ) -> None:
     given = np.random.default_rng(0).integers(0, 9, (shape[0] * times, shape[1] * times, *shape[2:])).astype(np.uint8)
@@ -218,7 +217,7 @@ def test_a_picture_is_taken_as_it_is_or_averaged(
         page.get_by_label("Choose a file").set_input_files(path)
         found, picture = said(page), saved(page, tmp_path)
         told = page.locator("#origin").text_content()
-    expected = "as it is" if times == 1 else "resized from 15 x 18"
+    expected = "used unchanged" if times == 1 else "resized from 15 x 18"
     assert expected in (told or "")
     x = np.asarray(Image.open(picture))
     assert (x == averaged(given, shape)).all()
@@ -229,7 +228,7 @@ def test_a_picture_is_taken_as_it_is_or_averaged(
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
 @pytest.mark.parametrize("size", [(20, 33), (13, 3), (6, 5)])
-def test_where_training_images_were_resized_a_picture_is_as_predict_does_it(
+def test_picture_is_resized_as_predict_does(
     made: Callable[..., Path], console: Call, tmp_path: Path, shape: tuple[int, ...], size: tuple[int, int]
 ) -> None:
     path = tmp_path / "given.png"
@@ -239,13 +238,13 @@ def test_where_training_images_were_resized_a_picture_is_as_predict_does_it(
         page.get_by_label("Choose a file").set_input_files(path)
         found, picture = said(page), saved(page, tmp_path)
     x, expected = np.asarray(Image.open(picture)).astype(int), image_file.read_resized(path, shape)
-    # Which side Pillow resizes first depends on its version, and it has whole numbers between the two.
+    # Which side Pillow resizes first depends on its version, and it rounds between the two passes.
     assert np.abs(x - expected).max() <= 1
     for asked in (picture, path) if (x == expected).all() else (picture,):
         assert_agree(found, predicted(console, tmp_path / "hand.onnx", asked))
 
 
-def test_a_picture_is_made_grey_as_pillow_does_it_and_turned_around(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_picture_is_converted_to_grey_as_in_pillow_and_inverted(made: Callable[..., Path], tmp_path: Path) -> None:
     given = np.random.default_rng(0).integers(0, 9, (6, 5, 3)).astype(np.uint8)
     path = tmp_path / "given.png"
     Image.fromarray(given).save(path)
@@ -255,13 +254,13 @@ def test_a_picture_is_made_grey_as_pillow_does_it_and_turned_around(made: Callab
         page.get_by_label("Choose a file").set_input_files(path)
         said(page)
         assert (np.asarray(Image.open(saved(page, tmp_path))) == grey).all()
-        assert "made grey" in (page.locator("#origin").text_content() or "")
-        page.get_by_label("Turn light and dark around").check()
+        assert "converted to grey" in (page.locator("#origin").text_content() or "")
+        page.get_by_label("Invert light and dark").check()
         said(page)
         assert (np.asarray(Image.open(saved(page, tmp_path))) == certified.HIGHEST - grey).all()
 
 
-def test_it_is_used_without_a_mouse(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_page_works_with_the_keyboard(made: Callable[..., Path], tmp_path: Path) -> None:
     page_file = made((4, 4))
     with browsers.opened(tmp_path) as page:
         ready(page, page_file.as_uri())
@@ -285,14 +284,14 @@ def test_it_is_used_without_a_mouse(made: Callable[..., Path], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_it_says_is_announced_named_and_legible(made: Callable[..., Path], tmp_path: Path, scheme: str) -> None:
+def test_page_is_accessible(made: Callable[..., Path], tmp_path: Path, scheme: str) -> None:
     with browsers.opened(tmp_path, size=(360, 800), color_scheme=scheme) as page:
         ready(page, made((4, 4)).as_uri())
         draw(page, ONE)
         said(page)
         answer = page.get_by_role("status")
         assert answer.get_attribute("aria-live") == "polite"
-        for name in ("Drawing area", "Size and place it", "Choose a file", "Turn light and dark around"):
+        for name in ("Drawing area", "Scale and move it", "Choose a file", "Invert light and dark"):
             assert page.get_by_label(name).count() == 1
         assert page.get_by_role("button", name="Clear").count() == 1
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -301,7 +300,7 @@ def test_what_it_says_is_announced_named_and_legible(made: Callable[..., Path], 
 
 
 def contrast(page: Page, selector: str) -> float:
-    """Of a text and the page, as WCAG 2 defines it; an opacity is laid over the page."""
+    """Return the contrast of a text and the page as defined by WCAG 2, with the text's opacity applied."""
     text, ground, opacity = page.locator(selector).evaluate(
         """element => {
             const canvas = document.createElement("canvas").getContext("2d");
@@ -326,7 +325,7 @@ def luminance(colour: list[float]) -> float:
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
-def test_a_file_that_is_no_picture_is_told_of(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_file_that_is_no_picture_is_reported(made: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("no picture")
     with browsers.opened(tmp_path) as page:
         ready(page, made((4, 4)).as_uri())
@@ -337,7 +336,7 @@ def test_a_file_that_is_no_picture_is_told_of(made: Callable[..., Path], tmp_pat
         said(page)
 
 
-def test_names_that_would_break_a_page_are_shown_as_they_are(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_hostile_class_names_are_shown_literally(made: Callable[..., Path], tmp_path: Path) -> None:
     names = ("</script><b>", "{{model}} & <!-- x")
     with browsers.opened(tmp_path) as page:
         ready(page, made((4, 4), names).as_uri())
@@ -347,7 +346,7 @@ def test_names_that_would_break_a_page_are_shown_as_they_are(made: Callable[...,
         assert page.locator("b").count() == 0
 
 
-def test_a_damaged_model_is_not_run(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_damaged_model_is_not_run(made: Callable[..., Path], tmp_path: Path) -> None:
     path = made((4, 4))
     digest = certificate.check(tmp_path / "hand.onnx").sha256
     path.write_text(path.read_text().replace(f'"sha256": "{digest}"', f'"sha256": "{"0" * 64}"'))
@@ -356,7 +355,7 @@ def test_a_damaged_model_is_not_run(made: Callable[..., Path], tmp_path: Path) -
         page.locator("#answer", has_text="The model cannot be run in this browser: expected sha256 000").wait_for()
 
 
-def test_the_folder_holds_all_that_it_links_to(made: Callable[..., Path]) -> None:
+def test_folder_contains_all_linked_files(made: Callable[..., Path]) -> None:
     folder = made((4, 4)).parent
     assert {path.name for path in folder.iterdir()} == {"index.html", "hand.onnx", "card.html", "LICENSE.txt"}
     assert "MIT License" in (folder / "LICENSE.txt").read_text()
@@ -366,16 +365,16 @@ def test_the_folder_holds_all_that_it_links_to(made: Callable[..., Path]) -> Non
     assert not re.findall(r"""(?:src|href)\s*=\s*["']https?:""", text)
 
 
-def test_size_and_place_are_those_of_the_golden_rows() -> None:
+def test_placement_is_the_median_over_images() -> None:
     ink = np.zeros((3, 10, 12))
     ink[0, 2:6, 3:5] = 1  # 4 x 2 around 4, 4
     ink[1, 4:8, 5:8] = 7
-    assert live.placement(ink[:2]) == {"side": 4.0, "x": 5.2, "y": 5.0}
-    assert live.placement(ink[2:]) == {"side": 12.0, "x": 6.0, "y": 5.0}
+    assert live_folder.placement(ink[:2]) == {"side": 4.0, "x": 5.2, "y": 5.0}
+    assert live_folder.placement(ink[2:]) == {"side": 12.0, "x": 6.0, "y": 5.0}
 
 
 @pytest.mark.parametrize("ground", ["dark", "light"])
-def test_ink_is_as_in_training_images(made: Callable[..., Path], tmp_path: Path, ground: str) -> None:
+def test_ink_has_the_polarity_of_the_training_images(made: Callable[..., Path], tmp_path: Path, ground: str) -> None:
     path, is_dark = made((4, 4)), ground == "dark"
     text, other = path.read_text(), f'"dark": {json.dumps(is_dark)}'
     path.write_text(re.sub(r'"dark": \w+', other, text, count=1))
@@ -387,13 +386,13 @@ def test_ink_is_as_in_training_images(made: Callable[..., Path], tmp_path: Path,
     assert (np.median(x) < certified.HIGHEST / 2) == is_dark
 
 
-def test_the_ground_is_that_of_the_golden_rows(tmp_path: Path) -> None:
+def test_background_is_taken_from_the_golden_rows(tmp_path: Path) -> None:
     said, content = certificate.read(certified.images(tmp_path / "hand.onnx", (4, 4)))
     rows = np.zeros((2, 4, 4), np.uint8)
     rows[:, 1:3, 1:2] = 8
     for ground, image in ((True, rows), (False, 8 - rows)):
         golden = replace(said.golden, inputs={"image": image.tolist()})
-        facts = live.about(replace(said, golden=golden), content)
+        facts = live_folder.about(replace(said, golden=golden), content)
         assert (facts["dark"], facts["drawable"]) == (ground, True)
         assert facts["placement"] == {"side": 2.0, "x": 1.5, "y": 2.0}
 
@@ -401,11 +400,11 @@ def test_the_ground_is_that_of_the_golden_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda folder: (folder / "thesis.txt").write_text("x"), "holds something else, 'thesis.txt'"),
+        (lambda folder: (folder / "thesis.txt").write_text("x"), "contains another file, 'thesis.txt'"),
         (lambda folder: (folder / "index.html").write_text("x"), "add --overwrite"),
     ],
 )
-def test_a_folder_that_is_there_is_not_replaced(
+def test_existing_folder_is_not_replaced(
     digits: Outcome, console: Call, tmp_path: Path, prepare: Callable[[Path], object], message: str
 ) -> None:
     folder = tmp_path / "live"
@@ -419,7 +418,7 @@ def test_a_folder_that_is_there_is_not_replaced(
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
-def test_an_empty_folder_and_one_of_its_own_are_replaced(
+def test_empty_folder_and_live_folder_are_replaced(
     digits: Outcome, console: Call, runtime: Path, tmp_path: Path
 ) -> None:
     assert runtime.is_dir()
@@ -439,7 +438,7 @@ def test_an_empty_folder_and_one_of_its_own_are_replaced(
     assert (folder / "index.html").read_bytes() == before
 
 
-def test_offline_it_is_one_line(
+def test_failed_download_gives_one_line(
     digits: Outcome, console: Call, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HALLMARK_NPM_REGISTRY", "http://127.0.0.1:9")

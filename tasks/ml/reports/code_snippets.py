@@ -1,4 +1,4 @@
-"""Lines to copy that put a real row to a shipped file, in the languages of those who have only the file."""
+"""Code examples that predict a stored row with a shipped file, in Python and JavaScript, and the row as a CSV file."""
 
 import csv
 import io
@@ -9,70 +9,60 @@ from typing import Any
 import numpy as np
 
 from hallmark.tasks.ml.artifact.certificate import Certificate, Input
+from hallmark.tasks.ml.reports import templating
 
 _NUMPY = {"float32": "np.float32", "uint8": "np.uint8", "string": "object"}
 
 
-def takes_images(said: Certificate) -> bool:
-    """Whether the file takes an image, not columns."""
-    return len(said.inputs[0].shape) > 1
+def takes_images(certificate: Certificate) -> bool:
+    """Return whether the file's input is an image, not columns."""
+    return len(certificate.inputs[0].shape) > 1
 
 
-def values(said: Certificate, row: int) -> dict[str, Any]:
-    """A golden row of columns by name: each number as short as its float32 can be told from all others."""
-    return {one.name: _short(said.golden.inputs[one.name][row][0], one) for one in said.inputs}
+def row_values(certificate: Certificate, row: int) -> dict[str, Any]:
+    """Return a golden row of columns by name. Numbers have just enough digits to identify the float32 value."""
+    return {one.name: _short(certificate.golden.inputs[one.name][row][0], one) for one in certificate.inputs}
 
 
-def python(said: Certificate, file: str, row: int) -> str:
-    """A program that asks about a golden row, or about a picture that lies beside it."""
-    head = "import numpy as np, onnxruntime\n"
-    opened = f"session = onnxruntime.InferenceSession({file!r})\n"
-    ask = "label, probabilities = session.run(None, row)\n"
-    shown = f"classes = {list(said.classes)!r}\nprint(classes[label[0]], probabilities[0])\n"
-    if takes_images(said):
-        mode = "RGB" if len(said.inputs[0].shape) == 3 else "L"
-        height, width = said.inputs[0].shape[:2]
-        resize = f".resize(({width}, {height}), Image.Resampling.BILINEAR)" * said.inputs[0].resized
-        picture = f"image = np.asarray(Image.open({picture_name(file)!r}).convert({mode!r}){resize})"
-        row_of = f"row = {{{said.inputs[0].name!r}: image[None]}}\n"
-        return f"{head}from PIL import Image\n\n{opened}# {form(said.inputs[0])}\n{picture}\n{row_of}{ask}{shown}"
-    given = values(said, row)
-    lines = [
-        f"    {one.name!r}: np.array([[{_literal(given[one.name], 'python')}]], {_NUMPY[one.dtype]}),\n"
-        for one in said.inputs
-    ]
-    return f"{head}\n{opened}row = {{\n{''.join(lines)}}}\n{ask}{shown}"
+def python(certificate: Certificate, file: str, row: int) -> str:
+    """Return a Python program that predicts a golden row, which for an image is in a file beside the model."""
+    if takes_images(certificate):
+        image, arrays = _image_facts(certificate.inputs[0], file), [(certificate.inputs[0].name, "image[None]")]
+    else:
+        image, values = None, row_values(certificate, row)
+        literals = {name: "np.nan" if _is_nan(value) else repr(value) for name, value in values.items()}
+        arrays = [(one.name, f"np.array([[{literals[one.name]}]], {_NUMPY[one.dtype]})") for one in certificate.inputs]
+    classes = list(certificate.classes)
+    return templating.render("example.py.jinja", file=file, classes=classes, image=image, arrays=arrays)
 
 
-def javascript(said: Certificate, file: str, row: int) -> str:
-    """The same as a module, for Node.js, or for a browser where it takes images."""
-    ask = "const { label, probabilities } = await session.run(row);\n"
-    shown = (
-        f"const classes = {json.dumps(list(said.classes), ensure_ascii=False)};\n"
-        "console.log(classes[Number(label.data[0])], probabilities.data);\n"
-    )
-    if takes_images(said):
-        return _head("web", file) + _pixels(said.inputs[0], picture_name(file)) + ask + shown
-    given = values(said, row)
-    lines = [
-        f"  {_text(one.name)}: new Tensor({_text(one.dtype)}, [{_literal(given[one.name], 'javascript')}], [1, 1]),\n"
-        for one in said.inputs
-    ]
-    return f"{_head('node', file)}const row = {{\n{''.join(lines)}}};\n{ask}{shown}"
+def javascript(certificate: Certificate, file: str, row: int) -> str:
+    """Return the same program as a JavaScript module: for a browser if the input is an image, else for Node.js."""
+    if takes_images(certificate):
+        image, (one,) = _image_facts(certificate.inputs[0], file), certificate.inputs
+        tensors = [(one.name, "uint8", "pixels", [1, *one.shape])]
+    else:
+        image, values = None, row_values(certificate, row)
+        literals = {
+            name: "NaN" if _is_nan(value) else json.dumps(value, ensure_ascii=False) for name, value in values.items()
+        }
+        tensors = [(one.name, one.dtype, f"[{literals[one.name]}]", [1, 1]) for one in certificate.inputs]
+    classes = list(certificate.classes)
+    return templating.render("example.js.jinja", file=file, classes=classes, image=image, tensors=tensors)
 
 
-def table(said: Certificate, row: int) -> str:
-    """A CSV file of one row; what is missing is an empty cell."""
-    given = values(said, row)
+def table(certificate: Certificate, row: int) -> str:
+    """Return a CSV file with a golden row. Missing values are empty cells."""
+    values = row_values(certificate, row)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(given)
-    writer.writerow([_cell(value) for value in given.values()])
+    writer.writerow(values)
+    writer.writerow(["" if _is_nan(value) else value for value in values.values()])
     return file.getvalue()
 
 
-def form(one: Input) -> str:
-    """Type and shape of one row, in words."""
+def row_format(one: Input) -> str:
+    """Return the type and the shape of one row, in words."""
     if one.dtype == "uint8":
         kind = "colour" if len(one.shape) == 3 else "grey"
         return f"{kind}, {one.shape[0]} x {one.shape[1]} pixels, uint8"
@@ -80,47 +70,29 @@ def form(one: Input) -> str:
 
 
 def picture_name(file: str) -> str:
-    """The name under which a golden image is offered."""
+    """Return the name under which the golden image of a file is saved."""
     return f"{file.removesuffix('.onnx')}.png"
 
 
-def _head(runtime: str, file: str) -> str:
-    return (
-        f'import {{ InferenceSession, Tensor }} from "onnxruntime-{runtime}";\n\n'
-        f"const session = await InferenceSession.create({_text(file)});\n"
-    )
-
-
-def _pixels(image: Input, picture: str) -> str:
-    """Lines that decode a picture as it lies in its file."""
+def _image_facts(image: Input, file: str) -> dict[str, Any]:
     height, width, *colours = image.shape
-    pick = "rgba[(i - (i % 3)) / 3 * 4 + (i % 3)]" if colours else "rgba[4 * i]"
-    shape = ", ".join(map(str, (1, *image.shape)))
-    return (
-        f"const file = await (await fetch({_text(picture)})).blob(); // {form(image)}\n"
-        f'const canvas = new OffscreenCanvas({width}, {height}).getContext("2d");\n'
-        "canvas.drawImage(await createImageBitmap(file), 0, 0);\n"
-        f"const rgba = canvas.getImageData(0, 0, {width}, {height}).data;\n"
-        f"const pixels = Uint8Array.from({{ length: {math.prod(image.shape)} }}, (_, i) => {pick});\n"
-        f'const row = {{ {_text(image.name)}: new Tensor("uint8", pixels, [{shape}]) }};\n'
-    )
+    return {
+        "file": picture_name(file),
+        "format": row_format(image),
+        "height": height,
+        "width": width,
+        "size": math.prod(image.shape),
+        "mode": "RGB" if colours else "L",
+        "resize": f".resize(({width}, {height}), Image.Resampling.BILINEAR)" if image.resized else "",
+        "pick": "rgba[(i - (i % 3)) / 3 * 4 + (i % 3)]" if colours else "rgba[4 * i]",
+    }
 
 
-def _short(value: Any, one: Input) -> Any:  # noqa: ANN401 - a cell holds what it holds
+def _short(value: Any, one: Input) -> Any:  # noqa: ANN401 - a cell is a number or text
     if one.dtype != "float32":
         return value
     return math.nan if value is None else float(str(np.float32(value)))
 
 
-def _literal(value: Any, language: str) -> str:  # noqa: ANN401 - as above
-    if isinstance(value, float) and math.isnan(value):
-        return "np.nan" if language == "python" else "NaN"
-    return repr(value) if language == "python" else json.dumps(value, ensure_ascii=False)
-
-
-def _cell(value: Any) -> Any:  # noqa: ANN401 - as above
-    return "" if isinstance(value, float) and math.isnan(value) else value
-
-
-def _text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from hallmark.tasks.ml.reports.plots.style import COLOURS, LINES, make_figure
-from hallmark.tasks.ml.reports.run_comparison.differences import CURVES, Curve
+from hallmark.tasks.ml.reports.run_comparison.comparison import CURVES, Curve
 
 WORDS = {"val/loss": "validation loss", "train/loss": "training loss"}
 FAR = 30.0

@@ -1,6 +1,6 @@
 "use strict";
 
-// What the page was made for: sizes, names and range of the model; see tasks/ml/live.py.
+// Facts about the model; see `about` in live_page/live_folder.py.
 const about = JSON.parse(document.getElementById("about").textContent);
 const element = (id) => document.getElementById(id);
 const [height, width, colours = 1] = about.shape;
@@ -9,12 +9,12 @@ const brush = cell * Math.max(0.08 * Math.max(height, width), 1.2); // in pixels
 const board = element("board");
 const ink = board.getContext("2d", { willReadFrequently: true });
 
-let session; // of onnxruntime
+let session; // onnxruntime's
 let ort;
-let picture = null; // the chosen file, decoded; null while the drawing is asked about
-let given = null; // what the model is given: pixels, and where they come from
+let picture = null; // the decoded file; null while the drawing is the input
+let given = null; // the input of the model: pixels, and a description of their origin
 
-/** Gzipped bytes of a script element that is not run. */
+/** Unpack the gzipped bytes in a script element that holds data. */
 async function unpacked(id) {
   const bytes = Uint8Array.from(atob(element(id).textContent), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -24,78 +24,78 @@ async function unpacked(id) {
 async function load() {
   const address = URL.createObjectURL(new Blob([await unpacked("module")], { type: "text/javascript" }));
   ort = await import(address);
-  ort.env.wasm.numThreads = 1; // more would need headers that a file has not
+  ort.env.wasm.numThreads = 1; // threads need HTTP headers, which a local file does not have
   ort.env.wasm.wasmBinary = await unpacked("wasm");
   const model = await unpacked("model");
   await check(model);
   session = await ort.InferenceSession.create(model);
 }
 
-/** Only where the browser lets a page compute digests: from a file, https or this machine. */
+/** Check the digest of the model. Browsers offer this only to local files, https and localhost. */
 async function check(model) {
   if (!globalThis.crypto?.subtle) return;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", model));
   const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
   if (found !== about.sha256) throw new Error(`expected sha256 ${about.sha256}, found ${found}`);
-  element("checked").textContent = " (compared with the bytes that run here)";
+  element("checked").textContent = " (verified by this page)";
 }
 
-/** How much each of `count` stretches of `step` from `first` holds of each of `size` points. */
+/** Weights of `size` points in each of `count` intervals of length `step`, the first starting at `first`. */
 function overlaps(first, step, count, size) {
   return Array.from({ length: count }, (_, index) => {
     const [low, high] = [first + index * step, first + (index + 1) * step];
-    const held = [];
+    const parts = [];
     for (let point = Math.max(0, Math.floor(low)); point < Math.min(size, high); point++) {
-      held.push([point, (Math.min(high, point + 1) - Math.max(low, point)) / step]);
+      parts.push([point, (Math.min(high, point + 1) - Math.max(low, point)) / step]);
     }
-    return held;
+    return parts;
   });
 }
 
-/** The same as Pillow's bilinear filter has it: neighbours count the less the farther they are. */
+/** The same weights for Pillow's bilinear filter, in which the weight falls with the distance. */
 function neighbours(step, count, size) {
   const reach = Math.max(step, 1);
   return Array.from({ length: count }, (_, index) => {
     const centre = (index + 0.5) * step;
-    const held = [];
+    const parts = [];
     const last = Math.min(size, Math.floor(centre + reach + 0.5));
     for (let point = Math.max(0, Math.floor(centre - reach + 0.5)); point < last; point++) {
-      held.push([point, Math.max(0, 1 - Math.abs(point + 0.5 - centre) / reach)]);
+      parts.push([point, Math.max(0, 1 - Math.abs(point + 0.5 - centre) / reach)]);
     }
-    const all = held.reduce((sum, [, weight]) => sum + weight, 0);
-    return held.map(([point, weight]) => [point, Math.round((weight / all) * 2 ** 22) / 2 ** 22]); // Pillow's precision
+    const all = parts.reduce((sum, [, weight]) => sum + weight, 0);
+    return parts.map(([point, weight]) => [point, Math.round((weight / all) * 2 ** 22) / 2 ** 22]); // Pillow's precision
   });
 }
 
-/** Average over areas: `(height, width)` values of a larger or smaller picture; outside of it they are 0. */
+/** Resize a picture to `(height, width)` by averaging areas. Values outside of it are 0. */
 function averaged(values, columns, rows, { x = 0, y = 0, across = columns / width, down = rows / height } = {}) {
   return weighted(values, columns, rows, overlaps(x, across, width, columns), overlaps(y, down, height, rows));
 }
 
-/** Resize as the training images were, and as `hallmark predict` does it. */
+/** Resize a picture as the training images were resized, and as `hallmark predict` does. */
 function bilinear(values, columns, rows) {
   const [wide, high] = [neighbours(columns / width, width, columns), neighbours(rows / height, height, rows)];
-  return weighted(values, columns, rows, wide, high, Math.round); // Pillow has whole numbers between the two
+  return weighted(values, columns, rows, wide, high, Math.round); // Pillow rounds between the two passes
 }
 
 function weighted(values, columns, rows, wide, high, between = (value) => value) {
   const narrow = new Float64Array(rows * width);
   for (let row = 0; row < rows; row++) {
-    wide.forEach((held, column) => {
-      for (const [point, share] of held) narrow[row * width + column] += share * values[row * columns + point];
+    wide.forEach((parts, column) => {
+      for (const [point, share] of parts) narrow[row * width + column] += share * values[row * columns + point];
     });
   }
   for (let index = 0; index < narrow.length; index++) narrow[index] = between(narrow[index]);
   const small = new Float64Array(height * width);
-  high.forEach((held, row) => {
-    for (const [point, share] of held) {
+  high.forEach((parts, row) => {
+    for (const [point, share] of parts) {
       for (let column = 0; column < width; column++) small[row * width + column] += share * narrow[point * width + column];
     }
   });
   return small;
 }
 
-/** The drawing's values, 0 to 1, with its extent and its centre of mass; null if nothing is drawn. */
+/** The drawing's values from 0 to 1, its longer side and its centre of mass; null if it is empty. */
 function drawn() {
   const { data } = ink.getImageData(0, 0, board.width, board.height);
   const values = Float64Array.from({ length: board.width * board.height }, (_, index) => data[4 * index] / 255);
@@ -111,7 +111,7 @@ function drawn() {
   return mass ? { values, side: Math.max(box.right - box.left, box.bottom - box.top), x: x / mass, y: y / mass } : null;
 }
 
-/** What the model is given of a drawing. */
+/** The input of the model for the drawing. */
 function ofDrawing() {
   const found = drawn();
   if (!found) return null;
@@ -122,30 +122,30 @@ function ofDrawing() {
   }
   const small = averaged(found.values, board.width, board.height, place);
   const level = (value) => Math.round(about.highest * Math.min(1, about.dark ? value : 1 - value));
-  return { pixels: Uint8Array.from(small, level), origin: `Your drawing, as ${width} x ${height} pixels.` };
+  return { pixels: Uint8Array.from(small, level), origin: `Your drawing, reduced to ${width} x ${height} pixels.` };
 }
 
-/** What the model is given of a picture: its own pixels where it has the size, else averages over areas. */
+/** The input of the model for a picture: its own pixels if the size matches, else resized. */
 function ofPicture() {
   const { name, columns, rows, data } = picture;
-  const said = [];
+  const changes = [];
   let planes = [0, 1, 2].map((plane) => Float64Array.from({ length: columns * rows }, (_, i) => data[4 * i + plane]));
   if (colours === 1) {
     const [red, green, blue] = planes;
-    if (red.some((value, i) => value !== green[i] || value !== blue[i])) said.push("made grey");
-    // As Pillow does it: ITU-R 601-2.
+    if (red.some((value, i) => value !== green[i] || value !== blue[i])) changes.push("converted to grey");
+    // ITU-R 601-2, as in Pillow.
     planes = [red.map((value, i) => (value * 19595 + green[i] * 38470 + blue[i] * 7471 + 32768) >> 16)];
   }
   if (columns !== width || rows !== height) {
     planes = planes.map((plane) => (about.resized ? bilinear : averaged)(plane, columns, rows));
-    said.push(`resized from ${columns} x ${rows} ${about.resized ? "as the training images were" : "by averaging over areas"}`);
+    changes.push(`resized from ${columns} x ${rows} ${about.resized ? "as the training images were" : "by averaging areas"}`);
   }
   const largest = planes.reduce((most, plane) => plane.reduce((a, b) => Math.max(a, b), most), 0);
   const full = about.highest < 128 && largest > about.highest;
-  if (full) said.push(`its values, 0 to 255, brought to 0 to ${about.highest}`);
+  if (full) changes.push(`values scaled from 0..255 to 0..${about.highest}`);
   const top = about.highest < 128 ? about.highest : 255;
   const inverted = element("inverted").checked;
-  if (inverted) said.push("light and dark turned around");
+  if (inverted) changes.push("inverted");
   const pixels = new Uint8Array(height * width * colours);
   planes.forEach((plane, index) => {
     plane.forEach((value, i) => {
@@ -153,10 +153,10 @@ function ofPicture() {
       pixels[i * colours + index] = inverted ? top - level : level;
     });
   });
-  return { pixels, origin: `${name}: ${said.join(", ") || "as it is, pixel by pixel"}.` };
+  return { pixels, origin: `${name}: ${changes.join(", ") || "used unchanged"}.` };
 }
 
-/** Decode a file. What is transparent becomes white; what is very large is made smaller by the browser. */
+/** Decode a file. Transparent areas become white, and very large pictures are reduced by the browser. */
 async function decoded(file) {
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   const scale = Math.min(1, 2048 / Math.max(bitmap.width, bitmap.height));
@@ -169,7 +169,7 @@ async function decoded(file) {
   return { name: file.name, columns, rows, data: context.getImageData(0, 0, columns, rows).data };
 }
 
-/** A PNG file with exactly these pixels: grey, or RGB. The browser's own would have colours and transparency. */
+/** A PNG file with exactly these pixels, grey or RGB. The browser's own encoder always writes RGBA. */
 async function png(pixels) {
   const line = width * colours;
   const lines = new Uint8Array(height * (line + 1));
@@ -195,7 +195,7 @@ function chunk(name, content) {
   return bytes;
 }
 
-/** CRC-32, as PNG has it. */
+/** CRC-32, as defined by PNG. */
 function crc(bytes) {
   let found = 0xffffffff;
   for (const byte of bytes) {
@@ -205,34 +205,34 @@ function crc(bytes) {
   return (found ^ 0xffffffff) >>> 0;
 }
 
-let [isAsking, isAskedAgain] = [false, false];
+let [isPredicting, isOutdated] = [false, false];
 
-/** Ask the model about the drawing or the picture; asked meanwhile, it is asked once more. */
-async function ask({ aloud = true } = {}) {
+/** Predict the drawing or the picture, and once more if it changed in the meantime. */
+async function predict({ announced = true } = {}) {
   if (!session) return;
-  isAskedAgain = isAsking;
-  if (isAsking) return;
-  isAsking = true;
+  isOutdated = isPredicting;
+  if (isPredicting) return;
+  isPredicting = true;
   busy(true);
   try {
     given = picture ? ofPicture() : ofDrawing();
-    if (given) await show(given, aloud);
+    if (given) await show(given, announced);
     else rest();
   } catch (error) {
     fail(error);
   }
-  isAsking = false;
-  if (isAskedAgain) await ask();
+  isPredicting = false;
+  if (isOutdated) await predict();
   else busy(false);
 }
 
-async function show({ pixels, origin }, aloud) {
+async function show({ pixels, origin }, announced) {
   const tensor = new ort.Tensor("uint8", pixels, [1, ...about.shape]);
   const { label, probabilities } = await session.run({ [about.input]: tensor });
   const best = Number(label.data[0]);
   list(Array.from(probabilities.data), best);
-  element("answer").ariaLive = aloud ? "polite" : "off"; // not in the middle of a stroke
-  say(`${about.classes[best]}, ${percent(probabilities.data[best])}`);
+  element("answer").ariaLive = announced ? "polite" : "off"; // silent in the middle of a stroke
+  setAnswer(`${about.classes[best]}, ${percent(probabilities.data[best])}`);
   paint(pixels);
   element("origin").textContent = origin;
   const link = element("save");
@@ -241,7 +241,7 @@ async function show({ pixels, origin }, aloud) {
   element("table").hidden = element("fed").hidden = false;
 }
 
-/** Every class in its order, or the ten most probable of many. */
+/** List all classes, or the ten most probable if there are more than 20. */
 function list(probabilities, best) {
   let shown = probabilities.map((_, index) => index);
   if (shown.length > 20) shown = shown.sort((a, b) => probabilities[b] - probabilities[a]).slice(0, 10);
@@ -275,23 +275,23 @@ function paint(pixels) {
   canvas.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
 }
 
-function say(text, kind = "") {
+function setAnswer(text, kind = "") {
   Object.assign(element("answer"), { textContent: text, className: kind });
 }
 
-/** For those who hear the page, and for whoever waits for it. */
+/** Tell screen readers, and tests, whether a prediction is running. */
 function busy(isBusy) {
   element("answers").ariaBusy = String(isBusy);
 }
 
 function rest() {
-  say(about.drawable ? "Draw, or choose a picture." : "Choose a picture.", "wait");
+  setAnswer(about.drawable ? "Draw, or choose a picture." : "Choose a picture.", "wait");
   element("table").hidden = element("fed").hidden = true;
 }
 
 function fail(error) {
   console.error(error);
-  say(error.message ?? String(error), "bad");
+  setAnswer(error.message ?? String(error), "bad");
   element("table").hidden = element("fed").hidden = true;
 }
 
@@ -300,7 +300,7 @@ function clear() {
   element("file").value = "";
   ink.fillStyle = "black";
   ink.fillRect(0, 0, board.width, board.height);
-  ask();
+  predict();
 }
 
 async function take(file) {
@@ -314,10 +314,10 @@ async function take(file) {
     busy(false);
     return;
   }
-  await ask();
+  await predict();
 }
 
-/** A line as thick as the brush, or a dot where it begins and ends at one place. */
+/** Draw a line with the brush, or a dot if both ends are the same. */
 function stroke(from, to) {
   picture = null;
   element("file").value = "";
@@ -349,10 +349,10 @@ function byPointer() {
       stroke(last, next);
       last = next;
     }
-    ask({ aloud: false });
+    predict({ announced: false });
   });
   const lift = () => {
-    if (last) ask();
+    if (last) predict();
     last = null;
   };
   board.addEventListener("pointerup", lift);
@@ -382,8 +382,8 @@ function byKeyboard() {
     else clear();
     if (isDown && (move || event.key === " ")) {
       stroke(before, at);
-      ask({ aloud: false });
-    } else if (event.key === " ") ask();
+      predict({ announced: false });
+    } else if (event.key === " ") predict();
     put();
   });
   board.addEventListener("blur", () => {
@@ -410,21 +410,21 @@ function prepare() {
   if (about.drawable) {
     const { side, x, y } = about.placement;
     element("placing").textContent =
-      `The drawing's longer side becomes ${side} pixels and its centre of mass is put at ${x}, ${y} of ` +
-      `${width} x ${height}, as they are in training images; otherwise it stays where it is. ` +
-      "Either way it is averaged over areas.";
+      `The longer side of the drawing is scaled to ${side} pixels, and its centre of mass is moved to ${x}, ${y} of ` +
+      `${width} x ${height}, as in the training images. If unchecked, it stays where it is. ` +
+      "In both cases it is reduced by averaging areas.";
     byPointer();
     byKeyboard();
-    element("placed").addEventListener("change", () => ask());
+    element("placed").addEventListener("change", () => predict());
   }
-  const how = about.resized ? "as the training images were" : "by averaging over areas";
+  const how = about.resized ? "as the training images were" : "by averaging areas";
   element("sizes").textContent =
-    `A picture of ${width} x ${height} pixels is taken as it is; any other is resized to that ${how}.`;
+    `Pictures of ${width} x ${height} pixels are used unchanged. Other sizes are resized ${how}.`;
   byFile();
   element("clear").addEventListener("click", clear);
-  element("inverted").addEventListener("change", () => ask());
+  element("inverted").addEventListener("change", () => predict());
   clear();
 }
 
 prepare();
-load().then(() => ask(), (error) => fail(new Error(`The model cannot be run in this browser: ${error.message}`)));
+load().then(() => predict(), (error) => fail(new Error(`The model cannot be run in this browser: ${error.message}`)));
