@@ -24,6 +24,6 @@ def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
     rows = ", ".join(f"{count} {split}" for split, count in dataset.rows.items())
     progress.say("prepare", f"{dataset.name} {dataset.digest[:SHOWN]}: {rows} rows")
     if isinstance(experiment.data, Own):
-        for step, text in data_profile.say(dataset, experiment):
+        for step, text in data_profile.summary_lines(dataset, experiment):
             progress.say(step, text)
     return dataset

@@ -36,7 +36,8 @@ NEITHER_TORCH_NOR_SERVERS = ("torch", "prefect", "mlflow", "sklearn", "matplotli
         ),
         pytest.param(
             [
-                ("hallmark.tasks.ml.training.trainer", ("prefect", "mlflow")),
+                ("hallmark.tasks.ml.training.trainer", ("prefect", "mlflow", "jinja2")),
+                ("hallmark.tasks.ml.reports.model_card", ("prefect", "mlflow", "jinja2")),
                 ("hallmark.tasks.ml.artifact.proof.verifier", ("prefect", "mlflow")),
             ],
             id="training",

@@ -444,7 +444,7 @@ def test_failed_download_gives_one_line(
     monkeypatch.setenv("HALLMARK_NPM_REGISTRY", "http://127.0.0.1:9")
     code, out, error = console("card", digits.run.id, "--live", str(tmp_path / "live"))
     assert (code, out, error.count("\n")) == (2, "", 1)
-    assert "onnxruntime-web-1.30.0.tgz cannot be fetched" in error
+    assert "onnxruntime-web-1.30.0.tgz: download failed" in error
     assert "HALLMARK_NPM_REGISTRY" in error
     assert not (tmp_path / "live").exists()
     assert home.is_dir()

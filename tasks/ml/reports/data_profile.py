@@ -1,4 +1,4 @@
-"""A look at a dataset before anything is trained on it: numbers and a picture."""
+"""A profile of a dataset before training: statistics and a plot."""
 
 import json
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from hallmark.tasks.ml.reports.plots.style import plain_text
 
 
 def profile(dataset: Dataset, folder: Path) -> tuple[Path, Path]:
-    """Write `dataset.json` and `dataset.png` into `folder`.
+    """Write `dataset.json` and `dataset.png` to `folder`, and return their paths.
 
-    The picture shows sample images, the points of one or two columns, or the histograms of more.
+    The plot shows sample images, the points of one or two columns, or histograms of more columns.
     """
     report = folder / "dataset.json"
     with whole_file(report) as temporary:
@@ -29,10 +29,10 @@ def profile(dataset: Dataset, folder: Path) -> tuple[Path, Path]:
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Counts, dtype, shape, value range and class shares by split, and rows that two splits share.
+    """Return counts, dtype, shape, value range and class shares by split, and the number of rows shared with `train`.
 
-    `range` is `[smallest, largest]` over all pixels, or of each column by its name; of a table of one's own `columns`
-    says what each is.
+    `range` is `[smallest, largest]` over all pixels, or by column name. A user's table has `columns` instead, with the
+    kind of each column.
     """
     rows = {split: open_split(dataset, split) for split in SPLITS if dataset.rows[split]}
     trained_on = split_digests(dataset, "train")
@@ -53,27 +53,29 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def say(dataset: Dataset, experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """What was made of data of one's own, in lines that begin with a word each: columns, model and training."""
+def summary_lines(dataset: Dataset, experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """Yield how a user's table is interpreted, as pairs of a heading and a text: columns, model and training."""
     columns = columns_of(dataset)
     for kind in ("numeric", "boolean", "categorical"):
-        if named := [_short(column) for column in columns if column.kind == kind]:
+        if named := [_column_text(column) for column in columns if column.kind == kind]:
             yield "columns", f"{kind}: {', '.join(named)}"
     model = experiment.model.model_dump(exclude_defaults=True) | {"kind": experiment.model.kind}
     training = experiment.training.model_dump(exclude_defaults=True)
-    yield "model", ", ".join(f"{name} {_value(value)}" for name, value in model.items())
-    yield "training", ", ".join(f"{name} {_value(value)}" for name, value in training.items()) or "defaults"
+    yield "model", ", ".join(f"{name} {_value_text(value)}" for name, value in model.items())
+    yield "training", ", ".join(f"{name} {_value_text(value)}" for name, value in training.items()) or "defaults"
 
 
-def _short(column: Column) -> str:
-    told = [f"{len(column.values):,} values"] if column.kind == "categorical" else []
-    told += [f"{column.missing:,} missing"] if column.missing else []
-    return column.name + (f" ({', '.join(told)})" if told else "")
+def _column_text(column: Column) -> str:
+    details = [f"{len(column.values):,} values"] if column.kind == "categorical" else []
+    details += [f"{column.missing:,} missing"] if column.missing else []
+    return column.name + (f" ({', '.join(details)})" if details else "")
 
 
-def _value(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, dict):
-        return " ".join(_value(part) if name == "kind" else f"{name} {_value(part)}" for name, part in value.items())
+        return " ".join(
+            _value_text(part) if name == "kind" else f"{name} {_value_text(part)}" for name, part in value.items()
+        )
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -87,7 +89,7 @@ def _range(dataset: Dataset, rows: list[Rows]) -> dict[str, list[float]] | list[
 
 
 def _columns(dataset: Dataset) -> list[dict[str, Any]]:
-    """Of a table of one's own what each column is, and the range of the training rows; of text how many values."""
+    """Return kind and missing values of each column of a user's table, with its range or its number of values."""
     bounds = zip(columns_of(dataset), *probe_rows.seen(dataset), strict=True)
     return [
         {"name": column.name, "kind": column.kind, "missing": column.missing}

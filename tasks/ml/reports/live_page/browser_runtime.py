@@ -1,4 +1,4 @@
-"""onnxruntime-web, which runs a model in a browser: fetched once from an npm registry, and known by its digest."""
+"""Download onnxruntime-web, which runs models in a browser, from an npm registry, and check its digest."""
 
 import base64
 import hashlib
@@ -21,15 +21,15 @@ logger = logging.getLogger(__name__)
 VERSION = "1.30.0"
 ARCHIVE = f"onnxruntime-web-{VERSION}.tgz"
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
-"""SHA-512 of the archive in base64, as npm's lock files have it."""
+"""SHA-512 of the archive in base64, as in npm's lock files."""
 MODULE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 FILES = {
     MODULE: "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
     WASM: "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
-"""All that a page needs of it, with the SHA-256 of each."""
+"""Files of the archive that a page needs, with their SHA-256."""
 LARGEST = 64 * 2**20
-"""Bytes that the archive, or a file of it, may have; it has 33 million."""
+"""Largest size in bytes of the archive and of each file in it. The archive has 33 million."""
 _SECONDS = 30.0
 
 LICENSE_TEXT = """\
@@ -57,23 +57,22 @@ LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
 OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
 SOFTWARE.
 """
-"""The archive itself has no copy; `version` is to be filled in."""
+"""License text with a placeholder for the version. The archive contains no copy of it."""
 
 
 def fetch(home: Path, registry: str | None) -> Path:
-    """Bring the runtime's files under `home/downloads`, unless they lie there undamaged.
+    """Download the runtime to `home/downloads`, unless it is already there and intact.
 
     Args:
         home: Hallmark's home folder.
-        registry: address of an npm registry; needed where the files are still to be fetched. Plain http only if it
-            says so.
+        registry: URL of an npm registry; None if the files are already there. Plain http is used only for an http URL.
 
     Returns:
-        The folder that has `FILES`.
+        The folder that contains `FILES`.
 
     Raises:
-        InputError: there is no address, or nothing answers at it.
-        DamagedError: what answers is not the archive that is expected.
+        InputError: `registry` is needed but None, or does not answer.
+        DamagedError: the downloaded archive is not the expected one.
     """
     folder = home / "downloads" / ARCHIVE.removesuffix(".tgz")
     (home / "locks").mkdir(parents=True, exist_ok=True)
@@ -81,18 +80,18 @@ def fetch(home: Path, registry: str | None) -> Path:
         if not _is_intact(folder):
             if registry is None:
                 raise InputError(
-                    "onnxruntime-web is still to be fetched, and nobody says from where: set HALLMARK_NPM_REGISTRY to "
-                    "the address of an npm registry (`npm config get registry` says that of npm)"
+                    "onnxruntime-web must be downloaded, but no registry is configured: set HALLMARK_NPM_REGISTRY to "
+                    "the address of an npm registry (`npm config get registry` prints npm's)"
                 )
             extract(_archive(registry), folder)
     return folder
 
 
 def extract(archive: bytes, folder: Path) -> None:
-    """Write the files that a page needs as `folder`, whole or not at all. No path of the archive is written to.
+    """Extract `FILES` into a new `folder`, atomically. Paths in the archive are not used for writing.
 
     Raises:
-        DamagedError: one of them is not in the archive, or is another.
+        DamagedError: a file is missing or does not have its digest.
     """
     with whole_folder(folder) as temporary, tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as packed:
         for name, digest in FILES.items():
@@ -118,17 +117,17 @@ def _is_intact(folder: Path) -> bool:
         for name, digest in FILES.items():
             check(folder / name, digest)
     except DamagedError as error:
-        logger.warning("what was fetched before is fetched again: %s", error)
+        logger.warning("downloading onnxruntime-web again, because the stored copy is damaged: %s", error)
         return False
     return True
 
 
 def _archive(registry: str) -> bytes:
-    """Fetch the archive, and compare it with its digest.
+    """Download the archive and check its digest.
 
     Raises:
-        InputError: it cannot be had.
-        DamagedError: it is another.
+        InputError: the download failed.
+        DamagedError: the digest differs.
     """
     url = f"{registry.rstrip('/')}/onnxruntime-web/-/{ARCHIVE}"
     shown = without_secrets(url)
@@ -136,14 +135,16 @@ def _archive(registry: str) -> bytes:
         with _opener(url).open(url, timeout=_SECONDS) as answer:
             content: bytes = answer.read(LARGEST + 1)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        said = without_secrets(" ".join(str(error).split()))
+        reason = without_secrets(" ".join(str(error).split()))
         raise InputError(
-            f"{shown} cannot be fetched ({said}): connect this machine to the network, "
+            f"{shown}: download failed ({reason}): connect this machine to the network, "
             "or set HALLMARK_NPM_REGISTRY to the address of an npm registry"
         ) from error
     found = base64.b64encode(hashlib.sha512(content).digest()).decode()
     if found != INTEGRITY:
-        raise DamagedError(f"{shown}: expected sha512 {INTEGRITY[:12]}, found {found[:12]}: it serves another file")
+        raise DamagedError(
+            f"{shown}: expected sha512 {INTEGRITY[:12]}, found {found[:12]}: the registry serves another file"
+        )
     return content
 
 

@@ -11,7 +11,7 @@ from hallmark.tasks.ml.reports import data_profile
 from tests.conftest import prepare
 
 
-def test_a_look_says_what_is_in_the_data(tmp_path: Path) -> None:
+def test_profile_describes_the_splits(tmp_path: Path) -> None:
     dataset = prepare(presets.get("iris").data, tmp_path)
     report, _ = data_profile.profile(dataset, tmp_path)
     found = json.loads(report.read_text())
@@ -24,25 +24,25 @@ def test_a_look_says_what_is_in_the_data(tmp_path: Path) -> None:
     assert found["rows_also_in_train"]["test"] == again
 
 
-def test_the_range_of_images_is_that_of_all_pixels(tmp_path: Path) -> None:
+def test_range_of_images_is_over_all_pixels(tmp_path: Path) -> None:
     dataset = prepare(presets.get("digits").data, tmp_path)
     assert data_profile.describe(dataset)["range"] == [0, 16]
 
 
 @pytest.mark.parametrize("name", ["digits", "blobs", "points3_as_published", "iris"])
-def test_every_dataset_has_a_picture_that_suits_it(name: str, tmp_path: Path) -> None:
+def test_every_kind_of_dataset_has_a_plot(name: str, tmp_path: Path) -> None:
     _, picture = data_profile.profile(prepare(presets.get(name).data, tmp_path), tmp_path)
     with Image.open(picture) as image:
         assert len(image.convert("RGB").getcolors(2**24) or []) > 40
 
 
-def test_what_is_on_is_said_by_its_name(tmp_path: Path) -> None:
+def test_summary_names_the_options_that_are_set(tmp_path: Path) -> None:
     tokens = [
         "--training.augmentation.shift=2",
         "--training.augmentation.rotation=5",
         "--training.schedule.kind=cosine",
     ]
     experiment = options.experiment("digits", tokens)
-    said = dict(data_profile.say(prepare(experiment.data, tmp_path), experiment))
+    said = dict(data_profile.summary_lines(prepare(experiment.data, tmp_path), experiment))
     assert "augmentation shift 2 rotation 5.0" in said["training"]
     assert "schedule cosine" in said["training"]

@@ -1,4 +1,4 @@
-"""onnxruntime-web from a registry on this machine: fetched once, known by its digest, and nothing else is taken."""
+"""Downloads of onnxruntime-web from a local registry: once, and only with the right digest."""
 
 import io
 import json
@@ -33,13 +33,13 @@ def member(name: str, **fields: object) -> tarfile.TarInfo:
     return info
 
 
-def test_it_is_the_archive_that_the_lock_file_names() -> None:
+def test_archive_is_the_one_in_the_lock_file() -> None:
     locked = json.loads((ROOT / "tests" / "javascript" / "package-lock.json").read_text())
     package = locked["packages"]["node_modules/onnxruntime-web"]
     assert (package["version"], package["integrity"]) == (VERSION, f"sha512-{INTEGRITY}")
 
 
-def test_it_is_fetched_once_and_again_where_it_is_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_archive_is_downloaded_once_and_again_if_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with registries.serving(registries.archive()) as registry:
         folder = browser_runtime.fetch(tmp_path, f"{registry.address}/")
         assert {path.name for path in folder.iterdir()} == set(FILES)
@@ -48,17 +48,17 @@ def test_it_is_fetched_once_and_again_where_it_is_damaged(tmp_path: Path, caplog
         (folder / WASM).write_bytes(b"damaged")
         browser_runtime.fetch(tmp_path, registry.address)
         assert registry.asked == 2
-    assert "fetched again" in caplog.text
+    assert "downloading onnxruntime-web again" in caplog.text
     assert b"ONNX Runtime Web v1.30.0" in (folder / MODULE).read_bytes()
 
 
-def test_another_archive_is_not_even_opened(tmp_path: Path) -> None:
+def test_archive_with_another_digest_is_not_opened(tmp_path: Path) -> None:
     with registries.serving(b"another") as registry, pytest.raises(DamagedError, match="expected sha512 q0y"):
         browser_runtime.fetch(tmp_path, registry.address)
     assert not (tmp_path / "downloads").exists()
 
 
-def test_nobody_answers(tmp_path: Path) -> None:
+def test_registry_does_not_answer(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(InputError, match="or set HALLMARK_NPM_REGISTRY to the address of an npm registry") as refused:
@@ -67,13 +67,13 @@ def test_nobody_answers(tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_nobody_says_where_from(tmp_path: Path) -> None:
+def test_registry_is_not_configured(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="set HALLMARK_NPM_REGISTRY to the address of an npm registry"):
         browser_runtime.fetch(tmp_path, None)
     assert not (tmp_path / "downloads").exists()
 
 
-def test_a_registry_without_the_package(tmp_path: Path) -> None:
+def test_registry_without_the_package(tmp_path: Path) -> None:
     with registries.serving(b"") as registry, pytest.raises(InputError, match="HTTP Error 404"):
         browser_runtime.fetch(tmp_path, f"{registry.address}/elsewhere")
 
@@ -87,7 +87,7 @@ def test_a_registry_without_the_package(tmp_path: Path) -> None:
         (((member(f"/../{MODULE}"), b"elsewhere"),), "found none"),
     ],
 )
-def test_no_path_and_no_link_of_an_archive_is_followed(
+def test_paths_and_links_in_an_archive_are_not_followed(
     tmp_path: Path, members: tuple[tuple[tarfile.TarInfo, bytes], ...], said: str
 ) -> None:
     with pytest.raises(DamagedError, match=said):
@@ -95,7 +95,7 @@ def test_no_path_and_no_link_of_an_archive_is_followed(
     assert [path.name for path in tmp_path.rglob("*")] == ["inner"]
 
 
-def test_https_does_not_lead_to_plain_http() -> None:
+def test_redirect_from_https_to_http_is_refused() -> None:
     request = Request("https://127.0.0.1/a.tgz")
     with pytest.raises(OSError, match="is not https"):
         HttpsAlone().redirect_request(request, io.BytesIO(), 302, "Found", HTTPMessage(), "http://127.0.0.1/a.tgz")

@@ -29,7 +29,7 @@ def ticks(axes: Axes) -> list[str]:
 
 
 def lines(figure: Figure) -> list[LineCollection]:
-    """The members that diverged, the others, the chosen one."""
+    """Return the lines of diverged members, of the others, and of the chosen one."""
     return [found for found in panel(figure).collections if isinstance(found, LineCollection)]
 
 
@@ -48,7 +48,7 @@ def drawn_members(count: int, *, diverged: int = 0) -> tuple[list[Row], list[flo
     return rows, [None if i < diverged else rng.uniform(0.1, 0.9) for i in range(count)]
 
 
-def test_one_axis_is_a_curve_in_the_order_of_its_values() -> None:
+def test_one_option_is_a_curve_in_the_order_of_its_values() -> None:
     rows = [{LR: lr} for lr in (0.1, 0.001, 1.0, 0.01)]
     axes = panel(sweep.figure([LR], rows, [0.2, 0.5, None, 0.25], chosen=0))
     curve, chosen, diverged = axes.lines
@@ -72,19 +72,19 @@ def test_one_axis_is_a_curve_in_the_order_of_its_values() -> None:
         (tuple(1.2**power for power in range(40)), "log"),
     ],
 )
-def test_values_have_the_scale_that_spreads_them(values: tuple[float, ...], scale: str) -> None:
+def test_axis_has_the_scale_that_spreads_the_values(values: tuple[float, ...], scale: str) -> None:
     losses = [0.5] * len(values)
     assert panel(sweep.figure([LR], [{LR: value} for value in values], losses, 0)).get_xscale() == scale
-    # A seed is a name.
+    # Seeds are only names.
     assert panel(sweep.figure([SEED], [{SEED: value} for value in values], losses, 0)).get_xscale() == "linear"
 
 
-def test_losses_that_span_magnitudes_have_a_logarithmic_scale() -> None:
+def test_losses_that_span_magnitudes_have_a_logarithmic_axis() -> None:
     axes = panel(sweep.figure([LR], [{LR: float(i)} for i in range(3)], [0.01, 0.1, 100], 0))
     assert axes.get_yscale() == "log"
 
 
-def test_words_and_seeds_are_points_that_no_line_joins() -> None:
+def test_words_and_seeds_are_not_joined_by_lines() -> None:
     rows = [{HIDDEN: hidden} for hidden in ("64,32", "128", "64")]
     axes = panel(sweep.figure([HIDDEN], rows, [0.3, 0.2, 0.1], chosen=2))
     assert ticks(axes) == ["64", "64,32", "128"]
@@ -95,12 +95,12 @@ def test_words_and_seeds_are_points_that_no_line_joins() -> None:
     assert [each.lines[0].get_linestyle() for each in (axes, seeds, answers)] == ["None"] * 3
 
 
-def test_values_too_close_for_their_names_are_not_named() -> None:
+def test_values_too_close_together_have_no_labels() -> None:
     axes = panel(sweep.figure([LR], [{LR: lr} for lr in (0.1, 0.11, 1.0)], [0.3, 0.2, 0.1], 2))
     assert "0.11" not in ticks(axes)
 
 
-def test_names_have_the_digits_that_tell_them_apart_and_are_turned_where_they_are_long() -> None:
+def test_labels_have_enough_digits_and_are_rotated_if_long() -> None:
     axes = panel(sweep.figure([LR], [{LR: lr} for lr in (0.12341, 0.12342)], [0.3, 0.2], 1))
     assert ticks(axes) == ["0.12341", "0.12342"]
     assert {label.get_rotation() for label in axes.get_xticklabels()} == {0}
@@ -109,7 +109,7 @@ def test_names_have_the_digits_that_tell_them_apart_and_are_turned_where_they_ar
     assert {label.get_rotation() for label in turned.get_xticklabels()} == {30}
 
 
-def test_a_complete_grid_of_two_axes_is_a_heat_map_with_its_losses_written_in() -> None:
+def test_complete_grid_of_two_options_is_an_annotated_heat_map() -> None:
     rows = [{LR: lr, "training.batch_size": size} for lr in (0.1, 0.01) for size in ("full", 32, 4)]
     axes = panel(sweep.figure([LR, "training.batch_size"], rows, [0.5, 0.25, None, 0.3, 0.4, 1 / 3], chosen=1))
     assert texts(axes) == ["0.500", "0.250", "diverged", "0.300", "0.400", "0.333"]
@@ -124,7 +124,7 @@ def test_a_complete_grid_of_two_axes_is_a_heat_map_with_its_losses_written_in() 
     assert (frame.get_edgecolor(), frame.get_xy()) == (to_rgba(CHOSEN), (0.5, 0.5))
 
 
-def test_a_loss_contrasts_with_its_cell() -> None:
+def test_losses_contrast_with_their_cells() -> None:
     rows = [{LR: float(lr), SEED: seed} for lr in range(4) for seed in range(4)]
     losses = [index / 16 for index in range(16)]
     axes = panel(sweep.figure([LR, SEED], rows, losses, 0))
@@ -139,14 +139,14 @@ def test_a_loss_contrasts_with_its_cell() -> None:
         assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5
 
 
-def test_losses_of_many_magnitudes_are_shaded_by_magnitude() -> None:
+def test_losses_that_span_magnitudes_are_shaded_logarithmically() -> None:
     rows = [{LR: lr, SEED: seed} for lr in (0.1, 1.0) for seed in (0, 1)]
     axes = panel(sweep.figure([LR, SEED], rows, [0.01, 0.1, 1, 1000], chosen=0))
     assert isinstance(axes.images[0].norm, LogNorm)
     assert texts(axes) == ["0.0100", "0.100", "1.00", "1.00e3"]
 
 
-def test_more_cells_than_can_be_read_are_shaded_and_have_a_scale() -> None:
+def test_large_heat_map_has_a_colour_bar_and_no_annotations() -> None:
     rows = [{LR: lr, SEED: seed} for lr in np.geomspace(1e-4, 1, 40).tolist() for seed in range(30)]
     figure = sweep.figure([LR, SEED], rows, [0.1 + index for index in range(len(rows))], chosen=0)
     assert len(figure.axes) == 2
@@ -155,7 +155,7 @@ def test_more_cells_than_can_be_read_are_shaded_and_have_a_scale() -> None:
     assert len(ticks(panel(figure))) == 15
 
 
-def test_members_that_are_no_grid_are_lines_over_parallel_axes() -> None:
+def test_members_off_a_grid_are_parallel_coordinates() -> None:
     rows, losses = drawn_members(32, diverged=3)
     figure = sweep.figure([LR, DECAY, HIDDEN, "x.shuffle"], rows, losses, chosen=7)
     assert [len(found.get_segments()) for found in lines(figure)] == [3, 28 + 1, 1]
@@ -182,7 +182,7 @@ def test_members_that_are_no_grid_are_lines_over_parallel_axes() -> None:
     assert {"0", "0.02", "0.1", "512,256,128,64", "true", "false", "diverged"} <= set(said)
 
 
-def test_members_of_one_value_do_not_hide_each_other() -> None:
+def test_members_with_one_value_do_not_hide_each_other() -> None:
     rows = [{HIDDEN: hidden, SEED: seed, "x": x} for hidden in ("64", "8,8") for seed in (0, 1) for x in ("a", "b")]
     losses = [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
     _, kept, _ = lines(sweep.figure([HIDDEN, SEED, "x"], rows, losses, chosen=7))
@@ -194,20 +194,20 @@ def test_members_of_one_value_do_not_hide_each_other() -> None:
     assert max(heights[4:, 0]) < 0.5 < min(heights[:4, 0])
 
 
-def test_a_scale_may_end_where_rounding_puts_its_last_tick() -> None:
+def test_scale_may_end_at_a_rounded_tick() -> None:
     """0.3 lies below matplotlib's tick 0.30000000000000004."""
     rows = [{LR: 0.3, DECAY: 1.0}, {LR: 0.6, DECAY: 2.0}]
     _, kept, _ = lines(sweep.figure([LR, DECAY], rows, [0.1, 0.2], 0))
     assert [segment[0][1] for segment in kept.get_segments()] == pytest.approx([1, 0])
 
 
-def test_two_axes_that_are_no_grid_are_parallel() -> None:
+def test_two_options_off_a_grid_are_parallel_coordinates() -> None:
     rows = [{LR: 0.1, SEED: 0}, {LR: 0.1, SEED: 1}, {LR: 0.2, SEED: 0}]
     assert lines(sweep.figure([LR, SEED], rows, [0.1, 0.2, 0.3], 0))
 
 
 @pytest.mark.parametrize("count", [1, 3, 32, 400])
-def test_nothing_is_written_over_or_off_the_picture(count: int) -> None:
+def test_labels_do_not_overlap_or_leave_the_figure(count: int) -> None:
     rows, losses = drawn_members(count, diverged=count // 10)
     chosen = count - 1
     figure = sweep.figure([LR, DECAY, HIDDEN, "x.shuffle"], rows, losses, chosen)
@@ -221,7 +221,7 @@ def test_nothing_is_written_over_or_off_the_picture(count: int) -> None:
 
 
 @pytest.mark.parametrize("losses", [[0.3, 0.3], [0.0, 0.0], [0.3, None], [-1.0, 2.0]])
-def test_losses_of_any_kind_are_drawn(losses: list[float | None], tmp_path: Path) -> None:
+def test_extreme_losses_are_drawn(losses: list[float | None], tmp_path: Path) -> None:
     for axes in ([LR], [LR, HIDDEN], [LR, HIDDEN, SEED]):
         rows: list[Row] = [{LR: lr, HIDDEN: "8", SEED: 3} for lr in (0.1, 0.1 + 1e-15)]
         path = sweep.picture(axes, rows, losses, 0, tmp_path / f"{len(axes)}.png")
@@ -230,7 +230,7 @@ def test_losses_of_any_kind_are_drawn(losses: list[float | None], tmp_path: Path
 
 
 @pytest.mark.parametrize("axes", [[LR], [LR, DECAY], [LR, DECAY, HIDDEN]])
-def test_the_same_members_give_the_same_picture(axes: list[str], tmp_path: Path) -> None:
+def test_same_members_give_the_same_bytes(axes: list[str], tmp_path: Path) -> None:
     rows, losses = drawn_members(8, diverged=1)
     first, second, other = tmp_path / "1.png", tmp_path / "2.png", tmp_path / "3.png"
     assert sweep.picture(axes, rows, losses, 2, first) == first

@@ -13,7 +13,7 @@ from tests.conftest import prepare
 from tests.support import owned
 
 
-def test_a_table_of_odd_names_is_drawn_and_described(tmp_path: Path) -> None:
+def test_table_with_odd_names_is_drawn_and_described(tmp_path: Path) -> None:
     dataset = prepare(owned.source(owned.write(owned.mixed(), tmp_path / "x.csv")), tmp_path)
     described, picture = data_profile.profile(dataset, tmp_path)
     assert '"kind": "categorical"' in described.read_text()
@@ -22,7 +22,7 @@ def test_a_table_of_odd_names_is_drawn_and_described(tmp_path: Path) -> None:
         assert len(set(np.asarray(image.convert("L")).ravel().tolist())) > 50
 
 
-def test_more_columns_and_classes_than_there_is_room_for(tmp_path: Path) -> None:
+def test_more_columns_and_classes_than_are_drawn(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     columns = {f"a column of a long name, number {index}": rng.normal(size=200) for index in range(15)}
     table = pa.table(columns | {"t": [f"class {index % 10}" for index in range(200)]})
@@ -36,7 +36,7 @@ def test_more_columns_and_classes_than_there_is_room_for(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["numeric", "boolean", "categorical"])
-def test_a_column_without_any_value_is_drawn_empty(kind: str, tmp_path: Path) -> None:
+def test_column_without_values_is_drawn_empty(kind: str, tmp_path: Path) -> None:
     dataset = prepare(owned.source(owned.write(owned.mixed(60), tmp_path / "x.csv")), tmp_path)
     empty = replace(columns_of(dataset)[0], kind=kind, values=())
     x = np.full((9, 1), np.nan, np.float32)
@@ -54,5 +54,5 @@ def test_a_column_without_any_value_is_drawn_empty(kind: str, tmp_path: Path) ->
         ("x" * 50, "x" * 39 + "…"),
     ],
 )
-def test_a_name_is_drawn_as_it_is(name: str, drawn: str) -> None:
+def test_names_are_drawn_literally(name: str, drawn: str) -> None:
     assert style.plain_text(name) == drawn
