@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
         (GOOD, "--target t --data.columns.bb numeric", "--data.columns.bb: there is no column 'bb'"),
         (GOOD, "--target t --data.columns.b date", "--data.columns.b: .*found 'date'"),
         (GOOD, "--target t --data.ignore a,b", "no column is left to learn from beside the target 't'"),
-        (GOOD, "--target t --data.ignore t", "target 't' cannot stand in ignore too"),
+        (GOOD, "--target t --data.ignore t", "target 't' cannot be in ignore too"),
         (GOOD, "--target t --data.columns.b boolean", "column 'b': expected true or false, .* found 'p'"),
         (GOOD, "--target t --data.split.time b", "--data.split.time: column 'b' holds 'p': expected numbers, or dates"),
         (GOOD, "--target t --model.kind cnn", "model.kind 'cnn' needs images, but data.kind 'table' has columns"),

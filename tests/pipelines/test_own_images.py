@@ -299,4 +299,4 @@ def test_what_only_the_files_tell_is_refused_in_one_line_too(
 def test_height_without_width_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = photographed.folder(tmp_path / "photos", count=3)
     assert run(["train", str(folder), "--data.height", "8"]) == 2
-    assert "height 8 and width None: give both, or neither" in capsys.readouterr().err
+    assert "height 8 and width None: give both or neither" in capsys.readouterr().err

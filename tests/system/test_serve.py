@@ -186,7 +186,7 @@ def test_what_cannot_be_served_is_refused_in_one_line(write_schedules: Callable[
     path.write_text("[[schedule]]\nname = \n")
     refused = hallmark("serve")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
-    assert "schedules.toml: is not TOML" in refused.stderr
+    assert "schedules.toml: is not valid TOML" in refused.stderr
     assert "line 2" in refused.stderr
 
 

@@ -1,4 +1,4 @@
-"""The data part of an experiment: which rows, how they are divided, and how they are scaled."""
+"""The data part of an experiment: which rows to use, how to split them, and how to scale them."""
 
 import re
 from pathlib import PurePath
@@ -11,43 +11,45 @@ from hallmark.tasks.common.records import ColumnKind
 from hallmark.tasks.ml.config.fields import FLOAT32, Labels, Names, Numbers, Part
 
 BY_COLUMN = ("group", "time", "column")
-"""Methods of division that look at a column of a table, which the option of the same name says."""
+"""Split methods that use a column of a table; the option of the same name names the column."""
 
 
 class Split(Part):
-    """How rows are divided into training, validation and test."""
+    """Split into training, validation and test rows."""
 
     method: Literal["stratified", "shuffled", "content", "given", "resubstitution", "group", "time", "column"] = Field(
         default="stratified",
-        description="stratified keeps the class shares in every split; shuffled ignores the classes; content: a row's "
-        "own digest decides, so that it never moves as data grows and duplicates stay together; given: the test "
-        "split that the source brings; resubstitution: the training rows are the test rows too; of tables: group "
-        "keeps rows together, time tests on the latest, column says the split of each row",
+        description="stratified: keep the class proportions in every split; shuffled: ignore the classes; content: "
+        "place each row by its own digest, so that rows keep their split as data grows and duplicates stay together; "
+        "given: use the source's own test split; resubstitution: test on the training rows. For tables only: group: "
+        "keep rows with the same value together; time: test on the latest rows; column: read each row's split",
     )
     group: str | None = Field(
-        default=None, description="column of a table: rows with the same value share a split; such as a patient"
+        default=None,
+        description="table column whose rows with the same value stay in one split, for example a patient id",
     )
     time: str | None = Field(
-        default=None, description="column of a table, dates or numbers: the earliest rows train, the latest are tested"
+        default=None,
+        description="table column of dates or numbers: the earliest rows are for training, the latest for testing",
     )
     column: str | None = Field(
-        default=None, description="column of a table that says each row's split: train, validation or test"
+        default=None, description="table column that holds each row's split: train, validation or test"
     )
     validation: float = Field(
-        default=0.2, ge=0, lt=1, description="share of all rows that steers the training; 0 for none"
+        default=0.2, ge=0, lt=1, description="fraction of all rows used for validation; 0 for no validation split"
     )
     test: float = Field(
         default=0.2,
         ge=0,
         lt=1,
-        description="share of all rows that is looked at once, at the end; 0 where the method brings the test rows",
+        description="fraction of all rows used for the final test; must be 0 if the method provides the test rows",
     )
-    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of the division")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="random seed of the split")
 
     @model_validator(mode="before")
     @classmethod
-    def _is_by_the_column_it_names(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was given
-        """Whoever names a column to divide by has chosen the method."""
+    def _infer_method_from_column(cls, given: Any) -> Any:  # noqa: ANN401 - unvalidated input
+        """Choose the method from the named column if no method is given."""
         if isinstance(given, dict) and "method" not in given:
             for name in BY_COLUMN:
                 if given.get(name):
@@ -56,13 +58,13 @@ class Split(Part):
         return given
 
     @model_validator(mode="after")
-    def _names_one_column(self) -> "Split":
+    def _names_exactly_one_column(self) -> "Split":
         named = [name for name in BY_COLUMN if getattr(self, name) is not None]
         if self.method in BY_COLUMN and self.method not in named:
-            raise ValueError(f"method '{self.method}' needs a column: give split.{self.method} its name")
+            raise ValueError(f"method '{self.method}' needs a column: set split.{self.method} to its name")
         if surplus := [name for name in named if name != self.method]:
             given = f"{surplus[0]} '{getattr(self, surplus[0])}'"
-            raise ValueError(f"{given} and method '{self.method}' contradict each other: give method '{surplus[0]}'")
+            raise ValueError(f"{given} and method '{self.method}' contradict each other: use method '{surplus[0]}'")
         return self
 
     @model_validator(mode="after")
@@ -70,49 +72,49 @@ class Split(Part):
         if self.validation + self.test >= 1:
             raise ValueError(
                 f"validation {self.validation} and test {self.test} leave no rows to train on: "
-                "their sum must stay below 1"
+                "their sum must be below 1"
             )
         return self
 
     @model_validator(mode="after")
-    def _cuts_what_the_method_does_not_bring(self) -> "Split":
-        brought = self.method in ("given", "resubstitution", "column")
-        if brought and self.test:
-            raise ValueError(f"method '{self.method}' brings the test rows, so test {self.test} must be 0")
-        if not brought and not self.test:
-            raise ValueError(f"method '{self.method}' and test 0 leave nothing to test on: choose a share above 0")
+    def _shares_suit_the_method(self) -> "Split":
+        provides_test = self.method in ("given", "resubstitution", "column")
+        if provides_test and self.test:
+            raise ValueError(f"method '{self.method}' provides the test rows, so test {self.test} must be 0")
+        if not provides_test and not self.test:
+            raise ValueError(f"method '{self.method}' and test 0 leave no rows to test on: set test above 0")
         if self.method == "resubstitution" and self.validation:
             raise ValueError(f"method 'resubstitution' trains on every row, so validation {self.validation} must be 0")
         if self.method == "column" and self.validation:
-            raise ValueError(f"method 'column' brings the validation rows, so validation {self.validation} must be 0")
+            raise ValueError(f"method 'column' provides the validation rows, so validation {self.validation} must be 0")
         return self
 
 
 class Source(Part):
-    """What every dataset has: splits, and a scaling that ends up inside the ONNX graph."""
+    """Fields that all datasets share: the split, and the scaling that becomes part of the ONNX graph."""
 
-    split: Split = Field(default=Split(), description="division into training, validation and test")
+    split: Split = Field(default=Split(), description="split into training, validation and test rows")
     scaling: Literal["none", "standard", "range"] = Field(
         default="standard",
-        description="standard: (x - mean) / standard deviation, by column; range: x / largest pixel value",
+        description="standard: (x - mean) / standard deviation per column; range: x / largest pixel value; none: raw",
     )
     scaling_fitted_on: Literal["train", "all"] = Field(
         default="train",
-        description="rows that give mean and deviation; all lets the test split leak into training",
+        description="rows used to compute mean and standard deviation; all leaks the test split into training",
     )
 
     brings_test: ClassVar[bool] = False
-    """Whether the source has a test split of its own."""
+    """Whether the source provides its own test split."""
 
     @property
     def name(self) -> str:
-        """What the dataset is called, and the MLflow experiment of all who train on it."""
+        """Name of the dataset and of the MLflow experiment."""
         return str(getattr(self, "kind"))  # noqa: B009 - each source has its own literal
 
     @model_validator(mode="before")
     @classmethod
-    def _keeps_its_own_split(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was given
-        """A split that is given in part is laid over this source's own, not over the general one."""
+    def _complete_split(cls, given: Any) -> Any:  # noqa: ANN401 - unvalidated input
+        """Complete a partial split with this source's defaults instead of those of `Split`."""
         part = given.get("split") if isinstance(given, dict) else None
         if isinstance(part, dict) and not any(part.get(name) for name in ("method", *BY_COLUMN)):
             own = cls.model_fields["split"].default.model_dump()
@@ -120,37 +122,41 @@ class Source(Part):
         return given
 
     @model_validator(mode="after")
-    def _gives_what_it_brings(self) -> "Source":
+    def _given_split_exists(self) -> "Source":
         if self.split.method == "given" and not self.brings_test:
-            raise ValueError("split.method 'given' and this kind contradict each other: it brings no test split")
+            raise ValueError(
+                f"split.method 'given' and kind '{getattr(self, 'kind', '')}' contradict each other: "
+                "it has no test split"
+            )
         return self
 
     @model_validator(mode="after")
-    def _divides_by_its_own_columns(self) -> "Source":
+    def _column_split_needs_a_table(self) -> "Source":
         if self.split.method in BY_COLUMN and getattr(self, "kind", None) != "table":
-            raise ValueError(f"split.method '{self.split.method}' is for tables of one's own: data.kind 'table'")
+            raise ValueError(f"split.method '{self.split.method}' needs data.kind 'table'")
         return self
 
     @model_validator(mode="after")
-    def _fits_what_it_scales(self) -> "Source":
+    def _fitted_scaling_is_standard(self) -> "Source":
         if self.scaling_fitted_on == "all" and self.scaling != "standard":
             raise ValueError(
-                f"scaling '{self.scaling}' is fitted on nothing, so scaling_fitted_on 'all' contradicts it: "
-                "use scaling 'standard' or leave scaling_fitted_on at 'train'"
+                f"scaling '{self.scaling}' and scaling_fitted_on 'all' contradict each other: only 'standard' is "
+                "fitted on rows; use it, or leave scaling_fitted_on at 'train'"
             )
         return self
 
 
 class Columns(Source):
-    """Rows of named columns."""
+    """Rows with named columns."""
 
     kind: str
     scaling: Literal["none", "standard", "range"] = Field(
-        default="standard", description="standard: (x - mean) / standard deviation, by column; range is for pixels"
+        default="standard",
+        description="standard: (x - mean) / standard deviation per column; none: raw values; range: for pixels only",
     )
 
     @model_validator(mode="after")
-    def _has_no_pixels(self) -> "Columns":
+    def _range_needs_pixels(self) -> "Columns":
         if self.scaling == "range":
             raise ValueError(
                 f"scaling 'range' is for pixels and kind '{self.kind}' has columns: use 'standard' or 'none'"
@@ -165,31 +171,31 @@ class Iris(Columns):
 
 
 class Threshold(Columns):
-    """Is x above 0.2? 40 points from -2 to 1.9 in steps of 0.1; given as a test: the 39 points half-way between."""
+    """Is x above 0.2? 40 points from -2 to 1.9 in steps of 0.1, and as test split the 39 points half-way between."""
 
     kind: Literal["threshold"] = Field(description="the dataset")
     brings_test: ClassVar[bool] = True
-    split: Split = Field(default=Split(method="given", validation=0, test=0), description="division of the points")
+    split: Split = Field(default=Split(method="given", validation=0, test=0), description="split of the points")
 
 
 class Points(Columns):
-    """A handful of points, written out."""
+    """Points with one column, listed in the experiment."""
 
     kind: Literal["points"] = Field(description="the dataset")
-    x: Numbers = Field(default=(1.0, 2.0, 3.0), description="the one column")
+    x: Numbers = Field(default=(1.0, 2.0, 3.0), description="values of the only column")
     y: Labels = Field(default=(0, 0, 1), description="class index of each point: 0, 1, ...")
-    asked: Numbers = Field(default=(), description="further x, of which the trained model is asked the probability")
+    asked: Numbers = Field(default=(), description="further values of x for which to report the predicted probability")
     split: Split = Field(
-        default=Split(method="resubstitution", validation=0, test=0), description="division of the points"
+        default=Split(method="resubstitution", validation=0, test=0), description="split of the points"
     )
 
     @model_validator(mode="after")
-    def _labels_every_point(self) -> "Points":
+    def _labels_match_points(self) -> "Points":
         if len(self.x) != len(self.y):
-            raise ValueError(f"x has {len(self.x)} points and y labels {len(self.y)}: they must be as many")
+            raise ValueError(f"x has {len(self.x)} values and y has {len(self.y)}: expected one label per point")
         classes = sorted(set(self.y))
         if len(classes) < 2 or classes != list(range(len(classes))):
-            raise ValueError(f"y holds the classes {classes}: expected 0, 1, ... without a gap, at least two")
+            raise ValueError(f"y has the classes {classes}: expected at least two, numbered 0, 1, ... without gaps")
         return self
 
 
@@ -197,11 +203,11 @@ class Blobs(Columns):
     """Gaussian blobs, scikit-learn's make_blobs."""
 
     kind: Literal["blobs"] = Field(description="the dataset")
-    rows: int = Field(default=1000, ge=10, le=10**8, description="points in all, shared evenly among the centres")
-    features: int = Field(default=2, ge=1, le=10**4, description="columns")
-    centers: int = Field(default=4, ge=2, le=1000, description="blobs, each a class")
+    rows: int = Field(default=1000, ge=10, le=10**8, description="number of points, divided evenly among the centres")
+    features: int = Field(default=2, ge=1, le=10**4, description="number of columns")
+    centers: int = Field(default=4, ge=2, le=1000, description="number of blobs; each is a class")
     std: float = Field(default=1.5, gt=0, le=FLOAT32, description="standard deviation of each blob")
-    seed: int = Field(default=666, ge=0, le=2**32 - 1, description="seed of centres and points")
+    seed: int = Field(default=666, ge=0, le=2**32 - 1, description="random seed of centres and points")
 
 
 class Digits(Source):
@@ -220,7 +226,7 @@ class MNIST(Source):
     kind: Literal["mnist", "fashion_mnist", "kmnist"] = Field(description="the dataset")
     split: Split = Field(
         default=Split(method="given", validation=0.1, test=0),
-        description="division; given keeps the 10,000 test images",
+        description="split; given uses the original 10,000 test images",
     )
     scaling: Literal["none", "standard", "range"] = Field(
         default="range", description="range: x / 255; standard: (x - mean) / standard deviation per pixel"
@@ -228,103 +234,103 @@ class MNIST(Source):
 
 
 class Own(Source):
-    """Data of one's own: a file or a folder."""
+    """A user's own data: a file or a folder."""
 
     path: str = Field(
         min_length=1,
-        description="the file, or the folder. Not part of the digest: what lies there is part of the dataset's",
+        description="path of the file or folder. Not part of the experiment's digest: the dataset's covers the content",
     )
 
     @property
     def name(self) -> str:
-        """The file's or the folder's name, without what MLflow and file systems dislike."""
+        """Name of the file or folder, reduced to characters that MLflow and file systems accept."""
         return stem(self.path)
 
 
 class Table(Own):
-    """A table of one's own: CSV with a heading, or Parquet. Each row an example, each column an input of the model."""
+    """A user's table: CSV with a header, or Parquet. Each row is an example, each column an input of the model."""
 
     kind: Literal["table"] = Field(description="the dataset")
-    target: str = Field(min_length=1, description="the column that is to be predicted; its values are the classes")
-    ignore: Names = Field(default=(), description="columns that are left out, such as identifiers: id,name")
+    target: str = Field(min_length=1, description="name of the column to predict; its values are the classes")
+    ignore: Names = Field(default=(), description="columns to leave out, such as identifiers: id,name")
     columns: dict[str, ColumnKind] = Field(
-        default={}, description="what a column is, where that is inferred wrongly: --data.columns.zip categorical"
+        default={}, description="column types that override the inferred ones: --data.columns.zip categorical"
     )
     categories: int = Field(
         default=100,
         ge=1,
         le=10_000,
-        description="so many values of a categorical column, the most frequent, are inputs of the network each; "
-        "all others count as unknown",
+        description="number of most frequent values per categorical column that become network inputs; all others "
+        "count as unknown",
     )
-    separator: Literal[",", ";", "tab"] = Field(default=",", description="what stands between two fields of a CSV")
+    separator: Literal[",", ";", "tab"] = Field(default=",", description="field separator of a CSV file")
     scaling: Literal["none", "standard", "range"] = Field(
-        default="standard", description="standard: (x - mean) / standard deviation, of numeric columns"
+        default="standard", description="standard: (x - mean) / standard deviation of numeric columns; none: raw values"
     )
 
     @model_validator(mode="after")
-    def _is_fitted_on_training_rows(self) -> "Table":
+    def _scaling_suits_a_table(self) -> "Table":
         if self.scaling == "range" or self.scaling_fitted_on == "all":
             raise ValueError(
-                f"scaling '{self.scaling}' and scaling_fitted_on '{self.scaling_fitted_on}': a table is scaled "
-                "'standard' or 'none', by its training rows"
+                f"scaling '{self.scaling}' and scaling_fitted_on '{self.scaling_fitted_on}': a table needs scaling "
+                "'standard' or 'none', fitted on 'train'"
             )
         return self
 
     @model_validator(mode="after")
-    def _keeps_its_target(self) -> "Table":
+    def _target_is_not_used_elsewhere(self) -> "Table":
         split = self.split.group or self.split.time or self.split.column
-        for what, names in (("ignore", self.ignore), ("columns", self.columns), ("split", (split,))):
+        for field, names in (("ignore", self.ignore), ("columns", self.columns), ("split", (split,))):
             if self.target in names:
-                raise ValueError(f"target '{self.target}' cannot stand in {what} too")
+                raise ValueError(f"target '{self.target}' cannot be in {field} too")
         return self
 
 
 class Images(Own):
-    """Images of one's own, PNG or JPEG: a folder with a folder for each class, which bears the name of the class."""
+    """A user's images, PNG or JPEG: a folder that contains one folder for each class, named after the class."""
 
     kind: Literal["images"] = Field(description="the dataset")
     height: int | None = Field(
         default=None,
         ge=1,
         le=256,
-        description="pixels, to which every image is resized; if not given, as more than half of them have them, where "
-        "that is at most 64 x 64, else 64 x 64",
+        description="height in pixels to which images are resized; default: the size of more than half of the images, "
+        "if that is at most 64 x 64, else 64 x 64",
     )
-    width: int | None = Field(default=None, ge=1, le=256, description="pixels, to which every image is resized")
+    width: int | None = Field(default=None, ge=1, le=256, description="width in pixels to which images are resized")
     colour: Literal["auto", "grey", "colour"] = Field(
-        default="auto", description="what every image is made: auto takes colour where any image has it, else grey"
+        default="auto", description="colour mode of all images; auto: colour if any image has colour, else grey"
     )
     unreadable: float = Field(
         default=0.01,
         ge=0,
         lt=1,
-        description="share of files that may be unreadable, and are left out; no more than that",
+        description="largest accepted fraction of unreadable files, which are left out; more stop the run",
     )
     scaling: Literal["none", "standard", "range"] = Field(
         default="range", description="range: x / 255; standard: (x - mean) / standard deviation per pixel"
     )
 
     @model_validator(mode="after")
-    def _has_two_sides(self) -> "Images":
+    def _has_both_sides(self) -> "Images":
         if (self.height is None) != (self.width is None):
-            raise ValueError(f"height {self.height} and width {self.width}: give both, or neither")
+            raise ValueError(f"height {self.height} and width {self.width}: give both or neither")
         return self
 
 
 def ignoring(column: str) -> str:
-    """The option that leaves a column out, as it is typed in a shell: a name with a comma in quotes of its own."""
+    """Return the option that leaves a column out, quoted for a shell; a name with a comma gets CSV quotes as well."""
     listed = f'"{column.replace(chr(34), 2 * chr(34))}"' if "," in column or '"' in column else column
     return f"--data.ignore {quote(listed)}"
 
 
 def stem(path: str) -> str:
-    """A path's last part without its suffix, as an experiment may be called.
+    """Return a path's last part without its suffix as a valid experiment name.
 
-    Letters, digits, '.', '_' and '-' stay, everything else becomes '-'.
+    Characters other than letters, digits, '.', '_' and '-' become '-'.
     """
-    said = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(path).stem).strip("-._")[:100]
-    return said or "own"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(path).stem).strip("-._")[:100]
+    return name or "own"
 
 
 Data = Annotated[Iris | Threshold | Points | Blobs | Digits | MNIST | Table | Images, Field(discriminator="kind")]

@@ -1,4 +1,4 @@
-"""What the parts of an experiment are made of."""
+"""Base class and field types of the experiment's parts."""
 
 import csv
 import io
@@ -7,22 +7,22 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 FLOAT32 = 3e38
-"""Numbers that meet float32 weights must fit into it."""
+"""Largest number accepted by fields that are used in float32 arithmetic."""
 
 
 class Part(BaseModel):
-    """A frozen part of the experiment that refuses unknown fields."""
+    """A frozen part of the experiment that rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _comma_separated(value: object) -> object:
-    """The command line writes a list as `64,32`."""
+    """Split a list given on the command line, such as `64,32`."""
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def names(value: Any) -> Any:  # noqa: ANN401 - whatever was given
-    """A list, which the command line writes as `id,name`; a name with a comma stands in double quotes, as in CSV."""
+def names(value: Any) -> Any:  # noqa: ANN401 - unvalidated input
+    """Split a list of names given as `id,name`; names with a comma are in double quotes, as in CSV."""
     if not isinstance(value, str):
         return value
     lines = csv.reader(io.StringIO(value, newline=""), skipinitialspace=True)
@@ -31,7 +31,7 @@ def names(value: Any) -> Any:  # noqa: ANN401 - whatever was given
 
 def _some_above_0(factors: tuple[float, ...]) -> tuple[float, ...]:
     if not any(factors):
-        raise ValueError("every factor is 0, which leaves nothing to learn from")
+        raise ValueError("every factor is 0: expected at least one above 0")
     return factors
 
 

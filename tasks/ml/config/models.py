@@ -30,7 +30,7 @@ class Network(Part):
     must be linear, with ReLU between them."""
 
     output: Literal["logits", "sigmoid", "softmax", "log_softmax"] = Field(
-        default="logits", description="function applied to the network's raw scores before the loss; logits: none"
+        default="logits", description="activation of the output layer; logits: raw scores, no activation"
     )
 
     @abstractmethod
@@ -85,7 +85,7 @@ class MLP(Network):
     stackable = True
 
     kind: Literal["mlp"] = Field(description="the model")
-    hidden: Widths = Field(default=(50, 50), description="width of each hidden layer, first to last")
+    hidden: Widths = Field(default=(50, 50), description="units of each hidden layer, first to last")
 
     def multiplications(self, shape: Shape, logits: int) -> int:
         """Return the number of multiplications in one forward pass of one row."""
@@ -101,24 +101,24 @@ class MLP(Network):
 
 
 class CNN(Network):
-    """Convolutional network for images: convolutions, each followed by 2 x 2 pooling and ReLU, then a perceptron."""
+    """Convolutional network for images: convolutions, each with 2 x 2 pooling and ReLU, then linear layers."""
 
     requires_images = True
     stackable = False
 
     kind: Literal["cnn"] = Field(description="the model")
-    channels: Widths = Field(default=(16, 32), description="channels of each convolution, first to last")
+    channels: Widths = Field(default=(16, 32), description="output channels of each convolution, first to last")
     kernel: int = Field(default=3, ge=1, description="side of the square convolution kernel, in pixels")
     padding: Literal["same", "valid"] = Field(
         default="same", description="same: pad images with zeros so that they keep their size; valid: no padding"
     )
-    hidden: Widths = Field(default=(128,), description="width of each hidden layer after the convolutions")
+    hidden: Widths = Field(default=(128,), description="units of each hidden layer after the convolutions")
 
     @model_validator(mode="after")
-    def _has_a_middle(self) -> "CNN":
+    def _same_padding_needs_an_odd_kernel(self) -> "CNN":
         if self.padding == "same" and self.kernel % 2 == 0:
             raise ValueError(
-                f"kernel {self.kernel} and padding 'same' contradict each other: give an odd kernel or 'valid'"
+                f"kernel {self.kernel} and padding 'same' contradict each other: use an odd kernel or padding 'valid'"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Experiments as TOML files, and back."""
+"""Read and write experiments as TOML files."""
 
 import tomllib
 from pathlib import Path
@@ -13,7 +13,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 
 
 def dump(experiment: Experiment) -> str:
-    """Write every field, each with its description as a comment. `load` reads the same digest back."""
+    """Return an experiment as TOML, each field with its description as a comment. `load` restores the same digest."""
     document = tomlkit.document()
     document.add(tomlkit.comment(f"Experiment {experiment.digest[:12]}. Run it with: hallmark train FILE.toml"))
     for key, item in _items(experiment).items():
@@ -22,25 +22,25 @@ def dump(experiment: Experiment) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a file as plain values; its stem is the name if it gives none.
+    """Read a TOML file as plain values. The file's stem is the experiment's name unless the file sets `name`.
 
     Raises:
-        InputError: it cannot be read, or is no TOML; the message names the line.
+        InputError: the file cannot be read or is not valid TOML; the message gives the line.
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: is not TOML: {error}") from error
+        raise InputError(f"{path}: is not valid TOML: {error}") from error
     return {"name": path.stem} | tree
 
 
 def _items(part: BaseModel) -> dict[str, Any]:
-    """Plain fields first, then the parts as tables: the order that TOML asks for."""
+    """Return plain fields first, then the parts as tables, as TOML requires."""
     fields = type(part).model_fields
     values = {name: getattr(part, name) for name in sorted(fields, key=lambda name: name != "kind")}
-    # TOML has no word for nothing: what is not given stands as a comment.
+    # TOML has no null: fields that are None become comments.
     given = {name: value for name, value in values.items() if value is not None and not _is_part(value)}
     plain = {name: _commented(value, fields[name].description) for name, value in given.items()}
     plain |= {

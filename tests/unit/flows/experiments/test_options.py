@@ -58,8 +58,8 @@ def test_no_option_is_undocumented() -> None:
         assert f"--{path}\n" in help_text
     words = " ".join(help_text.split())
     assert "[iris, threshold, points, blobs, digits, mnist, fashion_mnist, kmnist, table, images]" in words
-    assert "--model.hidden width of each hidden layer, first to last (kind mlp, cnn) --" in words
-    assert "--training.lr learning rate, per step --" in words
+    assert "--model.hidden units of each hidden layer, first to last (kind mlp, cnn) --" in words
+    assert "--training.lr learning rate of each step --" in words
     assert "[linear, mlp, cnn]" in words
 
 
@@ -81,7 +81,7 @@ def test_no_option_is_undocumented() -> None:
         (["--model.kind", "linear", "--model.hidden", "4"], "--model.hidden: kind 'linear' has no such option"),
         (["--model.hidden", "4,x"], "--model.hidden: .*found 'x'"),
         (["--training.loss.pos_weight", "1"], "--training.loss.pos_weight: kind 'cross_entropy' has no such option"),
-        (["--training.loss.reduce", "false"], "iris: training.loss: reduce is retired: write reduction 'none'"),
+        (["--training.loss.reduce", "false"], "iris: training.loss: reduce is retired: use reduction 'none'"),
         (["--training.loss.size_average=false"], "iris: training.loss: size_average is retired: .*'sum'"),
         (["--training.loss.kind", "bce"], "iris: training.loss.kind 'bce' and model.output 'logits' contradict"),
         (["--model.kind", "cnn"], "iris: model.kind 'cnn' needs images, but data.kind 'iris' has columns"),
@@ -89,7 +89,7 @@ def test_no_option_is_undocumented() -> None:
             ["--model.kind", "cnn", "--model.kernel", "4"],
             "iris: model: kernel 4 and padding 'same' contradict each other",
         ),
-        (["--data.split.method", "given"], "iris: data.split: method 'given' brings the test rows, so test 0.2"),
+        (["--data.split.method", "given"], "iris: data.split: method 'given' provides the test rows, so test 0.2"),
         (["--name", "a/b"], "--name: .*found 'a/b'"),
     ],
 )
@@ -102,7 +102,7 @@ def test_refused_in_one_line(tokens: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('name = "x"\n[data\n', r"is not TOML: .*line 2"),
+        ('name = "x"\n[data\n', r"is not valid TOML: .*line 2"),
         ("[data]\nseed = 3\n", r"data: kind is missing: expected one of \[iris, threshold"),
         (TOML + "[training]\nepoch = 3\n", r"training.epoch: there is no such option: did you mean 'training.epochs'"),
         ("training = 3\n" + TOML, r"training: input should be a valid dictionary"),

@@ -97,7 +97,7 @@ def test_the_example_schedules_nothing_until_its_lines_are_uncommented(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[[schedule]]\nname = \n", r"is not TOML: .*line 2"),
+        ("[[schedule]]\nname = \n", r"is not valid TOML: .*line 2"),
         ("[schedule]\nname = 'a'\n", r"schedule: expected \[\[schedule\]\], with two brackets"),
         ("[[schedules]]\nname = 'a'\n", "there is no such table: 'schedules'"),
         ("[[schedule]]\nexperiment = 'iris'\n", "schedule 1: name: field required"),

@@ -16,7 +16,7 @@ def iris(**changes: object) -> Experiment:
     return Experiment(name="iris", data=Iris(kind="iris"), model=MLP(kind="mlp"), **changes)  # type: ignore[arg-type]
 
 
-def test_the_digest_covers_what_is_computed_and_nothing_else() -> None:
+def test_the_digest_covers_only_what_changes_the_computation() -> None:
     digest = iris().digest
     assert len(digest) == 64
     assert iris().model_copy(update={"name": "other"}).digest == digest
@@ -25,7 +25,7 @@ def test_the_digest_covers_what_is_computed_and_nothing_else() -> None:
     assert iris(training=Training(seed=1)).digest == iris(training=Training(device="cpu", seed=1)).digest
 
 
-def test_the_digest_tells_kinds_apart_though_all_their_fields_are_defaults() -> None:
+def test_kinds_with_all_defaults_have_different_digests() -> None:
     digests = {
         Experiment(name="x", data=data, model=model).digest
         for data in (Iris(kind="iris"), Digits(kind="digits"))
@@ -34,7 +34,7 @@ def test_the_digest_tells_kinds_apart_though_all_their_fields_are_defaults() -> 
     assert len(digests) == 4
 
 
-def test_a_new_field_with_a_default_changes_no_old_digest() -> None:
+def test_a_new_field_with_a_default_changes_no_existing_digest() -> None:
     class Longer(Training):
         clip: float = 0.0
 
@@ -47,7 +47,7 @@ def test_a_new_field_with_a_default_changes_no_old_digest() -> None:
     assert new.digest == old.digest
 
 
-def test_the_digest_is_the_canonical_json_of_what_differs() -> None:
+def test_the_digest_covers_the_canonical_json_of_non_default_fields() -> None:
     expected = {"data": {"kind": "iris", "split": {"seed": 3}}, "model": {"kind": "mlp"}, "training": {"lr": 0.5}}
     experiment = Experiment(
         name="x", data=Iris(kind="iris", split=Split(seed=3)), model=MLP(kind="mlp"), training=Training(lr=0.5)
@@ -110,7 +110,7 @@ def test_training_refuses(values: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(("source", "kind"), [(MNIST, "mnist"), (Threshold, "threshold")])
-def test_a_split_given_in_part_is_laid_over_the_sources_own(source: type[Part], kind: str) -> None:
+def test_a_partial_split_keeps_the_sources_other_defaults(source: type[Part], kind: str) -> None:
     given = source.model_validate({"kind": kind, "split": {"seed": 7}})
     assert given.split == source.model_fields["split"].default.model_copy(update={"seed": 7})  # type: ignore[attr-defined]
 
@@ -129,17 +129,17 @@ def test_a_contradiction_across_parts_names_both_fields(tree: dict[str, object],
         assert field in str(refused.value)
 
 
-def test_parts_with_a_default_kind_need_not_name_it() -> None:
+def test_loss_and_schedule_have_a_default_kind() -> None:
     training = Training.model_validate({"loss": {"reduction": "sum"}, "schedule": {}})
     assert (training.loss.kind, training.loss.reduction, training.schedule.kind) == ("cross_entropy", "sum", "constant")
 
 
-def test_every_field_says_what_it_means() -> None:
+def test_every_field_has_a_description() -> None:
     def undescribed(model: type[BaseModel], prefix: str = "") -> list[str]:
         return [f"{prefix}{name}" for name, field in model.model_fields.items() if not field.description]
 
     parts = [Experiment]
-    for part in parts:  # grows as it goes
+    for part in parts:  # the loop appends to it
         for field in part.model_fields.values():
             kinds = get_args(field.annotation) or (field.annotation,)
             parts += [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
@@ -148,7 +148,7 @@ def test_every_field_says_what_it_means() -> None:
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
-def test_every_preset_survives_json(name: str) -> None:
+def test_every_preset_survives_a_json_round_trip(name: str) -> None:
     preset = presets.get(name)
     again = Experiment.model_validate_json(preset.model_dump_json())
     assert (again, again.digest, preset.name) == (preset, preset.digest, name)
@@ -158,7 +158,7 @@ def own(**given: object) -> Table:
     return Table.model_validate({"kind": "table", "path": "x.csv", "target": "t"} | given)
 
 
-def test_whoever_names_a_column_to_divide_by_has_chosen_the_method() -> None:
+def test_naming_a_split_column_chooses_the_method() -> None:
     assert own(split={"group": "patient"}).split == Split(method="group", group="patient")
     assert own(split={"time": "day", "test": 0.3}).split == Split(method="time", time="day", test=0.3)
     assert own(split={"column": "part"}).split == Split(method="column", column="part", validation=0, test=0)
@@ -168,17 +168,17 @@ def test_whoever_names_a_column_to_divide_by_has_chosen_the_method() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"split": {"method": "group"}}, "method 'group' needs a column: give split.group its name"),
+        ({"split": {"method": "group"}}, "method 'group' needs a column: set split.group to its name"),
         ({"split": {"method": "content", "time": "d"}}, "time 'd' and method 'content' contradict each other"),
         ({"split": {"group": "g", "time": "d"}}, "time 'd' and method 'group' contradict each other"),
-        ({"split": {"column": "s", "test": 0.2}}, "method 'column' brings the test rows, so test 0.2 must be 0"),
-        ({"split": {"column": "s", "validation": 0.2}}, "brings the validation rows, so validation 0.2 must be 0"),
-        ({"split": {"method": "given", "test": 0}}, "it brings no test split"),
-        ({"ignore": "a,t"}, "target 't' cannot stand in ignore too"),
-        ({"columns": {"t": "numeric"}}, "target 't' cannot stand in columns too"),
-        ({"split": {"group": "t"}}, "target 't' cannot stand in split too"),
-        ({"scaling": "range"}, "a table is scaled 'standard' or 'none'"),
-        ({"scaling_fitted_on": "all"}, "a table is scaled 'standard' or 'none', by its training rows"),
+        ({"split": {"column": "s", "test": 0.2}}, "method 'column' provides the test rows, so test 0.2 must be 0"),
+        ({"split": {"column": "s", "validation": 0.2}}, "provides the validation rows, so validation 0.2 must be 0"),
+        ({"split": {"method": "given", "test": 0}}, "it has no test split"),
+        ({"ignore": "a,t"}, "target 't' cannot be in ignore too"),
+        ({"columns": {"t": "numeric"}}, "target 't' cannot be in columns too"),
+        ({"split": {"group": "t"}}, "target 't' cannot be in split too"),
+        ({"scaling": "range"}, "a table needs scaling 'standard' or 'none'"),
+        ({"scaling_fitted_on": "all"}, "a table needs scaling 'standard' or 'none', fitted on 'train'"),
         ({"columns": {"a": "date"}}, "Input should be 'numeric', 'boolean' or 'categorical'"),
         ({"separator": "|"}, "Input should be ',', ';' or 'tab'"),
     ],
@@ -188,17 +188,17 @@ def test_a_table_that_contradicts_itself_is_refused(given: dict[str, object], me
         own(**given)
 
 
-def test_only_a_table_is_divided_by_its_columns() -> None:
-    with pytest.raises(ValidationError, match=r"split.method 'group' is for tables of one's own"):
+def test_only_a_table_can_be_split_by_a_column() -> None:
+    with pytest.raises(ValidationError, match=r"split.method 'group' needs data.kind 'table'"):
         Iris(kind="iris", split=Split(group="species"))
 
 
-def test_a_cnn_takes_no_table() -> None:
+def test_a_cnn_refuses_a_table() -> None:
     with pytest.raises(ValidationError, match=r"model.kind 'cnn' needs images, but data.kind 'table' has columns"):
         Experiment.model_validate({"name": "x", "data": own(), "model": {"kind": "cnn"}})
 
 
-def test_names_are_listed_with_commas_and_a_name_with_a_comma_in_quotes() -> None:
+def test_names_are_comma_separated_and_quoted_if_they_contain_a_comma() -> None:
     assert own(ignore='id, "a, b" ,"say ""x"""').ignore == ("id", "a, b", 'say "x"')
     assert own(ignore=["a, b"]).ignore == ("a, b",)
     assert own(ignore="").ignore == ()
@@ -208,12 +208,12 @@ def test_names_are_listed_with_commas_and_a_name_with_a_comma_in_quotes() -> Non
     ("column", "typed"),
     [("id", "id"), ("a b", "'a b'"), ("a, b", "'\"a, b\"'"), ('say "x"', '\'"say ""x"""\''), ("it's", "'it'\"'\"'s'")],
 )
-def test_the_option_that_leaves_a_column_out_says_so_when_typed(column: str, typed: str) -> None:
+def test_the_option_that_ignores_a_column_can_be_pasted_into_a_shell(column: str, typed: str) -> None:
     assert ignoring(column) == f"--data.ignore {typed}"
     assert own(ignore=shlex.split(ignoring(column))[1]).ignore == (column,)
 
 
-def test_where_a_table_lies_is_no_part_of_the_experiment() -> None:
+def test_the_path_of_a_table_does_not_change_the_digest() -> None:
     one, other = (Experiment(name="x", data=own(path=path), model=MLP(kind="mlp")) for path in ("/a/x.csv", "/b/y.csv"))
     assert one.digest == other.digest
     assert one.digest != Experiment(name="x", data=own(ignore="a"), model=MLP(kind="mlp")).digest
@@ -223,5 +223,5 @@ def test_where_a_table_lies_is_no_part_of_the_experiment() -> None:
     ("path", "name"),
     [("/a/x y.csv", "x-y"), ("données.parquet", "donn-es"), ("日本.csv", "own"), (".csv", "csv"), ("a/b/", "b")],
 )
-def test_a_dataset_of_ones_own_has_the_name_of_its_file(path: str, name: str) -> None:
+def test_a_users_dataset_is_named_after_its_file(path: str, name: str) -> None:
     assert own(path=path).name == name
