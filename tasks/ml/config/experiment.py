@@ -274,7 +274,7 @@ class Experiment(Part):
     def _augmentation_needs_images(self) -> "Experiment":
         if (on := self.training.augmentation.first) and isinstance(self.data, Columns | Table):
             raise ValueError(
-                f"training.augmentation.{on} needs images and data.kind '{self.data.kind}' has columns: leave it at 0"
+                f"training.augmentation.{on} needs images, but data.kind '{self.data.kind}' has columns: leave it at 0"
             )
         return self
 
