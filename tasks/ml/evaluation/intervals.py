@@ -1,4 +1,4 @@
-"""How far a metric of test rows may be from that of all rows there could be: its 95 % interval."""
+"""95 % confidence intervals of test metrics: bootstrap, and exact ones for shares."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,32 +7,31 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hallmark.tasks.ml.evaluation import weighted_metrics
-from hallmark.tasks.ml.evaluation.weighted_metrics import Floats, Metric
+from hallmark.tasks.ml.evaluation.weighted_metrics import Floats, WeightedMetric
 
 LEVEL = 0.95
 RESAMPLES = 5000
-"""Two seeds of so many put the bounds a fortieth of the interval apart, or less."""
-AT_ONCE = 100
-"""So many resamples are drawn together: 10,000 rows then take 8 MB."""
+"""Resamples of a mean. Between two seeds, the bounds differ by at most a fortieth of the interval."""
+BATCH = 100
+"""Resamples of a mean drawn at a time: 8 MB for 10,000 rows."""
 SEED = 0
 METRIC_RESAMPLES = 2000
-"""Of a metric that is no mean. Two seeds of so many put the bounds a twentieth of the interval apart, or less."""
+"""Resamples of a metric that is no mean. Between two seeds, bounds differ by at most a twentieth of the interval."""
 FEWEST = 200
-"""Not fewer are drawn for any size, nor used where some have no such metric; then it is a seventh."""
+"""Fewest resamples drawn, for any size, and fewest used if some lack the metric; bounds then differ by a seventh."""
 WORK = 200_000_000
-"""Rows times classes times resamples from which fewer are drawn: MNIST's 10,000 by 10 take 0.8 s on one core."""
+"""Rows times classes times resamples beyond which fewer are drawn: MNIST's 10,000 by 10 take 0.8 s on one core."""
 LARGEST = 5_000_000
-"""Rows times classes, beyond which these metrics have no interval: more take over 5 s."""
-COUNTS = 500_000
-"""So many weights are held together: 4 MB."""
-TOGETHER = 8
-"""Resamples that are held together at least, however many rows there are: one by one they take longer."""
+"""Rows times classes beyond which metrics that are no means have no interval: they would take over 5 s."""
+WEIGHTS = 500_000
+"""Weights held in memory at a time: 4 MB."""
+FEWEST_AT_ONCE = 8
+"""Fewest resamples held at a time, for any number of rows: one by one they take longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where the true value may be."""
+    """A 95 % confidence interval."""
 
     low: float
     high: float
@@ -40,16 +39,17 @@ class Interval:
 
 
 def mean(values: NDArray[np.floating]) -> Interval | None:
-    """Percentile interval of the bootstrap: rows are drawn anew, with replacement, and their means are sorted.
+    """Return the bootstrap percentile interval of a mean.
 
-    The same values give the same interval. It is an approximation, too short for a few dozen rows.
+    Rows are resampled with replacement. The same values give the same interval. It is an approximation, too short for
+    a few dozen rows.
     Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; computed by `scipy.stats.bootstrap`.
 
     Args:
-        values: `(N,)`, one a row, N at least 1.
+        values: `(N,)`, one for each row, N at least 1.
 
     Returns:
-        None where all values are equal: what has not varied once cannot show how far it may.
+        None if all values are equal, because resampling then gives no spread.
     """
     from scipy.stats import bootstrap
 
@@ -59,7 +59,7 @@ def mean(values: NDArray[np.floating]) -> Interval | None:
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
-        batch=AT_ONCE,
+        batch=BATCH,
         vectorized=True,
         confidence_level=LEVEL,
         method="percentile",
@@ -68,62 +68,68 @@ def mean(values: NDArray[np.floating]) -> Interval | None:
     return Interval(float(found.low), float(found.high), "bootstrap")
 
 
-def share(right: NDArray[np.bool_]) -> Interval:
-    """Interval of an accuracy: that of `mean`, and the exact one where all rows are right, or none.
+def share(correct: NDArray[np.floating] | NDArray[np.bool_]) -> Interval:
+    """Return the interval of an accuracy: that of `mean`, or the exact one if all rows are right or all are wrong.
 
     Args:
-        right: `(N,)`, N at least 1.
+        correct: `(N,)` booleans or 0 and 1, N at least 1.
     """
-    if found := mean(right.astype(np.float64)):
+    if found := mean(correct.astype(np.float64)):
         return found
-    return exact(int(right.sum()), len(right))
+    return exact(int(correct.sum()), len(correct))
 
 
-def metrics(y: NDArray[np.int64], probabilities: NDArray[np.floating]) -> dict[str, Interval | None]:
-    """Intervals of those metrics of `hallmark.tasks.ml.evaluation.metrics` that are no means over rows.
+def exact(right: int, rows: int) -> Interval:
+    """Return the Clopper-Pearson interval of a share. It is never too short, for any number of rows.
 
-    Each resample draws N rows anew, with replacement, the same for all metrics: rows by the integer weights that it
-    gives them. There are 2,000 resamples; beyond 100,000 rows times classes fewer, in inverse proportion, down to 200.
-    The same rows give the same intervals. They are approximations, too short for a few dozen rows, or for a class of a
-    few rows.
+    Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial, Biometrika 26
+    (1934); computed by `scipy.stats.binomtest`.
+
+    Args:
+        right: number of rows counted.
+        rows: number of all rows, at least 1.
+    """
+    from scipy.stats import binomtest
+
+    found = binomtest(right, rows).proportion_ci(LEVEL, method="exact")
+    return Interval(float(found.low), float(found.high), "exact")
+
+
+def resampled(shape: tuple[int, ...], metrics: dict[str, WeightedMetric]) -> dict[str, tuple[Floats, Floats]]:
+    """Compute metrics on the rows and on resamples of them.
+
+    Each resample draws N rows with replacement, the same rows for all metrics. There are 2,000 resamples; beyond
+    100,000 rows times classes fewer, in inverse proportion, down to 200. The same rows give the same numbers.
 
     A class that a resample has neither drawn nor predicted counts as 0 in its F1, as in the metric. A resample that
-    lacks a class has no area under that class's ROC curve, and is left out for the mean of the areas.
+    lacks a class has no area under that class's ROC curve: the mean of the areas is NaN.
 
     Args:
-        y: `(N,)` class index.
-        probabilities: `(N, C)`.
+        shape: number of rows and of classes.
+        metrics: by name.
 
     Returns:
-        By `f1_macro`, `roc_auc_macro`, `roc_auc_micro`, `calibration_error`. None where it would have no length,
-        where fewer than 200 resamples have such a metric, and for all beyond 5,000,000 rows times classes.
+        By name, the metric of the rows, its last axis of length 1, and that of the R resamples, its last axis of
+        length R.
     """
-    if probabilities.size > LARGEST:
-        return dict.fromkeys(("f1_macro", "roc_auc_macro", "roc_auc_micro", "calibration_error"))
-    p = probabilities.astype(np.float64)
-    p /= p.sum(axis=1, keepdims=True)
-    gaps = weighted_metrics.calibration_gaps(y, p)
-    found = _resampled(
-        p.shape,
-        {
-            "f1_macro": weighted_metrics.f1_macro(y, p.argmax(axis=1), p.shape[1]),
-            "roc_auc_macro": weighted_metrics.roc_auc_macro(y, p),
-            "roc_auc_micro": weighted_metrics.roc_auc_micro(y, p),
-            "gaps": gaps,
-        },
-    )
-    error = calibration_error(gaps(np.ones((len(y), 1))), found.pop("gaps"))
-    return {name: percentiles(values) for name, values in found.items()} | {"calibration_error": error}
+    rows, classes = shape
+    found: dict[str, list[Floats]] = {name: [] for name in metrics}
+    for weights in _weights(rows, resamples(rows * classes)):
+        for name, metric in metrics.items():
+            found[name].append(metric(weights))
+    every_row = np.ones((rows, 1))
+    return {name: (metric(every_row), np.concatenate(found[name], axis=-1)) for name, metric in metrics.items()}
 
 
-def percentiles(values: Floats) -> Interval | None:
-    """The interval that leaves out a fortieth of the resamples at each end.
+def percentiles(_: Floats, values: Floats) -> Interval | None:
+    """Return the interval that leaves out 2.5 % of the resamples at each end.
 
     Args:
-        values: `(R,)` metric of each resample; NaN where it has none.
+        values: `(R,)` metric of each resample; NaN where it is undefined.
 
     Returns:
-        None where it would have no length, or fewer than 200 have one.
+        None if the interval would have no length, or fewer than 200 resamples have the metric. Intervals are
+        approximations, too short for a few dozen rows or a class of a few rows.
     """
     defined = values[~np.isnan(values)]
     if len(defined) < FEWEST:
@@ -133,65 +139,39 @@ def percentiles(values: Floats) -> Interval | None:
 
 
 def calibration_error(gaps: Floats, resampled: Floats) -> Interval | None:
-    """Interval of a sum of sizes, which has to be asked otherwise.
+    """Return the interval of the calibration error, a sum of absolute values.
 
-    Chance alone makes gaps, so that rows have a larger error than all rows there could be, and resamples a larger one
-    still: near 0, where the error of a good model lies, no interval of percentiles holds the true one. By the triangle
-    inequality the error is off by at most the sum of the sizes by which the gaps are off, and how far these are off,
-    resamples tell truly. So the lower bound is the error less the upper percentile of that sum, and at least 0. The
-    upper bound is the percentile, which is high rather than low. Together they hold the true error in 95 % or more, of
-    simulated models as well calibrated as can be or far from it, with 200 rows or more; with 30 in 90 %.
+    Chance alone makes gaps. So the rows have a larger error than the population, and resamples a larger one still: near
+    0, where a good model is, the percentile interval misses the true error. By the triangle inequality, the error is
+    off by at most the sum of the absolute deviations of the gaps, and resampling estimates those well. So the lower
+    bound is the error minus the upper percentile of that sum, and at least 0. The upper bound is the percentile of the
+    resampled errors, which is high rather than low. In simulations of well and badly calibrated models, the interval
+    holds the true error in 95 % or more of cases with 200 rows or more, and in 90 % with 30 rows.
 
     Args:
-        gaps: `(B, 1)` signed gap of each bin, see `hallmark.tasks.ml.evaluation.weighted_metrics.calibration_gaps`.
-        resampled: `(B, R)` those of the resamples.
+        gaps: `(B, 1)` signed gap of each bin; see `hallmark.tasks.ml.evaluation.weighted_metrics.calibration_gaps`.
+        resampled: `(B, R)` gaps of the resamples.
 
     Returns:
-        None where all resamples are equal.
+        None if all resamples are equal.
     """
     if (resampled == resampled[:, :1]).all():
         return None
-    error, errors, off = (np.abs(each).sum(axis=0) for each in (gaps, resampled, resampled - gaps))
+    error, errors, deviations = (np.abs(each).sum(axis=0) for each in (gaps, resampled, resampled - gaps))
     top = (1 + LEVEL) / 2
-    low = max(float(error[0] - np.quantile(off, top)), 0.0)
+    low = max(float(error[0] - np.quantile(deviations, top)), 0.0)
     return Interval(low, float(np.quantile(errors, top)), "bootstrap")
 
 
-def exact(right: int, rows: int) -> Interval:
-    """Clopper and Pearson's interval of a share: never too short, and as good for few rows as for many.
-
-    Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial, Biometrika 26
-    (1934); computed by `scipy.stats.binomtest`.
-
-    Args:
-        right: so many of the rows are.
-        rows: at least 1.
-    """
-    from scipy.stats import binomtest
-
-    found = binomtest(right, rows).proportion_ci(LEVEL, method="exact")
-    return Interval(float(found.low), float(found.high), "exact")
-
-
 def resamples(size: int) -> int:
-    """How many are drawn for so many rows times classes."""
+    """Return the number of resamples for a number of rows times classes."""
     return min(max(WORK // size, FEWEST), METRIC_RESAMPLES)
 
 
-def _resampled(shape: tuple[int, int], asked: dict[str, Metric]) -> dict[str, Floats]:
-    """What each metric gives, its last axis as long as there are resamples."""
-    rows, classes = shape
-    found: dict[str, list[Floats]] = {name: [] for name in asked}
-    for weights in _weights(rows, resamples(rows * classes)):
-        for name, metric in asked.items():
-            found[name].append(metric(weights))
-    return {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}
-
-
 def _weights(rows: int, count: int) -> Iterator[Floats]:
-    """How often each row is drawn, `(N, R)` for some resamples after others."""
+    """Yield how often each row is drawn, `(N, R)` for a few resamples at a time."""
     random = np.random.default_rng(SEED)
-    at_once = max(COUNTS // rows, TOGETHER)
+    at_once = max(WEIGHTS // rows, FEWEST_AT_ONCE)
     for start in range(0, count, at_once):
         columns = min(at_once, count - start)
         drawn = random.integers(rows, size=(columns, rows)) * columns + np.arange(columns)[:, None]

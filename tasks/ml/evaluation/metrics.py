@@ -1,18 +1,26 @@
-"""Test metrics from labels and probabilities: scikit-learn's where it has them."""
+"""Test metrics. Every metric is one entry of `METRICS`: evaluation, model card, comparison and intervals read it there.
+
+Values come from scikit-learn where it has the metric.
+"""
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hallmark.tasks.ml.evaluation import intervals, weighted_metrics
+from hallmark.tasks.ml.evaluation.calibration import Bins, by_confidence, calibration_error
+from hallmark.tasks.ml.evaluation.intervals import Interval
+from hallmark.tasks.ml.evaluation.weighted_metrics import WeightedMetric
+
 Floats = NDArray[np.floating]
 
-CALIBRATION_BINS = 15
-LONGEST = 100
+LONGEST_CLASS = 100
 """Characters of a class in the name of a metric."""
-"""As in Guo et al., On Calibration of Modern Neural Networks (2017)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +32,189 @@ class Curve:
     auc: float
 
 
-@dataclass(frozen=True, slots=True)
-class Bins:
-    """Rows gathered by confidence, the largest probability of a row, in bins of equal width on (0, 1]."""
+class Predictions:
+    """Predictions for the rows of one split, with what several metrics share."""
 
-    rows: NDArray[np.int64]
-    """`(B,)` rows in each bin."""
-    confidence: Floats
-    """`(B,)` mean confidence; 0 where there are no rows."""
-    accuracy: Floats
-    """`(B,)` share of right rows; 0 where there are none."""
+    def __init__(self, y: NDArray[np.int64], probabilities: Floats, label: NDArray[np.int64] | None = None) -> None:
+        """Normalise the probabilities.
+
+        Args:
+            y: `(N,)` true class index.
+            probabilities: `(N, C)`, rows that sum to one up to float32 rounding.
+            label: `(N,)` predicted class index; the class with the largest probability by default.
+        """
+        # Rows of float64 sum to one more closely than scikit-learn's check requires.
+        p = probabilities.astype(np.float64)
+        p /= p.sum(axis=1, keepdims=True)
+        self.y, self.p = y, p
+        self.label: NDArray[np.int64] = p.argmax(axis=1) if label is None else label
+        self.classes = np.arange(p.shape[1])
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """`(N,)` whether the predicted class is the true one."""
+        found: NDArray[np.bool_] = self.label == self.y
+        return found
+
+    @cached_property
+    def roc(self) -> list[Curve]:
+        """The ROC curve of each class against the rest."""
+        return [_roc(self.y == each, self.p[:, each]) for each in self.classes]
+
+    @cached_property
+    def roc_micro(self) -> Curve:
+        """The ROC curve of all classes together: each row counts once for each class."""
+        return _roc((self.y[:, None] == self.classes).ravel(), self.p.ravel())
+
+    @cached_property
+    def bins(self) -> Bins:
+        """The rows, grouped by confidence."""
+        return by_confidence(self.y, self.p)
+
+
+@dataclass(frozen=True, slots=True)
+class OfRows:
+    """The interval of a metric that is a mean over rows."""
+
+    values: Callable[[Predictions], Floats]
+    """`(N,)`: one value for each row."""
+    interval: Callable[[Floats], Interval | None] = intervals.mean
+
+
+@dataclass(frozen=True, slots=True)
+class OfResamples:
+    """The interval of a metric that is no mean over rows: the metric is computed on resampled rows."""
+
+    weighted: Callable[[Predictions], WeightedMetric]
+    interval: Callable[[weighted_metrics.Floats, weighted_metrics.Floats], Interval | None] = intervals.percentiles
+    """From the metric of the rows, `(1,)`, and of the resamples, `(R,)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric of the test split, recorded in MLflow as `test/<name>`."""
+
+    name: str
+    meaning: str
+    """One sentence for the model card. `{even}` stands for the log-loss of equal probabilities, `log(C)`."""
+    higher_is_better: bool
+    value: Callable[[Predictions], float] | None
+    """None if the metric is not computed from labels and probabilities: the evaluator adds it."""
+    interval: OfRows | OfResamples | None = None
+    is_headline: bool = False
+    """Whether a comparison lists it first, with its interval."""
+
+
+def _accuracy(predictions: Predictions) -> float:
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(predictions.y, predictions.label))
+
+
+def _log_loss(predictions: Predictions) -> float:
+    from sklearn.metrics import log_loss
+
+    return float(log_loss(predictions.y, predictions.p, labels=predictions.classes))
+
+
+def _f1_macro(predictions: Predictions) -> float:
+    from sklearn.metrics import f1_score
+
+    found = f1_score(predictions.y, predictions.label, labels=predictions.classes, average="macro", zero_division=0.0)
+    return float(found)
+
+
+def _brier(predictions: Predictions) -> float:
+    from sklearn.metrics import brier_score_loss
+
+    return float(brier_score_loss(predictions.y, predictions.p, labels=predictions.classes, scale_by_half=False))
+
+
+def row_log_losses(predictions: Predictions) -> Floats:
+    """Return the log-loss of each row, `(N,)`; its mean is the metric `log_loss`."""
+    p = predictions.p[np.arange(len(predictions.y)), predictions.y]
+    losses: Floats = -np.log(np.clip(p, np.finfo(np.float64).eps, 1))
+    return losses
+
+
+def _row_brier(predictions: Predictions) -> Floats:
+    squares: Floats = ((predictions.p - np.eye(len(predictions.classes))[predictions.y]) ** 2).sum(axis=1)
+    return squares
+
+
+METRICS = (
+    Metric(
+        name="accuracy",
+        meaning="share of rows that are predicted correctly",
+        higher_is_better=True,
+        value=_accuracy,
+        interval=OfRows(lambda each: each.correct.astype(np.float64), intervals.share),
+        is_headline=True,
+    ),
+    Metric(
+        name="log_loss",
+        meaning="log-loss of the probabilities: 0 is best, {even:.4f} is what equal probabilities give",
+        higher_is_better=False,
+        value=_log_loss,
+        interval=OfRows(row_log_losses),
+        is_headline=True,
+    ),
+    Metric(
+        name="loss",
+        meaning="mean of the training loss",
+        higher_is_better=False,
+        value=None,
+        is_headline=True,
+    ),
+    Metric(
+        name="f1_macro",
+        meaning="mean over classes of the harmonic mean of precision and recall",
+        higher_is_better=True,
+        value=_f1_macro,
+        interval=OfResamples(lambda each: weighted_metrics.f1_macro(each.y, each.label, len(each.classes))),
+    ),
+    Metric(
+        name="roc_auc_micro",
+        meaning="area under the ROC curve of all classes together",
+        higher_is_better=True,
+        value=lambda each: each.roc_micro.auc,
+        interval=OfResamples(lambda each: weighted_metrics.roc_auc_micro(each.y, each.p)),
+    ),
+    Metric(
+        name="roc_auc_macro",
+        meaning="mean over classes of the area under the ROC curve",
+        higher_is_better=True,
+        value=lambda each: float(np.mean([curve.auc for curve in each.roc])),
+        interval=OfResamples(lambda each: weighted_metrics.roc_auc_macro(each.y, each.p)),
+    ),
+    Metric(
+        name="brier",
+        meaning="squared error of the probabilities: 0 is best, 2 is worst",
+        higher_is_better=False,
+        value=_brier,
+        interval=OfRows(_row_brier),
+    ),
+    Metric(
+        name="calibration_error",
+        meaning="mean gap between confidence and accuracy",
+        higher_is_better=False,
+        value=lambda each: calibration_error(each.bins),
+        interval=OfResamples(
+            lambda each: weighted_metrics.calibration_gaps(each.y, each.p), intervals.calibration_error
+        ),
+    ),
+)
+"""All metrics. Their order is part of every shipped file: the certificate lists them in this order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """All that is computed on one split."""
+    """All numbers that are computed on one split."""
 
     metrics: dict[str, float]
     """By metric name without the split: `accuracy`, `log_loss`, `precision/<class>`, ..."""
     confusion: NDArray[np.int64]
-    """`(C, C)` counts: row the true class, column the predicted one."""
+    """`(C, C)` counts: rows are true classes, columns are predicted classes."""
     roc: dict[str, Curve]
     """One against the rest for each class, and the `micro` average."""
     bins: Bins
@@ -54,94 +225,66 @@ def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...])
 
     Args:
         y: `(N,)` class index; every class occurs.
-        probabilities: `(N, C)`, rows summing to one.
+        probabilities: `(N, C)`, rows that sum to one.
         classes: the C names.
     """
-    from sklearn import metrics
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    # float64 rows sum to one more closely than scikit-learn's check asks for.
-    p = probabilities.astype(np.float64)
-    p /= p.sum(axis=1, keepdims=True)
-    label = p.argmax(axis=1)
-    every = np.arange(len(classes))
-    truth = y[:, None] == every
-    precision, recall, _, _ = metrics.precision_recall_fscore_support(y, label, labels=every, zero_division=0.0)
-    roc = {name: _roc(truth[:, index], p[:, index]) for index, name in enumerate(classes)}
-    macro = float(np.mean([curve.auc for curve in roc.values()]))
-    roc["micro"] = _roc(truth.ravel(), p.ravel())
-    bins = by_confidence(y, p)
+    predictions = Predictions(y, probabilities)
+    label, every = predictions.label, predictions.classes
+    precision, recall, _, _ = precision_recall_fscore_support(y, label, labels=every, zero_division=0.0)
     return Scores(
-        metrics={
-            "accuracy": float(metrics.accuracy_score(y, label)),
-            "log_loss": float(metrics.log_loss(y, p, labels=every)),
-            "f1_macro": float(metrics.f1_score(y, label, labels=every, average="macro", zero_division=0.0)),
-            "roc_auc_micro": roc["micro"].auc,
-            "roc_auc_macro": macro,
-            "brier": float(metrics.brier_score_loss(y, p, labels=every, scale_by_half=False)),
-            "calibration_error": calibration_error(bins),
-        }
-        | {f"precision/{name}": float(value) for name, value in zip(named(classes), precision, strict=True)}
-        | {f"recall/{name}": float(value) for name, value in zip(named(classes), recall, strict=True)},
-        confusion=metrics.confusion_matrix(y, label, labels=every),
-        roc=roc,
-        bins=bins,
+        metrics={metric.name: metric.value(predictions) for metric in METRICS if metric.value}
+        | {f"precision/{name}": float(value) for name, value in zip(metric_names(classes), precision, strict=True)}
+        | {f"recall/{name}": float(value) for name, value in zip(metric_names(classes), recall, strict=True)},
+        confusion=confusion_matrix(y, label, labels=every),
+        roc=dict(zip(classes, predictions.roc, strict=True)) | {"micro": predictions.roc_micro},
+        bins=predictions.bins,
     )
 
 
-def named(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Classes as the names of metrics may have them: letters, digits, blanks and `_ - . :`, which MLflow takes.
+def confidence_intervals(predictions: Predictions) -> dict[str, Interval | None]:
+    """Return the 95 % interval of every metric that can have one, by name; None where the rows give none."""
+    of_rows = {
+        metric.name: metric.interval.interval(metric.interval.values(predictions))
+        for metric in METRICS
+        if isinstance(metric.interval, OfRows)
+    }
+    return of_rows | resampled_intervals(predictions)
 
-    It takes 250 characters, and no name that would be another as a path. Where others are replaced or cut and two
-    classes become one name, each class that was changed bears its index.
+
+def resampled_intervals(predictions: Predictions) -> dict[str, Interval | None]:
+    """Return the intervals of those metrics that are no means over rows, by name.
+
+    All metrics are computed on the same resamples; see `hallmark.tasks.ml.evaluation.intervals.resampled`. An interval
+    is None if it would have no length, if fewer than 200 resamples have the metric, and for more than 5,000,000 rows
+    times classes.
     """
-    plain = [re.sub(r"[^\w\-. :]|^\.+$", "_", name)[:LONGEST] for name in classes]
-    shared, found = Counter(plain), list[str]()
-    for index, (own, name) in enumerate(zip(classes, plain, strict=True)):
-        unique = name if own == name or shared[name] == 1 else f"{name}_{index}"
+    kinds = {metric.name: metric.interval for metric in METRICS if isinstance(metric.interval, OfResamples)}
+    if predictions.p.size > intervals.LARGEST:
+        return dict.fromkeys(kinds)
+    found = intervals.resampled(predictions.p.shape, {name: kind.weighted(predictions) for name, kind in kinds.items()})
+    return {name: kind.interval(*found[name]) for name, kind in kinds.items()}
+
+
+def metric_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the classes in a form that MLflow accepts in metric names: letters, digits, blanks and `_ - . :`.
+
+    MLflow allows 250 characters, and no name that would differ as a path. Other characters are replaced and long names
+    are cut. If two classes become equal that way, each changed one gets its index appended.
+    """
+    plain = [re.sub(r"[^\w\-. :]|^\.+$", "_", name)[:LONGEST_CLASS] for name in classes]
+    counts, found = Counter(plain), list[str]()
+    for index, (original, name) in enumerate(zip(classes, plain, strict=True)):
+        unique = name if original == name or counts[name] == 1 else f"{name}_{index}"
         while unique in found:
             unique = f"{unique}_{index}"
         found.append(unique)
     return tuple(found)
 
 
-def by_confidence(y: NDArray[np.int64], probabilities: Floats, bins: int = CALIBRATION_BINS) -> Bins:
-    """Gather rows by confidence, for the reliability diagram and the calibration error.
-
-    Args:
-        y: `(N,)` class index.
-        probabilities: `(N, C)`.
-        bins: number of bins on (0, 1].
-    """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == y
-    place = bin_of(confidence, bins)
-    rows = np.bincount(place, minlength=bins)
-    sums = [np.bincount(place, weights=weights, minlength=bins) for weights in (confidence, right)]
-    return Bins(rows, *(values / np.maximum(rows, 1) for values in sums))
-
-
-def bin_of(confidence: Floats, bins: int = CALIBRATION_BINS) -> NDArray[np.int64]:
-    """Each row's bin of equal width on (0, 1], `(N,)` from 0.
-
-    Args:
-        confidence: `(N,)`.
-        bins: number of bins.
-    """
-    found: NDArray[np.int64] = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    return found
-
-
-def calibration_error(bins: Bins) -> float:
-    """Expected calibration error: mean gap between confidence and accuracy over the bins.
-
-    `sum over bins of (rows in bin / N) * |accuracy - mean confidence|`: equation 3 of Guo et al. (2017).
-    scikit-learn has only the curve behind it.
-    """
-    return float((bins.rows * np.abs(bins.accuracy - bins.confidence)).sum() / bins.rows.sum())
-
-
 def _roc(truth: NDArray[np.bool_], scores: Floats) -> Curve:
-    from sklearn import metrics
+    from sklearn.metrics import auc, roc_curve
 
-    false_positive_rate, true_positive_rate, _ = metrics.roc_curve(truth, scores)
-    return Curve(false_positive_rate, true_positive_rate, float(metrics.auc(false_positive_rate, true_positive_rate)))
+    false_positive_rate, true_positive_rate, _ = roc_curve(truth, scores)
+    return Curve(false_positive_rate, true_positive_rate, float(auc(false_positive_rate, true_positive_rate)))

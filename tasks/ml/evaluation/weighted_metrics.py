@@ -1,6 +1,6 @@
-"""Test metrics of weighted rows, for bootstrap resampling: each row counts as often as its weight says.
+"""Test metrics of weighted rows, for bootstrap resampling: a weight says how often a row is drawn.
 
-All weights of a resampling go through at once: a metric is prepared on the rows, and asked about `(N, R)` weights.
+A metric is prepared on the rows once, and then computed for `(N, R)` weights of R resamples at a time.
 """
 
 from collections.abc import Callable
@@ -9,37 +9,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hallmark.tasks.ml.evaluation.metrics import bin_of
+from hallmark.tasks.ml.evaluation.calibration import bin_of
 
 Floats = NDArray[np.float64]
-Metric = Callable[[Floats], Floats]
-"""From `(N, R)` weights, whole numbers from 0, to the metric under each of the R, `(R,)`; NaN where it has none."""
+WeightedMetric = Callable[[Floats], Floats]
+"""From `(N, R)` weights, whole numbers from 0, to the metric of each resample, `(R,)`; NaN where it is undefined."""
 
 
-def f1_macro(y: NDArray[np.int64], label: NDArray[np.int64], classes: int) -> Metric:
-    """Mean over classes of `2 tp / (predicted + true)`, 0 for a class that neither occurs nor is predicted.
+def f1_macro(y: NDArray[np.int64], label: NDArray[np.int64], classes: int) -> WeightedMetric:
+    """Prepare the mean over classes of `2 tp / (predicted + true)`, 0 for a class that is neither true nor predicted.
 
-    As scikit-learn's `f1_score` with `zero_division=0`.
+    The same as scikit-learn's `f1_score` with `zero_division=0`.
 
     Args:
         y: `(N,)` class index.
-        label: `(N,)` predicted.
-        classes: how many there are.
+        label: `(N,)` predicted class index.
+        classes: number of classes.
     """
     rows = np.arange(len(y))
     right = _sums(y, rows, label == y, (classes, len(y)))
     either = _sums(np.r_[y, label], np.r_[rows, rows], np.ones(2 * len(y)), (classes, len(y)))
 
     def metric(weights: Floats) -> Floats:
-        # Where the divisor is 0, so is the dividend; elsewhere it is at least 1.
+        # If the divisor is 0, so is the dividend; otherwise it is at least 1.
         found: Floats = (2 * (right @ weights) / np.maximum(either @ weights, 1)).mean(axis=0)
         return found
 
     return metric
 
 
-def roc_auc_macro(y: NDArray[np.int64], probabilities: Floats) -> Metric:
-    """Mean over classes of the area under the ROC curve of one class against the rest.
+def roc_auc_macro(y: NDArray[np.int64], probabilities: Floats) -> WeightedMetric:
+    """Prepare the mean over classes of the area under the ROC curve of one class against the rest.
 
     Args:
         y: `(N,)` class index.
@@ -55,8 +55,8 @@ def roc_auc_macro(y: NDArray[np.int64], probabilities: Floats) -> Metric:
     return metric
 
 
-def roc_auc_micro(y: NDArray[np.int64], probabilities: Floats) -> Metric:
-    """Area under the ROC curve of all classes together: each row counts once for each class.
+def roc_auc_micro(y: NDArray[np.int64], probabilities: Floats) -> WeightedMetric:
+    """Prepare the area under the ROC curve of all classes together: each row counts once for each class.
 
     Args:
         y: `(N,)` class index.
@@ -67,17 +67,17 @@ def roc_auc_micro(y: NDArray[np.int64], probabilities: Floats) -> Metric:
     return _roc_auc(truth.ravel(), probabilities.ravel(), np.repeat(np.arange(rows), classes))
 
 
-def calibration_gaps(y: NDArray[np.int64], probabilities: Floats) -> Metric:
-    """Accuracy less confidence in each bin of `metrics.by_confidence`, times the bin's share of the rows.
+def calibration_gaps(y: NDArray[np.int64], probabilities: Floats) -> WeightedMetric:
+    """Prepare accuracy minus confidence in each bin of `calibration.by_confidence`, times the bin's share of the rows.
 
-    The sum of their sizes over the bins is the calibration error.
+    The sum of absolute values over the bins is the calibration error.
 
     Args:
         y: `(N,)` class index.
         probabilities: `(N, C)`.
 
     Returns:
-        A metric with a value a bin, `(B, R)`.
+        A metric with one value for each bin, `(B, R)`.
     """
     confidence = probabilities.max(axis=1)
     gap = (probabilities.argmax(axis=1) == y) - confidence
@@ -91,31 +91,33 @@ def calibration_gaps(y: NDArray[np.int64], probabilities: Floats) -> Metric:
     return metric
 
 
-def _roc_auc(truth: NDArray[np.bool_], scores: Floats, row: NDArray[np.int64]) -> Metric:
-    """Share of pairs, one positive and one negative, whose positive scores higher; ties count half.
+def _roc_auc(truth: NDArray[np.bool_], scores: Floats, row: NDArray[np.int64]) -> WeightedMetric:
+    """Prepare the share of pairs of one positive and one negative in which the positive scores higher; ties count half.
 
-    The distinct scores of positives are sorted once. A negative adds its weight from the first of them on that lies
-    above it, and half of it from one that ties; cumulated, that is what each positive beats. NaN without a pair.
-    Mann and Whitney's U, as in Hanley and McNeil, The meaning and use of the area under a ROC curve (1982).
+    The distinct scores of positives are sorted once. Each negative adds its weight at the first of them that lies above
+    its own score, and half of its weight at one that ties. The cumulative sum is the weight that each positive beats.
+    NaN if there is no pair. This is Mann and Whitney's U, as in Hanley and McNeil, The meaning and use of the area
+    under a ROC curve (1982).
 
     Args:
-        truth: `(M,)` whether it is a positive; at least one is.
+        truth: `(M,)` whether a score belongs to a positive; at least one does.
         scores: `(M,)`.
-        row: `(M,)` whose weight it bears.
+        row: `(M,)` index of the row whose weight a score has.
     """
     steps, place = np.unique(scores[truth], return_inverse=True)
     shape = (len(steps), int(row[-1]) + 1)
     positives = _sums(place, row[truth], np.ones(len(place)), shape)
-    lower, of = scores[~truth], row[~truth]
-    from_step = np.r_[np.searchsorted(steps, lower, "left"), np.searchsorted(steps, lower, "right")]
-    beaten = from_step < len(steps)
-    halves = _sums(from_step[beaten], np.r_[of, of][beaten], np.full(beaten.sum(), 0.5), shape)
-    negatives = np.bincount(of, minlength=shape[1]).astype(np.float64)
+    negative_scores, negative_rows = scores[~truth], row[~truth]
+    from_step = np.r_[np.searchsorted(steps, negative_scores, "left"), np.searchsorted(steps, negative_scores, "right")]
+    is_beaten = from_step < len(steps)
+    beaten_rows = np.r_[negative_rows, negative_rows][is_beaten]
+    halves = _sums(from_step[is_beaten], beaten_rows, np.full(is_beaten.sum(), 0.5), shape)
+    negatives = np.bincount(negative_rows, minlength=shape[1]).astype(np.float64)
 
     def metric(weights: Floats) -> Floats:
-        there = positives @ weights
-        won = np.einsum("gr,gr->r", there, np.cumsum(halves @ weights, axis=0))
-        pairs = there.sum(axis=0) * (negatives @ weights)
+        weight_of_positives = positives @ weights
+        won = np.einsum("gr,gr->r", weight_of_positives, np.cumsum(halves @ weights, axis=0))
+        pairs = weight_of_positives.sum(axis=0) * (negatives @ weights)
         found: Floats = np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
         return found
 
@@ -123,7 +125,7 @@ def _roc_auc(truth: NDArray[np.bool_], scores: Floats, row: NDArray[np.int64]) -
 
 
 def _sums(group: NDArray[np.int64], row: NDArray[np.int64], values: NDArray[Any], shape: tuple[int, int]) -> Any:  # noqa: ANN401 - scipy has no types
-    """A sparse `(G, N)` matrix that sums weighted values by group; what meets in a place is added up."""
+    """Build a sparse `(G, N)` matrix that sums weighted values by group; entries in the same place are added."""
     from scipy.sparse import csr_array
 
     return csr_array((values.astype(np.float64), (group, row)), shape=shape)

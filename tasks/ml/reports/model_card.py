@@ -21,9 +21,9 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split, unlabelled
 from hallmark.tasks.ml.evaluation import intervals as bootstrap
 from hallmark.tasks.ml.evaluation.intervals import Interval
+from hallmark.tasks.ml.evaluation.metrics import METRICS, OfResamples, Predictions, confidence_intervals
 from hallmark.tasks.ml.reports import charts, code_snippets, templating
 from hallmark.tasks.ml.reports.formatting import NONE, number, percent
-from hallmark.tasks.ml.reports.run_comparison.comparison import row_losses
 from hallmark.tasks.ml.reports.shipped_predictions import ShippedPredictions, predict_test_rows
 from hallmark.tasks.ml.training import history
 
@@ -39,18 +39,6 @@ CONFUSIONS = 25
 """Largest number of listed confusions."""
 EXAMPLE = 0
 """Index of the golden row that the code examples predict."""
-
-MEANINGS = {
-    "accuracy": "share of rows that are classified correctly",
-    "log_loss": "logarithmic loss of the probabilities: 0 is best, {even:.4f} is guessing evenly",
-    "loss": "mean of the loss that was minimised in training",
-    "f1_macro": "mean over classes of the harmonic mean of precision and recall",
-    "roc_auc_macro": "mean over classes of the area under the ROC curve",
-    "roc_auc_micro": "area under the ROC curve of all classes together",
-    "brier": "squared error of the probabilities: 0 is best, 2 is worst",
-    "calibration_error": "mean difference between confidence and accuracy",
-}
-"""Metrics in the order in which the card lists them."""
 
 LABELS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -138,7 +126,8 @@ def _data(dataset: Dataset) -> dict[str, Any]:
 
 
 def _metrics(outcome: Outcome, predictions: ShippedPredictions) -> dict[str, Any]:
-    recorded, intervals = outcome.evaluation.metrics, _intervals(predictions)
+    recorded = outcome.evaluation.metrics
+    intervals = confidence_intervals(Predictions(predictions.y, predictions.probabilities, predictions.label))
     even = math.log(len(predictions.certificate.classes))
     accuracy = intervals["accuracy"]
     return {
@@ -146,26 +135,16 @@ def _metrics(outcome: Outcome, predictions: ShippedPredictions) -> dict[str, Any
         "accuracy_interval": _interval_text(accuracy, percent),
         "metrics": [
             (
-                name,
-                number(recorded[f"test/{name}"]),
-                _interval_text(intervals.get(name), number),
-                meaning.format(even=even),
+                metric.name,
+                number(recorded[f"test/{metric.name}"]),
+                _interval_text(intervals.get(metric.name), number),
+                f"{metric.meaning.format(even=even)}; {'higher' if metric.higher_is_better else 'lower'} is better",
             )
-            for name, meaning in MEANINGS.items()
-            if f"test/{name}" in recorded
+            for metric in METRICS
+            if f"test/{metric.name}" in recorded
         ],
         "too_large_to_resample": predictions.probabilities.size > bootstrap.LARGEST,
-    }
-
-
-def _intervals(predictions: ShippedPredictions) -> dict[str, Interval | None]:
-    p = predictions.probabilities.astype(np.float64)
-    squares = ((p - np.eye(p.shape[1])[predictions.y]) ** 2).sum(axis=1)
-    return {
-        "accuracy": bootstrap.share(predictions.correct),
-        "log_loss": bootstrap.mean(row_losses(predictions.y, predictions.probabilities)),
-        "brier": bootstrap.mean(squares),
-        **bootstrap.metrics(predictions.y, predictions.probabilities),
+        "resampled_metrics": [metric.name for metric in METRICS if isinstance(metric.interval, OfResamples)],
     }
 
 

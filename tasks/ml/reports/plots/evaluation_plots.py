@@ -15,8 +15,9 @@ from hallmark.tasks.common.records import Dataset, Fit
 from hallmark.tasks.ml.config.data import Data, Points
 from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.ml.evaluation import evaluator
+from hallmark.tasks.ml.evaluation.calibration import Bins
 from hallmark.tasks.ml.evaluation.evaluator import Evaluated
-from hallmark.tasks.ml.evaluation.metrics import Bins, Curve
+from hallmark.tasks.ml.evaluation.metrics import Curve
 from hallmark.tasks.ml.models.networks import Classifier
 from hallmark.tasks.ml.reports.plots.learning_curves import learning_curves
 from hallmark.tasks.ml.reports.plots.style import (

@@ -14,10 +14,11 @@ from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.data.dataset_store import COLUMNS
 from hallmark.tasks.ml.evaluation import intervals, paired_tests
 from hallmark.tasks.ml.evaluation.intervals import Interval
+from hallmark.tasks.ml.evaluation.metrics import METRICS, OfRows, Predictions
 from hallmark.tasks.ml.evaluation.promotion import compare_files
 
 ALPHA = 0.05
-FIRST = ("test/accuracy", "test/log_loss", "test/loss")
+HEADLINES = {f"test/{metric.name}": metric for metric in METRICS if metric.is_headline}
 """Metrics that are listed before all others."""
 CURVES = ("val/loss", "train/loss")
 """Metrics whose learning curves are compared."""
@@ -35,12 +36,20 @@ class RowResults:
     """`(N,)` digest of each row."""
     y: NDArray[np.int64]
     """`(N,)` true class index."""
-    correct: NDArray[np.bool_]
-    """`(N,)` whether the prediction is correct."""
-    losses: NDArray[np.float64]
-    """`(N,)` log-loss of each row. Their mean is `test/log_loss`."""
+    values: dict[str, NDArray[np.floating]]
+    """`(N,)` value of each row, by name of each headline metric that is a mean over rows."""
     trained_on: NDArray[np.bytes_]
     """Digests of the training and validation rows of the run."""
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """`(N,)` whether the prediction is correct."""
+        return self.values["test/accuracy"].astype(bool)
+
+    @property
+    def losses(self) -> NDArray[np.floating]:
+        """`(N,)` log-loss of each row. Their mean is `test/log_loss`."""
+        return self.values["test/log_loss"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +143,7 @@ def predict_test_rows(file: Path, folder: Path) -> RowResults:
         classes=tuple(about["classes"]),
         rows=_as_bytes(rows),
         y=y.astype(np.int64),
-        correct=answer.label == y,
-        losses=row_losses(y, answer.probabilities),
+        values=row_values(Predictions(y.astype(np.int64), answer.probabilities, answer.label)),
         trained_on=_as_bytes(compare_files.seen(folder, about["files"])),
     )
 
@@ -148,12 +156,10 @@ def _text_values(folder: Path, files: dict[str, str]) -> dict[str, list[str]]:
     return {one["name"]: one["values"] for one in columns if one["kind"] == "categorical"}
 
 
-def row_losses(y: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the log-loss of each row, `(N,)`. Its mean is `log_loss` in `hallmark.tasks.ml.evaluation.metrics`."""
-    p = probabilities.astype(np.float64)
-    true = p[np.arange(len(y)), y] / p.sum(axis=1)
-    losses: NDArray[np.float64] = -np.log(np.clip(true, np.finfo(np.float64).eps, 1))
-    return losses
+def row_values(predictions: Predictions) -> dict[str, NDArray[np.floating]]:
+    """Return the value of each row, `(N,)`, for each headline metric that is a mean over rows, by `test/<name>`."""
+    kinds = {name: metric.interval for name, metric in HEADLINES.items()}
+    return {name: kind.values(predictions) for name, kind in kinds.items() if isinstance(kind, OfRows)}
 
 
 def compare(runs: Sequence[ComparedRun]) -> Comparison:
@@ -213,21 +219,19 @@ def count_common_rows(first: RowResults, second: RowResults) -> int:
 
 
 def _metrics(runs: Sequence[ComparedRun]) -> dict[str, list[MetricValue]]:
-    """Return the metrics in `FIRST` that any run has, then the others that all runs have."""
+    """Return the metrics in `HEADLINES` that any run has, then the others that all runs have."""
     common = [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
-    names = [name for name in FIRST if any(name in run.metrics for run in runs)]
+    names = [name for name in HEADLINES if any(name in run.metrics for run in runs)]
     # Metrics of single classes, such as `test/recall/setosa`, come last.
-    names += sorted(set(common) - set(FIRST), key=lambda name: (name.count("/"), name))
+    names += sorted(set(common) - HEADLINES.keys(), key=lambda name: (name.count("/"), name))
     return {name: [_metric(run, name) for run in runs] for name in names}
 
 
 def _metric(run: ComparedRun, name: str) -> MetricValue:
     value = run.metrics.get(name)
-    interval = None
-    if run.results and name == "test/accuracy":
-        interval = intervals.share(run.results.correct)
-    elif run.results and name == "test/log_loss":
-        interval = intervals.mean(run.results.losses)
+    kind, interval = HEADLINES[name].interval if name in HEADLINES else None, None
+    if run.results and isinstance(kind, OfRows):
+        interval = kind.interval(run.results.values[name])
     return MetricValue(value if value is not None and np.isfinite(value) else None, interval)
 
 

@@ -24,8 +24,10 @@ def results(
         classes=("a", "b"),
         rows=digests(rows),
         y=np.array(rows, dtype=np.int64) % 2,
-        correct=np.array(correct, dtype=bool),
-        losses=np.array(losses or [0.1 * (row + 1) for row in rows]),
+        values={
+            "test/accuracy": np.array(correct, dtype=np.float64),
+            "test/log_loss": np.array(losses or [0.1 * (row + 1) for row in rows]),
+        },
         trained_on=digests(trained_on or [100]),
     )
 
@@ -146,7 +148,8 @@ def test_mean_of_row_losses_is_the_log_loss() -> None:
     p /= p.sum(axis=1, keepdims=True)
     y = np.arange(40) % 3
     expected = metrics.score(y, p, ("a", "b", "c")).metrics["log_loss"]
-    assert comparison.row_losses(y, p).mean() == pytest.approx(expected, rel=1e-9)
+    found = comparison.row_values(metrics.Predictions(y, p))["test/log_loss"]
+    assert found.mean() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
