@@ -58,12 +58,12 @@ def card(
         page = _live(found, content, live, overwrite=overwrite) if live else None
         if output:
             _write(content, output)
-    told = {"card": output and output.absolute(), "live": page and page.absolute()}
+    written = {"card": output and output.absolute(), "live": page and page.absolute()}
     if json:
-        paths = {name: str(path) if path else None for name, path in told.items()}
+        paths = {name: str(path) if path else None for name, path in written.items()}
         print_json({"status": "written", "run_id": found.info.run_id, **paths})
     else:
-        for name, path in told.items():
+        for name, path in written.items():
             if path:
                 print_row(name, short_path(path), width=6)
 

@@ -139,8 +139,8 @@ def test_every_run_writes_a_card(each: Trained, tmp_path: Path) -> None:
     linked = [link["href"] for link in parsed.named("a") if (link["href"] or "").startswith("#")]
     assert linked == [f"#{one['id']}" for one in parsed.named("section")]
     assert len(linked) == 9
-    for said in (outcome.artifact.sha256, experiment.digest, outcome.dataset.digest):
-        assert said in parsed.words
+    for digest in (outcome.artifact.sha256, experiment.digest, outcome.dataset.digest):
+        assert digest in parsed.words
 
 
 def test_prefect_links_to_the_card(flowers: Trained) -> None:
@@ -206,7 +206,8 @@ def test_class_metrics_and_confusions_agree_with_the_file(each: Trained) -> None
     y, probabilities = answers(outcome)
     label, classes = probabilities.argmax(axis=1), outcome.dataset.classes
     confusion = [
-        [f"{((y == true) & (label == said)).sum():,}" for said in range(len(classes))] for true in range(len(classes))
+        [f"{((y == true) & (label == predicted)).sum():,}" for predicted in range(len(classes))]
+        for true in range(len(classes))
     ]
     found = rows(section(model_card.build(experiment, outcome, WRITTEN), "classes"))
     assert found[-len(classes) :] == [[name, *counts] for name, counts in zip(classes, confusion, strict=True)]
@@ -229,30 +230,30 @@ def test_most_confident_mistakes_are_shown(table: Trained, digits: Trained) -> N
         text = section(model_card.build(experiment, outcome, WRITTEN), "mistakes")
         assert len(expected) > 2
         if outcome.dataset.columns:
-            told = [int(row[0]) - 1 for row in rows(text)[1:]]
+            numbers = [int(row[0]) - 1 for row in rows(text)[1:]]
         else:
-            told = [int(row) - 1 for row in re.findall(r'alt="test row (\d+):', text)]
+            numbers = [int(row) - 1 for row in re.findall(r'alt="test row (\d+):', text)]
             pictures = re.findall(r'src="data:image/png;base64,([^"]*)"', text)
             x = np.load(outcome.dataset.folder / "test.x.npy")
             drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0]))))
-            assert drawn == pytest.approx(x[told[0]] * (255 / 16), abs=1)
-        assert told == expected.tolist()
+            assert drawn == pytest.approx(x[numbers[0]] * (255 / 16), abs=1)
+        assert numbers == expected.tolist()
 
 
 def test_findings_are_listed(flowers: Trained) -> None:
     experiment, outcome = flowers
     finding = Finding("a_code", "something <b>else</b> is wrong", "--training.lr 0.1")
     text = model_card.build(experiment, replace(outcome, findings=(finding,)), WRITTEN)
-    told = " ".join(Parsed(section(text, "diagnosis")).words)
-    assert all(said in told for said in (finding.code, finding.sentence, finding.remedy))
+    words = " ".join(Parsed(section(text, "diagnosis")).words)
+    assert all(part in words for part in (finding.code, finding.sentence, finding.remedy))
     assert "No problems were found." in model_card.build(experiment, replace(outcome, findings=()), WRITTEN)
 
 
 def test_proof_is_summarised(each: Trained) -> None:
     experiment, outcome = each
     proof, text = outcome.proof, section(model_card.build(experiment, outcome, WRITTEN), "proof")
-    for said in (f"{proof.rows:,}", f"{proof.rows_made:,}", f"{proof.largest_error:.1e}", *proof.ways):
-        assert said in unescape(text)
+    for part in (f"{proof.rows:,}", f"{proof.rows_made:,}", f"{proof.largest_error:.1e}", *proof.ways):
+        assert part in unescape(text)
 
 
 def use(each: Trained, folder: Path) -> tuple[str, str, str, list[float]]:
@@ -272,9 +273,9 @@ def use(each: Trained, folder: Path) -> tuple[str, str, str, list[float]]:
 
 def test_python_example_runs(each: Trained, python: Callable[..., str], tmp_path: Path) -> None:
     text, _, expected, probabilities = use(each, tmp_path)
-    said = python(code(text, "Python"), cwd=tmp_path)
-    assert said.startswith(f"{expected} [")
-    numbers = [float(number) for number in said[len(expected) :].strip(" []\n").split()]
+    output = python(code(text, "Python"), cwd=tmp_path)
+    assert output.startswith(f"{expected} [")
+    numbers = [float(number) for number in output[len(expected) :].strip(" []\n").split()]
     assert numbers == pytest.approx(probabilities, abs=1e-5)
 
 
@@ -293,8 +294,8 @@ def test_command_line_examples_run(
         status, out, _ = console(*line[1:], "--format", "jsonl")
         found = json.loads(out)
         assert (status, found["class"]) == (0, expected)
-        told = [value for name, value in found.items() if name.startswith("p_")]
-        assert told == pytest.approx(probabilities, abs=1e-5)
+        predicted = [value for name, value in found.items() if name.startswith("p_")]
+        assert predicted == pytest.approx(probabilities, abs=1e-5)
     assert console(*lines[2][1:])[0] == 0
     done = subprocess.run(lines[3], capture_output=True, text=True, check=True)
     assert done.stdout.split()[0] == each[1].artifact.sha256 == code(text, "Command line").split()[-1]
@@ -326,17 +327,17 @@ def test_javascript_example_for_images_runs_in_a_browser(digits: Trained, tmp_pa
         "model_onnx": digits[1].artifact.path.read_bytes(),
         "example_png": (tmp_path / example).read_bytes(),
     }
-    label, said = visit(browsers.executable(), "readme.html", tmp_path, **files)
+    label, printed = visit(browsers.executable(), "readme.html", tmp_path, **files)
     assert label == expected
-    assert [float(number) for number in said.split(",")] == pytest.approx(probabilities, abs=1e-5)
+    assert [float(number) for number in printed.split(",")] == pytest.approx(probabilities, abs=1e-5)
 
 
 def test_many_classes_have_a_list_of_frequent_confusions(flowers: Trained) -> None:
     classes = tuple(f"class {index}" for index in range(model_card.MOST_CLASSES + 1))
-    said = replace(certificate.read(flowers[1].artifact.path)[0], classes=classes)
+    changed = replace(certificate.read(flowers[1].artifact.path)[0], classes=classes)
     y, label = np.arange(60) % len(classes), np.arange(60) % len(classes)
     label[[0, 26, 52]], label[1] = 5, 2  # class 0 three times for 5, class 1 once for 2
-    predictions = ShippedPredictions(said, {}, y, label, np.eye(len(classes))[label])
+    predictions = ShippedPredictions(changed, {}, y, label, np.eye(len(classes))[label])
     assert predictions.confusion().sum() == 60
     found = model_card._classes(predictions.confusion(), classes)
     assert found["frequent_confusions"] == [("class 0", "class 5", "3"), ("class 1", "class 2", "1")]
@@ -442,5 +443,5 @@ def test_command_imports_neither_torch_nor_prefect_nor_jinja(
         "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib', 'jinja2'} & set(sys.modules)))"
     )
     assert settings.read().home.is_dir()
-    said = python(program, flowers[1].run.id, "--output", tmp_path / "card.html")
-    assert said.splitlines()[-1] == "[]"
+    output = python(program, flowers[1].run.id, "--output", tmp_path / "card.html")
+    assert output.splitlines()[-1] == "[]"

@@ -61,23 +61,23 @@ def right(outcome: Outcome) -> dict[bytes, bool]:
 def test_two_runs_as_json(outcomes: list[Outcome], console: Call) -> None:
     good, poor, _ = outcomes
     code, out, error = console("compare", good.run.id, poor.run.id[:8], "--json")
-    said = json.loads(out)
+    found = json.loads(out)
     assert (code, error, out.count("\n")) == (0, "", 1)
-    assert said["status"] == "compared"
-    assert [one["run_id"] for one in said["runs"]] == [good.run.id, poor.run.id]
-    assert said["differences"] == {"training.epochs": [20, 2]}
+    assert found["status"] == "compared"
+    assert [one["run_id"] for one in found["runs"]] == [good.run.id, poor.run.id]
+    assert found["differences"] == {"training.epochs": [20, 2]}
     for number, outcome in enumerate((good, poor)):
         recorded = outcome.evaluation.metrics
         for metric in ("test/accuracy", "test/log_loss", "test/loss"):
-            assert said["metrics"][metric][number]["value"] == pytest.approx(recorded[metric])
+            assert found["metrics"][metric][number]["value"] == pytest.approx(recorded[metric])
         for metric in ("test/accuracy", "test/log_loss"):
-            interval = said["metrics"][metric][number]["interval"]
+            interval = found["metrics"][metric][number]["interval"]
             assert interval["low"] <= recorded[metric] <= interval["high"]
     before, after = right(good), right(poor)
     wins = sum(after[row] and not before[row] for row in before)
     losses = sum(before[row] and not after[row] for row in before)
     assert losses > 0
-    (pair,) = said["pairs"]
+    (pair,) = found["pairs"]
     assert (pair["run"], pair["wins"], pair["losses"]) == (2, wins, losses)
     assert pair["p"] == paired_tests.mcnemar(wins, losses)
     assert pair["interval"] == pytest.approx(paired_tests.paired_interval(wins, losses, pair["rows"], 0.05))
@@ -138,9 +138,9 @@ def test_terminal_of_80_columns_truncates_no_number(
     assert re.search(r"^training.epochs +20 +2 ", out, re.MULTILINE)
     assert "precision" not in out  # metrics by class are only on the page
     assert re.search("^ +run 2 +run 4 +run 5 +run 6 +run 7 +run 8$", pairs, re.MULTILINE)
-    said = " ".join(pairs.split())
-    assert "run 3: no paired test, and its metrics are for different rows: its 30 test rows are not the 30" in said
-    assert re.search(r"run 1 used \d+ of the 30 test rows of run 3 for training or validation", said)
+    notes = " ".join(pairs.split())
+    assert "run 3: no paired test, and its metrics are for different rows: its 30 test rows are not the 30" in notes
+    assert re.search(r"run 1 used \d+ of the 30 test rows of run 3 for training or validation", notes)
 
 
 def test_runs_without_differences(outcomes: list[Outcome], console: Call) -> None:
@@ -219,14 +219,14 @@ def test_runs_that_cannot_be_predicted_have_no_interval_and_a_reason(
     finally:
         for tag in ("hallmark.model_version", "hallmark.onnx_sha256"):
             client.set_tag(other.run.id, tag, tags[tag])
-    said = json.loads(out)
+    found = json.loads(out)
     assert code == 0
-    first, second = said["metrics"]["test/accuracy"]
+    first, second = found["metrics"]["test/accuracy"]
     assert first["interval"]
     assert second["value"] == pytest.approx(other.evaluation.metrics["test/accuracy"])
     assert second["interval"] is None
-    assert not said["pairs"]
-    (note,) = [note for note in said["notes"] if note.startswith("run 2: no intervals")]
+    assert not found["pairs"]
+    (note,) = [note for note in found["notes"] if note.startswith("run 2: no intervals")]
     assert why in note
 
 

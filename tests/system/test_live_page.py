@@ -102,7 +102,7 @@ def draw(page: Page, points: Points) -> None:
     page.mouse.up()
 
 
-def said(page: Page) -> tuple[str, list[float]]:
+def prediction(page: Page) -> tuple[str, list[float]]:
     """Return label and probabilities once the page is idle."""
     page.locator(".says[aria-busy=false]").wait_for()
     best = page.locator("#table .best th").inner_text()
@@ -153,7 +153,7 @@ def test_drawn_digit_agrees_with_predict(
         ready(page, f"{address}/" if way == "http" else (folder / "index.html").as_uri())
         assert "verified by this page" in (page.locator("#checked").text_content() or "")
         draw(page, THREE)
-        found, picture = said(page), saved(page, tmp_path)
+        found, picture = prediction(page), saved(page, tmp_path)
     with Image.open(picture) as image:
         assert (image.mode, image.size) == ("L", (8, 8))
         assert 8 < np.asarray(image).max() <= 16
@@ -178,7 +178,7 @@ def test_mnist_digit_is_recognised_at_any_place(
         ready(page, (folder / "index.html").as_uri())
         for points, label in ((THREE, "3"), (small, "3"), (ONE, "1")):
             draw(page, points)
-            found, picture = said(page), saved(page, tmp_path)
+            found, picture = prediction(page), saved(page, tmp_path)
             kept = picture.rename(tmp_path / f"{len(asked)}.png")
             asked.append((found, kept))
             assert found[0] == label
@@ -195,7 +195,7 @@ def test_unplaced_drawing_is_averaged_over_areas(made: Callable[..., Path], tmp_
         ready(page, made((20, 20)).as_uri())
         page.get_by_label("Scale and move it").uncheck()
         draw(page, [(0.5, 0.25), (0.5, 0.25)])
-        said(page)
+        prediction(page)
         x = np.asarray(Image.open(saved(page, tmp_path)))
     quarter = np.pi * (0.04 * 20) ** 2 / 4  # of a dot centred where four pixels meet
     ink = np.abs(x - np.median(x))
@@ -215,10 +215,10 @@ def test_picture_is_used_unchanged_or_averaged(
         ready(page, made(shape).as_uri())
         assert page.locator("#drawing").is_visible() == (len(shape) == 2)
         page.get_by_label("Choose a file").set_input_files(path)
-        found, picture = said(page), saved(page, tmp_path)
-        told = page.locator("#origin").text_content()
+        found, picture = prediction(page), saved(page, tmp_path)
+        origin = page.locator("#origin").text_content()
     expected = "used unchanged" if times == 1 else "resized from 15 x 18"
-    assert expected in (told or "")
+    assert expected in (origin or "")
     x = np.asarray(Image.open(picture))
     assert (x == averaged(given, shape)).all()
     assert found[1] == pytest.approx(certified.expected(x.reshape(1, -1), 2)[0], abs=1e-5)
@@ -236,7 +236,7 @@ def test_picture_is_resized_as_predict_does(
     with browsers.opened(tmp_path) as page:
         ready(page, made(shape, resized=True).as_uri())
         page.get_by_label("Choose a file").set_input_files(path)
-        found, picture = said(page), saved(page, tmp_path)
+        found, picture = prediction(page), saved(page, tmp_path)
     x, expected = np.asarray(Image.open(picture)).astype(int), image_file.read_resized(path, shape)
     # Which side Pillow resizes first depends on its version, and it rounds between the two passes.
     assert np.abs(x - expected).max() <= 1
@@ -252,11 +252,11 @@ def test_picture_is_converted_to_grey_as_in_pillow_and_inverted(made: Callable[.
     with browsers.opened(tmp_path) as page:
         ready(page, made((6, 5)).as_uri())
         page.get_by_label("Choose a file").set_input_files(path)
-        said(page)
+        prediction(page)
         assert (np.asarray(Image.open(saved(page, tmp_path))) == grey).all()
         assert "converted to grey" in (page.locator("#origin").text_content() or "")
         page.get_by_label("Invert light and dark").check()
-        said(page)
+        prediction(page)
         assert (np.asarray(Image.open(saved(page, tmp_path))) == certified.HIGHEST - grey).all()
 
 
@@ -272,7 +272,7 @@ def test_page_works_with_the_keyboard(made: Callable[..., Path], tmp_path: Path)
         for _ in range(5):
             page.keyboard.press("ArrowDown")
         page.keyboard.press("Space")
-        said(page)
+        prediction(page)
         page.keyboard.press("ArrowLeft")
         page.keyboard.press("Delete")
         page.locator("#answer", has_text="Draw, or choose a picture.").wait_for()
@@ -288,7 +288,7 @@ def test_page_is_accessible(made: Callable[..., Path], tmp_path: Path, scheme: s
     with browsers.opened(tmp_path, size=(360, 800), color_scheme=scheme) as page:
         ready(page, made((4, 4)).as_uri())
         draw(page, ONE)
-        said(page)
+        prediction(page)
         answer = page.get_by_role("status")
         assert answer.get_attribute("aria-live") == "polite"
         for name in ("Drawing area", "Scale and move it", "Choose a file", "Invert light and dark"):
@@ -333,7 +333,7 @@ def test_file_that_is_no_picture_is_reported(made: Callable[..., Path], tmp_path
         page.locator("#answer", has_text="notes.png: this browser cannot read it as a picture.").wait_for()
         assert page.locator("#table").is_hidden()
         draw(page, ONE)
-        said(page)
+        prediction(page)
 
 
 def test_hostile_class_names_are_shown_literally(made: Callable[..., Path], tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_hostile_class_names_are_shown_literally(made: Callable[..., Path], tmp_
     with browsers.opened(tmp_path) as page:
         ready(page, made((4, 4), names).as_uri())
         draw(page, ONE)
-        said(page)
+        prediction(page)
         assert page.locator("#table th").all_text_contents() == list(names)
         assert page.locator("b").count() == 0
 
@@ -381,18 +381,18 @@ def test_ink_has_the_polarity_of_the_training_images(made: Callable[..., Path], 
     with browsers.opened(tmp_path) as page:
         ready(page, path.as_uri())
         draw(page, THREE)
-        said(page)
+        prediction(page)
         x = np.asarray(Image.open(saved(page, tmp_path)))
     assert (np.median(x) < certified.HIGHEST / 2) == is_dark
 
 
 def test_background_is_taken_from_the_golden_rows(tmp_path: Path) -> None:
-    said, content = certificate.read(certified.images(tmp_path / "hand.onnx", (4, 4)))
+    sealed, content = certificate.read(certified.images(tmp_path / "hand.onnx", (4, 4)))
     rows = np.zeros((2, 4, 4), np.uint8)
     rows[:, 1:3, 1:2] = 8
     for ground, image in ((True, rows), (False, 8 - rows)):
-        golden = replace(said.golden, inputs={"image": image.tolist()})
-        facts = live_folder.about(replace(said, golden=golden), content)
+        golden = replace(sealed.golden, inputs={"image": image.tolist()})
+        facts = live_folder.about(replace(sealed, golden=golden), content)
         assert (facts["dark"], facts["drawable"]) == (ground, True)
         assert facts["placement"] == {"side": 2.0, "x": 1.5, "y": 2.0}
 

@@ -76,8 +76,8 @@ def draw(
             path, images = folder / "mistakes.png", x.astype(np.uint8, copy=False)
             paths.append(mistakes(images, y, evaluated.probabilities, classes, path, light=dataset.resized))
         case (column,):
-            path, points = folder / "fitted_curve.png", data.asked if isinstance(data, Points) else ()
-            paths.append(fitted_curve(predict, x.astype(np.float32), y, points, column, classes, path))
+            path, extra = folder / "fitted_curve.png", data.asked if isinstance(data, Points) else ()
+            paths.append(fitted_curve(predict, x.astype(np.float32), y, extra, column, classes, path))
         case columns:
             path = folder / "decision_regions.png"
             paths.append(decision_regions(predict, x.astype(np.float32), y, columns, classes, path))
@@ -220,7 +220,7 @@ def fitted_curve(
     probabilities: Callable[[Floats], Floats],
     x: Floats,
     y: Labels,
-    asked: Sequence[float],
+    extra: Sequence[float],
     column: str,
     classes: tuple[str, ...],
     path: Path,
@@ -231,7 +231,7 @@ def fitted_curve(
         probabilities: the model, `(N, 1) float32` to `(N, C)`.
         x: `(N, 1)` test rows.
         y: `(N,)` true class index.
-        asked: further values of the feature whose predictions are marked.
+        extra: further values of the feature whose predictions are marked.
         column: the column name.
         classes: the C class names. With two classes, only the second probability is drawn.
         path: PNG file to write.
@@ -239,7 +239,7 @@ def fitted_curve(
     curves = range(len(classes)) if len(classes) > 2 else range(1, 2)
 
     def draw(axes: Axes) -> None:
-        low, high = np.append(x, asked).min(), np.append(x, asked).max()
+        low, high = np.append(x, extra).min(), np.append(x, extra).max()
         margin = (high - low) * 0.05
         along = np.linspace(low - margin, high + margin, 400, dtype=np.float32)[:, None]
         predicted = probabilities(along)
@@ -251,11 +251,11 @@ def fitted_curve(
             height = np.full(len(rows), float(index in curves))
             label = f"test rows of class {name}"
             axes.scatter(rows, height, color=colour_of(index), marker=marker_of(index), s=16, alpha=0.6, label=label)
-        if asked:
+        if extra:
             axes.axvspan(x.min(), x.max(), color="grey", alpha=0.1, label="range of the test rows")
-            marked = probabilities(np.array(asked, dtype=np.float32)[:, None])[:, list(curves)]
+            marked = probabilities(np.array(extra, dtype=np.float32)[:, None])[:, list(curves)]
             axes.scatter(
-                np.repeat(asked, len(curves)), marked, color="black", marker="*", s=90, zorder=3, label="predicted"
+                np.repeat(extra, len(curves)), marked, color="black", marker="*", s=90, zorder=3, label="predicted"
             )
         axes.set(xlabel=column, ylabel="probability", ylim=(-0.05, 1.05), title=f"Predictions along {column}")
         outside_legend(axes)

@@ -43,6 +43,6 @@ def test_summary_names_the_options_that_are_set(tmp_path: Path) -> None:
         "--training.schedule.kind=cosine",
     ]
     experiment = options.experiment("digits", tokens)
-    said = dict(data_profile.summary_lines(prepare(experiment.data, tmp_path), experiment))
-    assert "augmentation shift 2 rotation 5.0" in said["training"]
-    assert "schedule cosine" in said["training"]
+    summary = dict(data_profile.summary_lines(prepare(experiment.data, tmp_path), experiment))
+    assert "augmentation shift 2 rotation 5.0" in summary["training"]
+    assert "schedule cosine" in summary["training"]

@@ -79,7 +79,7 @@ def test_registry_without_the_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "message"),
     [
         ((), f"expected package/dist/{MODULE}, found none"),
         (((member(f"package/dist/{MODULE}", type=tarfile.SYMTYPE, linkname="/etc/passwd"), b""),), "expected a file"),
@@ -88,9 +88,9 @@ def test_registry_without_the_package(tmp_path: Path) -> None:
     ],
 )
 def test_paths_and_links_in_an_archive_are_not_followed(
-    tmp_path: Path, members: tuple[tuple[tarfile.TarInfo, bytes], ...], said: str
+    tmp_path: Path, members: tuple[tuple[tarfile.TarInfo, bytes], ...], message: str
 ) -> None:
-    with pytest.raises(DamagedError, match=said):
+    with pytest.raises(DamagedError, match=message):
         browser_runtime.extract(packed(*members), tmp_path / "inner" / "runtime")
     assert [path.name for path in tmp_path.rglob("*")] == ["inner"]
 

@@ -176,10 +176,10 @@ def test_members_off_a_grid_are_parallel_coordinates() -> None:
         "x.\nshuffle",
         "validation\nloss",
     ]
-    said = texts(panel(figure))
+    labels = texts(panel(figure))
     # Scales: of lr by magnitude, of weight_decay, which was drawn evenly, not.
-    assert said[:5] == ["0.0001", "0.001", "0.01", "0.1", "1"]
-    assert {"0", "0.02", "0.1", "512,256,128,64", "true", "false", "diverged"} <= set(said)
+    assert labels[:5] == ["0.0001", "0.001", "0.01", "0.1", "1"]
+    assert {"0", "0.02", "0.1", "512,256,128,64", "true", "false", "diverged"} <= set(labels)
 
 
 def test_members_with_one_value_do_not_hide_each_other() -> None:
@@ -189,13 +189,13 @@ def test_members_with_one_value_do_not_hide_each_other() -> None:
     heights = np.array(kept.get_segments())[:, :3, 1]
     for column in heights.T:
         assert len(np.unique(column)) == 8
-    # 8,8 comes first and holds the four lowest losses, of which the lowest is lowest.
+    # 8,8 comes first and holds the four lowest losses, the lowest at the bottom.
     assert heights[:, 0].tolist() == sorted(heights[:4, 0], reverse=True) + sorted(heights[4:, 0], reverse=True)
     assert max(heights[4:, 0]) < 0.5 < min(heights[:4, 0])
 
 
 def test_scale_may_end_at_a_rounded_tick() -> None:
-    """0.3 lies below matplotlib's tick 0.30000000000000004."""
+    """0.3 is smaller than matplotlib's tick 0.30000000000000004."""
     rows = [{LR: 0.3, DECAY: 1.0}, {LR: 0.6, DECAY: 2.0}]
     _, kept, _ = lines(sweep.figure([LR, DECAY], rows, [0.1, 0.2], 0))
     assert [segment[0][1] for segment in kept.get_segments()] == pytest.approx([1, 0])
@@ -213,11 +213,11 @@ def test_labels_do_not_overlap_or_leave_the_figure(count: int) -> None:
     figure = sweep.figure([LR, DECAY, HIDDEN, "x.shuffle"], rows, losses, chosen)
     figure.draw_without_rendering()
     names = [label.get_window_extent() for label in panel(figure).get_xticklabels()]
-    said = [text.get_window_extent() for text in panel(figure).texts]
-    for box in [*names, *said]:
+    labels = [text.get_window_extent() for text in panel(figure).texts]
+    for box in [*names, *labels]:
         assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
-    assert not any(one.overlaps(other) for one in names for other in [*names, *said] if one is not other)
+    assert not any(one.overlaps(other) for one in names for other in [*names, *labels] if one is not other)
 
 
 @pytest.mark.parametrize("losses", [[0.3, 0.3], [0.0, 0.0], [0.3, None], [-1.0, 2.0]])
