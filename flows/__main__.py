@@ -1,4 +1,4 @@
-"""The `hallmark` command: a table of commands, each imported when it is called."""
+"""The `hallmark` command: a table of subcommands, each imported only when it is called."""
 
 import atexit
 import inspect
@@ -14,41 +14,56 @@ from hallmark.tasks.common.errors import HallmarkError, InputError
 COMMANDS = {
     "train": (
         "hallmark.flows.cli.train:command",
-        "Train a preset, a TOML file or data of your own, and register the result.",
+        "Train a model on a preset, a TOML file or your own data, and register it.",
     ),
-    "sweep": ("hallmark.flows.cli.sweep:command", "Train many at once, and register the best."),
+    "sweep": (
+        "hallmark.flows.cli.sweep:command",
+        "Train many configurations and register the one with the lowest validation loss.",
+    ),
     "retrain": (
         "hallmark.flows.cli.retrain:command",
-        "Train a challenger, judge it, and let a better one be champion.",
+        "Train a challenger, compare it with the champion, and promote it if it is better.",
     ),
-    "champion": ("hallmark.flows.cli.champions:champion", "Say which version is champion, since when, and why."),
-    "history": ("hallmark.flows.cli.champions:history", "List every decision on a model."),
-    "judge": ("hallmark.flows.cli.champions:judge", "Say what would be decided of a version; nothing is recorded."),
-    "promote": ("hallmark.flows.cli.champions:promote", "Make a version champion by hand."),
-    "rollback": ("hallmark.flows.cli.champions:rollback", "Make the previous version champion again."),
+    "champion": (
+        "hallmark.flows.cli.champions:champion",
+        "Show which version of a model is champion, since when, and why.",
+    ),
+    "history": ("hallmark.flows.cli.champions:history", "List every promotion decision about a model."),
+    "judge": (
+        "hallmark.flows.cli.champions:judge",
+        "Show what would be decided about a version, without recording it.",
+    ),
+    "promote": ("hallmark.flows.cli.champions:promote", "Make a version the champion by hand."),
+    "rollback": ("hallmark.flows.cli.champions:rollback", "Make the previous champion the champion again."),
     "verify": (
         "hallmark.flows.cli.verify:verify",
-        "Check a shipped file: sealed, well-formed, and right on its golden vectors.",
+        "Check that an exported file is undamaged and gives the predictions stored in it.",
     ),
-    "reproduce": ("hallmark.flows.cli.reproduce:reproduce", "Run a recorded experiment again, and compare."),
-    "predict": ("hallmark.flows.cli.predict:predict", "Predict the rows of a file, with a file or a registered model."),
-    "serve": ("hallmark.flows.cli.serve:serve", "Run the schedules of schedules.toml."),
-    "deploy": ("hallmark.flows.cli.serve:deploy", "Give the schedules to a Prefect work pool."),
+    "reproduce": (
+        "hallmark.flows.cli.reproduce:reproduce",
+        "Repeat a recorded run and compare weights and file bit by bit.",
+    ),
+    "predict": (
+        "hallmark.flows.cli.predict:predict",
+        "Predict the rows of a file with an exported or registered model.",
+    ),
+    "serve": ("hallmark.flows.cli.serve:serve", "Run the schedules in schedules.toml."),
+    "deploy": ("hallmark.flows.cli.serve:deploy", "Assign the schedules to a Prefect work pool."),
     "presets": ("hallmark.flows.cli.presets:presets", "List the presets."),
     "show": ("hallmark.flows.cli.presets:show", "Print an experiment as a TOML file."),
     "runs": ("hallmark.flows.cli.runs:runs", "List recent runs."),
-    "compare": ("hallmark.flows.cli.compare:compare", "Put runs beside each other: options, metrics, curves."),
-    "card": ("hallmark.flows.cli.card:card", "Fetch a model's card, or make a page that runs it in a browser."),
-    "up": ("hallmark.flows.cli.station:up", "Start both servers and the schedules, for every other command to use."),
-    "status": ("hallmark.flows.cli.station:status", "Say what is up, what is scheduled next, and what ran last."),
-    "down": ("hallmark.flows.cli.station:down", "End what `hallmark up` started."),
-    "ui": ("hallmark.flows.cli.runs:ui", "Serve the MLflow UI on the project's runs."),
-    "doctor": ("hallmark.flows.cli.doctor:doctor", "Look at this machine: what a command would trip over."),
+    "compare": ("hallmark.flows.cli.compare:compare", "Compare the options, metrics and curves of several runs."),
+    "card": ("hallmark.flows.cli.card:card", "Save a model's card, or build a page that runs the model in a browser."),
+    "up": ("hallmark.flows.cli.station:up", "Start the Prefect server, the MLflow server and the schedules."),
+    "status": ("hallmark.flows.cli.station:status", "Show what is running, what is scheduled next, and what ran last."),
+    "down": ("hallmark.flows.cli.station:down", "Stop what `hallmark up` started."),
+    "ui": ("hallmark.flows.cli.runs:ui", "Open the MLflow UI for the project's runs."),
+    "doctor": ("hallmark.flows.cli.doctor:doctor", "Check this machine for problems that would make a command fail."),
 }
 
 
 def main() -> None:
-    """Run the command that was typed and exit with its code."""
+    """Run the command on the command line and exit with its exit code."""
     code = 1
 
     def leave() -> None:
@@ -56,72 +71,75 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(code)
 
-    # Registered first, so called last. Python would now take torch, MLflow and Prefect apart module by module,
-    # which takes two seconds and does nothing for anybody.
+    # Registered first, so called last. It skips the interpreter's teardown of torch, MLflow and Prefect, which takes
+    # two seconds and has no effect.
     atexit.register(leave)
     code = run(sys.argv[1:])
     sys.exit(code)
 
 
 def run(tokens: list[str]) -> int:
-    """Run a command. Returns 0; 2 refused before work began; 1 failed; 130 interrupted."""
-    # Nothing phones home. Prefect and MLflow both read this.
+    """Run a command.
+
+    Args:
+        tokens: the command line, without `hallmark` itself.
+
+    Returns:
+        exit code: 0 for success, 2 if the input was refused before work began, 1 for a failure, 130 if interrupted.
+    """
+    # Prefect and MLflow both read this variable and send no telemetry.
     os.environ.setdefault("DO_NOT_TRACK", "true")
     try:
         _application(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except (InputError, CycloptsError) as error:
-        return _complain(error, 2)
+        return _report(error, 2)
     except HallmarkError as error:
-        return _complain(error, 1)
+        return _report(error, 1)
     except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        return _report("interrupted", 130)
     return 0
 
 
 def _application(tokens: list[str]) -> App:
     app = App(
         name="hallmark",
-        help="Train classifiers, track them, and ship ONNX files that are proven to predict what was trained.",
+        help="Train classifiers, track the runs, and export ONNX files that are checked against the trained model.",
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
         version=lambda: version("hallmark"),
         default_parameter=Parameter(show_default=lambda value: None if value is None or value is False else str(value)),
     )
-    for position, (name, (target, sentence)) in enumerate(COMMANDS.items()):
-        # What was typed is imported anyway, and says all that it has to say.
+    for position, (name, (target, summary)) in enumerate(COMMANDS.items()):
+        # The command to run is imported anyway, and its docstring is the full help.
         is_typed = tokens[:1] == [name]
-        app.command(target, name=name, help=None if is_typed else sentence, sort_key=position)
+        app.command(target, name=name, help=None if is_typed else summary, sort_key=position)
         if is_typed:
-            _reflow(target)
+            _unwrap_docstring(target)
     return app
 
 
-def _reflow(target: str) -> None:
-    """Let the help of a command fill the terminal."""
+def _unwrap_docstring(target: str) -> None:
+    """Join the lines of each paragraph in a command's docstring, so that its help fills the terminal."""
     module, _, name = target.partition(":")
     command = getattr(import_module(module), name)
     function = command.default_command if isinstance(command, App) else command
-    function.__doc__ = _flowing(str(function.__doc__))
-
-
-def _flowing(docstring: str) -> str:
-    """The same without the ends of lines within a paragraph, which are the editor's."""
     lines: list[str] = []
-    for line in inspect.cleandoc(docstring).splitlines():
-        before = lines[-1] if lines else ""
-        if line and before and _margin(line) == _margin(before) and "---" not in before + line:
+    for line in inspect.cleandoc(str(function.__doc__)).splitlines():
+        previous = lines[-1] if lines else ""
+        if line and previous and _indent(line) == _indent(previous) and "---" not in previous + line:
             lines[-1] += f" {line.lstrip()}"
         else:
             lines.append(line)
-    return "\n".join(lines)
+    function.__doc__ = "\n".join(lines)
 
 
-def _margin(line: str) -> int:
+def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def _complain(what: object, code: int) -> int:
-    sys.stderr.write(f"hallmark: {' '.join(str(what).split())}\n")
+def _report(error: object, code: int) -> int:
+    """Write an error as one line on stderr and return the exit code."""
+    sys.stderr.write(f"hallmark: {' '.join(str(error).split())}\n")
     return code
 
 

@@ -1,4 +1,4 @@
-"""`hallmark champion`, `history`, `judge`, `promote` and `rollback`: who serves, why, and a person's word on it."""
+"""`hallmark champion`, `history`, `judge`, `promote` and `rollback`: the champions of a model and its decisions."""
 
 import sys
 from collections.abc import Callable
@@ -20,16 +20,16 @@ Version = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 
 def champion(model: str, /, *, json: Flag = False) -> None:
-    """Say which version of a model is champion, since when, and why.
+    """Show which version of a model is champion, since when, and why.
 
     Example: hallmark champion iris
 
     Parameters
     ----------
     model
-        A registered name.
+        Name of a registered model.
     json
-        Print one JSON object instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
     with execution.report_errors(as_json=json):
         from hallmark.tasks.promotion import champions, decision_log
@@ -51,16 +51,16 @@ def champion(model: str, /, *, json: Flag = False) -> None:
 
 
 def history(model: str, /, *, json: Flag = False) -> None:
-    """List every decision on a model, oldest first.
+    """List every promotion decision about a model, oldest first.
 
     Example: hallmark history iris
 
     Parameters
     ----------
     model
-        A registered name.
+        Name of a registered model.
     json
-        Print one JSON object instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
     with execution.report_errors(as_json=json):
         from hallmark.tasks.promotion import decision_log
@@ -72,7 +72,7 @@ def history(model: str, /, *, json: Flag = False) -> None:
     elif found:
         _print_table(found)
     else:
-        sys.stdout.write(f"no decisions yet: `{command_name()} retrain` makes the first\n")
+        sys.stdout.write(f"no decisions yet: run `{command_name()} retrain` to make the first\n")
 
 
 def judge(
@@ -82,20 +82,20 @@ def judge(
     *tokens: Token,
     json: Flag = False,
 ) -> None:
-    """Say what would be decided of a version, were it the challenger now. Nothing is recorded.
+    """Show what would be decided about a version if it were the challenger now. Nothing is recorded.
 
-    The rule is given as for `hallmark retrain`: --rule.alpha 0.01.
+    The options of the rule are those of `hallmark retrain`, such as --rule.alpha 0.01.
 
     Example: hallmark judge iris 3 --rule.alpha 0.01
 
     Parameters
     ----------
     model
-        A registered name.
+        Name of a registered model.
     version
-        Which of its versions.
+        Number of the version.
     json
-        End with one line of JSON on stdout instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
 
     def load() -> "Callable[[], Judged]":
@@ -110,9 +110,9 @@ def judge(
     with execution.report_errors(as_json=json):
         from hallmark.flows.cli import retrain
 
-        rule, rest = retrain.rule(tokens)
+        rule, rest = retrain.parse_rule(tokens)
         if rest:
-            raise InputError(f"'{rest[0]}': expected an option such as --rule.alpha 0.01")
+            raise InputError(f"expected an option such as --rule.alpha 0.01, found '{rest[0]}'")
         found = execution.execute("judge", "judge", load)
     if json:
         print_json({"status": "judged"} | asdict(found))
@@ -120,63 +120,63 @@ def judge(
     from hallmark.flows.judge import findings
 
     pair = f"champion version {found.champion}, challenger version {found.challenger}"
-    _print({"verdict": found.verdict, "why": found.reason, "of": pair} | findings(found.judgement))
+    _print({"verdict": found.verdict, "why": found.reason, "compared": pair} | findings(found.judgement))
 
 
 def promote(model: str, version: Version, /, *, reason: str, json: Flag = False) -> None:
-    """Make a version champion, whatever the rule says; its proof and its digest are checked again.
+    """Make a version the champion, whatever the rule says. Its proof and digest are checked first.
 
     Example: hallmark promote iris 3 --reason "new sensor"
 
     Parameters
     ----------
     model
-        A registered name.
+        Name of a registered model.
     version
-        Which of its versions.
+        Number of the version.
     reason
-        Why: it is kept with the decision.
+        Reason for the decision, recorded with it.
     json
-        Print one JSON object instead of a line.
+        Print the result as one line of JSON instead of text.
     """
     with execution.report_errors(as_json=json):
         from hallmark.tasks.promotion import champions
 
         if not reason.strip():
-            raise InputError("--reason: expected why, in words")
+            raise InputError("--reason: expected a reason in words, found nothing")
         decision = champions.promote(model, version, reason)
-    _say(decision, as_json=json)
+    _print_decision(decision, as_json=json)
 
 
 def rollback(model: str, /, *, reason: str = "rolled back", json: Flag = False) -> None:
-    """Make the previous version champion again; its proof and its digest are checked again.
+    """Make the previous champion the champion again. Its proof and digest are checked first.
 
-    The file that was champion is not promoted again by retraining, but it may be by `hallmark promote`.
+    Retraining never promotes the replaced file again; `hallmark promote` can.
 
     Example: hallmark rollback iris --reason "drift in field 2"
 
     Parameters
     ----------
     model
-        A registered name.
+        Name of a registered model.
     reason
-        Why: it is kept with the decision.
+        Reason for the decision, recorded with it.
     json
-        Print one JSON object instead of a line.
+        Print the result as one line of JSON instead of text.
     """
     with execution.report_errors(as_json=json):
         from hallmark.tasks.promotion import champions
 
         decision = champions.rollback(model, reason)
-    _say(decision, as_json=json)
+    _print_decision(decision, as_json=json)
 
 
-def _say(decision: "Decision", *, as_json: bool) -> None:
+def _print_decision(decision: "Decision", *, as_json: bool) -> None:
     if as_json:
         print_json({"status": "done"} | asdict(decision))
     else:
-        former = f", before it version {decision.before}" if decision.before else ""
-        _print({"champion": f"{decision.name} version {decision.champion}{former}", "why": decision.reason})
+        replaced = f", replacing version {decision.before}" if decision.before else ""
+        _print({"champion": f"{decision.name} version {decision.champion}{replaced}", "why": decision.reason})
 
 
 def _print(rows: dict[str, str]) -> None:
@@ -188,8 +188,8 @@ def _print(rows: dict[str, str]) -> None:
 def _print_table(found: "list[Decision]") -> None:
     table = Table("number", "when", "verdict", "version", "champion", "by", "file", "why", box=None, pad_edge=False)
     for one in found:
-        moved = f"{one.before or 'none'} -> {one.champion}" if one.moves else str(one.champion)
+        champion = f"{one.before or 'none'} -> {one.champion}" if one.moves else str(one.champion)
         when, by = one.at[:16].replace("T", " "), one.schedule or one.by
         sha256 = one.digests["onnx_sha256"][:SHOWN]
-        table.add_row(str(one.number), when, one.verdict, str(one.version), moved, by, sha256, one.reason)
+        table.add_row(str(one.number), when, one.verdict, str(one.version), champion, by, sha256, one.reason)
     print_table(table)

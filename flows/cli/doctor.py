@@ -8,27 +8,27 @@ from hallmark.tasks.common.errors import HallmarkError
 
 
 def doctor(*, json: Flag = False) -> None:
-    """Look at versions, device, disk, servers, ports, schedules and mirror; say what would help.
+    """Check versions, device, disk, servers, ports, schedules and the download mirror, and suggest fixes.
 
-    Exit code 0: all is well. 1: something is not; the last line says what.
+    Exit code 0: no problem was found. 1: the last line names the checks that failed.
 
     Example: hallmark doctor
 
     Parameters
     ----------
     json
-        End with one line of JSON on stdout instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
-    from hallmark.flows.station import doctor as examination
+    from hallmark.flows.station.doctor import examine
 
     with execution.report_errors(as_json=json):
-        found = examination.examine()
-    faults = [check for check in found if not check.is_well]
+        checks = examine()
+    failed = [check.name for check in checks if not check.is_well]
     if json:
-        print_json({"status": "faults" if faults else "well", "checks": [asdict(check) for check in found]})
+        print_json({"status": "faults" if failed else "well", "checks": [asdict(check) for check in checks]})
     else:
-        for check in found:
-            state = ("well   ", "green") if check.is_well else ("fault  ", "bold red")
+        for check in checks:
+            state = ("ok       ", "green") if check.is_well else ("problem  ", "bold red")
             print_row(check.name, state, check.found, width=14)
-    if faults:
-        raise HallmarkError(f"not well: {', '.join(check.name for check in faults)}")
+    if failed:
+        raise HallmarkError(f"{len(failed)} problem{'s' * (len(failed) > 1)} found: {', '.join(failed)}")

@@ -1,4 +1,4 @@
-"""What every command that runs a flow does: servers, log, outcome as JSON, and one line where something failed."""
+"""Run a flow from a command: servers, log file, and errors as one line or as JSON."""
 
 import importlib
 import logging
@@ -29,12 +29,12 @@ STEPS = (
 )  # fmt: skip
 
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
-"""What the steps import when they need it; imported here while the embedded server boots on another core."""
+"""Slow modules that the steps import when needed; imported here while the embedded server boots on another core."""
 
 
 @contextmanager
 def report_errors(*, as_json: bool) -> Iterator[None]:
-    """Let whatever the block raises end in one line of JSON on stdout too, if wanted."""
+    """Print an error raised in the block as one line of JSON on stdout, if `as_json`, and raise it again."""
     try:
         yield
     except (HallmarkError, KeyboardInterrupt) as error:
@@ -44,19 +44,27 @@ def report_errors(*, as_json: bool) -> Iterator[None]:
 
 
 def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
-    """Run a flow under its servers and its log.
+    """Run a flow with a Prefect server, an MLflow store and a log file.
 
     Args:
-        flow: what it is called, where something fails that belongs to none of its steps.
-        name: of the experiment, and of its log.
-        load: imports the flow and refuses what cannot be done, cheapest checks first; returns what runs it. Called
-            while the Prefect server boots.
+        flow: name of the flow, used in the error message if a failure belongs to none of its steps.
+        name: name of the experiment, part of the log file's name.
+        load: imports the flow, refuses invalid input (cheapest checks first) and returns a function that runs the
+            flow. Called while the Prefect server boots.
+
+    Returns:
+        what the flow returned.
+
+    Raises:
+        InputError: `HALLMARK_HOME` cannot be written, a server does not answer, or `load` refused the input.
+        HallmarkError: the flow failed; the message names the step and the log file.
+        KeyboardInterrupt: the flow was interrupted.
     """
     home = settings.read().home
     if not files.is_writable(home):
         raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
     log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
-    # The progress lines are for people; Prefect's own go to the log file.
+    # The terminal shows Hallmark's progress lines; Prefect's log goes to the file.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     log.parent.mkdir(exist_ok=True)
     with signals.as_interrupt():
@@ -73,10 +81,12 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
 
 
 def refuse_impossible(experiment: "Experiment") -> None:
-    """Refuse what data, model and training cannot do together, where the data is here; else the first step does.
+    """Check that data, model and training fit together, if the data is on this machine.
+
+    Data that must be downloaded first is checked by the first step of the flow instead.
 
     Raises:
-        InputError: says what, and what would help.
+        InputError: they do not; the message says why and what to change.
     """
     from hallmark.tasks.ml.data import dataset_store, sources
     from hallmark.tasks.ml.training import devices
@@ -89,7 +99,7 @@ def refuse_impossible(experiment: "Experiment") -> None:
 
 @contextmanager
 def _logged(flow: str, log: Path) -> Iterator[None]:
-    """Write the log to a file, warnings of our own to stderr too; make of a step's failure one line that names it."""
+    """Log to a file, and Hallmark's warnings to stderr too; turn an exception into one line that names the step."""
     file = logging.FileHandler(log)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
     terminal = logging.StreamHandler()
@@ -128,7 +138,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def resumed_from(outcome: "Outcome") -> dict[str, int] | None:
-    """Epochs that were complete, and updates of the next; None if no earlier process began this run."""
+    """Return the completed epochs and the updates of the next one; None if the run was not resumed."""
     if not (outcome.run.attempt.is_continued or outcome.fit.resumed_from):
         return None
     epoch, step = outcome.fit.resumed_from or (0, 0)
@@ -136,6 +146,6 @@ def resumed_from(outcome: "Outcome") -> dict[str, int] | None:
 
 
 def describe_proof(proof: "Proof") -> str:
-    """A proof in words."""
-    labels = f"{proof.ties} ties" if proof.ties else "every label equal"
-    return f"passed: largest difference {proof.max_abs_diff:.1e}, {labels}"
+    """Describe a proof in one line."""
+    labels = f"all labels equal except {proof.ties} ties" if proof.ties else "all labels equal"
+    return f"passed: maximum deviation {proof.max_abs_diff:.1e}, {labels}"

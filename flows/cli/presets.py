@@ -11,42 +11,43 @@ from hallmark.tasks.ml.config import toml
 
 
 def presets(*, json: Flag = False) -> None:
-    """List the presets: name, kind, what it is.
+    """List the presets: name, kind and description.
 
-    published: a tutorial as it stands, mistakes included. corrected: the same, put right.
+    Kinds: `published` follows a published tutorial, including its mistakes; `corrected` is the same without the
+    mistakes; `reference` has a known solution in scikit-learn.
 
     Example: hallmark presets
 
     Parameters
     ----------
     json
-        Print one JSON object instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
     described = {name: (kind, (build.__doc__ or "").strip()) for name, (kind, build) in named.PRESETS.items()}
     if json:
-        rows = [{"name": name, "kind": kind, "what": what} for name, (kind, what) in described.items()]
+        rows = [{"name": name, "kind": kind, "what": text} for name, (kind, text) in described.items()]
         print_json({"status": "ok", "presets": rows})
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("preset", no_wrap=True)
     table.add_column("kind", no_wrap=True)
-    table.add_column("what it is")
-    for name, (kind, what) in described.items():
-        table.add_row(name, kind, what)
+    table.add_column("description")
+    for name, (kind, text) in described.items():
+        table.add_row(name, kind, text)
     Console().print(table)
 
 
 def show(source: str, /, *tokens: Token) -> None:
-    """Print an experiment as TOML that `hallmark train FILE.toml` reads back to the same digest.
+    """Print an experiment as TOML. `hallmark train FILE.toml` reads it back with the same digest.
 
-    Takes the options of `hallmark train` too.
+    All options of `hallmark train` for the experiment, such as --training.epochs, are accepted.
 
     Example: hallmark show digits > mine.toml
 
     Parameters
     ----------
     source
-        Name of a preset, a table that ends in .csv or .parquet, a folder of images, or a file that ends in .toml.
+        A preset, a .toml file, a table (.csv or .parquet; needs --target), or a folder of images.
     """
     from hallmark.flows.experiments import options
 

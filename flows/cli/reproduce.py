@@ -1,4 +1,4 @@
-"""`hallmark reproduce`: run a recorded experiment again, and say whether it came out the same."""
+"""`hallmark reproduce`: repeat a recorded run and compare the results."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 def reproduce(run_id: str, /, *, json: Flag = False) -> None:
-    """Run the experiment that an MLflow run has recorded again, and compare weights and file bit by bit.
+    """Repeat the experiment of an MLflow run, and compare weights and exported file bit by bit.
 
-    Nothing is logged or registered. Exit code 0: both are identical. 1: they are not; what the bits depend on and is
-    another now is named.
+    Nothing is logged or registered. Exit code 0: both are identical. 1: they differ; the command lists what has changed
+    since the run, such as the code or the version of a library.
 
     Example: hallmark reproduce 07309d70
 
     Parameters
     ----------
     run_id
-        Of a run that shipped a file; `hallmark runs` shows its first digits, MLflow all.
+        Id of a run that exported a file, or its first digits, as listed by `hallmark runs`.
     json
-        End with one line of JSON on stdout instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
 
     def load() -> "Callable[[], Reproduction]":
@@ -42,16 +42,12 @@ def reproduce(run_id: str, /, *, json: Flag = False) -> None:
     else:
         _print(result)
     if not result.is_identical:
-        raise HallmarkError(f"{run_id}: came out different: {_cause(result)}")
+        cause = "; ".join(result.differences) or "no recorded property of code, data or machine has changed"
+        raise HallmarkError(f"{run_id}: the result is different: {cause}")
 
 
 def _print(result: "Reproduction") -> None:
-    words = {name: "identical" if getattr(result, name) else "different" for name in ("weights", "file")}
-    for name, value in words.items():
-        print_row(name, value)
+    for name in ("weights", "file"):
+        print_row(name, "identical" if getattr(result, name) else "different")
     for difference in result.differences:
         print_row("changed", difference)
-
-
-def _cause(result: "Reproduction") -> str:
-    return "; ".join(result.differences) or "nothing that was recorded has changed"

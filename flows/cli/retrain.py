@@ -1,4 +1,4 @@
-"""`hallmark retrain`: refuse what cannot be done, run the flow, print what was decided."""
+"""`hallmark retrain`: check the input, run the flow, print the decision."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -20,9 +20,9 @@ PREFIX = "--rule."
 
 
 def describe() -> str:
-    """One line a field of the rule, for `--help`."""
+    """Describe each field of the promotion rule on one line, for `--help`."""
     fields = (f"{PREFIX}{name}: {field.description}" for name, field in Rule.model_fields.items())
-    return "\n".join(["", "The rule that decides, each followed by its value:", *fields])
+    return "\n".join(["", "Options of the promotion rule, each followed by its value:", *fields])
 
 
 command = App(name="retrain", help_epilogue=options.describe() + "\n" + describe())
@@ -36,21 +36,22 @@ def retrain(
     notify: str | None = None,
     json: Flag = False,
 ) -> None:
-    """Train a challenger, judge it against the champion on rows that neither has seen, and decide.
+    """Train a challenger, compare it with the champion on test rows that neither was trained on, and decide.
 
-    Rows are divided by their content, so that none changes its split as data grows. Where data, experiment and code are
-    the champion's, nothing is trained. The decision is recorded before it is carried out.
+    Rows are split by their content, so that no row changes its split as the data grows. If data, experiment and code
+    are those of the champion, nothing is trained. The decision is recorded before it is carried out.
 
     Example: hallmark retrain iris --rule.mode non_inferior
 
     Parameters
     ----------
     source
-        Name of a preset, a file that ends in .toml, a table (.csv or .parquet, with --target), or a folder of images.
+        A preset, a .toml file, a table (.csv or .parquet; needs --target), or a folder of images.
     notify
-        Address that hears of failures, HOLD and REJECT: json://host/path, mailto://..., or env:NAME of a variable.
+        Address to notify of failures, HOLD and REJECT: json://host/path, mailto://..., or env:NAME to read it from an
+        environment variable.
     json
-        End with one line of JSON on stdout instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
 
     def load() -> "Callable[[], Retrained]":
@@ -58,10 +59,10 @@ def retrain(
         from hallmark.flows.retrain import retrain as flow
 
         execution.refuse_impossible(by_content(experiment))
-        return lambda: flow(experiment, found, notify)
+        return lambda: flow(experiment, rule, notify)
 
     with execution.report_errors(as_json=json):
-        found, rest = rule(tokens)
+        rule, rest = parse_rule(tokens)
         experiment = options.experiment(source, rest)
         _refuse_address(notify)
         result = execution.execute("retrain", experiment.name, load)
@@ -71,11 +72,17 @@ def retrain(
         _print(result)
 
 
-def rule(tokens: Sequence[str]) -> tuple[Rule, list[str]]:
-    """Take `--rule.alpha 0.01` and `--rule.alpha=0.01` out of what was typed; the rule, and the rest.
+def parse_rule(tokens: Sequence[str]) -> tuple[Rule, list[str]]:
+    """Parse the options of the promotion rule, such as `--rule.alpha 0.01` or `--rule.alpha=0.01`.
+
+    Args:
+        tokens: the command line.
+
+    Returns:
+        the rule, and the tokens that are not part of it.
 
     Raises:
-        InputError: there is no such field, its value is missing or does not fit.
+        InputError: an option does not exist, or its value is missing or invalid.
     """
     given: dict[str, str] = {}
     rest: list[str] = []
@@ -95,7 +102,7 @@ def rule(tokens: Sequence[str]) -> tuple[Rule, list[str]]:
         field = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
             known = ", ".join(Rule.model_fields)
-            raise InputError(f"{PREFIX}{field}: there is no such option: there are {known}") from error
+            raise InputError(f"{PREFIX}{field}: there is no such option: choose from {known}") from error
         message = problem["msg"].removeprefix("Value error, ")
         raise InputError(f"{PREFIX}{field}: {message[0].lower()}{message[1:]}, found {problem['input']!r}") from error
 
@@ -113,6 +120,6 @@ def _refuse_address(address: str | None) -> None:
 def _print(result: "Retrained") -> None:
     rows = {"verdict": result.verdict, "why": result.reason, "champion": f"{result.name} version {result.champion}"}
     if result.decision:
-        rows |= {"decided": f"number {result.decision.number}, of version {result.decision.version}"}
+        rows |= {"decision": f"number {result.decision.number}, about version {result.decision.version}"}
     for name, value in rows.items():
         print_row(name, value)

@@ -44,11 +44,11 @@ def runs(
     Parameters
     ----------
     name
-        Only runs of the experiment of this name.
+        List only the runs of the experiment with this name.
     limit
-        At most so many.
+        Maximum number of runs.
     json
-        Print one JSON object instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
     from hallmark.tasks.tracking import run_queries as recorded
 
@@ -56,46 +56,47 @@ def runs(
     if name and not found:
         names = sorted({run.experiment for run in recorded.recent_runs(None, 1000)})
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names) or 'none at all yet'}"
+        known = f"experiments with runs: {', '.join(names)}" if names else "there are no runs yet"
+        hint = f"did you mean '{near[0]}'?" if near else known
         raise InputError(f"there is no run of an experiment '{name}': {hint}")
     if json:
         print_json({"status": "ok", "runs": [asdict(run) for run in found]})
     elif found:
         Console().print(_table(found))
     else:
-        sys.stdout.write("no runs yet: `hallmark train iris` makes the first\n")
+        sys.stdout.write("no runs yet: run `hallmark train iris` to make the first\n")
 
 
 def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=65535))] = None) -> None:
-    """Serve the MLflow UI on the project's runs, on 127.0.0.1, until Ctrl-C.
+    """Serve the MLflow UI for the project's runs on 127.0.0.1, until Ctrl-C.
 
     Example: hallmark ui --port 5001
 
     Parameters
     ----------
     port
-        Where to serve; HALLMARK_UI_PORT or 5000 if not given.
+        Port to serve on. If not given: HALLMARK_UI_PORT, or else 5000.
     """
     machine = settings.read()
     uri, port = machine.tracking_uri, port or machine.ui_port
     if settings.store_of_station():
-        sys.stdout.write(f"the station that is up has the UI: {uri}\n")
+        sys.stdout.write(f"the station already serves the MLflow UI: {uri}\n")
         return
     if uri.startswith(("http://", "https://")):
-        sys.stdout.write(f"MLFLOW_TRACKING_URI names a server, which has the UI: {uri}\n")
+        sys.stdout.write(f"the server named by MLFLOW_TRACKING_URI serves the MLflow UI: {uri}\n")
         return
     try:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        raise InputError(f"--port: {port} on 127.0.0.1: {error.strerror}: choose another with --port") from error
-    from hallmark.flows.station import parts
+        raise InputError(f"--port: {port} on 127.0.0.1: {error.strerror}: choose another port with --port") from error
+    from hallmark.flows.station import mlflow_server
     from hallmark.tasks.tracking import client
 
-    client.connect()  # makes a store that is not there yet, or says why it cannot
-    sys.stdout.write(f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
+    client.connect()  # creates the store if it does not exist yet, or fails with one line
+    sys.stdout.write(f"MLflow UI: http://127.0.0.1:{port} (press Ctrl-C to stop)\n")
     sys.stdout.flush()
     with listener, suppress(KeyboardInterrupt):
-        parts.serve_mlflow(listener)
+        mlflow_server.serve(listener)
 
 
 def _table(found: "list[RecentRun]") -> Table:

@@ -4,10 +4,11 @@ import sys
 
 
 def serve() -> None:
-    """Make Prefect's deployments equal to the file of schedules, and run them until Ctrl-C.
+    """Register the schedules in Prefect and run them until Ctrl-C.
 
-    The file is schedules.toml in the project's root, or HALLMARK_SCHEDULES. What changes there counts from the next
-    start. Ending this ends the runs that it has begun, which are resumed; the schedules stay active.
+    Schedules are read from schedules.toml in the project's root, or from the file named by HALLMARK_SCHEDULES. Changes
+    to the file take effect at the next start. Stopping this command interrupts its runs, and the next start resumes
+    them; the schedules stay active in Prefect.
 
     Example: hallmark serve
     """
@@ -17,7 +18,7 @@ def serve() -> None:
 
 
 def deploy(*, pool: str) -> None:
-    """Give the schedules to a Prefect work pool, whose workers then run them.
+    """Assign the schedules to a Prefect work pool, so that its workers run them.
 
     Example: hallmark deploy --pool station
 

@@ -9,116 +9,113 @@ from hallmark.flows.cli import execution
 from hallmark.flows.cli.printing import Flag, command_name, print_json, print_row
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import progress, settings, signals
-from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, Part, Station
+from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, Station
 
 if TYPE_CHECKING:
-    from hallmark.flows.station.upcoming_runs import Agenda, Planned
+    from hallmark.flows.station.upcoming_runs import ListedRun, StationRuns
+
+STOPPED = "stopped; schedules are kept and run again after `hallmark up`"
 
 
 def up(*, detach: Flag = False) -> None:
-    """Start a Prefect server, an MLflow server and the schedules, until Ctrl-C. Every other command uses them.
+    """Start a Prefect server, an MLflow server and the schedules, until Ctrl-C. All other commands then use them.
 
     Example: hallmark up --detach
 
     Parameters
     ----------
     detach
-        Return when they answer; `hallmark down` ends them.
+        Run in the background: return when both servers answer. `hallmark down` stops them.
     """
-    from hallmark.flows.station import supervisor
+    from hallmark.flows.station import control, supervisor
 
     machine = settings.from_environment()
     if detach:
-        _announce(supervisor.detach(machine))
-        progress.say("station", f"is up: `{command_name()} down` ends it")
+        _print_urls(control.start_detached(machine))
+        progress.say("station", f"is up: stop it with `{command_name()} down`")
         return
+
+    def on_ready(station: Station) -> None:
+        _print_urls(station)
+        progress.say("station", "is up: press Ctrl-C to stop it")
+
     with suppress(KeyboardInterrupt), signals.as_interrupt():
-        supervisor.run(machine, _announce_foreground, lambda fault: progress.say("station", fault))
-    progress.say("station", "ended; schedules stay active")
+        supervisor.run(machine, on_ready, lambda fault: progress.say("station", fault))
+    progress.say("station", STOPPED)
 
 
 def status(*, json: Flag = False) -> None:
-    """Say what is up, what is scheduled next, and what ran last.
+    """Show what is running, what is scheduled next, and what ran last.
 
-    Exit code 0: everything is up. 2: nothing is, or a part is not; one line says which.
+    Exit code 0: the station is up. 2: no station is up, or one of its parts is not; one line says which.
 
     Example: hallmark status
 
     Parameters
     ----------
     json
-        End with one line of JSON on stdout instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
-    from hallmark.flows.station import supervisor, upcoming_runs
+    from hallmark.flows.station import control, upcoming_runs
 
     machine = settings.from_environment()
     with execution.report_errors(as_json=json):
-        found = supervisor.living(machine.home)
-    broken = supervisor.faults(found)
-    seen = None if PREFECT in broken else upcoming_runs.read(found, machine.credentials)
+        station = control.find(machine.home)
+    faults = control.faults(station)
+    runs = None if PREFECT in faults else upcoming_runs.read(station, machine.credentials)
     if json:
-        print_json(_result(found, broken, seen))
+        print_json(_result(station, faults, runs))
     else:
-        _print(found, broken, seen)
-    if broken:
-        raise InputError("; ".join(broken.values()))
+        _print(station, faults, runs)
+    if faults:
+        raise InputError("; ".join(faults.values()))
 
 
 def down() -> None:
-    """End the station that is up, and wait until it has ended. Its schedules stay active.
+    """Stop the station and wait until it has stopped. Its schedules are kept and run again after `hallmark up`.
 
     Example: hallmark down
     """
-    from hallmark.flows.station import supervisor
+    from hallmark.flows.station import control
 
-    found = supervisor.end(settings.from_environment().home)
-    progress.say("station", f"ended (pid {found.pid}); schedules stay active")
+    station = control.stop(settings.from_environment().home)
+    progress.say("station", f"{STOPPED} (pid {station.pid})")
 
 
-def _announce(found: Station) -> None:
-    sys.stdout.write(f"Prefect UI: {found.url(PREFECT)}\nMLflow UI:  {found.url(MLFLOW)}\n")
+def _print_urls(station: Station) -> None:
+    sys.stdout.write(f"Prefect UI: {station.url(PREFECT)}\nMLflow UI:  {station.url(MLFLOW)}\n")
     sys.stdout.flush()
 
 
-def _announce_foreground(found: Station) -> None:
-    _announce(found)
-    progress.say("station", "is up: Ctrl-C ends it")
-
-
-def _result(found: Station, broken: dict[str, str], seen: "Agenda | None") -> dict[str, Any]:
-    def plain(runs: "tuple[Planned, ...]") -> list[dict[str, Any]]:
-        return [asdict(run) | {"at": run.at.isoformat() if run.at else None} for run in runs]
+def _result(station: Station, faults: dict[str, str], runs: "StationRuns | None") -> dict[str, Any]:
+    def plain(some: "tuple[ListedRun, ...]") -> list[dict[str, Any]]:
+        return [asdict(run) | {"at": run.at.isoformat() if run.at else None} for run in some]
 
     return {
-        "status": "broken" if broken else "up",
-        "pid": found.pid,
-        "started": found.started.isoformat(),
-        "store": found.store,
-        "parts": [part.model_dump(mode="json") | {"fault": broken.get(part.name)} for part in found.parts],
-        "next": plain(seen.next) if seen else None,
-        "running": plain(seen.running) if seen else None,
-        "last": plain(seen.last) if seen else None,
+        "status": "broken" if faults else "up",
+        "pid": station.pid,
+        "started": station.started.isoformat(),
+        "store": station.store,
+        "parts": [part.model_dump(mode="json") | {"fault": faults.get(part.name)} for part in station.parts],
+        "next": plain(runs.next) if runs else None,
+        "running": plain(runs.running) if runs else None,
+        "last": plain(runs.last) if runs else None,
     }
 
 
-def _print(found: Station, broken: dict[str, str], seen: "Agenda | None") -> None:
-    print_row("station", f"since {found.started.astimezone():%Y-%m-%d %H:%M}, pid {found.pid}", width=11)
-    for part in found.parts:
-        state = ("not up ", "bold red") if part.name in broken else ("up     ", "green")
-        print_row(part.name, state, _where(part), width=11)
-    if seen is None:
+def _print(station: Station, faults: dict[str, str], runs: "StationRuns | None") -> None:
+    def row(label: str, *text: str | tuple[str, str]) -> None:
+        print_row(label, *text, width=11)
+
+    row("station", f"since {station.started.astimezone():%Y-%m-%d %H:%M}, pid {station.pid}")
+    for part in station.parts:
+        state = ("not up ", "bold red") if part.name in faults else ("up     ", "green")
+        row(part.name, state, part.url or f"pid {part.pid}")
+    if runs is None:
         return
-    for name, runs in (("next", seen.next), ("running", seen.running), ("last", seen.last)):
-        for run in runs:
-            print_row(name, _line(run), width=11)
-        if not runs and name != "running":
-            print_row(name, "nothing", width=11)
-
-
-def _where(part: Part) -> str:
-    return part.url or f"pid {part.pid}"
-
-
-def _line(run: "Planned") -> str:
-    at = f"{run.at.astimezone():%Y-%m-%d %H:%M:%S}" if run.at else "no date"
-    return f"{at}  {run.state.lower():<10} {run.schedule or '-'}  {run.name}"
+    for label, some in (("next", runs.next), ("running", runs.running), ("last", runs.last)):
+        for run in some:
+            at = f"{run.at.astimezone():%Y-%m-%d %H:%M:%S}" if run.at else "no date"
+            row(label, f"{at}  {run.state.lower():<10} {run.schedule or '-'}  {run.name}")
+        if not some and label != "running":
+            row(label, "nothing")

@@ -1,4 +1,4 @@
-"""`hallmark sweep`: refuse what cannot be done, run the flow, print what was found."""
+"""`hallmark sweep`: check the input, run the flow, print the result."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hallmark.tasks.common.records import SweepOutcome
 
 SHOWN = 12
-"""So many members are printed, the best first; all are in MLflow and in --json."""
+"""Number of members in the printed table, best first. MLflow and --json have all of them."""
 
 EXAMPLES = """
 
@@ -39,39 +39,41 @@ def sweep(
     fresh: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Train many experiments that differ in few options, and ship the one with the lowest validation loss.
+    """Train many configurations of one experiment and register the one with the lowest validation loss.
 
-    Members of equal shape train as one network, or where that takes long as one for each core; others, convolutional
-    ones among them, in a pool of processes. Each is a run of its own in MLflow, below that of the sweep. Only the one
-    that is chosen sees the test split, is exported, verified and registered. A sweep that was interrupted goes on when
-    the same command is given again.
+    Members with the same shape are trained together as one stacked network; large stacks are split across processes.
+    Other members, such as convolutional networks, are trained in a pool of processes. Each member is a child run of
+    the sweep's run in MLflow. Only the chosen member is evaluated on the test split, exported, verified and registered.
+    If a sweep is interrupted, the same command resumes it.
 
     Parameters
     ----------
     source
-        Name of a preset, a file that ends in .toml, a table (.csv or .parquet, with --target), or a folder of images.
+        A preset, a .toml file, a table (.csv or .parquet; needs --target), or a folder of images.
     random
-        Draw so many members instead of taking every combination.
+        Number of members to draw at random, instead of every combination.
     random_seed
-        Seed of the draws.
+        Seed of the random draws.
     fresh
-        Begin anew instead of resuming what was interrupted.
+        Start from the beginning instead of resuming an interrupted sweep.
     json
-        End with one line of JSON on stdout instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
 
     def load() -> "Callable[[], SweepOutcome]":
         from hallmark.flows.sweep import sweep as flow
 
-        _refuse_impossible(found.members)
-        return lambda: flow(found.members, found.axes, fresh=fresh)
+        _refuse_impossible(grid.members)
+        return lambda: flow(grid.members, grid.axes, fresh=fresh)
 
     with execution.report_errors(as_json=json):
-        drawn = random is not None
-        found = sweep_grids.random(source, tokens, random, random_seed) if drawn else sweep_grids.grid(source, tokens)
-        result = execution.execute("sweep", found.members[0].name, load)
+        is_random = random is not None
+        grid = (
+            sweep_grids.random(source, tokens, random, random_seed) if is_random else sweep_grids.grid(source, tokens)
+        )
+        result = execution.execute("sweep", grid.members[0].name, load)
     if json:
-        print_json(_result(found.members, result))
+        print_json(_result(grid.members, result))
     else:
         _print_table(result)
 
@@ -82,7 +84,7 @@ def _refuse_impossible(members: tuple[Experiment, ...]) -> None:
 
     first = members[0]
     devices.choose(first.training.device)
-    if sources.is_local(first.data):  # else after the download, in the first step
+    if sources.is_local(first.data):  # otherwise the first step checks, after the download
         table = sources.read(first.data, settings.read().home, progress=progress.images)
         for member in members:
             dataset_store.refuse_impossible(table, member.data.split, member.model, member.training)
@@ -121,9 +123,9 @@ def _result(members: tuple[Experiment, ...], result: "SweepOutcome") -> dict[str
 
 
 def _titles(axes: tuple[str, ...]) -> list[str]:
-    """The last word of each option, or all of it where two end alike."""
+    """Return the last part of each option's path, or the whole path if two options end alike."""
     last = [axis.rpartition(".")[2] for axis in axes]
-    return [axis if last.count(word) > 1 else word for axis, word in zip(axes, last, strict=True)]
+    return [axis if last.count(name) > 1 else name for axis, name in zip(axes, last, strict=True)]
 
 
 def _print_table(result: "SweepOutcome") -> None:

@@ -1,4 +1,4 @@
-"""`hallmark train`: refuse what cannot be done, run the flow, print the outcome."""
+"""`hallmark train`: check the input, run the flow, print the result."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,22 +27,22 @@ def train(
     fresh: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Train, evaluate, export, verify and register an experiment, as a Prefect flow tracked in MLflow.
+    """Train, evaluate, export, verify and register a model, as a Prefect flow tracked in MLflow.
 
-    What was interrupted, even by kill -9, goes on where it stopped when the same command is given again.
+    If a run is interrupted, even by kill -9, the same command resumes it where it stopped.
 
     Example: hallmark train iris --training.epochs 20 --data.split.seed 1
 
     Parameters
     ----------
     source
-        Name of a preset, a file that ends in .toml, a table (.csv or .parquet, with --target), or a folder of images.
+        A preset, a .toml file, a table (.csv or .parquet; needs --target), or a folder of images.
     strict
-        Refuse an experiment with mistakes that are known before training.
+        Refuse an experiment in which a mistake can be found before training.
     fresh
-        Begin anew instead of resuming what was interrupted.
+        Start from the beginning instead of resuming an interrupted run.
     json
-        End with one line of JSON on stdout instead of a table.
+        Print the result as one line of JSON instead of a table.
     """
 
     def load() -> "Callable[[], Outcome]":
@@ -66,8 +66,8 @@ def _refuse_mistakes(experiment: Experiment) -> None:
     from hallmark.tasks.ml.evaluation.findings import after_training
 
     if known := after_training.beforehand(experiment):
-        said = "; ".join(f"{found.code}: {found.sentence} (remedy: {found.remedy})" for found in known)
-        raise InputError(f"{experiment.name}: refused by --strict: {said}")
+        listed = "; ".join(f"{finding.code}: {finding.sentence} (fix: {finding.remedy})" for finding in known)
+        raise InputError(f"{experiment.name}: refused by --strict: {listed}")
 
 
 def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:

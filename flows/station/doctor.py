@@ -1,4 +1,4 @@
-"""A look at this machine: everything that a command would trip over later, each with what would help."""
+"""Checks of this machine that find problems before a command fails, with a fix for each."""
 
 import os
 import platform
@@ -17,26 +17,26 @@ from hallmark.tasks.runtime import prefect_api, settings, station_file
 from hallmark.tasks.runtime.settings import Settings
 
 LEAST_FREE = 2 * 10**9
-"""Bytes: MNIST, its dataset and a few runs need one of the two gigabytes."""
-SECONDS = 5.0
+"""Bytes. MNIST, its dataset and a few runs need half of it."""
+TIMEOUT_SECONDS = 5.0
 NAMED = ("torch", "torchvision", "prefect", "mlflow", "scikit-learn", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     is_well: bool
     found: str
-    """In words, and what would help where it is not well."""
+    """What was found, and how to fix it if it is a problem."""
 
 
 def examine() -> list[Check]:
-    """Look at versions, device, disk, servers, schedules and mirror.
+    """Check versions, device, disk, servers, ports, schedules and the download mirror.
 
     Raises:
-        InputError: a variable of the environment does not fit.
+        InputError: an environment variable is invalid.
     """
     machine = settings.from_environment()
     return [
@@ -58,9 +58,11 @@ def _versions() -> Check:
         if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
             found = metadata.version(wanted.name)
             if not wanted.specifier.contains(found, prereleases=True):
-                wrong.append(f"{wanted.name} {found}, where {wanted.specifier} is needed")
+                wrong.append(f"{wanted.name} {found} is installed, {wanted.specifier} is required")
     if wrong:
-        return Check("versions", is_well=False, found=f"{'; '.join(wrong)}: `make clean run` installs the right ones")
+        return Check(
+            "versions", is_well=False, found=f"{'; '.join(wrong)}: `make clean run` installs the right versions"
+        )
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in NAMED)
     return Check("versions", is_well=True, found=f"Python {platform.python_version()}, {versions}")
 
@@ -77,13 +79,13 @@ def _device() -> Check:
 
 def _disk(machine: Settings) -> Check:
     if not is_writable(machine.home):
-        remedy = "make it writable, or let HALLMARK_HOME name another folder"
+        remedy = "make it writable, or set HALLMARK_HOME to another folder"
         return Check("disk", is_well=False, found=f"{machine.home} cannot be written: {remedy}")
-    there = next(folder for folder in (machine.home, *machine.home.parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(folder for folder in (machine.home, *machine.home.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
     found = f"{free / 10**9:.1f} GB free for {machine.home}"
     if free < LEAST_FREE:
-        return Check("disk", is_well=False, found=f"{found}: make room, or let HALLMARK_HOME name another folder")
+        return Check("disk", is_well=False, found=f"{found}: free some space, or set HALLMARK_HOME to another folder")
     return Check("disk", is_well=True, found=found)
 
 
@@ -92,8 +94,8 @@ def _prefect(machine: Settings) -> Check:
         url = prefect_api.use_running()
     except InputError as error:
         return Check("prefect", is_well=False, found=str(error))
-    whose = "the station's" if url and station_file.current(machine.home) else "of PREFECT_API_URL"
-    return Check("prefect", is_well=True, found=f"{whose}: {url}" if url else "each command embeds a server")
+    origin = "server of the station" if url and station_file.current(machine.home) else "server of PREFECT_API_URL"
+    return Check("prefect", is_well=True, found=f"{origin}: {url}" if url else "each command embeds a server")
 
 
 def _mlflow(machine: Settings) -> Check:
@@ -103,12 +105,12 @@ def _mlflow(machine: Settings) -> Check:
         client.connect()
     except InputError as error:
         return Check("mlflow", is_well=False, found=str(error))
-    whose = "the station's server on " if settings.store_of_station() else ""
-    return Check("mlflow", is_well=True, found=whose + without_secrets(machine.tracking_uri))
+    prefix = "server of the station: " if settings.store_of_station() else ""
+    return Check("mlflow", is_well=True, found=prefix + without_secrets(machine.tracking_uri))
 
 
 def _ports(machine: Settings) -> list[Check]:
-    """Whether `hallmark up` would find its ports free."""
+    """Check that the ports of `hallmark up` are free, unless a station is up."""
     if station_file.is_held(machine.home):
         return []
     return [
@@ -121,9 +123,8 @@ def _port(name: str, host: str, port: int, variable: str) -> Check:
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
-        found = (
-            f"{variable}: {port} on {host}: {(error.strerror or str(error)).lower()}: choose another for `hallmark up`"
-        )
+        reason = (error.strerror or str(error)).lower()
+        found = f"{variable}: {port} on {host}: {reason}: choose another port for `hallmark up`"
         return Check(name, is_well=False, found=found)
     return Check(name, is_well=True, found=f"{port} on {host} is free")
 
@@ -143,12 +144,15 @@ def _mirror(machine: Settings) -> Check:
 
     archives = [name for name, _ in MNIST.resources]
     if all((machine.home / "downloads" / "MNIST" / "raw" / name).exists() for name in archives):
-        return Check("mirror", is_well=True, found="not needed: MNIST was downloaded before")
+        return Check("mirror", is_well=True, found="not needed: MNIST is already downloaded")
     url = downloads.address(MNIST, machine.mirror) + archives[0]
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the scheme was validated
     try:
-        urllib.request.urlopen(request, timeout=SECONDS).close()  # noqa: S310
+        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()  # noqa: S310
     except (OSError, ValueError) as error:
-        remedy = "MNIST needs the network, or HALLMARK_MIRROR as the address of a folder that holds its archives"
+        remedy = (
+            "only needed to download MNIST: connect to the network, or set HALLMARK_MIRROR to the URL of a folder with "
+            "its archives"
+        )
         return Check("mirror", is_well=False, found=f"{without_secrets(url)} does not answer ({error}): {remedy}")
     return Check("mirror", is_well=True, found=without_secrets(url.rpartition("/")[0]))

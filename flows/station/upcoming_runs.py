@@ -1,4 +1,4 @@
-"""What a Prefect server has scheduled next, what runs, and what ran last."""
+"""The runs that a station's Prefect server has scheduled next, is running, and ran last."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,48 +14,48 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 SHOWN = 5
-"""So many runs of each kind."""
+"""Maximum number of runs of each kind."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A run of a flow, past or to come."""
+class ListedRun:
+    """A flow run: scheduled, running or ended."""
 
     name: str
     schedule: str | None
-    """The schedule that it belongs to, if one does."""
+    """Name of the schedule that started the run; None for a run of a command."""
     state: str
     at: datetime | None
-    """When it is to begin, began, or ended."""
+    """Time at which the run ended, or else started, or else is expected to start."""
 
 
 @dataclass(frozen=True)
-class Agenda:
-    """Runs to come, the next first; those that run; and those that have ended, the last first."""
+class StationRuns:
+    """Scheduled runs, earliest first; running ones; and ended ones, latest first."""
 
-    next: tuple[Planned, ...]
-    running: tuple[Planned, ...]
-    last: tuple[Planned, ...]
+    next: tuple[ListedRun, ...]
+    running: tuple[ListedRun, ...]
+    last: tuple[ListedRun, ...]
 
 
-def read(station: Station, auth: str | None) -> Agenda:
-    """Ask the Prefect server of a station.
+def read(station: Station, auth: str | None) -> StationRuns:
+    """Read the runs from the Prefect server of a station.
 
     Args:
-        station: whose server answers.
+        station: the station.
         auth: `user:password` of the settings.
 
     Raises:
-        InputError: it does not answer, or asks for another user and password.
+        InputError: the server does not answer, or requires another user and password.
     """
     from prefect.client.orchestration import get_client
 
     prefect_api.use_station(station, auth)
     with get_client(sync_client=True) as client:
-        return _ask(client)
+        return _read(client)
 
 
-def _ask(client: "SyncPrefectClient") -> Agenda:
+def _read(client: "SyncPrefectClient") -> StationRuns:
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
     from prefect.client.schemas.objects import TERMINAL_STATES, StateType
     from prefect.client.schemas.sorting import FlowRunSort
@@ -73,14 +73,14 @@ def _ask(client: "SyncPrefectClient") -> Agenda:
             names[run.deployment_id] = client.read_deployment(run.deployment_id).name
         return names[run.deployment_id]
 
-    def planned(run: "FlowRun") -> Planned:
+    def listed(run: "FlowRun") -> ListedRun:
         at = run.end_time or run.start_time or run.expected_start_time
-        return Planned(name=run.name, schedule=schedule(run), state=run.state_name or "", at=at)
+        return ListedRun(name=run.name, schedule=schedule(run), state=run.state_name or "", at=at)
 
     ended = sorted(TERMINAL_STATES, key=str)
     active = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    return Agenda(
-        next=tuple(map(planned, runs([StateType.SCHEDULED], FlowRunSort.EXPECTED_START_TIME_ASC))),
-        running=tuple(map(planned, runs(active, FlowRunSort.EXPECTED_START_TIME_ASC))),
-        last=tuple(map(planned, runs(ended, FlowRunSort.END_TIME_DESC))),
+    return StationRuns(
+        next=tuple(map(listed, runs([StateType.SCHEDULED], FlowRunSort.EXPECTED_START_TIME_ASC))),
+        running=tuple(map(listed, runs(active, FlowRunSort.EXPECTED_START_TIME_ASC))),
+        last=tuple(map(listed, runs(ended, FlowRunSort.END_TIME_DESC))),
     )

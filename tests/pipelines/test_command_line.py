@@ -346,4 +346,8 @@ def test_the_ui_serves_the_runs_on_this_machine_alone(
 
 def test_the_ui_of_a_server_is_the_servers(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert console("ui") == (0, "MLFLOW_TRACKING_URI names a server, which has the UI: http://127.0.0.1:9\n", "")
+    assert console("ui") == (
+        0,
+        "the server named by MLFLOW_TRACKING_URI serves the MLflow UI: http://127.0.0.1:9\n",
+        "",
+    )

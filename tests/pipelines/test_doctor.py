@@ -85,7 +85,7 @@ def test_what_is_not_well_is_named_with_what_helps(
 ) -> None:
     monkeypatch.setenv(variable, value)
     code, checks, error = look()
-    assert (code, error) == (1, f"hallmark: not well: {check}\n")
+    assert (code, error) == (1, f"hallmark: 1 problem found: {check}\n")
     assert checks[check][1].startswith(said)
 
 
@@ -106,7 +106,7 @@ def test_what_was_downloaded_needs_no_mirror(look: Look, home: Path, monkeypatch
     for name, _ in MNIST.resources:
         (raw / name).touch()
     code, checks, _ = look()
-    assert (code, checks["mirror"]) == (0, (True, "not needed: MNIST was downloaded before"))
+    assert (code, checks["mirror"]) == (0, (True, "not needed: MNIST is already downloaded"))
 
 
 def test_a_library_of_another_version_is_named(tmp_path: Path, mirror: str) -> None:
@@ -119,7 +119,7 @@ def test_a_library_of_another_version_is_named(tmp_path: Path, mirror: str) -> N
         [sys.executable, "-m", "hallmark.flows", "doctor"],
         cwd=ROOT, env=os.environ | given, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (1, "hallmark: not well: versions\n")
+    assert (done.returncode, done.stderr) == (1, "hallmark: 1 problem found: versions\n")
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("versions"))
-    assert line.split()[1] == "fault"
-    assert "cyclopts 1.0, where >=5 is needed: `make clean run` installs the right ones" in line
+    assert line.split()[1] == "problem"
+    assert "cyclopts 1.0 is installed, >=5 is required: `make clean run` installs the right versions" in line

@@ -175,7 +175,7 @@ def test_what_has_changed_since_is_named(console: Call, trained: tuple[Experimen
         assert code == 1
         assert out.splitlines()[0].split() == ["weights", "different"]
         assert "torch: was 1.0, is " in error
-        assert error.splitlines()[-1].startswith(f"hallmark: {run_id[:8]}: came out different: ")
+        assert error.splitlines()[-1].startswith(f"hallmark: {run_id[:8]}: the result is different: ")
     finally:
         client.set_tag(run_id, "hallmark.weights_sha256", weights)
         client.set_tag(run_id, "hallmark.fingerprint", fingerprint)

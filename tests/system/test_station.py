@@ -68,7 +68,7 @@ def test_a_station_is_used_by_every_command_and_leaves_nothing_behind(place: Pla
     prefect, mlflow = found.url("prefect"), found.url("mlflow")
     assert lines(up.stdout) == [f"Prefect UI: {prefect}", f"MLflow UI:  {mlflow}"]
     assert get(prefect) == get(mlflow) == 200
-    assert place.hallmark("ui").stdout == f"the station that is up has the UI: {mlflow}\n"
+    assert place.hallmark("ui").stdout == f"the station already serves the MLflow UI: {mlflow}\n"
 
     again = place.hallmark("up")
     assert again.returncode == 2
@@ -114,9 +114,9 @@ def test_a_signal_ends_all_parts(place: Place, number: int) -> None:
         process.send_signal(number)
         _, error = process.communicate(timeout=LIMIT)
         assert process.returncode == 0
-    assert lines(error)[-1] == "station  ended; schedules stay active"
+    assert lines(error)[-1] == "station  stopped; schedules are kept and run again after `hallmark up`"
     assert gone(found)
-    assert place.hallmark("status").stderr == "hallmark: no station is up: `hallmark up` starts one\n"
+    assert place.hallmark("status").stderr == "hallmark: no station is up: start one with `hallmark up`\n"
 
 
 def test_a_signal_while_it_starts_ends_what_has_started(place: Place) -> None:
@@ -206,15 +206,15 @@ def test_a_port_in_use_is_named(place: Place, variable: str) -> None:
         port = listener.getsockname()[1]
         refused = place.hallmark("up", **{variable: str(port)})
     assert refused.returncode == 2
-    said = f"{variable}: {port} on 127.0.0.1 is in use: choose another port, or end what uses it"
-    assert lines(refused.stderr) == [f"hallmark: {said}"]
+    expected = f"{variable}: {port} on 127.0.0.1 is in use: choose another port, or stop the process that uses it"
+    assert lines(refused.stderr) == [f"hallmark: {expected}"]
     assert not station_file.is_held(place.home)
 
 
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"HALLMARK_HOST": "0.0.0.0"}, "HALLMARK_HOST: others reach 0.0.0.0: set HALLMARK_AUTH"),  # noqa: S104
+        ({"HALLMARK_HOST": "0.0.0.0"}, "HALLMARK_HOST: other machines can reach 0.0.0.0: set HALLMARK_AUTH"),  # noqa: S104
         ({"HALLMARK_AUTH": "only-a-secret"}, "HALLMARK_AUTH: value error, expected user:password"),
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "PREFECT_API_URL: names http://127.0.0.1:9/api"),
         ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "MLFLOW_TRACKING_URI: names http://127.0.0.1:9"),
