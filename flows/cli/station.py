@@ -14,7 +14,7 @@ from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, Station
 if TYPE_CHECKING:
     from hallmark.flows.station.upcoming_runs import ListedRun, StationRuns
 
-STOPPED = "stopped; schedules are kept and run again after `hallmark up`"
+KEPT = "schedules are kept and run again after `hallmark up`"
 
 
 def up(*, detach: Flag = False) -> None:
@@ -41,7 +41,7 @@ def up(*, detach: Flag = False) -> None:
 
     with suppress(KeyboardInterrupt), signals.as_interrupt():
         supervisor.run(machine, on_ready, lambda fault: progress.say("station", fault))
-    progress.say("station", STOPPED)
+    progress.say("station", f"stopped; {KEPT}")
 
 
 def status(*, json: Flag = False) -> None:
@@ -79,7 +79,7 @@ def down() -> None:
     from hallmark.flows.station import control
 
     station = control.stop(settings.from_environment().home)
-    progress.say("station", f"{STOPPED} (pid {station.pid})")
+    progress.say("station", f"stopped (pid {station.pid}); {KEPT}")
 
 
 def _print_urls(station: Station) -> None:

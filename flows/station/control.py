@@ -8,10 +8,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from hallmark.flows.station import prefect_server, processes
+from hallmark.flows.station import processes
 from hallmark.flows.station.processes import POLL_SECONDS, STOP_SECONDS, TITLES
 from hallmark.tasks.common.errors import HallmarkError, InputError
-from hallmark.tasks.runtime import station_file
+from hallmark.tasks.runtime import prefect_api, station_file
 from hallmark.tasks.runtime.settings import Settings
 from hallmark.tasks.runtime.station_file import Station
 
@@ -93,6 +93,6 @@ def faults(station: Station) -> dict[str, str]:
     for part in station.parts:
         if part.ended is not None:
             found[part.name] = processes.describe_end(part)
-        elif part.url and not prefect_server.answers(processes.health_url(part)):
+        elif part.url and not prefect_api.answers(processes.health_url(part)):
             found[part.name] = f"{TITLES[part.name]} (pid {part.pid}) does not answer at {part.url} (log: {part.log})"
     return found

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from hallmark.flows.station import prefect_server
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.runtime import signals, station_file
+from hallmark.tasks.runtime import prefect_api, signals, station_file
 from hallmark.tasks.runtime.settings import Settings
 from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, SCHEDULES, Part
 
@@ -117,7 +117,7 @@ def start_all(machine: Settings, listeners: dict[str, socket.socket], running: l
         start(MLFLOW, _mlflow_environment(machine), "hallmark.flows.station.mlflow_server", mlflow),
     ]
     for server in servers:
-        _wait(server, partial(prefect_server.answers, health_url(server.part)))
+        _wait(server, partial(prefect_api.answers, health_url(server.part)))
     schedules = start(SCHEDULES, _schedules_environment(machine), "hallmark.flows.station.schedules_process")
     _wait(schedules, lambda: _is_serving(schedules.part.log))
 
