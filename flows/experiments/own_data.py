@@ -8,14 +8,12 @@ from typing import Any
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.config.data import BY_COLUMN, stem
+from hallmark.tasks.ml.config.data import BY_COLUMN, TABLE_SUFFIXES, stem
 from hallmark.tasks.ml.config.fields import names
 
 Tree = dict[str, Any]
 
 KINDS = ("table", "images")
-TABLES = (".csv", ".parquet")
-"""How the files of tables end."""
 SIZES = (500, 10_000, 100_000)
 """Rows at which another batch size and another number of epochs suit."""
 TRAININGS: tuple[Tree, ...] = (
@@ -45,7 +43,9 @@ TRAININGS_OF_IMAGES: tuple[Tree, ...] = (
 def is_own(source: str) -> bool:
     """Whether the command line means a file or a folder by this, and no preset."""
     path = Path(source)
-    return path.suffix.lower() in TABLES or (source not in presets.PRESETS and (os.sep in source or path.is_dir()))
+    return path.suffix.lower() in TABLE_SUFFIXES or (
+        source not in presets.PRESETS and (os.sep in source or path.is_dir())
+    )
 
 
 def read(source: str) -> Tree:
@@ -128,12 +128,13 @@ def suited(data: Tree) -> tuple[Tree, Tree]:
 
 def _has_text(data: Tree, path: Path) -> bool:
     """Whether a column of text is an input."""
+    from hallmark.tasks.ml.data.tables import csv_file
     from hallmark.tasks.ml.data.tables import files as table_files
 
     split = data.get("split", {})
     apart = {data.get("target"), *names(data.get("ignore", ())), *(split.get(name) for name in BY_COLUMN)}
     separator = data.get("separator", ",")
-    return bool(separator in table_files.SEPARATORS and set(table_files.text_columns(path, separator)) - apart)
+    return bool(separator in csv_file.SEPARATORS and set(table_files.text_columns(path, separator)) - apart)
 
 
 @cache

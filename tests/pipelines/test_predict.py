@@ -112,7 +112,7 @@ def test_stdin_is_csv() -> None:
     check(rows_of(done.stdout))
     done = hallmark("iris.onnx", "-", stdin="")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "hallmark: stdin: has no rows\n"
+    assert done.stderr == "hallmark: stdin: has no heading: expected the column names in the first line\n"
 
 
 def test_images_are_known_by_their_files(console: Call, here: Path) -> None:
@@ -184,13 +184,13 @@ MISTAKES = [
     (["text.onnx", "rows.csv"], "text.onnx: is no ONNX file"),
     (["iris.onnx", "nowhere.csv"], "nowhere.csv: there is no such file or folder"),
     (["iris.onnx", "iris.onnx"], "iris.onnx: expected a file that ends in .csv, .parquet"),
-    (["iris.onnx", "empty.csv"], "empty.csv: has no rows"),
+    (["iris.onnx", "empty.csv"], "empty.csv: has no heading"),
     (["iris.onnx", "heading.csv"], "heading.csv: has no rows"),
     (["iris.onnx", "text.csv"], "text.csv: row 4, column 'sepal_length': expected a finite number .* found 'x'"),
-    (["iris.onnx", "columns.csv"], "columns.csv: expected .*; missing: 'petal_width'; surplus: 'width', 'id'"),
+    (["iris.onnx", "columns.csv"], "columns.csv: expected .*; missing: 'petal_width'; unexpected: 'width', 'id'"),
     (["iris.onnx", "three.npy"], r"three.npy: expected shape \(N, 4\), .* found \(2, 3\)"),
-    (["iris.onnx", "size.png"], "size.png: the model takes no images but the columns sepal_length"),
-    (["pictures.onnx", "rows.csv"], "rows.csv: has columns, and the model takes grey images of 3 x 4 pixels"),
+    (["iris.onnx", "size.png"], "size.png: the model takes a table with the columns sepal_length"),
+    (["pictures.onnx", "rows.csv"], "rows.csv: is a table, but the model takes grey images of 3 x 4 pixels"),
     (["pictures.onnx", "size.png"], r"size.png: expected 3 x 4 pixels \(height x width\), found 5 x 5"),
     (["pictures.onnx", "mode.png"], r"mode.png: expected a grey image \(mode L\), found mode RGB"),
     (["pictures.onnx", "folder"], "folder: has no rows"),

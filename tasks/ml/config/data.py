@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from hallmark.tasks.common.records import ColumnKind
 from hallmark.tasks.ml.config.fields import FLOAT32, Labels, Names, Numbers, Part
 
+TABLE_SUFFIXES = (".csv", ".parquet")
+"""File name endings of the tables that can be trained on and predicted."""
 BY_COLUMN = ("group", "time", "column")
 """Split methods that use a column of a table; the option of the same name names the column."""
 

@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.artifact.certificate import Input
+from hallmark.tasks.ml.data.tables import csv_file
 from hallmark.tasks.ml.predict import input_rows
 
 TWO = (Input("a", "float32", (1,), 0, 1, ""), Input("b", "float32", (1,), 0, 1, ""))
@@ -58,7 +59,7 @@ def test_csv_gives_columns_by_name_in_any_order(tmp_path: Path) -> None:
 def test_csv_of_many_blocks_is_the_same_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     values = np.random.default_rng(0).normal(size=(2000, 2)).astype(np.float32)
     text = end.join(["", "a,b", *(f"{a},{b}" for a, b in values)])
-    monkeypatch.setattr(input_rows, "_BLOCK", 512)
+    monkeypatch.setattr(csv_file, "_BLOCK", 512)
     rows, feeds = read(write(tmp_path / "x.csv", text))
     assert rows == list(range(1, 2001))
     np.testing.assert_array_equal(np.hstack([feeds["a"], feeds["b"]]), values)
@@ -74,17 +75,17 @@ def test_csv_of_many_blocks_is_the_same_as_one(tmp_path: Path, monkeypatch: pyte
         ("a,b\n1,2\nnan,4\n", "row 2, column 'a': .* found nan"),
         ("a,b\n1,2\n4,inf\n", "row 2, column 'b': .* found inf"),
         ("a,b\n1,2\n4,-1e39\n", r"row 2, column 'b': .* found -1e\+39"),
-        ("a,b\n1,2\n3\n", "x.csv: row 2: expected 2 values as in the heading, found 1"),
-        ("a,b\n1,2\n3,4,5\n", "x.csv: row 2: expected 2 values as in the heading, found 3"),
-        ("a,c,d\n1,2,3\n", "expected the columns a, b; missing: 'b'; surplus: 'c', 'd'"),
-        ("1,2\n3,4\n", "missing: 'a', 'b'; surplus: '1', '2'"),
-        ("a,b,b\n1,2,3\n", "there twice: 'b'"),
-        ("a;b\n1;2\n", "missing: 'a', 'b'; surplus: 'a;b'"),
+        ("a,b\n1,2\n3\n", "x.csv: row 2: expected 2 fields as in the heading, found 1"),
+        ("a,b\n1,2\n3,4,5\n", "x.csv: row 2: expected 2 fields as in the heading, found 3"),
+        ("a,c,d\n1,2,3\n", "expected the columns a, b; missing: 'b'; unexpected: 'c', 'd'"),
+        ("1,2\n3,4\n", "missing: 'a', 'b'; unexpected: '1', '2'"),
+        ("a,b,b\n1,2,3\n", "duplicated: 'b'"),
+        ("a;b\n1;2\n", "missing: 'a', 'b'; unexpected: 'a;b'"),
         ("a,b\n", "x.csv: has no rows"),
         ("a,b", "x.csv: has no rows"),
         ("\n\r\na,b\n1,2\n3,x\n", "row 2, column 'b'"),
         ("a,b\n" + "1" * 3_000_000, "x.csv: has a line of more than 1,048,576 bytes"),
-        ("", "x.csv: has no rows"),
+        ("", "x.csv: has no heading: expected the column names in the first line"),
     ],
 )
 def test_csv_that_does_not_fit_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
@@ -93,19 +94,19 @@ def test_csv_that_does_not_fit_is_refused_with_its_place(tmp_path: Path, text: s
 
 
 def test_the_row_is_counted_over_all_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input_rows, "_BLOCK", 512)
+    monkeypatch.setattr(csv_file, "_BLOCK", 512)
     lines = ["a,b", *(f"{row},{row}" for row in range(1, 5001))]
     lines[4321] = "4321,four"
     assert "row 4321, column 'b': " in refused(write(tmp_path / "x.csv", "\n".join(lines)))
     lines[4320] = "4320"
-    assert "row 4320: expected 2 values" in refused(write(tmp_path / "x.csv", "\n".join(lines)))
+    assert "row 4320: expected 2 fields" in refused(write(tmp_path / "x.csv", "\n".join(lines)))
 
 
 def test_csv_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes("a,b\n1,2\n3,ä\n".encode("latin-1"))
-    assert "cannot be read as CSV" in refused(tmp_path / "x.csv")
+    assert "x.csv: line 3: expected UTF-8, found byte 0xe4 at offset 10: " in refused(tmp_path / "x.csv")
     (tmp_path / "x.csv").write_bytes("a,b\n1,2\n".encode("utf-16"))
-    assert refused(tmp_path / "x.csv")
+    assert "iconv -f utf-16" in refused(tmp_path / "x.csv")
 
 
 def test_parquet_gives_numbers_of_any_kind(tmp_path: Path) -> None:
@@ -140,8 +141,8 @@ def test_parquet_is_read_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (pa.array([1.0, None]), "row 2, column 'b': .* found null"),
         (pa.array([1.0, np.nan]), "row 2, column 'b': .* found nan"),
         (pa.array([1.0, 1e39]), r"row 2, column 'b': .* found 1e\+39"),
-        (pa.array(["1", "2"]), r"row 1, column 'b': .* found '1' \(string\)"),
-        (pa.array([True, False]), r"row 1, column 'b': .* found True \(bool\)"),
+        (pa.array(["1", "2"]), r"row 1, column 'b': .* found '1' \(type string\)"),
+        (pa.array([True, False]), r"row 1, column 'b': .* found True \(type bool\)"),
         (pa.array([], pa.float32()), "has no rows"),
     ],
 )
@@ -154,7 +155,7 @@ def test_parquet_that_does_not_fit_is_refused_with_its_place(tmp_path: Path, b: 
 def test_parquet_that_is_none_or_has_other_columns_is_refused(tmp_path: Path) -> None:
     assert "x.parquet: cannot be read as Parquet" in refused(write(tmp_path / "x.parquet", "a,b\n1,2\n"))
     assert "cannot be read as Parquet" in refused(write(tmp_path / "x.parquet", ""))
-    assert "missing: 'b'; surplus: 'c'" in refused(save(tmp_path / "x.parquet", a=[1.0], c=[2.0]))
+    assert "missing: 'b'; unexpected: 'c'" in refused(save(tmp_path / "x.parquet", a=[1.0], c=[2.0]))
     whole = save(tmp_path / "x.parquet", a=np.arange(9999.0), b=np.arange(9999.0)).read_bytes()
     (tmp_path / "x.parquet").write_bytes(whole[:2000] + bytes(5000) + whole[7000:])
     assert "cannot be read as Parquet" in refused(tmp_path / "x.parquet")
@@ -278,9 +279,9 @@ def test_a_folder_with_anything_else_or_nothing_is_refused(tmp_path: Path) -> No
 
 def test_a_source_that_the_model_cannot_take_is_refused(tmp_path: Path) -> None:
     Image.new("L", (4, 3)).save(tmp_path / "x.png")
-    assert "x.png: the model takes no images but the columns a, b" in refused(tmp_path / "x.png")
-    assert "the model takes no images" in refused(tmp_path)
-    message = "x.csv: has columns, and the model takes grey images of 3 x 4 pixels"
+    assert "x.png: the model takes a table with the columns a, b, not images" in refused(tmp_path / "x.png")
+    assert "the model takes a table" in refused(tmp_path)
+    message = "x.csv: is a table, but the model takes grey images of 3 x 4 pixels"
     assert message in refused(write(tmp_path / "x.csv", "a,b\n1,2\n"), GREY)
     assert "nowhere.csv: there is no such file or folder" in refused(tmp_path / "nowhere.csv")
     assert "expected a file that ends in .csv, .parquet, .npy, .png" in refused(write(tmp_path / "x.txt", "a,b\n1,2\n"))
@@ -296,7 +297,7 @@ SOURCES: dict[str, Callable[[Path, NDArray[np.float64]], object]] = {
 @pytest.mark.parametrize("suffix", SOURCES)
 def test_no_more_than_some_batches_are_in_memory(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 32 MB. Python's own memory, NumPy's among it, and Arrow's."""
-    monkeypatch.setattr(input_rows, "_BLOCK", 2**18)
+    monkeypatch.setattr(csv_file, "_BLOCK", 2**18)
     path = tmp_path / f"x{suffix}"
     SOURCES[suffix](path, np.random.default_rng(0).uniform(size=(2_000_000, 2)))
     pool, before, rows, most = pa.default_memory_pool(), pa.total_allocated_bytes(), 0, 0
@@ -368,7 +369,7 @@ def test_an_array_has_gaps_where_a_table_may(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([[1, 0], [np.nan, np.nan]]))
     _, feeds = read(tmp_path / "x.npy", OWN[:2])
     np.testing.assert_array_equal(feeds["n"].ravel(), [1, np.nan])
-    assert "column 't' is text, which .npy has not" in refused(tmp_path / "x.npy", OWN)
+    assert "column 't' is text, which .npy cannot hold" in refused(tmp_path / "x.npy", OWN)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -379,7 +380,7 @@ def test_a_field_in_quotes_goes_over_lines_and_blocks(
     quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
     stray = [f'5" pipe {index}' for index in range(300)]  # a quote within a field opens nothing
     lines = [f"{index},1,{text}" for index, pair in enumerate(zip(quoted, stray, strict=True)) for text in pair]
-    monkeypatch.setattr(input_rows, "_BLOCK", 256)
+    monkeypatch.setattr(csv_file, "_BLOCK", 256)
     rows, feeds = read(write(tmp_path / "x.csv", end.join(['n,"b",t', *lines, ""])), OWN)
     assert len(rows) == 600
     expected = [text.strip() for pair in zip(texts, stray, strict=True) for text in pair]
@@ -390,12 +391,12 @@ def test_a_field_in_quotes_goes_over_lines_and_blocks(
     ("text", "message"),
     [
         ("n,t\n1,x\n", "missing: 'b'"),
-        ("n,b,b,t\n1,1,1,x\n", "there twice: 'b'"),
+        ("n,b,b,t\n1,1,1,x\n", "duplicated: 'b'"),
         ("n,b,t\n1,1,x\nold,1,x\n", "row 2, column 'n': expected a finite number within float32, found 'old'"),
         ("n,b,t\n1e39,1,x\n", "row 1, column 'n': expected a finite number within float32, found 1e+39"),
-        ("n,b,t\n1,1,x\n1,yes,x\n", "row 2, column 'b': expected true or false, found 'yes'"),
-        ("n,b,t\n1,0.5,x\n", "row 1, column 'b': expected true or false, found '0.5'"),
-        ("n,b,t\n1,1,x,2\n", "row 1: expected 3 values as in the heading, found 4"),
+        ("n,b,t\n1,1,x\n1,yes,x\n", "row 2, column 'b': expected true or false (or 1 or 0), found 'yes'"),
+        ("n,b,t\n1,0.5,x\n", "row 1, column 'b': expected true or false (or 1 or 0), found '0.5'"),
+        ("n,b,t\n1,1,x,2\n", "row 1: expected 3 fields as in the heading, found 4"),
         ("n,b,t\n", "has no rows"),
     ],
 )
@@ -404,6 +405,10 @@ def test_rows_that_no_table_of_ones_own_has_are_refused(text: str, message: str,
 
 
 def test_a_stored_truth_that_is_none_and_what_is_nested_are_refused(tmp_path: Path) -> None:
-    assert "expected true or false, found '2'" in refused(save(tmp_path / "x.parquet", n=[1], b=[2], t=["x"]), OWN)
-    assert "column 't' is of type list" in refused(save(tmp_path / "x.parquet", n=[1], b=[1], t=[[1]]), OWN)
+    assert "expected true or false (or 1 or 0), found '2'" in refused(
+        save(tmp_path / "x.parquet", n=[1], b=[2], t=["x"]), OWN
+    )
+    assert "column 't': expected text, numbers or booleans, found type list" in refused(
+        save(tmp_path / "x.parquet", n=[1], b=[1], t=[[1]]), OWN
+    )
     assert "column 'n'" in refused(save(tmp_path / "x.parquet", n=[[1]], b=[1], t=["x"]), OWN)

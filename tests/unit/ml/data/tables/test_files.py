@@ -6,7 +6,10 @@ import pytest
 from pyarrow import parquet
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.data.tables import files
+from hallmark.tasks.ml.data.tables import files, values
+from hallmark.tasks.ml.data.tables.values import Location
+
+HERE = Location("x.csv", "a", range(1, 100))
 
 
 def write(folder: Path, content: str | bytes, name: str = "x.csv") -> Path:
@@ -16,7 +19,12 @@ def write(folder: Path, content: str | bytes, name: str = "x.csv") -> Path:
 
 
 def read(path: Path, separator: str = ",") -> dict[str, list[object]]:
-    return {name: column.to_pylist() for name, column in files.read(path, separator).items()}
+    """Columns as training sees them."""
+    columns = {name: values.decode(column) for name, column in files.read(path, separator).items()}
+    return {
+        name: (values.text(column, HERE) if values.is_text(column.type) else column).to_pylist()
+        for name, column in columns.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -66,14 +74,17 @@ def test_rows_of_a_csv_are_estimated_from_its_size(tmp_path: Path) -> None:
         ("a,b", "has no rows"),
         ("a,b\n", "has no rows"),
         ("a,,c\n1,2,3\n", "column 2 has no name"),
-        ("a,b, a\n1,2,3\n", "there are two columns 'a'"),
-        ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields, expected 2 as in the heading"),
-        ("a,b\n1,2\n3\n", "line 3 has 1 fields, expected 2"),
+        ("a,b, a\n1,2,3\n", "two columns are named 'a'"),
+        ("a,b\n1,2\n3,4,5\n", "row 2: expected 2 fields as in the heading, found 3"),
+        ("a,b\n1,2\n3\n", "row 2: expected 2 fields as in the heading, found 1"),
         ("a;b\n1;2\n", "has one column, 'a;b': if its fields are separated by ;, add --data.separator ';'"),
         ("a\tb\n1\t2\n", "are separated by tab, add --data.separator 'tab'"),
-        ("a,b\n1,x\n2,é\n".encode("latin1"), r"line 3: byte 0xe9 at offset 10 is no UTF-8: .*iconv -f latin1"),
-        ("a,b\n1,x\n".encode("utf-16"), r"line 1: byte 0xff at offset 0 is no UTF-8: .*iconv -f utf-16"),
-        ("é,b\n1,x\n".encode("latin1"), "line 1: byte 0xe9 at offset 0"),
+        (
+            "a,b\n1,x\n2,é\n".encode("latin1"),
+            r"line 3: expected UTF-8, found byte 0xe9 at offset 10: .*iconv -f latin1",
+        ),
+        ("a,b\n1,x\n".encode("utf-16"), r"line 1: expected UTF-8, found byte 0xff at offset 0: .*iconv -f utf-16"),
+        ("é,b\n1,x\n".encode("latin1"), "line 1: expected UTF-8, found byte 0xe9 at offset 0"),
     ],
 )
 def test_a_csv_that_is_none_is_refused_in_one_line(content: str | bytes, message: str, tmp_path: Path) -> None:
@@ -85,7 +96,7 @@ def test_a_csv_that_is_none_is_refused_in_one_line(content: str | bytes, message
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("x.parquet", "cannot be read: .*Parquet"), ("x.txt", "expected a table")]
+    ("name", "message"), [("x.parquet", "cannot be read as Parquet: "), ("x.txt", "expected a table")]
 )
 def test_a_file_of_another_kind_is_refused(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
@@ -95,7 +106,7 @@ def test_a_file_of_another_kind_is_refused(name: str, message: str, tmp_path: Pa
 def test_a_column_that_is_not_there_is_refused_with_the_nearest_or_with_all() -> None:
     with pytest.raises(InputError, match=r"there is no column 'specie': did you mean 'species'\?"):
         files.require("specie", ["length", "species"], "--target", Path("x.csv"))
-    with pytest.raises(InputError, match=r"it has a0, .*, a11 and 3 more"):
+    with pytest.raises(InputError, match=r"the columns are a0, .*, a11 and 3 more"):
         files.require("zzz", [f"a{index}" for index in range(15)], "--target", Path("x.csv"))
 
 
@@ -115,18 +126,23 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest_or_with_all() ->
     ids=["text", "dictionary", "large", "view", "whole", "float", "large float", "half", "truth"],
 )
 def test_a_column_has_one_text_wherever_it_was_stored(column: pa.Array, expected: list[str | None]) -> None:
-    assert files.text(files.plain(pa.chunked_array([column]))).to_pylist() == expected
+    assert values.text(values.decode(pa.chunked_array([column])), HERE).to_pylist() == expected
     # Row by row as in one: what is predicted comes in batches.
-    rows = [files.text(files.plain(column.slice(index, 1)))[0].as_py() for index in range(len(column))]
+    rows = [values.text(values.decode(column.slice(index, 1)), HERE)[0].as_py() for index in range(len(column))]
     assert rows == expected
 
 
 def test_what_is_no_field_has_no_text() -> None:
     for column in (pa.array([[1], [2]]), pa.array([b"x"]), pa.array([{"a": 1}])):
-        with pytest.raises(InputError, match=r"is of type .*, which is no text and no number"):
-            files.text(column)
+        with pytest.raises(InputError, match=r"column 'a': expected text, numbers or booleans, found type "):
+            values.text(column, HERE)
 
 
 def test_truths_are_words_in_any_case_or_one_and_zero() -> None:
-    found = files.truths(pa.array(["TRUE", "false", "1", "0.0", "2", "yes", None])).to_pylist()
-    assert found == [1.0, 0.0, 1.0, 0.0, None, None, None]
+    found = values.boolean(pa.array(["TRUE", "false", "1", "0.0", None]), HERE)
+    np.testing.assert_array_equal(found, [1, 0, 1, 0, np.nan])
+    for wrong in ("2", "yes"):
+        with pytest.raises(
+            InputError, match=rf"row 2, column 'a': expected true or false \(or 1 or 0\), found '{wrong}'"
+        ):
+            values.boolean(pa.array(["true", wrong]), HERE)

@@ -1,0 +1,213 @@
+"""Parsing of table values, shared by training and prediction: missing values, numbers, booleans and text.
+
+Every function takes an Arrow array or chunked array and works on whole columns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import compute
+
+from hallmark.tasks.common.errors import InputError
+
+Array: TypeAlias = pa.Array | pa.ChunkedArray
+
+MISSING_TEXT = [
+    "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "NaN", "nan", "-NaN", "-nan",
+]  # fmt: skip
+"""Text that marks a missing value, after surrounding whitespace is removed."""
+TRUE_TEXT, FALSE_TEXT = ("true", "1", "1.0"), ("false", "0", "0.0")
+"""Text of boolean values, in lower case."""
+
+FINITE = "a finite number within float32"
+"""What error messages call an acceptable number."""
+
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_EXACT_INTEGERS = 2.0**53
+"""Smallest number from which float64 no longer represents every integer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the values of a column come from, for error messages."""
+
+    source: str
+    """File name, or `stdin`."""
+    column: str
+    rows: Sequence[int] | NDArray[np.int64]
+    """Row number in the file of each value. The first row below the heading is row 1."""
+    advice: str = ""
+    """What to do about a wrong value, if there is more to say than to correct it."""
+
+    def error(self, index: int, expected: str, found: object) -> InputError:
+        """Build the error for the value at position `index` of the column."""
+        advice = f": {self.advice}" if self.advice else ""
+        row = self.rows[index]
+        return InputError(
+            f"{self.source}: row {row}, column '{self.column}': expected {expected}, found {found}{advice}"
+        )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a decoded column (see `decode`) holds text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Return whether a column holds integers, floats or decimals."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def decode(column: Array) -> Array:
+    """Replace dictionary, view and half-float types by plain ones, and NaN by null."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    if pa.types.is_float16(kind):
+        column = column.cast(pa.float32())
+    if pa.types.is_floating(column.type):
+        column = compute.if_else(compute.is_nan(column), None, column)
+    return column
+
+
+def decode_input(column: Array) -> Array:
+    """Decode a model input: as `decode`, with decimals as float64 and an untyped column as missing numbers."""
+    column = decode(column)
+    if pa.types.is_decimal(column.type) or pa.types.is_null(column.type):
+        return column.cast(pa.float64())
+    return column
+
+
+def text(column: Array, location: Location) -> Array:
+    """Convert a decoded column to text without surrounding whitespace; null where the value is missing.
+
+    Integers have no decimal point, whether they were stored as integers or floats.
+
+    Raises:
+        InputError: the column holds lists, structs or binary data.
+    """
+    kind = column.type
+    if is_text(kind):
+        trimmed = compute.utf8_trim_whitespace(column)
+        return compute.if_else(compute.is_in(trimmed, pa.array(MISSING_TEXT, kind)), None, trimmed)
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise InputError(
+            f"{location.source}: column '{location.column}': expected text, numbers or booleans, found type {kind}"
+        )
+    if not pa.types.is_floating(kind):
+        return column.cast(pa.string())
+    is_whole = compute.and_(
+        compute.equal(column, compute.floor(column)), compute.less(compute.abs(column), _EXACT_INTEGERS)
+    )
+    whole = compute.if_else(is_whole, column, 0).cast(pa.int64())
+    return compute.if_else(is_whole, whole.cast(pa.string()), column.cast(pa.string()))
+
+
+def matches_number(texts: Array) -> Array:
+    """Return for each text whether it is written as a number; null where it is missing."""
+    return compute.match_substring_regex(texts, _NUMBER)
+
+
+def parse_numbers(texts: Array) -> Array | None:
+    """Parse text as float64, or return None if any value is not a number."""
+    try:
+        return texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+
+
+def numeric(column: Array, location: Location, *, mixed: bool = False) -> NDArray[np.float32]:
+    """Convert a decoded input column (see `decode_input`) to numbers.
+
+    Args:
+        column: numbers, booleans, or text as `text` returns it.
+        location: where the values come from.
+        mixed: whether text that is not a number counts as missing; it is refused otherwise.
+
+    Returns:
+        `(N,)`, NaN where a value is missing.
+
+    Raises:
+        InputError: a value is not a number, is infinite, or exceeds the range of float32.
+    """
+    kind = column.type
+    if is_text(kind):
+        texts = compute.if_else(matches_number(column), column, None) if mixed else column
+        numbers = parse_numbers(texts)
+        if numbers is None:
+            index = first_non_number(texts)
+            raise location.error(index, FINITE, f"'{texts[index]}'")
+        column = numbers
+    elif pa.types.is_boolean(kind):
+        column = column.cast(pa.float32())
+    elif pa.types.is_integer(kind):
+        column = column.cast(pa.float64(), safe=False)
+    elif not pa.types.is_floating(kind):
+        index = compute.index(column.is_valid(), value=True).as_py()
+        found = f"{column[index].as_py()!r} (type {kind})" if index >= 0 else f"type {kind}"
+        raise location.error(max(index, 0), FINITE, found)
+    return as_float32(to_numpy(column), location, may_be_missing=True)
+
+
+def as_float32(values: NDArray[np.generic], location: Location, *, may_be_missing: bool) -> NDArray[np.float32]:
+    """Convert numbers to float32.
+
+    Args:
+        values: `(N,)`.
+        location: where the values come from.
+        may_be_missing: whether NaN, which stands for a missing value, is accepted.
+
+    Raises:
+        InputError: a value is infinite, exceeds the range of float32, or is NaN where no value may be missing.
+    """
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(values, dtype=np.float32)
+    is_good = ~np.isinf(converted) if may_be_missing else np.isfinite(converted)
+    if not is_good.all():
+        index = int(is_good.argmin())
+        raise location.error(index, FINITE, values[index])
+    return converted
+
+
+def boolean(column: Array, location: Location) -> NDArray[np.float32]:
+    """Convert a decoded column to 1 for true and 0 for false.
+
+    Returns:
+        `(N,)`, NaN where a value is missing.
+
+    Raises:
+        InputError: a value is neither `true`, `false`, 1 nor 0, in any case of letters.
+    """
+    texts = text(column, location)
+    lower = compute.utf8_lower(texts)
+    is_true, is_false = (compute.is_in(lower, pa.array(words, lower.type)) for words in (TRUE_TEXT, FALSE_TEXT))
+    truths = compute.if_else(is_true, 1.0, compute.if_else(is_false, 0.0, None)).cast(pa.float32())
+    if truths.null_count > texts.null_count:
+        index = compute.index(compute.and_(compute.is_valid(texts), compute.is_null(truths)), value=True).as_py()
+        raise location.error(index, "true or false (or 1 or 0)", f"'{texts[index]}'")
+    values: NDArray[np.float32] = to_numpy(truths).astype(np.float32, copy=False)
+    return values
+
+
+def to_numpy(column: Array) -> NDArray[np.generic]:
+    """Convert a column to an array, without a copy where possible; missing numbers become NaN."""
+    if isinstance(column, pa.ChunkedArray):
+        array: NDArray[np.generic] = column.to_numpy()
+    else:
+        array = column.to_numpy(zero_copy_only=False)
+    return array
+
+
+def first_non_number(texts: Array) -> int:
+    """Find the first text that is not a number, by bisection: Arrow does not report its position."""
+    low, high = 0, len(texts)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if parse_numbers(texts[low:middle]) is None else (middle, high)
+    return low
