@@ -54,7 +54,7 @@ def text_columns(path: Path, separator: str = ",") -> list[str]:
 
     Returns an empty list if the file cannot be read: the reader will report why.
     """
-    with suppress(pa.ArrowException, InputError):
+    with suppress(InputError, UnicodeDecodeError):
         schema = open_table(path, separator).schema()
         return [one.name.strip() for one in schema if is_text(one.type) or pa.types.is_dictionary(one.type)]
     return []
