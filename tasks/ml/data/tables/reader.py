@@ -55,7 +55,7 @@ def read(data: config_data.Table) -> SourceRows:
     for index, name in enumerate(list(columns)):
         # Columns are removed one by one, so that their memory is freed while the numbers are added.
         column = values.decode_input(columns.pop(name)).filter(is_labelled)
-        location = Location(source, name, rows, f"correct it, or {config_data.ignoring(name)}")
+        location = Location(source, name, rows, f"correct it, or leave the column out: {config_data.ignoring(name)}")
         x[:, index], description = _convert(column, data.columns.get(name), location)
         described.append(description)
     pa.default_memory_pool().release_unused()  # the text of a large table, which Arrow would keep for the next one
@@ -92,7 +92,7 @@ def _take_out(
         if name in OUTPUT_NAMES or name.startswith((encoding.INSIDE, encoding.BEHIND)):
             raise InputError(
                 f"{source}: column '{name}' has a name that the exported model uses itself: rename the column, or "
-                f"{config_data.ignoring(name)}"
+                f"leave it out: {config_data.ignoring(name)}"
             )
     return target, split_column
 
@@ -119,7 +119,7 @@ def _require_input_type(column: pa.ChunkedArray, location: Location) -> pa.Chunk
     if not (values.is_number(kind) or pa.types.is_boolean(kind)):
         raise InputError(
             f"{location.source}: column '{location.column}': expected numbers, booleans or text, found type {kind}: "
-            f"{config_data.ignoring(location.column)}"
+            f"leave the column out: {config_data.ignoring(location.column)}"
         )
     return column
 
@@ -141,9 +141,9 @@ def _guess_kind(column: pa.ChunkedArray, location: Location) -> ColumnKind:
 def _dates_error(location: Location) -> InputError:
     name = location.column
     return InputError(
-        f"{location.source}: column '{name}': expected numbers, booleans or text, found dates: convert them to numbers "
-        f"(such as the year, or the days since an event), {config_data.ignoring(name)}, or use the column to split the "
-        f"rows: --data.split.time {quote(name)}"
+        f"{location.source}: column '{name}': expected numbers, booleans or text, found dates: convert them to numbers, "
+        f"such as the year or the days since an event; or leave the column out: {config_data.ignoring(name)}; or split "
+        f"the rows by it: --data.split.time {quote(name)}"
     )
 
 

@@ -186,7 +186,7 @@ def test_what_divides_the_rows_is_no_input(tmp_path: Path) -> None:
         (
             ["a: 1 inf 3 -1e39"],
             {},
-            "row 2, column 'a': expected a finite number within float32, found inf: correct it, or --data.ignore a",
+            "row 2, column 'a': expected a finite number within float32, found inf: correct it, or leave the column out: --data.ignore a",
         ),
         (
             ["a: yes no yes no"],
@@ -200,7 +200,7 @@ def test_what_divides_the_rows_is_no_input(tmp_path: Path) -> None:
             {},
             "column 'encoding/features' has a name that the exported model uses",
         ),
-        (["network/linear: 1 2 3 4"], {}, "rename the column, or --data.ignore network/linear"),
+        (["network/linear: 1 2 3 4"], {}, "rename the column, or leave it out: --data.ignore network/linear"),
         (
             ["a: 1 2 3 4", "g: p - p q"],
             {"split": {"group": "g"}},
@@ -231,7 +231,11 @@ def test_a_table_that_cannot_be_learnt_from_is_refused(
 @pytest.mark.parametrize(
     ("columns", "given", "message"),
     [
-        ({"a": [[1], [2], [3], [4]]}, {}, "column 'a': expected .*, found type list<.*>: --data.ignore a"),
+        (
+            {"a": [[1], [2], [3], [4]]},
+            {},
+            "column 'a': expected .*, found type list<.*>: leave the column out: --data.ignore a",
+        ),
         ({"a, b": [b"1", b"2", b"3", b"4"]}, {}, """--data.ignore '"a, b"'"""),
         ({"a": pa.array([1, 2, 3, 4], pa.timestamp("s"))}, {}, "column 'a': .* found dates"),
         ({"a": pa.array([1, 2, 3, 4], pa.time32("s"))}, {}, "column 'a': .* found dates"),
