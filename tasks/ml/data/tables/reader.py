@@ -141,9 +141,9 @@ def _guess_kind(column: pa.ChunkedArray, location: Location) -> ColumnKind:
 def _dates_error(location: Location) -> InputError:
     name = location.column
     return InputError(
-        f"{location.source}: column '{name}': expected numbers, booleans or text, found dates: convert them to numbers, "
-        f"such as the year or the days since an event; or leave the column out: {config_data.ignoring(name)}; or split "
-        f"the rows by it: --data.split.time {quote(name)}"
+        f"{location.source}: column '{name}': expected numbers, booleans or text, found dates: convert them to "
+        "numbers, such as the year or the days since an event; or leave the column out: "
+        f"{config_data.ignoring(name)}; or split the rows by it: --data.split.time {quote(name)}"
     )
 
 
