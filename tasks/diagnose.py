@@ -13,8 +13,8 @@ from hallmark.tasks.tracking import run_logger
 def diagnose(
     experiment: Experiment, dataset: Dataset, fit: Fit, evaluation: Evaluation, known: tuple[Finding, ...], run: Run
 ) -> tuple[Finding, ...]:
-    """Return all findings, those known beforehand first; see `after_training.afterwards`."""
-    shown = after_training.afterwards(experiment, dataset, fit, evaluation)
+    """Return all findings, those known before training first; see `after_training.find`."""
+    shown = after_training.find(experiment, dataset, fit, evaluation)
     progress.warn(shown)
     run_logger.log_findings(run, known + shown)
     return known + shown

@@ -63,9 +63,9 @@ def train(
 
 
 def _refuse_mistakes(experiment: Experiment) -> None:
-    from hallmark.tasks.ml.evaluation.findings import after_training
+    from hallmark.tasks.ml.evaluation.findings import before_training
 
-    if known := after_training.beforehand(experiment):
+    if known := before_training.find(experiment):
         listed = "; ".join(f"{finding.code}: {finding.sentence} (fix: {finding.remedy})" for finding in known)
         raise InputError(f"{experiment.name}: refused by --strict: {listed}")
 

@@ -54,7 +54,7 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Measure:
         fitted = fit(experiment, dataset, home / preset)
         classifier = load(fitted, dataset, experiment)
         scores = evaluator.evaluate(classifier, dataset, experiment.data, home / preset).record
-        shown = after_training.afterwards(experiment, dataset, fitted, scores)
+        shown = after_training.find(experiment, dataset, fitted, scores)
         codes = {finding.code for finding in shown}
         return Measured(dataset, fitted, fitted.metrics | scores.metrics, curves(fitted.history), codes)
 

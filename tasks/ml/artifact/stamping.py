@@ -12,7 +12,7 @@ from hallmark.tasks.common.records import MISSING, Artifact, Column, Dataset, Ev
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.artifact.certificate import Certificate, Golden, Input
 from hallmark.tasks.ml.artifact.proof import float64_reference
-from hallmark.tasks.ml.artifact.proof.probe_rows import probes, seen
+from hallmark.tasks.ml.artifact.proof.probe_rows import probes, training_range
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, open_split
 from hallmark.tasks.ml.models.networks import Classifier
@@ -67,7 +67,7 @@ def stamp(
 
 def inputs(dataset: Dataset) -> tuple[Input, ...]:
     """What the file takes, with the range that training has seen."""
-    lowest, highest = seen(dataset)
+    lowest, highest = training_range(dataset)
     if dataset.is_table:
         described = zip(columns_of(dataset), lowest.tolist(), highest.tolist(), strict=True)
         return tuple(_input(column, low, high) for column, low, high in described)

@@ -90,7 +90,7 @@ def _range(dataset: Dataset, rows: list[Rows]) -> dict[str, list[float]] | list[
 
 def _columns(dataset: Dataset) -> list[dict[str, Any]]:
     """Return kind and missing values of each column of a user's table, with its range or its number of values."""
-    bounds = zip(columns_of(dataset), *probe_rows.seen(dataset), strict=True)
+    bounds = zip(columns_of(dataset), *probe_rows.training_range(dataset), strict=True)
     return [
         {"name": column.name, "kind": column.kind, "missing": column.missing}
         | ({"values": len(column.values)} if column.kind == "categorical" else {"range": [float(low), float(high)]})

@@ -46,7 +46,7 @@ class Probes:
 def probes(dataset: Dataset) -> Probes:
     """Lay out the rows that a file of this dataset is proven on; the same dataset gives the same rows."""
     test = open_split(dataset, "test").x
-    lowest, highest = seen(dataset)
+    lowest, highest = training_range(dataset)
     edges = _edges(dataset, lowest, highest)
     made = max(NOISE, ENOUGH - len(test) - len(edges))
     x = np.concatenate([test, edges, _noise(dataset, lowest, highest, made)])
@@ -55,7 +55,7 @@ def probes(dataset: Dataset) -> Probes:
     return Probes(x, len(test), chosen, EDGES + EDGES_OF_TABLES[: len(edges) - len(EDGES)])
 
 
-def seen(dataset: Dataset) -> Bounds:
+def training_range(dataset: Dataset) -> Bounds:
     """Smallest and largest value that each column or pixel has in the training rows.
 
     Of a table of one's own without what is missing; of a column that is missing everywhere both are 0. Of text they are

@@ -1,4 +1,4 @@
-"""Each finding with an experiment that has it, and one that has not."""
+"""Each finding occurs for an experiment that has it, and not for one that does not."""
 
 from pathlib import Path
 from typing import Any
@@ -11,53 +11,8 @@ from hallmark.tasks.common.records import Finding
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.evaluation import evaluator
-from hallmark.tasks.ml.evaluation.findings import after_training
+from hallmark.tasks.ml.evaluation.findings import after_training, before_training
 from tests.conftest import fit, load, prepare
-
-BEFOREHAND = {
-    "threshold_as_published": {"loss_on_probabilities", "accuracy_on_training_rows"},
-    "threshold_mse_as_published": {"mse_for_classification", "accuracy_on_training_rows"},
-    "threshold_bce_as_published": {"loss_on_probabilities", "accuracy_on_training_rows"},
-    "points3_as_published": {"loss_on_probabilities", "accuracy_on_training_rows"},
-    "points4_as_published": {"loss_on_probabilities", "accuracy_on_training_rows"},
-    "mnist_as_published": {"activation_before_cross_entropy", "test_split_watched"},
-    "iris_as_published": {"scaling_fitted_beyond_training", "training_loss_as_validation"},
-    "blobs_as_published": {"seeded_after_model"},
-    "iris_softmax": {"accuracy_on_training_rows"},
-    "iris_softmax_l2": {"accuracy_on_training_rows"},
-    "iris_softmax_sigmoid": {"activation_before_cross_entropy", "accuracy_on_training_rows"},
-}
-
-
-@pytest.mark.parametrize("name", presets.PRESETS)
-def test_each_preset_has_its_mistakes_and_a_corrected_one_has_none(name: str) -> None:
-    found = {finding.code for finding in after_training.beforehand(presets.get(name))}
-    assert found == BEFOREHAND.get(name, set())
-    assert bool(found) == (presets.PRESETS[name][0] != "corrected")
-
-
-@pytest.mark.parametrize(
-    ("code", "tokens"),
-    [
-        ("activation_before_cross_entropy", ["--model.output", "sigmoid"]),
-        ("activation_before_cross_entropy", ["--model.output", "softmax"]),
-        ("loss_on_probabilities", ["--model.output", "sigmoid", "--training.loss.kind", "bce"]),
-        ("mse_for_classification", ["--model.output", "softmax", "--training.loss.kind", "mse"]),
-        ("scaling_fitted_beyond_training", ["--data.scaling_fitted_on", "all"]),
-        (
-            "accuracy_on_training_rows",
-            ["--data.split.method", "resubstitution", "--data.split.test", "0", "--data.split.validation", "0"],
-        ),
-        ("test_split_watched", ["--training.monitor", "test"]),
-        ("training_loss_as_validation", ["--training.monitor", "train"]),
-        ("seeded_after_model", ["--training.initial_weights", "unseeded"]),
-    ],
-)
-def test_one_mistake_is_one_finding_and_its_remedy_cures_it(code: str, tokens: list[str]) -> None:
-    (finding,) = after_training.beforehand(options.experiment("iris", tokens))
-    assert finding.code == code
-    assert after_training.beforehand(options.experiment("iris", tokens + finding.remedy.split())) == ()
-
 
 ROUGH = {"data.scaling": "none", "model.kind": "linear", "training.optimizer": "sgd"}
 GREEDY = {
@@ -77,21 +32,21 @@ def changed(preset: str, changes: dict[str, Any]) -> Experiment:
 @pytest.mark.parametrize("name", [name for name in presets.PRESETS if not name.startswith("mnist")])
 def test_every_remedy_that_is_an_option_works_on_the_preset_that_prints_it(name: str, tmp_path: Path) -> None:
     preset = presets.get(name)
-    known = after_training.beforehand(preset)
+    known = before_training.find(preset)
     for found in (*known, *findings(preset, tmp_path).values()):
         if found.remedy.startswith("--"):
             cured = options.experiment(name, found.remedy.split())
             table = sources.read(cured.data, tmp_path)
             dataset_store.refuse_impossible(table, cured.data.split, cured.model, cured.training)
-            assert found.code not in {other.code for other in after_training.beforehand(cured)}
+            assert found.code not in {other.code for other in before_training.find(cured)}
 
 
 def findings(experiment: Experiment, folder: Path) -> dict[str, Finding]:
-    """What training really shows, by code."""
+    """Findings after a real training, by code."""
     dataset = prepare(experiment.data, folder)
     fitted = fit(experiment, dataset, folder)
     evaluation = evaluator.evaluate(load(fitted, dataset, experiment), dataset, experiment.data, folder).record
-    return {found.code: found for found in after_training.afterwards(experiment, dataset, fitted, evaluation)}
+    return {found.code: found for found in after_training.find(experiment, dataset, fitted, evaluation)}
 
 
 @pytest.mark.parametrize(
@@ -134,14 +89,14 @@ def findings(experiment: Experiment, folder: Path) -> dict[str, Finding]:
         ),
     ],
 )
-def test_what_training_shows(
+def test_each_finding_occurs_only_where_it_applies(
     code: str, has: tuple[str, dict[str, Any]], has_not: tuple[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     assert code in findings(changed(*has), tmp_path)
     assert code not in findings(changed(*has_not), tmp_path)
 
 
-def test_the_three_shapes_of_a_curve_are_told_apart(tmp_path: Path) -> None:
+def test_the_three_findings_on_curves_are_told_apart(tmp_path: Path) -> None:
     shapes = {"loss_oscillates", "overfits", "not_converged"}
     cases = {
         "loss_oscillates": ("iris", ROUGH | {"training.lr": 0.3}),
@@ -167,11 +122,6 @@ def test_the_remedy_of_overfitting_watches_validation(preset: str, changes: dict
     assert "overfits" not in findings(cured, tmp_path)
 
 
-def test_weights_that_are_given_need_no_seed() -> None:
-    experiment = options.experiment("threshold_bce_as_published", ["--training.initial_weights=unseeded"])
-    assert "seeded_after_model" not in {finding.code for finding in after_training.beforehand(experiment)}
-
-
 def test_a_schedule_that_barely_falls_does_not_hide_an_unfinished_training(tmp_path: Path) -> None:
     slow = {"training.lr": 0.001, "training.epochs": 20, "training.patience": 0, "training.schedule.kind": "step"}
     barely = {"training.schedule.every": 5, "training.schedule.factor": 0.99}
@@ -179,24 +129,24 @@ def test_a_schedule_that_barely_falls_does_not_hide_an_unfinished_training(tmp_p
     assert "not_converged" not in findings(changed("blobs", slow | {"training.schedule.every": 2}), tmp_path)
 
 
-def test_findings_say_the_numbers(tmp_path: Path) -> None:
+def test_findings_contain_the_numbers(tmp_path: Path) -> None:
     four = findings(presets.get("points4_as_published"), tmp_path)
-    assert "x 5, trained on 1 to 4" in four["outside_training_range"].sentence
+    assert "x = 5 (training range 1 to 4)" in four["outside_training_range"].sentence
     assert "0.693" in four["no_better_than_prior"].sentence
     iris = findings(presets.get("iris"), tmp_path)
     # Six discordant rows of thirty.
-    assert "30 test rows" in iris["test_split_too_small"].sentence
-    assert "20.0%" in iris["test_split_too_small"].sentence
+    assert "with 30 test rows" in iris["test_split_too_small"].sentence
+    assert "under 20 points" in iris["test_split_too_small"].sentence
 
 
-def test_six_discordant_rows_are_the_fewest_that_mcnemars_exact_test_can_use() -> None:
+def test_the_exact_mcnemar_test_needs_at_least_six_discordant_rows() -> None:
     from scipy.stats import binomtest
 
     assert binomtest(after_training.DISCORDANT, after_training.DISCORDANT).pvalue < 0.05
     assert binomtest(after_training.DISCORDANT - 1, after_training.DISCORDANT - 1).pvalue > 0.05
 
 
-def test_xor_has_no_linear_relation_and_its_columns_have_one_with_themselves() -> None:
+def test_xor_has_no_linear_relation_and_a_column_has_one_with_itself() -> None:
     rng = np.random.default_rng(0)
     x = rng.choice([-1.0, 1.0], size=(400, 2)).astype(np.float32)
     xor = after_training.Rows(x, (x[:, 0] * x[:, 1] > 0).astype(np.int64))
@@ -205,7 +155,7 @@ def test_xor_has_no_linear_relation_and_its_columns_have_one_with_themselves() -
     assert after_training.has_linear_relation(first)
 
 
-def test_a_rare_kind_of_row_is_no_worse_than_the_prior_and_an_overconfident_model_is_not_either(tmp_path: Path) -> None:
+def test_an_overconfident_model_is_better_than_the_prior(tmp_path: Path) -> None:
     confident = changed("blobs", GREEDY | {"data.std": 3, "model.hidden": "256,256", "training.patience": 0})
     found = findings(confident, tmp_path)
     assert "overfits" in found
@@ -213,7 +163,7 @@ def test_a_rare_kind_of_row_is_no_worse_than_the_prior_and_an_overconfident_mode
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_an_honest_split_is_not_outside_the_training_range(seed: int, tmp_path: Path) -> None:
+def test_a_random_split_is_not_outside_the_training_range(seed: int, tmp_path: Path) -> None:
     for preset, more in (("iris", {}), ("blobs", {"data.features": 100})):
         experiment = changed(preset, more | {"data.split.seed": seed, "training.epochs": 2, "training.patience": 0})
         assert "outside_training_range" not in findings(experiment, tmp_path)

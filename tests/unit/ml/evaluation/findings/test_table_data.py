@@ -1,4 +1,4 @@
-"""What is found in a table before anything is trained on it: each finding in a table that has it, and in no other."""
+"""Each finding occurs for a table that has it, and for no other."""
 
 import re
 import shlex
@@ -31,35 +31,35 @@ def examine(tmp_path: Path) -> Examine:
     def run(label: object = LABEL, given: dict[str, object] | None = None, **columns: object) -> dict[str, Finding]:
         table = pa.table({"noise": NOISE, "x": pa.array(NOISE)} | columns | {owned.TARGET: label})
         data = owned.source(owned.write(table, tmp_path / "x.parquet"), **(given or {}) | {"ignore": ["x"]})
-        return {found.code: found for found in table_data.examine(prepare(data, tmp_path), data)}
+        return {found.code: found for found in table_data.find(prepare(data, tmp_path), data)}
 
     return run
 
 
-def test_of_a_table_that_is_sound_nothing_is_said(examine: Examine) -> None:
+def test_a_sound_table_has_no_findings(examine: Examine) -> None:
     assert examine(city=RNG.choice(["p", "q"], ROWS), truth=RNG.random(ROWS) < 0.5, few=RNG.integers(0, 9, ROWS)) == {}
 
 
-def test_of_presets_nothing_is_said(tmp_path: Path) -> None:
+def test_presets_have_no_findings(tmp_path: Path) -> None:
     data = presets.iris().data
-    assert table_data.examine(prepare(data, tmp_path), data) == ()
+    assert table_data.find(prepare(data, tmp_path), data) == ()
 
 
 @pytest.mark.parametrize(
     ("code", "column", "said", "remedy"),
     [
-        ("constant_column", np.full(ROWS, 3.5), "has one value alone", IGNORE),
+        ("constant_column", np.full(ROWS, 3.5), "has only one value", IGNORE),
         ("constant_column", pa.nulls(ROWS, pa.float64()), "has no value", IGNORE),
-        ("constant_column", ["same"] * ROWS, "has one value alone", IGNORE),
+        ("constant_column", ["same"] * ROWS, "has only one value", IGNORE),
         ("identifier_column", np.arange(ROWS)[::-1].copy(), "has 180 values in 180 rows", IGNORE),
         ("identifier_column", [f"id{i}" for i in range(ROWS)], "has 300 values in 300 rows", IGNORE),
-        ("target_given_away", LABEL, "alone tells 'income, a year' of 100.0% of the rows", IGNORE),
-        ("target_given_away", np.where(LABEL == "yes", 1.0, 5.0) + NOISE / 100, "of 100.0%", IGNORE),
-        ("target_given_away", np.where(LABEL == "yes", np.nan, NOISE), "of 100.0%", IGNORE),
-        ("mixed_types", [*map(str, range(9)), "?"] * 30, "holds numbers, but for 30 values such as '?'", "numeric"),
+        ("target_given_away", LABEL, "alone predicts 'income, a year' in 100 % of rows", IGNORE),
+        ("target_given_away", np.where(LABEL == "yes", 1.0, 5.0) + NOISE / 100, "in 100 %", IGNORE),
+        ("target_given_away", np.where(LABEL == "yes", np.nan, NOISE), "in 100 %", IGNORE),
+        ("mixed_types", [*map(str, range(9)), "?"] * 30, "holds numbers, except for 30 values such as '?'", "numeric"),
     ],
 )  # fmt: skip
-def test_a_column_that_is_unsound_is_named_with_its_remedy(
+def test_an_unsound_column_is_named_with_its_remedy(
     code: str, column: object, said: str, remedy: str, examine: Examine
 ) -> None:
     found = examine(**{"the column": column})
@@ -68,20 +68,21 @@ def test_a_column_that_is_unsound_is_named_with_its_remedy(
     assert found[code].remedy.endswith(remedy)
 
 
-def test_numbers_that_are_no_numbers_are_counted_where_the_kind_is_said(examine: Examine) -> None:
+def test_values_that_are_not_numbers_are_counted_in_a_numeric_column(examine: Examine) -> None:
     column = [*map(str, range(9)), "?"] * 30
     found = examine(given={"columns": {"a": "numeric"}}, a=column)
-    assert found["mixed_types"].sentence == "30 values of column 'a' are no numbers, such as '?': they count as missing"
+    assert (
+        found["mixed_types"].sentence
+        == "30 values of column 'a' are not numbers, such as '?': they are treated as missing"
+    )
 
 
-def test_thousands_of_categories_are_told_with_what_becomes_of_them(
-    examine: Examine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_categories_are_reported_with_the_number_kept(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_data, "MANY", 50)
     found = examine(
         given={"categories": 20}, a=RNG.integers(0, 60, ROWS).astype(str).astype(object) + np.array("x", object)
     )
-    assert "values: the 20 most frequent count, all others are unknown" in found["many_categories"].sentence
+    assert "values: the 20 most frequent are kept, all others are unknown" in found["many_categories"].sentence
     assert found["many_categories"].remedy.endswith("--data.categories 40")
 
 
@@ -94,11 +95,11 @@ def test_missing_labels_are_counted(examine: Examine) -> None:
 
 
 @pytest.mark.parametrize("method", ["stratified", "content"])
-def test_duplicates_across_splits_are_counted_but_where_they_stay_together(method: str, tmp_path: Path) -> None:
+def test_duplicates_across_splits_are_counted_unless_they_stay_together(method: str, tmp_path: Path) -> None:
     table = pa.table({"a": np.repeat(np.arange(ROWS // 3), 3) * 0.5, owned.TARGET: LABEL})
     data = owned.source(owned.write(table, tmp_path / "x.parquet"), split={"method": method})
     dataset = prepare(data, tmp_path)
-    found = {one.code: one for one in table_data.examine(dataset, data)}
+    found = {one.code: one for one in table_data.find(dataset, data)}
     if method == "content":
         assert "duplicates_across_splits" not in found
         return
@@ -113,12 +114,12 @@ def test_duplicates_across_splits_are_counted_but_where_they_stay_together(metho
     assert all(0 < one <= count for one, count in zip(told, counts, strict=True))
 
 
-def test_rare_classes_and_imbalance_are_told_with_factors_that_balance(examine: Examine) -> None:
+def test_rare_classes_and_imbalance_are_reported_with_balancing_factors(examine: Examine) -> None:
     label = np.array(["common"] * (ROWS - 8) + ["rare"] * 8)
     found = examine(RNG.permutation(label))
     assert list(found) == ["rare_classes", "imbalanced_classes"]
     assert "the class rare" in found["rare_classes"].sentence
-    assert "'common' has 175 training rows and 'rare' 5" in found["imbalanced_classes"].sentence
+    assert "class 'common' has 175 training rows and class 'rare' has 5" in found["imbalanced_classes"].sentence
     factors = found["imbalanced_classes"].remedy.rpartition(" ")[2]
     options.experiment("iris", ["--training.loss.weight", f"{factors},1"])  # an option that is taken
     common, rare = map(float, factors.split(","))
