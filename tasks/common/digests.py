@@ -1,4 +1,4 @@
-"""SHA-256 digests of values, files and rows: the names under which everything is stored."""
+"""SHA-256 digests of values and files, which identify stored data."""
 
 import hashlib
 import json
@@ -7,22 +7,22 @@ from pathlib import Path
 from hallmark.tasks.common.errors import DamagedError
 
 SHOWN = 12
-"""Hex digits of a digest that are shown to people."""
+"""Number of hex digits of a digest that are shown to users."""
 
 
 def digest_of(value: object) -> str:
-    """SHA-256 (64 hex digits) of a JSON value in canonical form: sorted keys, no white space."""
+    """Return the SHA-256 (64 hex digits) of a value as canonical JSON: sorted keys, no white space."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 (64 hex digits) of a file's bytes."""
+    """Return the SHA-256 (64 hex digits) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check(path: Path, expected: str) -> Path:
-    """Return `path` if its bytes have the digest `expected`.
+    """Return `path` if the file has the digest `expected`.
 
     Raises:
         DamagedError: the file is missing or has another digest.
@@ -31,6 +31,6 @@ def check(path: Path, expected: str) -> Path:
     if found != expected:
         raise DamagedError(
             f"{path}: expected sha256 {expected[:SHOWN]}, found {found[:SHOWN]}: "
-            "the file was changed after it was written; run the same command again to make it anew"
+            "the file was changed after it was written; run the same command again to create it again"
         )
     return path

@@ -1,10 +1,10 @@
-"""Everything Hallmark refuses or fails with, in one tree.
+"""Errors that Hallmark raises, in one tree.
 
     HallmarkError        a step failed after work began           exit code 1
-    ├── DivergedError    the loss stopped being a finite number
-    ├── ParityError      the artifact does not predict what torch predicts
-    ├── DamagedError     a file's bytes are not those of its digest
-    └── InputError       refused before any work began            exit code 2
+    ├── DivergedError    the loss is no longer finite
+    ├── ParityError      the ONNX file and the torch model disagree
+    ├── DamagedError     a file does not match its digest
+    └── InputError       rejected before any work began           exit code 2
 
 Each message is one line: where, what was expected, what was found, what to do next.
 """
@@ -13,11 +13,11 @@ import re
 
 
 class HallmarkError(Exception):
-    """A step failed; the message says which and why in one line."""
+    """A step failed; the message says in one line which step and why."""
 
 
 class DivergedError(HallmarkError):
-    """The training loss is not finite."""
+    """The training loss is no longer finite."""
 
 
 class ParityError(HallmarkError):
@@ -25,13 +25,13 @@ class ParityError(HallmarkError):
 
 
 class DamagedError(HallmarkError):
-    """A file's content does not match the digest under which it is known."""
+    """A file does not match its recorded digest."""
 
 
 class InputError(HallmarkError):
-    """The request cannot be carried out as given; nothing was begun or written."""
+    """The request was rejected before anything was started or written."""
 
 
 def without_secrets(text: str) -> str:
-    """Take user and password out of the addresses in a message."""
+    """Remove user names and passwords from URLs in a message."""
     return re.sub(r"//[^/\s@]*@", "//", text)

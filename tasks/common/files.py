@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Write files and folders atomically: the complete new content appears, or nothing changes."""
 
 import difflib
 import os
@@ -10,13 +10,13 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what is written there becomes `path` if the block succeeds.
+    """Yield a temporary path that replaces `path` if the block succeeds.
 
-    The content reaches the disk before the name does, so that a crash leaves the old file or the new one.
+    The content is synced to disk before the rename, so that a crash leaves either the old file or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder:
-        # The suffix is kept: savers choose a format by it.
+        # Keep the name, because libraries choose a file format by its suffix.
         temporary = Path(folder) / path.name
         yield temporary
         _sync(temporary)
@@ -26,9 +26,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path` that becomes `path`, with all its files, if the block succeeds.
+    """Yield a temporary folder that replaces `path`, with all its files, if the block succeeds.
 
-    An existing `path` is replaced. Two processes must not do this at once: hold a lock.
+    Not safe for several processes at once: hold a lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as parent:
@@ -45,7 +45,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether files can be made in `folder`, which is made if it does not exist. Tried, not guessed."""
+    """Return whether a file can be created in `folder`, by trying; the folder is created if needed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -62,17 +62,17 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def missing(path: Path, said: str) -> str:
-    """What to say of a path that leads nowhere: the nearest name beside it, if there is one.
+def missing(path: Path, given: str) -> str:
+    """Return the message for a path that does not exist, with the most similar name in its folder if there is one.
 
     Args:
-        path: where nothing is.
-        said: the same as the user wrote it.
+        path: the missing file or folder.
+        given: the path as the user wrote it.
     """
-    text = f"{said}: there is no such file or folder"
+    text = f"{given}: there is no such file or folder"
     try:
         names = [one.name for one in path.parent.iterdir()]
     except OSError:
         return f"{text}, and no folder '{path.parent}' either"
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    return f"{text}: did you mean '{path.parent / near[0]}'?" if near else f"{text}: check its name"
+    similar = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f"{text}: did you mean '{path.parent / similar[0]}'?" if similar else f"{text}: check its name"

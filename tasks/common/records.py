@@ -1,6 +1,6 @@
-"""What one step hands to the next: small frozen results that hold paths, digests and numbers.
+"""Records that steps pass to each other: small, frozen and JSON-able, holding paths, digests and numbers.
 
-Never a module, a tensor or a pickle: bulk data lies in the files that a record names.
+They never hold a module, a tensor or a pickle: bulk data is in the files whose paths they hold.
 """
 
 import math
@@ -10,34 +10,34 @@ from typing import Any, Literal
 
 ColumnKind = Literal["numeric", "boolean", "categorical"]
 MISSING = -1
-"""Stands among the kept values of a categorical column for no value at all."""
+"""Index in `Column.kept` that stands for a missing value."""
 UNKNOWN = -2
-"""Stands in a raw row for a value that is none of those of its column."""
+"""Index in a raw row that stands for a value not in `Column.values`."""
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table of one's own: what it is, and how it becomes numbers."""
+    """A column of a user's table: its kind, and how it is encoded as numbers."""
 
     name: str
     kind: ColumnKind
     missing: int
-    """Rows without a value, of all."""
+    """Number of rows without a value, over all splits."""
     values: tuple[str, ...] = ()
-    """Of a categorical column all its values, sorted: a row holds the index of its own."""
+    """All values of a categorical column, sorted; a raw row holds the index of its value."""
     strange: int = 0
-    """Values that are no numbers, where most are, or where that is what they must be."""
+    """Number of values that are not numbers although most are, or although the column was declared numeric."""
     example: str = ""
-    """The first of them."""
+    """First of these values."""
     fill: float = 0.0
-    """What stands for a missing number: the training rows' median, or their most frequent of a boolean column."""
+    """Replacement for a missing value: median of the training rows, for a boolean column their most frequent value."""
     shift: float = 0.0
     factor: float = 1.0
-    """The network is given `(value - shift) * factor`."""
+    """With `shift`, the scaling of the network's input: `(value - shift) * factor`."""
     kept: tuple[int, ...] = ()
-    """Values that the network has an input for each, by index; `MISSING` is that there is none."""
+    """Indices of the values that have a network input each; `MISSING` stands for the input of a missing value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Dataset:
     """The prepared splits on disk.
 
     `folder` holds, for each split, `<split>.x.npy` (raw rows), `<split>.y.npy` (int64 class index) and
-    `<split>.rows.npy` ((N, 32) uint8, the SHA-256 of each raw row). Of a table of one's own also `columns.json`
-    (a `Column` each) and `encoding.onnx` (from its columns to what the network takes); its raw rows are
-    `(N, columns) float32`: a number, the index of a categorical column's value, or NaN where there is none.
+    `<split>.rows.npy` ((N, 32) uint8, the SHA-256 of each raw row). A user's table also has `columns.json` (a `Column`
+    each) and `encoding.onnx` (from its columns to the network's input); its raw rows are `(N, columns) float32`: a
+    number, the index of a categorical value, or NaN for a missing value.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Dataset:
     columns: tuple[str, ...]
     """Column names in order; empty for images."""
     shape: tuple[int, ...]
-    """Shape of one row as the network takes it: `(F,)` for columns, `(H, W)` for grey images, `(H, W, 3)` in colour."""
+    """Shape of one row of the network's input: `(F,)` for columns, `(H, W)` or `(H, W, 3)` for images."""
     dtype: str
     largest: float | None
-    """Largest value a pixel can take; None for columns."""
+    """Largest possible pixel value; None for columns."""
     classes: tuple[str, ...]
     rows: dict[SplitName, int]
     kinds: tuple[ColumnKind, ...] = ()
@@ -78,49 +78,49 @@ class Fit:
     """The result of training."""
 
     weights: Path
-    """safetensors with scaling and network."""
+    """safetensors file of scaling and network."""
     weights_sha256: str
     history: Path
-    """Parquet with columns `metric`, `step`, `value`: every epoch and every update."""
+    """Parquet file with columns `metric`, `step`, `value`: every epoch and every update."""
     metrics: dict[str, float]
-    """Those of the last epoch."""
+    """Metrics of the last epoch."""
     epochs: int
-    """So many were run."""
+    """Number of epochs that ran."""
     best_epoch: int
-    """The epoch whose weights were kept: the last one, unless early stopping found a better."""
+    """Epoch whose weights were kept: the last one, unless early stopping found a better one."""
     stopped: str
-    """Why: all epochs done, no lower loss, or that lbfgs has converged or finds no step that lowers the loss."""
+    """Reason for stopping: all epochs done, no lower loss, or lbfgs converged or found no step that lowers the loss."""
     seconds: float
     device: str
     threads: int
-    """CPU threads that torch used: what a sum is rounded to depends on them."""
+    """Number of CPU threads that torch used; the rounding of sums depends on it."""
     networks: int
-    """So many were trained as one, this among them."""
+    """Number of networks trained together as one stack, including this one."""
     initial_seed: int
-    """Seed from which the initial weights were drawn."""
+    """Random seed of the initial weights."""
     fingerprint: dict[str, str]
-    """What the bits of the result depend on beside experiment and data; see `training.fingerprint`."""
+    """Versions and hardware on which the exact bits depend, beside experiment and data; see `training.fingerprint`."""
     resumed_from: tuple[int, int] | None
-    """Epochs that were complete, and updates of the next, where an interrupted training went on."""
+    """Complete epochs, and updates of the next epoch, at which an interrupted training resumed; None if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with an experiment, or may be."""
+    """A possible problem with an experiment."""
 
     code: str
     sentence: str
     remedy: str
-    """Options to add to the command where it begins with `--`, else words."""
+    """Options to add to the command if it begins with `--`, else a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How the trained model does on the test split."""
+    """Performance of the trained model on the test split."""
 
     metrics: dict[str, float]
     files: tuple[Path, ...]
-    """Pictures (PNG) and the report (JSON: confusion matrix and per-class table)."""
+    """Plots (PNG) and the report (JSON: confusion matrix and per-class table)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,28 +133,28 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The evidence that artifact and torch model agree, on a CPU. A disagreement raises instead."""
+    """Evidence that artifact and torch model agree on a CPU. A disagreement raises `ParityError` instead."""
 
     max_abs_diff: float
-    """Largest absolute difference of a probability between a runtime and torch's float32, over all that was asked."""
+    """Largest absolute difference of a probability between a runtime and torch's float32, over all rows."""
     rows: int
-    """Rows of the test split, each compared with its label."""
+    """Number of test rows, whose labels are compared as well."""
     rows_made: int
-    """Edges of the input's domain, and noise."""
+    """Number of synthetic rows: extremes of the input domain, and noise."""
     rows_in_every_way: int
-    """Those of both that were asked in every way."""
+    """Number of rows of both kinds that ran in all `ways`."""
     ways: tuple[str, ...]
-    """Runtimes, optimisation levels and batch sizes."""
+    """Combinations of runtime, optimisation level and batch size."""
     own_error: float
-    """Largest error of a probability that torch's own float32 makes against float64."""
+    """Largest error of a probability in torch's float32, compared with float64."""
     largest_error: float
-    """Largest error that a runtime makes: the smallest tolerance that would have passed."""
+    """Largest error of a runtime: the smallest tolerance that would have passed."""
     tolerance: float
-    """What was allowed on test rows."""
+    """Largest accepted error on test rows."""
     ties: int
-    """Labels that differ because two classes are equally probable within the error measured."""
+    """Number of labels that differ because two classes are equally probable within the measured error."""
     report: Path
-    """JSON: all numbers, and every tie with both score rows."""
+    """JSON file with all numbers, and every tie with both rows of scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,18 +168,18 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One execution of an experiment, however many processes it takes."""
+    """One execution of an experiment, in one process or, after interruptions, several."""
 
     id: str | None
-    """Tells its MLflow run from all others; None if that has failed and the next process opens its own."""
+    """Unique id of its MLflow run; None if the run has failed, so that the next process opens a new one."""
     name: str
-    """Of the experiment."""
+    """Name of the experiment."""
     marks: dict[str, str]
-    """What must stay the same for another process to go on with it."""
+    """Digests and versions that must be unchanged for another process to resume it."""
     folder: Path
-    """Where its checkpoints and its journal lie."""
+    """Folder of its checkpoints and journal."""
     is_continued: bool = False
-    """Whether another process began it."""
+    """Whether an earlier process started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Run:
     id: str
     name: str
     url: str
-    """Where the MLflow UI shows it."""
+    """Address of the run in the MLflow UI."""
     attempt: Attempt
 
 
@@ -203,7 +203,7 @@ class RecentRun:
     name: str
     status: str
     started: float
-    """Seconds since the epoch."""
+    """Start time in seconds since the Unix epoch."""
     accuracy: float | None
     loss: float | None
     kind: str
@@ -212,25 +212,25 @@ class RecentRun:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What became of one experiment of a sweep."""
+    """Result of one experiment of a sweep."""
 
     label: str
-    """In what it differs from the others: `training.lr=0.1 training.seed=3`."""
+    """Values that distinguish it from the other members: `training.lr=0.1 training.seed=3`."""
     values: dict[str, bool | int | float | str]
-    """The same by option."""
+    """The same values by option."""
     run: Run
     way: str
-    """How it was trained: `stacked`, `stacked in the pool` or `process pool`."""
+    """Way of training: `stacked`, `stacked in the pool` or `process pool`."""
     fit: Fit | None
     failed: str
-    """Why there is no fit, if so."""
+    """Reason why there is no fit; empty if there is one."""
     loss: float | None
-    """Validation loss of the weights that were kept; None if there are none."""
+    """Validation loss of the kept weights; None if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All that one execution of the train flow produced."""
+    """Results of one execution of the train flow."""
 
     dataset: Dataset
     run: Run
@@ -244,7 +244,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a run that shipped a file says of itself."""
+    """What a finished run with an exported file recorded about itself."""
 
     run: str
     dataset: str
@@ -252,114 +252,114 @@ class Recorded:
     onnx_sha256: str
     initial_seed: int
     marks: dict[str, str]
-    """What the bits depend on beside experiment and data: device, threads, processor, versions, code."""
+    """Conditions on which the exact bits depend, beside experiment and data: device, threads, versions, code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """What came of a recorded experiment when it was run again."""
+    """Result of running a recorded experiment again."""
 
     weights: bool
-    """Whether they are identical."""
+    """Whether the weights are identical."""
     file: bool
-    """Whether the shipped file is."""
+    """Whether the exported file is identical."""
     differences: tuple[str, ...]
-    """What the bits depend on, and is another now."""
+    """Conditions on which the exact bits depend and that have changed."""
 
     @property
     def is_identical(self) -> bool:
-        """Whether all came out the same."""
+        """Whether weights and file are identical."""
         return self.weights and self.file
 
 
 @dataclass(frozen=True, slots=True)
 class SweepOutcome:
-    """All that a sweep produced."""
+    """Results of a sweep."""
 
     run: Run
-    """The parent of the members' runs."""
+    """Parent of the members' runs."""
     axes: tuple[str, ...]
     members: tuple[Member, ...]
     chosen: int
     """Index of the member with the lowest validation loss."""
     outcome: Outcome
-    """What became of it: it alone has seen the test split, and was exported."""
+    """Results of the chosen member, the only one that is tested and exported."""
 
     @property
     def by_loss(self) -> list[int]:
-        """The members' indices, those with the lowest validation loss first and those that diverged last."""
+        """Indices of the members by validation loss, lowest first; members that diverged come last."""
         losses = [math.inf if member.loss is None else member.loss for member in self.members]
         return sorted(range(len(losses)), key=losses.__getitem__)
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a model said of many rows, in all."""
+    """Summary of a model's predictions for many rows."""
 
     model: Path
     sha256: str
-    """Of the model's file."""
+    """SHA-256 of the model's file."""
     source: str
-    """Where the rows came from."""
+    """Source of the rows, as the user gave it."""
     output: Path | None
-    """Where the predictions are; None if they went to stdout."""
+    """File of the predictions; None if they went to stdout."""
     rows: int
     class_shares: dict[str, float]
-    """Of the rows, by class."""
+    """Fraction of the rows predicted as each class."""
     training_class_shares: dict[str, float]
-    """Of the rows that the model was trained on."""
+    """Fraction of the training rows in each class."""
     outside_training_range: int
-    """Rows of which a value lies outside the range that the training rows had, or is a text that they had not."""
+    """Number of rows with a number outside the range of the training rows, or with a text that they do not contain."""
     left_out: tuple[str, ...] = ()
-    """Columns of the source that the model does not take."""
+    """Columns of the source that the model does not use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided of a registered model's champion, recorded before it is done."""
+    """A decision on a registered model's champion, recorded before the aliases are moved."""
 
     number: int
-    """Counts a model's decisions, from 1."""
+    """Number of the decision, counted per model from 1."""
     name: str
-    """Of the registered model."""
+    """Name of the registered model."""
     verdict: Literal["FIRST", "PROMOTE", "HOLD", "REJECT", "MANUAL", "ROLLBACK"]
-    """FIRST: there was nobody to compare with; MANUAL and ROLLBACK: a person's."""
+    """FIRST: there was no champion to compare with; MANUAL and ROLLBACK: decided by a person."""
     reason: str
     version: int
-    """Of which version."""
+    """Version that the decision is about."""
     run_id: str
-    """Its MLflow run; empty if it has none."""
+    """MLflow run of the version; empty if it has none."""
     before: int | None
-    """Who was champion then."""
+    """Version that was champion before the decision; None if there was none."""
     champion: int
-    """Who is, afterwards."""
+    """Version that is champion after it."""
     previous: int | None
-    """Who bears the alias `previous` afterwards."""
+    """Version that has the alias `previous` after it; None if there is none."""
     at: str
-    """When, ISO 8601 in UTC."""
+    """Time of the decision, ISO 8601 in UTC."""
     by: str
-    """User."""
+    """Name of the user who ran the command."""
     schedule: str | None
-    """Which ran it, if one did."""
+    """Name of the schedule that started it; None if a person did."""
     digests: dict[str, str]
-    """Of the version: experiment, dataset and code; SHA-256 of its file and of the former champion's."""
+    """Experiment, dataset and code digests of the version; SHA-256 of its file and of the former champion's."""
     rule: dict[str, Any] | None
     judgement: dict[str, Any] | None
-    """Counts, p, interval and gates; None where a person decided, or nobody was there to compare with."""
+    """Counts, p-value, interval and gates; None if a person decided or there was no champion."""
     refused_rows: int = 0
-    """Test rows that were left out, since one of the two had been trained on them."""
+    """Number of test rows left out because one of the two models was trained on them."""
     done: bool = False
-    """Whether the aliases are as decided, and were read back."""
+    """Whether the aliases have been moved and read back."""
 
     @property
     def moves(self) -> bool:
-        """Whether the champion becomes another."""
+        """Whether the champion changes."""
         return self.verdict in ("PROMOTE", "MANUAL", "ROLLBACK")
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """How a challenger compares with the champion; nothing has been decided by it."""
+    """Comparison of a challenger with the champion, which does not move any alias."""
 
     verdict: Literal["PROMOTE", "HOLD", "REJECT"]
     reason: str
@@ -368,17 +368,17 @@ class Judged:
     rule: dict[str, Any]
     judgement: dict[str, Any]
     refused_rows: int
-    """Test rows that were left out, since one of the two had been trained on them."""
+    """Number of test rows left out because one of the two models was trained on them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retrained:
-    """What came of one retraining."""
+    """Result of one retraining."""
 
     name: str
     verdict: Literal["UNCHANGED", "FIRST", "PROMOTE", "HOLD", "REJECT"]
     reason: str
     champion: int
-    """Version that is champion now."""
+    """Version that is champion after the retraining."""
     decision: Decision | None
-    """None if nothing had changed."""
+    """Decision on the new version; None if neither code nor data had changed."""
