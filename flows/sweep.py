@@ -119,14 +119,14 @@ def _train(
         return *own, folders, unfinished / f"stack-{number}"
 
     with _followed_by_workers():
-        alone = {index: fit.submit(members[index], dataset, runs[index], in_pool=True) for index in plan.alone}
-        shares = [fit_stack.submit(*parts(*each), in_pool=True) for each in enumerate(plan.shares)]
+        alone = {index: fit.submit(members[index], dataset, runs[index], in_pool=True) for index in plan.single}
+        shares = [fit_stack.submit(*parts(*each), in_pool=True) for each in enumerate(plan.pool_stacks)]
         ways: dict[int, str] = dict.fromkeys(alone, "process pool")
         fits: dict[int, Fit | str] = {}
         for number, stack in enumerate(plan.stacks, start=len(shares)):
             fits |= dict(zip(stack, fit_stack(*parts(number, stack)), strict=True))
             ways |= dict.fromkeys(stack, "stacked")
-        for share, future in zip(plan.shares, shares, strict=True):
+        for share, future in zip(plan.pool_stacks, shares, strict=True):
             fits |= dict(zip(share, future.result(), strict=True))
             ways |= dict.fromkeys(share, "stacked in the pool")
         fits |= _gather(alone)
@@ -183,9 +183,9 @@ def _ship(experiment: Experiment, dataset: Dataset, member: Member) -> Outcome:
 def describe(plan: sweep_plan.Plan) -> str:
     """Which way each member goes, in words."""
     told = [f"{len(stack)} as one" for stack in plan.stacks]
-    told += [f"{len(share)} as one in a process" for share in plan.shares]
-    if plan.alone:
-        told.append(f"{len(plan.alone)} in a pool of {min(sweep_plan.WORKERS, len(plan.alone))} processes")
+    told += [f"{len(share)} as one in a process" for share in plan.pool_stacks]
+    if plan.single:
+        told.append(f"{len(plan.single)} in a pool of {min(sweep_plan.WORKERS, len(plan.single))} processes")
     return ", ".join(told)
 
 

@@ -8,7 +8,7 @@ from prefect import task
 from hallmark.tasks.common.errors import DivergedError
 from hallmark.tasks.common.records import Member, Run
 from hallmark.tasks.ml.reports.plots import sweep
-from hallmark.tasks.ml.training.history import Journal
+from hallmark.tasks.ml.training.history import TimestampLog
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.tracking import run_logger
 
@@ -28,9 +28,9 @@ def choose(members: tuple[Member, ...], axes: tuple[str, ...], run: Run) -> int:
     with TemporaryDirectory() as folder:
         values = [member.values for member in members]
         picture = sweep.picture(axes, values, losses, chosen, Path(folder) / "sweep.png")
-        journal = Journal(run.attempt.folder / "journal")
-        clock, _ = journal.stamp("choice", 0, {})
-        journal.flush()
+        timestamps = TimestampLog(run.attempt.folder / "journal")
+        clock, _ = timestamps.stamp("choice", 0, {})
+        timestamps.flush()
         run_logger.log_choice(run, members, chosen, picture, clock)
     best = members[chosen]
     progress.say("choose", f"{best.label}: validation loss {best.loss:.4f}, the lowest of {len(finite)}")

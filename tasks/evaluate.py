@@ -9,7 +9,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation import evaluator
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.reports.plots import evaluation_plots
-from hallmark.tasks.ml.training.history import Journal
+from hallmark.tasks.ml.training.history import TimestampLog
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.tracking import run_logger
 
@@ -22,9 +22,9 @@ def evaluate(experiment: Experiment, dataset: Dataset, fit: Fit, run: Run) -> Ev
     evaluated = evaluator.evaluate(classifier, dataset, data, folder)
     plots = evaluation_plots.draw(evaluated, classifier, dataset, fit, data, folder)
     result = replace(evaluated.record, files=(*evaluated.record.files, *plots))
-    journal = Journal(run.attempt.folder / "journal")
-    clock, _ = journal.stamp("evaluation", fit.epochs, result.metrics)
-    journal.flush()
+    timestamps = TimestampLog(run.attempt.folder / "journal")
+    clock, _ = timestamps.stamp("evaluation", fit.epochs, result.metrics)
+    timestamps.flush()
     run_logger.log_evaluation(run, result, fit, clock)
     progress.say("evaluate", f"test accuracy {result.metrics['test/accuracy']:.3f}")
     return result

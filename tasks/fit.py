@@ -6,7 +6,7 @@ from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.records import Dataset, Fit, Run
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import devices, trainer
-from hallmark.tasks.ml.training.loop import Survival
+from hallmark.tasks.ml.training.loop import CheckpointPolicy
 from hallmark.tasks.runtime import progress, settings
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import run_logger
@@ -39,8 +39,8 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = F
             if "train/loss" in metrics:
                 show(step, metrics)
 
-        survival = Survival(run.attempt.folder, lambda: bool(arrived), progress.resumed)
-        result = trainer.fit(dataset, *parts, folder, report, survival)
+        policy = CheckpointPolicy(run.attempt.folder, lambda: bool(arrived), progress.resumed)
+        result = trainer.fit(dataset, *parts, folder, report, policy)
     if result.best_epoch < experiment.training.epochs:
         progress.say("fit", f"epoch {result.epochs}: {result.stopped}; kept epoch {result.best_epoch}")
     run_logger.log_fit(run, result)

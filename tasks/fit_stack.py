@@ -9,7 +9,7 @@ from hallmark.tasks.common.records import Dataset, Fit, Run
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.ml.training.history import Log
-from hallmark.tasks.ml.training.loop import Survival
+from hallmark.tasks.ml.training.loop import CheckpointPolicy
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import run_logger
@@ -56,9 +56,9 @@ def fit_stack(
 
             return report
 
-        survival = Survival(unfinished, lambda: bool(arrived), progress.resumed)
+        policy = CheckpointPolicy(unfinished, lambda: bool(arrived), progress.resumed)
         parts = first.data, first.model, trainings, folders
-        results = trainer.fit_together(dataset, *parts, [reporting(log) for log in logs], survival)
+        results = trainer.fit_together(dataset, *parts, [reporting(log) for log in logs], policy)
         if lowest:
             show(*lowest.popitem())
     for run, result in zip(runs, results, strict=True):

@@ -93,12 +93,12 @@ def _take_up(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, f
             _drop(_read(folder), folder)
         _remove(folder)
     first = members[0]
-    marks = trainer.marks(dataset, first.model, first.training)
+    marks = trainer.fingerprint_of(dataset, first.model, first.training)
     marks["version"] = str(trainer.VERSION)
     marks["code"] = provenance.code_digest(settings.ROOT / "tasks" / "ml")
     known = _usable(_read(folder), marks, folder)
     if len(members) == 1:
-        trainer.refuse_stranger(dataset, first.data, first.model, first.training, folder)
+        trainer.refuse_foreign_checkpoints(dataset, first.data, first.model, first.training, folder)
     if known and known.id and known.name == first.name:
         return replace(known, is_continued=True)
     if known:

@@ -20,7 +20,7 @@ from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import checkpoints, trainer
 from hallmark.tasks.ml.training.checkpoints import Checkpoints
-from hallmark.tasks.ml.training.loop import Course, Survival
+from hallmark.tasks.ml.training.loop import CheckpointPolicy, TrainingLoop
 from tests.bench import rows
 
 PRESETS = ("mnist",)
@@ -59,10 +59,10 @@ def measured(experiment: Experiment, dataset: Dataset, folder: Path, seconds: fl
     cost, kept = Cost(), folder / "kept"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "SECONDS", seconds)
-        patch.setattr(Course, "_state", cost.counted(Course._state))
+        patch.setattr(TrainingLoop, "_state", cost.counted(TrainingLoop._state))
         patch.setattr(Checkpoints, "save", cost.counted(Checkpoints.save))
         parts = dataset, experiment.data, experiment.model, experiment.training
-        cost.fit_seconds = trainer.fit(*parts, folder, lambda *_: None, Survival(kept)).seconds
+        cost.fit_seconds = trainer.fit(*parts, folder, lambda *_: None, CheckpointPolicy(kept)).seconds
     cost.bytes = max(path.stat().st_size for path in kept.glob("*.safetensors"))
     return cost
 

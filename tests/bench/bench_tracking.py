@@ -22,7 +22,7 @@ from hallmark.tasks.common.records import Attempt, Dataset, Fit
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.ml.training.history import Log
-from hallmark.tasks.ml.training.loop import Survival
+from hallmark.tasks.ml.training.loop import CheckpointPolicy
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.tracking import run_logger
 from tests.bench import rows
@@ -90,7 +90,7 @@ def tracked(experiment: Experiment, dataset: Dataset, attempt: Attempt, watch: S
         progress.epochs(experiment.training.epochs) as show,
         last_flush_on(watch, run_logger.metric_log(run)) as log,
     ):
-        return trainer.fit(dataset, *parts, attempt.folder, timed(log, show, watch), Survival(attempt.folder))
+        return trainer.fit(dataset, *parts, attempt.folder, timed(log, show, watch), CheckpointPolicy(attempt.folder))
 
 
 def main() -> None:

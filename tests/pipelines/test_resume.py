@@ -66,7 +66,7 @@ def whole(
     """What comes of the experiment if nothing happens to it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HALLMARK_HOME", str(tmp_path_factory.mktemp("whole")))
-        patch.setattr(loop, "_SEGMENT", 4)
+        patch.setattr(loop, "_SEGMENT_BATCHES", 4)
         return train(named())
 
 
@@ -290,7 +290,7 @@ def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_used(
     capsys.readouterr()
     assert command(["train", *tokens(experiment)]) == 0
     said = capsys.readouterr().err.splitlines()
-    assert len([line for line in said if "is damaged: the one before it is used" in line]) == 1
+    assert len([line for line in said if "is damaged: using the previous one" in line]) == 1
     assert len([line for line in said if line.startswith("resumed  after epoch 2")]) == 1
     (run,) = runs(experiment.name)
     assert without_times(history(run.info.run_id)) == without_times(history(whole.run.id))

@@ -72,7 +72,7 @@ def test_a_damaged_journal_is_refused_and_fresh_helps(home: Path, monkeypatch: p
     interrupt(experiment, monkeypatch, at=1)
     (path,) = home.glob("unfinished/*/journal")
     path.write_bytes(b"what is this\n" + path.read_bytes())
-    with pytest.raises(DamagedError, match="journal: a line is damaged: add --fresh to begin anew"):
+    with pytest.raises(DamagedError, match="journal: a line is damaged: add --fresh to start over"):
         train(experiment)
     interrupt(experiment, monkeypatch, at=EPOCHS, fresh=True)
     assert_whole(runs(experiment.name)[-1])
@@ -96,7 +96,7 @@ def test_a_checkpoint_of_another_experiment_is_refused_before_a_run_is_opened(
         capsys.readouterr()
         assert command(["train", *tokens(experiment)]) == 2
         (said,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("prepare "))
-        assert re.match("hallmark: .*is a checkpoint with another experiment: expected .*, found .*: add --fresh", said)
+        assert re.match("hallmark: .*the checkpoint has another experiment: expected .*, found .*: add --fresh", said)
         assert len(runs(experiment.name)) == 1
         assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -111,7 +111,7 @@ def test_a_checkpoint_that_came_from_elsewhere_is_refused_before_a_run_is_opened
         interrupt(experiment, monkeypatch)
     (folder,) = left(home)
     (folder / "attempt.json").unlink()
-    with pytest.raises(InputError, match=r"is a checkpoint with another torch: expected .*, found 1\.0\.0"):
+    with pytest.raises(InputError, match=r"the checkpoint has another torch: expected .*, found 1\.0\.0"):
         train(experiment)
     assert len(runs(experiment.name)) == 1
 

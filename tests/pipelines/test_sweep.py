@@ -236,7 +236,7 @@ def test_where_a_step_fails_nothing_is_left_running_and_nothing_registered(
 
 def test_more_members_than_fit_open_no_run() -> None:
     found = grid("--model.kind=mlp", "--model.hidden=65536,65536", f"--{SEED}=0..99")
-    with pytest.raises(InputError, match=r"100 members of one shape take more memory than there is: \d+ fit: "):
+    with pytest.raises(InputError, match=r"100 members with the same shape do not fit into memory together: \d+ fit: "):
         sweep(found.members, found.axes)
     assert runs(found.members[0].name) == []
 

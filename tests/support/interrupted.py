@@ -35,7 +35,7 @@ def named(name: str = "", **options: object) -> Experiment:
 @contextmanager
 def interrupted(monkeypatch: pytest.MonkeyPatch, *, at: int) -> Iterator[None]:
     """Press Ctrl-C when an epoch has been recorded; it is heard within the next."""
-    real = History.epoch
+    real = History.record_epoch
 
     def record(self: History, epoch: int, metrics: dict[str, float]) -> None:
         real(self, epoch, metrics)
@@ -43,8 +43,8 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, *, at: int) -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(History, "epoch", record)
-        patch.setattr(loop, "_SEGMENT", 4)
+        patch.setattr(History, "record_epoch", record)
+        patch.setattr(loop, "_SEGMENT_BATCHES", 4)
         with pytest.raises(KeyboardInterrupt):
             yield
 

@@ -80,7 +80,7 @@ def forked(home: Path) -> Iterator[Callable[[Sequence[str]], BaseProcess]]:
         environment = {name: os.environ[name] for name in ENVIRONMENT}
         home.mkdir(exist_ok=True)
         line = ["sweep", "digits", *tokens, "--json"]
-        process = context.Process(target=_run, args=(line, environment, str(home), sweep_plan.SPLITTING))
+        process = context.Process(target=_run, args=(line, environment, str(home), sweep_plan.SPLIT_THRESHOLD))
         process.start()
         started.append(process)
         return process
@@ -93,7 +93,7 @@ def forked(home: Path) -> Iterator[Callable[[Sequence[str]], BaseProcess]]:
 
 def _run(arguments: list[str], environment: dict[str, str], folder: str, splitting: float) -> None:
     os.environ.update(environment)
-    sweep_plan.SPLITTING = splitting
+    sweep_plan.SPLIT_THRESHOLD = splitting
     for name, number in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     code = command(arguments)
@@ -155,7 +155,7 @@ def alone(tokens: Sequence[str], folder: Path) -> list[Fit | None]:
     dataset = prepare(all_of_them[0].data, folder)
     plan = sweep_plan.plan(all_of_them, dataset)
     found: dict[int, Fit | DivergedError | None] = {}
-    for group in (*plan.stacks, *plan.shares, *((index,) for index in plan.alone)):
+    for group in (*plan.stacks, *plan.pool_stacks, *((index,) for index in plan.single)):
         some = [all_of_them[index] for index in group]
         parts = some[0].data, some[0].model, [member.training for member in some]
         folders = [folder / str(index) for index in group]
@@ -236,7 +236,7 @@ def test_shares_of_a_stack(
     forked: Callable[[Sequence[str]], BaseProcess], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As large ones are cut: SIGTERM first, kill -9 then, each while both shares train."""
-    monkeypatch.setattr(sweep_plan, "SPLITTING", 0)
+    monkeypatch.setattr(sweep_plan, "SPLIT_THRESHOLD", 0)
     if sweep_plan.WORKERS != 2:
         pytest.skip("needs a machine with two processors, whose pool has two processes")
     tokens = typed(STACKED | {"training.epochs": 500})  # the second process of the pool begins seconds after the first

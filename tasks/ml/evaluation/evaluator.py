@@ -69,7 +69,7 @@ def predict(classifier: Classifier, x: RawRows) -> NDArray[np.float32]:
 def _loss(classifier: Classifier, rows: Rows) -> float:
     logits = networks.logits(classifier, rows.x)
     target = losses.targets(classifier.loss, torch.tensor(rows.y), logits.shape[1])
-    return losses.mean(classifier.loss, classifier.model, logits, target)
+    return losses.mean_loss(classifier.loss, classifier.model, logits, target)
 
 
 def _weight_and_bias(classifier: Classifier) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""From a network's logits to what the loss is given, to labels and to probabilities."""
+"""From logits to activated outputs, labels and class probabilities."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from hallmark.tasks.ml.config.models import Model
 
 
 def activate(logits: Tensor, model: Model) -> Tensor:
-    """What the network ends in, and the loss is given: `(N, U)` to `(N, U)`, or `(M, U, R)` to the same."""
+    """Apply the function `model.output`, as the loss expects: `(N, U)` to `(N, U)`, or `(M, U, R)` to `(M, U, R)`."""
     match model.output:
         case "logits":
             return logits
@@ -21,25 +21,26 @@ def activate(logits: Tensor, model: Model) -> Tensor:
 
 
 def labels(logits: Tensor) -> Tensor:
-    """The class index that the logits point to: `(N, U)` to `(N,) int64`, or `(M, U, R)` to `(M, R)`.
+    """Return the predicted class indices: `(N, U)` to `(N,) int64`, or `(M, U, R)` to `(M, R)`.
 
-    Of several largest the first, as `argmax` has it. Logits must be finite.
+    If several logits are largest, the first one counts, as in `argmax`. Logits must be finite.
     """
     units = logits.shape[1]
     if units == 1:
         return (logits[:, 0] > 0).long()
-    # `argmax` and `max` walk columns one number at a time; this takes a sixth of their time. The largest become 1 and
-    # all others 0; and of the largest the first ranks highest.
+    # Six times as fast as `argmax` and `max`, which read columns one number at a time. The largest logits become 1, all
+    # others 0, and ranks select the first of the largest.
     ranks = torch.arange(units, 0, -1.0, device=logits.device).view(units, *(1,) * (logits.dim() - 2))
     is_largest = (logits - logits.amax(1, keepdim=True)).sign_().add_(1)
     return units - is_largest.mul_(ranks).amax(1).long()
 
 
 def probabilities(logits: Tensor, model: Model, loss: Loss) -> Tensor:
-    """The probability of each class: `(N, U)` to `(N, C)`, rows summing to one.
+    """Return the probability of each class: `(N, U)` to `(N, C)`, rows summing to one.
 
-    Softmax over what a cross-entropy sees. One sigmoid gives `[sigmoid(-z), sigmoid(z)]`; independent sigmoids are
-    divided by their sum, written as a softmax of logarithms, which holds where all of them underflow.
+    Losses of the cross-entropy family: softmax of the activated outputs. One sigmoid: `[sigmoid(-z), sigmoid(z)]`.
+    Several sigmoids: divided by their sum, computed as a softmax of their logarithms so that it holds when all of them
+    underflow.
     """
     if loss.kind in ("cross_entropy", "nll"):
         return activate(logits, model).softmax(1)
@@ -47,5 +48,5 @@ def probabilities(logits: Tensor, model: Model, loss: Loss) -> Tensor:
         return logits.softmax(1)
     if logits.shape[1] == 1:
         return torch.cat([-logits, logits], dim=1).sigmoid()
-    # The logarithm of a sigmoid, written out: onnxruntime's own sigmoid is cut off at -18, which a share would show.
+    # The logarithm of a sigmoid, written out: onnxruntime's sigmoid is clipped at -18, which would change the result.
     return (logits.clamp(max=0) - (-logits.abs()).exp().log1p()).softmax(1)

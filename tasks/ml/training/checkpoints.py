@@ -1,7 +1,7 @@
-"""Training that is under way, kept in files that outlive the process.
+"""Checkpoints of a training.
 
 A checkpoint is one safetensors file, written whole or not at all, whose name ends in its own SHA-256. The last two are
-kept: where the newest is damaged, the one before it serves.
+kept: if the newest one is damaged, the previous one is used.
 """
 
 import hashlib
@@ -23,38 +23,39 @@ from hallmark.tasks.common.files import whole_file
 logger = logging.getLogger(__name__)
 
 SECONDS = 10.0
-"""So long between two, at least."""
+"""Minimum time between two checkpoints."""
 _SHARE = 0.01
-"""What writing them may take of the training's time."""
+"""Maximum share of the training's time that writing checkpoints may take."""
 _KEPT = 2
+"""Number of checkpoints that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a training stood."""
+    """The state of a training at one point."""
 
     tensors: dict[str, Tensor]
-    """Weights, what the optimizer remembers, losses so far."""
+    """Weights, optimizer state, losses so far."""
     facts: dict[str, Any]
-    """Position, history and whatever else JSON can hold."""
+    """Position, history and other values that JSON can hold."""
 
 
 class Checkpoints:
-    """The checkpoints of one training, in a folder of their own."""
+    """The checkpoints of one training, in their own folder."""
 
     def __init__(self, folder: Path, identity: dict[str, str]) -> None:
-        """Keep them in `folder`; `identity` says of what they are, and on what the result depends."""
+        """Use `folder`, and the `identity` of the training: digests and machine that determine its result."""
         self._folder = folder
         self._identity = identity
         self._last = time.monotonic()
         self._pause = SECONDS
 
     def is_due(self) -> bool:
-        """Whether it is time for another: by the clock, and rarely enough to cost little."""
+        """Return whether the next checkpoint is due: at most every `SECONDS`, less often if writing one takes long."""
         return time.monotonic() - self._last >= self._pause
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, and drop all but the one before it."""
+        """Write a checkpoint, and delete all but the previous one."""
         started = time.monotonic()
         facts = {"identity": json.dumps(self._identity), "facts": json.dumps(checkpoint.facts)}
         content = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, facts)
@@ -68,36 +69,36 @@ class Checkpoints:
         self._pause = max(SECONDS, (self._last - started) / _SHARE)
 
     def load(self) -> Checkpoint | None:
-        """The newest that is whole, if there is any.
+        """Return the newest checkpoint that is not damaged, if there is one.
 
         Raises:
-            InputError: it is of another experiment, or was made where another result would come out.
+            InputError: it belongs to another experiment, or to a machine on which the result would differ.
         """
         files = self._files()
         for index, path in enumerate(files, start=1):
             try:
                 check(path, path.stem.partition("-")[2])
             except DamagedError:
-                instead = "the one before it is used" if index < len(files) else "training begins anew"
+                instead = "using the previous one" if index < len(files) else "starting over"
                 logger.warning("checkpoint %s is damaged: %s", path.name[: 8 + 1 + SHOWN], instead)
-                path.unlink()  # or it would count among those that are kept
+                path.unlink()  # otherwise it would be one of the two that are kept
                 continue
             with safe_open(path, framework="pt") as file:
-                self._refuse_stranger(path, json.loads(file.metadata()["identity"]))
+                self._refuse_foreign(path, json.loads(file.metadata()["identity"]))
                 facts = json.loads(file.metadata()["facts"])
                 return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118
         return None
 
     def _files(self) -> list[Path]:
-        """Newest first."""
+        """Return all checkpoint files, newest first."""
         return sorted(self._folder.glob("*-*.safetensors"), key=_number, reverse=True)
 
-    def _refuse_stranger(self, path: Path, found: dict[str, str]) -> None:
+    def _refuse_foreign(self, path: Path, found: dict[str, str]) -> None:
         for what, expected in self._identity.items():
             if found.get(what) != expected:
                 raise InputError(
-                    f"{path}: is a checkpoint with another {what}: expected {expected}, found {found.get(what)}: "
-                    "add --fresh to begin anew"
+                    f"{path}: the checkpoint has another {what}: expected {expected}, found {found.get(what)}: "
+                    "add --fresh to start over"
                 )
 
 

@@ -1,4 +1,4 @@
-"""What the bits of a result depend on beside experiment and data."""
+"""The fingerprint of a machine: everything besides experiment and data that determines the bits of the weights."""
 
 from importlib.metadata import version
 
@@ -8,7 +8,7 @@ LIBRARIES = ("torch", "numpy", "scikit-learn")
 
 
 def fingerprint(device: torch.device, threads: int) -> dict[str, str]:
-    """Kind of device, CPU threads, versions of the libraries that compute, and features of the processor."""
+    """Return kind of device, number of CPU threads, processor features and versions of the numerical libraries."""
     cuda = device.type == "cuda"
     processor = torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability()
     found = {library: version(library) for library in LIBRARIES}

@@ -1,4 +1,4 @@
-"""What happened during training: every metric of every epoch, and the loss of every update."""
+"""The history of a training: every metric of every epoch, and the loss of every update."""
 
 import json
 import math
@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 from hallmark.tasks.common.errors import DamagedError
 from hallmark.tasks.common.files import whole_file
 
-STEP_POINTS = 1000
-"""At most so many `train/step_loss` points are logged, evenly thinned; the file has all of them."""
+MAX_STEP_POINTS = 1000
+"""Maximum number of `train/step_loss` points that are logged, evenly thinned; the history file has all of them."""
 
 Log = Callable[[int, dict[str, float], int], None]
-"""`log(step, metrics, clock)`: the step is the epoch, from 1; for `train/step_loss` the update, from 1. The clock is in
-milliseconds since 1970."""
+"""`log(step, metrics, timestamp)`: the step is the epoch, from 1; for `train/step_loss` the update, from 1. The
+timestamp is in milliseconds since 1970."""
 
 
-class Journal:
-    """The clock of every point that was logged, in a file that outlives the process.
+class TimestampLog:
+    """The timestamp of every logged point, in a file that outlives the process.
 
-    A point is written here before it is logged. Training that is resumed computes some points a second time; they get
-    the clock of the first time, and MLflow, which drops a point that it has with the same clock, keeps one of them.
+    A timestamp is written here before its point is logged. A resumed training computes some points a second time and
+    logs them with the timestamps of the first time; MLflow drops a point that it already has with the same timestamp.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Read what an earlier process wrote to `path`, if anything; with None nothing outlives this one."""
+        """Read the timestamps that an earlier process wrote to `path`; with None they are kept in memory only."""
         self._known: dict[tuple[str, int], tuple[int, dict[str, float]]] = {}
         self._path = path
         self._unwritten: list[str] = []
@@ -39,22 +39,22 @@ class Journal:
             self._read(path)
 
     def stamp(self, kind: str, step: int, metrics: dict[str, float]) -> tuple[int, dict[str, float]]:
-        """The clock of a point, and its metrics: those of `time/` are as they were the first time."""
+        """Return the timestamp of a point, and its metrics with the `time/` values of the first time."""
         if (kind, step) not in self._known:
             times = {name: value for name, value in metrics.items() if name.startswith("time/")}
-            self.recall(kind, step, time.time_ns() // 1_000_000, times)
-        clock, times = self._known[kind, step]
-        return clock, metrics | times
+            self.add(kind, step, time.time_ns() // 1_000_000, times)
+        timestamp, times = self._known[kind, step]
+        return timestamp, metrics | times
 
-    def recall(self, kind: str, step: int, clock: int, times: dict[str, float]) -> None:
-        """Take a clock, and what is measured in seconds, from elsewhere, unless the point has one."""
+    def add(self, kind: str, step: int, timestamp: int, times: dict[str, float]) -> None:
+        """Add the timestamp and the `time/` metrics of a point, unless it already has them."""
         if (kind, step) not in self._known:
-            self._known[kind, step] = clock, times
-            text = json.dumps([kind, step, clock, times])
+            self._known[kind, step] = timestamp, times
+            text = json.dumps([kind, step, timestamp, times])
             self._unwritten.append(f"{text} {crc32(text.encode()):08x}\n")
 
     def flush(self) -> None:
-        """Hand what was stamped to the system: a process that is killed from here on loses none of it."""
+        """Append new timestamps to the file, so that they survive if the process is killed."""
         if self._path and self._unwritten:
             with self._path.open("a") as file:
                 file.writelines(self._unwritten)
@@ -65,56 +65,58 @@ class Journal:
             return
         whole, newline, torn = path.read_bytes().rpartition(b"\n")
         if torn:
-            with path.open("r+b") as file:  # a kill cut the last line in two
+            with path.open("r+b") as file:  # the process was killed while it wrote the last line
                 file.truncate(len(whole) + len(newline))
         for line in whole.splitlines():
             text, _, checksum = line.rpartition(b" ")
             if checksum != b"%08x" % crc32(text):
-                raise DamagedError(f"{path}: a line is damaged: add --fresh to begin anew")
-            kind, step, clock, times = json.loads(text)
-            self._known[kind, step] = clock, times
+                raise DamagedError(f"{path}: a line is damaged: add --fresh to start over")
+            kind, step, timestamp, times = json.loads(text)
+            self._known[kind, step] = timestamp, times
 
 
 class History:
-    """Collects the points of one network and passes them on to `log` as they come."""
+    """The points of one network, each passed on to `log` when it is recorded."""
 
-    def __init__(self, updates: int, log: Log, journal: Journal | None = None, kind: str = "") -> None:
-        """Expect so many `updates` in all; pass epochs and thinned updates on to `log`.
+    def __init__(self, updates: int, log: Log, timestamps: TimestampLog | None = None, kind: str = "") -> None:
+        """Start an empty history.
 
         Args:
-            updates: in the whole training.
-            log: what is told.
-            journal: gives each point its clock.
-            kind: tells this network's points from others' in the journal.
+            updates: number of updates in the whole training.
+            log: called for every epoch, and for updates thinned to `MAX_STEP_POINTS`.
+            timestamps: the timestamps of the points.
+            kind: prefix that distinguishes this network's points from others' in `timestamps`.
         """
-        self._stride = math.ceil(updates / STEP_POINTS)
+        self._stride = math.ceil(updates / MAX_STEP_POINTS)
         self._log = log
-        self._journal = journal or Journal(None)
+        self._timestamps = timestamps or TimestampLog(None)
         self._kind = kind
         self._losses: list[NDArray[np.float32]] = []
         self._epochs: list[tuple[int, int, dict[str, float]]] = []
-        self._clocks: list[tuple[int, int]] = []
+        self._update_timestamps: list[tuple[int, int]] = []
         self.updates = 0
-        """So many have been recorded."""
+        """Number of updates recorded so far."""
         self.epochs = 0
-        """The last epoch that has been recorded."""
+        """Last recorded epoch."""
         self.last: dict[str, float] = {}
-        """Metrics of the last epoch."""
+        """Metrics of the last recorded epoch."""
 
-    def update(self, losses: NDArray[np.float32]) -> None:
-        """Record the losses of the next updates, `(n,)`, each as seen before its step."""
+    def record_updates(self, losses: NDArray[np.float32]) -> None:
+        """Record the losses of the next updates, `(n,)`, each measured before its update."""
         first = self.updates + 1
         self._losses.append(losses)
         self.updates += len(losses)
         thinned = range(-(-first // self._stride) * self._stride, self.updates + 1, self._stride)
-        told = self._tell("update", [(step, {"train/step_loss": float(losses[step - first])}) for step in thinned])
-        self._clocks += [(step, clock) for step, clock, _ in told]
+        logged = self._log_points(
+            "update", [(step, {"train/step_loss": float(losses[step - first])}) for step in thinned]
+        )
+        self._update_timestamps += [(step, timestamp) for step, timestamp, _ in logged]
 
-    def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+    def record_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Record the metrics of an epoch."""
-        told = self._tell("epoch", [(epoch, metrics)])
-        self._epochs += told
-        self.epochs, self.last = epoch, told[0][2]
+        logged = self._log_points("epoch", [(epoch, metrics)])
+        self._epochs += logged
+        self.epochs, self.last = epoch, logged[0][2]
 
     def save(self, path: Path) -> Path:
         """Write all points as Parquet: `metric` string, `step` int64, `value` float64."""
@@ -134,27 +136,29 @@ class History:
         return path
 
     def state(self) -> tuple[NDArray[np.float32], object]:
-        """All points with their clocks, for a checkpoint: the losses of all updates, and what JSON can hold."""
+        """Return all points for a checkpoint: the losses of all updates, and epochs and timestamps as JSON values."""
         losses = np.concatenate(self._losses) if self._losses else np.zeros(0, np.float32)
-        return losses, {"epochs": self._epochs, "clocks": self._clocks}
+        return losses, {"epochs": self._epochs, "clocks": self._update_timestamps}
 
     def restore(self, losses: NDArray[np.float32], rest: Mapping[str, Any]) -> None:
-        """Take up what `state` gave, and tell all of it again: who has a point drops it."""
-        for step, clock in rest["clocks"]:
-            self._journal.recall(f"{self._kind}update", step, clock, {})
-        for epoch, clock, metrics in rest["epochs"]:
+        """Restore a `state`, and log its points again; MLflow drops those that it has."""
+        for step, timestamp in rest["clocks"]:
+            self._timestamps.add(f"{self._kind}update", step, timestamp, {})
+        for epoch, timestamp, metrics in rest["epochs"]:
             times = {name: value for name, value in metrics.items() if name.startswith("time/")}
-            self._journal.recall(f"{self._kind}epoch", epoch, clock, times)
-        self.update(losses)
+            self._timestamps.add(f"{self._kind}epoch", epoch, timestamp, times)
+        self.record_updates(losses)
         for epoch, _, metrics in rest["epochs"]:
-            self.epoch(epoch, metrics)
+            self.record_epoch(epoch, metrics)
 
-    def _tell(self, kind: str, points: list[tuple[int, dict[str, float]]]) -> list[tuple[int, int, dict[str, float]]]:
-        """Stamp points, write their clocks down, and only then log them."""
-        stamped = [(step, *self._journal.stamp(self._kind + kind, step, metrics)) for step, metrics in points]
-        self._journal.flush()
-        for step, clock, metrics in stamped:
-            self._log(step, metrics, clock)
+    def _log_points(
+        self, kind: str, points: list[tuple[int, dict[str, float]]]
+    ) -> list[tuple[int, int, dict[str, float]]]:
+        """Write the timestamps of points to the file, then log the points."""
+        stamped = [(step, *self._timestamps.stamp(self._kind + kind, step, metrics)) for step, metrics in points]
+        self._timestamps.flush()
+        for step, timestamp, metrics in stamped:
+            self._log(step, metrics, timestamp)
         return stamped
 
 

@@ -1,4 +1,4 @@
-"""How much memory this process may take."""
+"""The memory limit of this process."""
 
 import os
 import resource
@@ -8,12 +8,12 @@ _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def limit() -> int:
-    """Bytes: what the machine has, or less where a container or a limit on the process says so."""
+    """Return the memory limit in bytes: the machine's memory, or the limit of the container or process if lower."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
         soft, _ = resource.getrlimit(kind)
         if soft != resource.RLIM_INFINITY:
             limits.append(soft)
-    if _CGROUP.exists() and (said := _CGROUP.read_text().strip()) != "max":
-        limits.append(int(said))
+    if _CGROUP.exists() and (value := _CGROUP.read_text().strip()) != "max":
+        limits.append(int(value))
     return min(limits)

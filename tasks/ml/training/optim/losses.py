@@ -1,4 +1,4 @@
-"""Losses: torch's own, from the experiment's words."""
+"""Losses of an experiment: torch's modules, and their values and gradients for several networks at once."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -12,15 +12,15 @@ from hallmark.tasks.ml.config.models import Model
 from hallmark.tasks.ml.models import class_probabilities
 
 _NO_CLASS = -100
-"""torch's own default for an ignored class: none bears this index."""
+"""torch's default index of an ignored class, which no class has."""
 
 
 def build(loss: Loss, reduction: str | None = None) -> nn.Module:
     """Build torch's module for `loss`, on the CPU.
 
-    Called with what the network ends in, `(N, U) float32`, and `targets` of the rows' classes, it returns what
-    `reduction`, or else `loss.reduction`, says: one number, or one a row (`none`; one a unit for losses on several
-    units).
+    The module takes activated logits, `(N, U) float32`, and `targets` of the rows' classes. It returns one number, or
+    with reduction 'none' one number per row (per unit, for losses on several units). `reduction` overrides
+    `loss.reduction`.
     """
     how = reduction or loss.reduction
     match loss:
@@ -43,12 +43,12 @@ def build(loss: Loss, reduction: str | None = None) -> nn.Module:
 
 
 def targets(loss: Loss, y: Tensor, units: int) -> Tensor:
-    """What the loss compares with: class indices, or 0 and 1 for each output unit.
+    """Return the targets of the loss: class indices, or 0 and 1 for each output unit.
 
     Args:
-        loss: which of the two it takes.
+        loss: determines which of the two.
         y: `(N,) int64` class index.
-        units: U, the network's outputs.
+        units: number of the network's outputs, U.
 
     Returns:
         `(N,) int64` for cross_entropy and nll, else `(N, U) float32`.
@@ -58,16 +58,16 @@ def targets(loss: Loss, y: Tensor, units: int) -> Tensor:
     return (y[:, None] if units == 1 else functional.one_hot(y, units)).to(torch.get_default_dtype())
 
 
-def rows(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> Tensor:
-    """The loss of each row, summed over its units, of M networks at once: their rows lie as columns.
+def row_losses(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of each row, summed over its units, for M networks at once.
 
-    Torch's mean of a batch is the sum of these, divided by the sum of its rows' `masses`.
+    Torch's mean over a batch is the sum of these, divided by the sum of the `row_weights`.
 
     Args:
-        loss: which.
-        model: says what the logits become before.
+        loss: the loss.
+        model: determines the activation before the loss.
         logits: `(M, U, R)`.
-        target: `targets` of the rows, `(M, R)` or `(M, R, U)`, or with 1 for M where all networks see the same.
+        target: `targets` of the rows, `(M, R)` or `(M, R, U)`; M may be 1 if all networks see the same rows.
 
     Returns:
         `(M, R) float32`.
@@ -82,10 +82,10 @@ def rows(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> Tensor:
     return each.sum(-1)
 
 
-def masses(loss: Loss, target: Tensor) -> Tensor:
-    """What each row adds to that by which torch's mean divides: its factor, or its units.
+def row_weights(loss: Loss, target: Tensor) -> Tensor:
+    """Return each row's share of the divisor of torch's mean: the weight of its class, or its number of units.
 
-    `targets`, `(..., R)` class indices or `(..., R, U)`, to `(..., R) float32`.
+    From `targets`, `(..., R)` class indices or `(..., R, U)`, to `(..., R) float32`.
     """
     if target.is_floating_point():
         return torch.full(target.shape[:-1], float(target.shape[-1]), device=target.device)
@@ -98,74 +98,74 @@ def masses(loss: Loss, target: Tensor) -> Tensor:
     return ones
 
 
-def mean(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> float:
-    """Torch's mean of the loss over rows, whatever `loss.reduction` says."""
-    return (rows(loss, model, logits.mT[None], target[None]).sum() / masses(loss, target).sum()).item()
+def mean_loss(loss: Loss, model: Model, logits: Tensor, target: Tensor) -> float:
+    """Return torch's mean of the loss over rows, independent of `loss.reduction`."""
+    return (row_losses(loss, model, logits.mT[None], target[None]).sum() / row_weights(loss, target).sum()).item()
 
 
-def wanted(loss: Loss, model: Model, target: Tensor, units: int) -> Tensor:
-    """What `slope` takes, from `targets` of the rows: `(N,)` or `(N, U)` to `(..., N)`, the rows last.
+def gradient_targets(loss: Loss, model: Model, target: Tensor, units: int) -> Tensor:
+    """Convert `targets` of rows, `(N,)` or `(N, U)`, to what `logit_gradient` takes, `(..., N)`: the rows last.
 
-    For plain cross-entropy on logits the shares that are wanted, `(U, N) float32`; else the targets themselves.
+    One-hot probabilities, `(U, N) float32`, for plain cross-entropy on logits; else the targets themselves.
     """
-    if is_plain(loss, model):
-        shares = torch.zeros((*target.shape[:-1], units, target.shape[-1]), device=target.device)
-        return shares.scatter_(-2, target[..., None, :], 1.0)
+    if is_plain_cross_entropy(loss, model):
+        one_hot = torch.zeros((*target.shape[:-1], units, target.shape[-1]), device=target.device)
+        return one_hot.scatter_(-2, target[..., None, :], 1.0)
     return target if target.dim() == 1 else target.mT
 
 
-def slope(loss: Loss, model: Model) -> Callable[[Tensor, Tensor], tuple[Tensor, float]]:
-    """The derivative of a batch's loss by the logits, for one network or for several on the same rows or their own.
+def logit_gradient(loss: Loss, model: Model) -> Callable[[Tensor, Tensor], tuple[Tensor, float]]:
+    """Return a function that computes the gradient of a batch's loss with respect to the logits.
 
     Returns:
-        A function of logits, `(U, B)`, or `(M, U, B)` of M networks, each with a loss of its own, and of what is
-        `wanted`, of one batch that all share, or `(M, ..., B)` of each network's own. It gives what is shaped as the
-        logits, and a number by which that is still to be multiplied: whoever uses it multiplies anyway.
+        A function of logits, `(U, B)`, or `(M, U, B)` for M networks with a loss each, and of the `gradient_targets` of
+        one batch that all networks share, or `(M, ..., B)` of each network's own batch. It returns a tensor shaped like
+        the logits, and a number: the gradient is their product. The caller multiplies by a rate anyway.
     """
-    if not is_plain(loss, model):
+    if not is_plain_cross_entropy(loss, model):
         return partial(_by_autograd, loss, model)
     return _mean_of_softmax if loss.reduction == "mean" else _sum_of_softmax
 
 
-def _sum_of_softmax(logits: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
-    # Bishop, Pattern Recognition and Machine Learning, 4.109: autograd takes five times as long for it.
-    return logits.softmax(-2).sub_(wanted), 1.0
+def _sum_of_softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+    # Bishop, Pattern Recognition and Machine Learning, 4.109: autograd takes five times as long.
+    return logits.softmax(-2).sub_(targets), 1.0
 
 
-def _mean_of_softmax(logits: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
-    return logits.softmax(-2).sub_(wanted), 1 / logits.shape[-1]
+def _mean_of_softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+    return logits.softmax(-2).sub_(targets), 1 / logits.shape[-1]
 
 
-def is_plain(loss: Loss, model: Model) -> bool:
-    """Whether it is cross-entropy of logits and nothing more."""
+def is_plain_cross_entropy(loss: Loss, model: Model) -> bool:
+    """Return whether the loss is cross-entropy on logits, without class weights, smoothing or an ignored class."""
     if not isinstance(loss, CrossEntropy) or loss.weight or loss.label_smoothing or loss.ignore_index is not None:
         return False
     return model.output == "logits"
 
 
-def _by_autograd(loss: Loss, model: Model, logits: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
+def _by_autograd(loss: Loss, model: Model, logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
     several = logits.view(-1, *logits.shape[-2:])
     rows = several.mT.flatten(0, 1)
-    target = wanted if wanted.is_floating_point() else wanted[..., None, :]
+    target = targets if targets.is_floating_point() else targets[..., None, :]
     target = target.expand(len(several), *target.shape[-2:]).mT.flatten(0, 1)
-    if not wanted.is_floating_point():
+    if not targets.is_floating_point():
         target = target[:, 0]
     how = loss.reduction if len(several) == 1 else "sum"
     with torch.inference_mode(mode=False), torch.enable_grad():
-        # Copied: what was made in inference mode takes no part in autograd.
+        # Copied: tensors made in inference mode cannot be used by autograd.
         rows, target = rows.clone().requires_grad_(), target.clone()
         value = _value(loss, how, class_probabilities.activate(rows, model), target)
         found = torch.autograd.grad(value, rows)[0].view_as(several.mT).mT
     if how != loss.reduction:
-        found = found / masses(loss, target).view(len(several), 1, -1).sum(2, keepdim=True)
+        found = found / row_weights(loss, target).view(len(several), 1, -1).sum(2, keepdim=True)
     return found.view_as(logits), 1.0
 
 
-def _value(loss: Loss, reduction: str, given: Tensor, target: Tensor) -> Tensor:
+def _value(loss: Loss, reduction: str, activated: Tensor, target: Tensor) -> Tensor:
     if isinstance(loss, BCE):
-        # Torch raises an error of its own where a network has diverged; others beside it may not have.
-        given = given.masked_fill(given.isnan(), 0.5)
-    found: Tensor = _criterion(loss, reduction, given.device)(given, target)
+        # torch raises an error if one network has diverged; the others in the stack may not have.
+        activated = activated.masked_fill(activated.isnan(), 0.5)
+    found: Tensor = _criterion(loss, reduction, activated.device)(activated, target)
     return found
 
 
@@ -176,7 +176,7 @@ def _criterion(loss: Loss, reduction: str, device: torch.device) -> nn.Module:
 
 @cache
 def _on(factors: tuple[float, ...], device: torch.device) -> Tensor:
-    # Once: to bring them to a GPU waits for it.
+    # Cached: copying to a GPU waits for it.
     return torch.tensor(factors, device=device)
 
 

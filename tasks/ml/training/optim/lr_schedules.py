@@ -1,4 +1,4 @@
-"""The course of the learning rate: a pure function of the position in training."""
+"""Learning rate schedules: a pure function of the position in training."""
 
 import math
 
@@ -6,19 +6,19 @@ from hallmark.tasks.ml.config.experiment import Constant, Cosine, OneCycle, Sche
 
 _START = 25.0
 _END = 1e4
-"""one_cycle begins at lr / _START and ends at lr / _START / _END: torch's own defaults."""
+"""one_cycle starts at lr / _START and ends at lr / _START / _END: torch's defaults."""
 
 
 def factor(schedule: Schedule, epochs: int, updates: int, epoch: int, update: int) -> float:
-    """What the learning rate is multiplied by.
+    """Return the factor of the learning rate for one update.
 
     Args:
-        schedule: its course. All are those of `torch.optim.lr_scheduler`: cosine of CosineAnnealingLR, step of StepLR,
-            one_cycle of OneCycleLR, which alone moves within an epoch.
-        epochs: of the whole training.
-        updates: in an epoch.
-        epoch: from 1.
-        update: in this epoch, from 0.
+        schedule: the schedule, as in `torch.optim.lr_scheduler`: cosine is CosineAnnealingLR, step is StepLR, one_cycle
+            is OneCycleLR, the only one that changes within an epoch.
+        epochs: number of epochs in the whole training.
+        updates: number of updates in an epoch.
+        epoch: current epoch, from 1.
+        update: current update within the epoch, from 0.
     """
     match schedule:
         case Constant():
@@ -28,7 +28,7 @@ def factor(schedule: Schedule, epochs: int, updates: int, epoch: int, update: in
         case Step():
             return schedule.factor ** ((epoch - 1) // schedule.every)
         case OneCycle():
-            last = epochs * updates  # one more than is taken
+            last = epochs * updates  # one more than the last update's index
             top = schedule.warmup * (last + 1) - 1
             taken = (epoch - 1) * updates + update
             if taken <= top:

@@ -1,7 +1,7 @@
-"""Rules that update the weights, written out for one network or several, each with numbers of its own.
+"""The optimizers sgd, adam and adamw, for one network or for several with different hyperparameters.
 
-Torch's own optimizers take one learning rate for all rows of a tensor; several networks in one tensor need one each.
-For one network these are torch's formulas in torch's order, bit for bit (lbfgs is torch's own, in `training`).
+Torch's own optimizers take one learning rate for a whole tensor; several networks in one tensor need one each. For one
+network these are torch's formulas in torch's order, bit for bit. (lbfgs is torch's own, see `update_step`.)
 """
 
 import math
@@ -13,45 +13,45 @@ from torch import Tensor
 from hallmark.tasks.ml.config.experiment import Training
 
 Number = float | Tensor
-"""One for all networks, or `(M, 1)`: one each."""
+"""One number for all networks, or `(M, 1)`: one for each."""
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-"""Of adam and adamw: torch's defaults (Kingma and Ba, 2015)."""
+"""Hyperparameters of adam and adamw: torch's defaults (Kingma and Ba, 2015)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """What turns gradients into updates."""
+    """An optimizer and its state."""
 
     training: Training
-    """Names the rule; its numbers are those below."""
+    """Names the optimizer; its hyperparameters are those below."""
     lr: Number
     momentum: Number
     decay: Number
     weights: list[Tensor]
-    """Each `(M, n)`: the weights of M networks. Updated in place."""
+    """Weights of M networks, each `(M, n)`. Updated in place."""
     gradients: list[Tensor]
-    """As `weights`. Overwritten."""
+    """Shaped like `weights`. Overwritten by `step`."""
     state: dict[str, list[Tensor]] = field(default_factory=dict)
-    """What the rule remembers, each as `weights`."""
+    """Velocities or moments, each shaped like `weights`."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is remembered, so that a step needs no gradient that is written down."""
+        """Whether this is sgd without momentum, which can update the weights without storing the gradient."""
         return self.training.optimizer == "sgd" and not _is_on(self.momentum)
 
     @property
     def decays(self) -> bool:
-        """Whether weights shrink by themselves."""
+        """Whether there is weight decay."""
         return _is_on(self.decay)
 
-    def step(self, numbers: tuple[Number, ...]) -> None:
-        """Update the weights once, by the `numbers` of this update."""
+    def step(self, factors: tuple[Number, ...]) -> None:
+        """Update the weights once, with the `update_factors` of this update."""
         match self.training.optimizer:
             case "sgd":
-                self._sgd(*numbers)
+                self._sgd(*factors)
             case "adam" | "adamw":
-                self._adam(*numbers)
+                self._adam(*factors)
 
     def _sgd(self, factor: Number) -> None:
         rate = self.lr * factor
@@ -88,19 +88,19 @@ class Optimizer:
 def build(
     training: Training, lr: Number, momentum: Number, decay: Number, weights: list[Tensor], gradients: list[Tensor]
 ) -> Optimizer:
-    """Start the rule that `training` names, with nothing remembered."""
-    kept = {"sgd": ("velocity",) if _is_on(momentum) else (), "lbfgs": ()}.get(training.optimizer, ("mean", "square"))
-    state = {name: [torch.zeros_like(weight) for weight in weights] for name in kept}
+    """Build the optimizer that `training` names, with its state set to zero."""
+    names = {"sgd": ("velocity",) if _is_on(momentum) else (), "lbfgs": ()}.get(training.optimizer, ("mean", "square"))
+    state = {name: [torch.zeros_like(weight) for weight in weights] for name in names}
     return Optimizer(training, lr, momentum, decay, weights, gradients, state)
 
 
-def numbers(training: Training, factor: float, updates: int) -> tuple[float, ...]:
-    """What `Optimizer.step` needs for an update.
+def update_factors(training: Training, factor: float, updates: int) -> tuple[float, ...]:
+    """Return the factors that `Optimizer.step` takes: of the learning rate and, for adam, the bias corrections.
 
     Args:
-        training: names the rule.
-        factor: of the learning rate; see `schedules.factor`.
-        updates: how many were made before this one.
+        training: names the optimizer.
+        factor: factor of the learning rate; see `lr_schedules.factor`.
+        updates: number of updates before this one.
     """
     if training.optimizer in ("adam", "adamw"):
         return factor, 1 - BETA1 ** (updates + 1), math.sqrt(1 - BETA2 ** (updates + 1))
@@ -112,7 +112,7 @@ def _is_on(number: Number) -> bool:
 
 
 def _add(to: Tensor, what: Tensor, by: Number) -> None:
-    """`to += by * what`."""
+    """Compute `to += by * what` in place."""
     if isinstance(by, Tensor):
         to.addcmul_(what, by)
     else:

@@ -1,4 +1,4 @@
-"""What one update is: from a batch to logits, gradient and new weights."""
+"""One update of the weights: from a batch to logits, gradients and new weights."""
 
 from typing import Any, Protocol, cast
 
@@ -12,104 +12,110 @@ from hallmark.tasks.ml.training.optim import gradients, losses, optimizers
 from hallmark.tasks.ml.training.optim.optimizers import Number
 
 GRADIENT_TOLERANCE = 1e-4
-"""lbfgs has converged where no derivative of the loss per row exceeds this, scikit-learn's default; it goes on while
-float32 still finds a lower loss."""
+"""lbfgs has converged if no derivative of the mean loss exceeds this: scikit-learn's default. It stops only when a step
+in float32 no longer lowers the loss."""
 _HISTORY = 100
-"""Updates that lbfgs remembers: scikit-learn's models this small are fitted in fewer."""
+"""Number of past updates that lbfgs keeps: models this small converge in fewer."""
 
 
-class Learner(Protocol):
-    """Networks, and what updates them."""
+class UpdateStep(Protocol):
+    """One or more networks, and the rule that updates their weights."""
 
     weights: list[Tensor]
-    """Each `(M, n)`: of M networks."""
+    """Weights of M networks, each `(M, n)`."""
     ended: str
-    """Why no further update changes anything, if so."""
+    """Why further updates would change nothing; empty while they do."""
     needs_autograd: bool
-    """Whether torch's inference mode, which saves a third of a small step, is out of the question."""
+    """Whether it uses autograd, so that inference mode, which saves a third of a small update, is not possible."""
 
     def predict(self, x: Tensor) -> Tensor:
-        """Rows to logits, `(U, B)` or `(M, U, B)`."""
+        """Compute logits of rows, `(U, B)` or `(M, U, B)`."""
         ...
 
-    def wanted(self, target: Tensor, units: int) -> Tensor:
-        """What `step` takes, from `losses.targets` of rows: the rows last."""
+    def prepare_targets(self, target: Tensor, units: int) -> Tensor:
+        """Convert `losses.targets` of rows to what `step` takes, with the rows as the last dimension."""
         ...
 
-    def step(self, x: Tensor, wanted: Tensor, numbers: tuple[Number, ...]) -> Tensor:
-        """Update once, from rows and what is `wanted` of them. Returns the logits as they were before."""
+    def step(self, x: Tensor, targets: Tensor, factors: tuple[Number, ...]) -> Tensor:
+        """Update the weights once and return the logits before the update.
+
+        Args:
+            x: the rows of a batch.
+            targets: `prepare_targets` of these rows.
+            factors: `optimizers.update_factors` of this update.
+        """
         ...
 
     def state(self) -> tuple[dict[str, Tensor], Any]:
-        """What is remembered beside the weights, for a checkpoint: tensors, and what JSON can hold."""
+        """Return the state besides the weights for a checkpoint: tensors, and JSON values."""
         ...
 
-    def restore(self, tensors: dict[str, Tensor], rest: Any) -> None:  # noqa: ANN401 - what JSON held
-        """Take up what `state` gave."""
+    def restore(self, tensors: dict[str, Tensor], rest: Any) -> None:  # noqa: ANN401 - JSON values
+        """Restore a `state`."""
         ...
 
 
-class ByGradient:
-    """One network, or several in one, updated along a gradient."""
+class GradientStep:
+    """Update one network, or several at once, by sgd, adam or adamw."""
 
     ended = ""
 
-    def __init__(self, gradient: gradients.Gradient, optimizer: optimizers.Optimizer, model: Model) -> None:
-        """Join a network's gradient with the rule that uses it."""
-        self.weights = gradient.weights
-        self.predict = gradient.predict
-        self.needs_autograd = gradient.needs_autograd
-        self._gradient = gradient
+    def __init__(self, network: gradients.DifferentiableNetwork, optimizer: optimizers.Optimizer, model: Model) -> None:
+        """Join networks with the optimizer that uses their gradients."""
+        self.weights = network.weights
+        self.predict = network.predict
+        self.needs_autograd = network.needs_autograd
+        self._network = network
         self._optimizer = optimizer
         self._loss = optimizer.training.loss
         self._model = model
-        self._slope = losses.slope(self._loss, model)
-        self._descends = optimizer.is_plain
-        self._known: tuple[Number, Number] = 1.0, 1.0
-        self._known_for: tuple[float, float] | None = None
+        self._logit_gradient = losses.logit_gradient(self._loss, model)
+        self._is_plain_sgd = optimizer.is_plain
+        self._rate_and_decay: tuple[Number, Number] = 1.0, 1.0
+        self._computed_for: tuple[float, float] | None = None
 
-    def wanted(self, target: Tensor, units: int) -> Tensor:
-        """See `losses.wanted`."""
-        return losses.wanted(self._loss, self._model, target, units)
+    def prepare_targets(self, target: Tensor, units: int) -> Tensor:
+        """Convert targets by `losses.gradient_targets`."""
+        return losses.gradient_targets(self._loss, self._model, target, units)
 
-    def step(self, x: Tensor, wanted: Tensor, numbers: tuple[Number, ...]) -> Tensor:
-        """Update once. Returns the logits as they were before."""
-        logits = self._gradient.forward(x)
-        slope, share = self._slope(logits, wanted)
-        if self._descends:
-            self._gradient.descend(slope, *self._numbers(numbers[0], share))
+    def step(self, x: Tensor, targets: Tensor, factors: tuple[Number, ...]) -> Tensor:
+        """Update the weights once and return the logits before the update."""
+        logits = self._network.forward(x)
+        gradient, scale = self._logit_gradient(logits, targets)
+        if self._is_plain_sgd:
+            self._network.sgd_step(gradient, *self._sgd_factors(factors[0], scale))
         else:
-            self._gradient.backward(slope if share == 1 else slope.mul_(share))
-            self._optimizer.step(numbers)
+            self._network.backward(gradient if scale == 1 else gradient.mul_(scale))
+            self._optimizer.step(factors)
         return logits
 
-    def _numbers(self, factor: Number, share: float) -> tuple[Number, Number]:
-        """By what the gradient is multiplied in a plain step, and the weights before."""
-        if (factor, share) != self._known_for:
+    def _sgd_factors(self, factor: Number, scale: float) -> tuple[Number, Number]:
+        """Return the factors of plain sgd: of the gradient, and of the weights before the update."""
+        if (factor, scale) != self._computed_for:
             rate = self._optimizer.lr * factor
-            self._known = rate * share, 1 - rate * self._optimizer.decay if self._optimizer.decays else 1.0
-            # On a GPU the factor is a tensor, whose content changes within a graph.
-            self._known_for = (factor, share) if isinstance(factor, float) else None
-        return self._known
+            self._rate_and_decay = rate * scale, 1 - rate * self._optimizer.decay if self._optimizer.decays else 1.0
+            # On a GPU the factor is a tensor whose content changes between replays of a graph.
+            self._computed_for = (factor, scale) if isinstance(factor, float) else None
+        return self._rate_and_decay
 
     def state(self) -> tuple[dict[str, Tensor], Any]:
-        """What the optimizer remembers."""
+        """Return the optimizer's tensors."""
         named = self._optimizer.state.items()
         return {f"{name}.{index}": tensor for name, tensors in named for index, tensor in enumerate(tensors)}, None
 
-    def restore(self, tensors: dict[str, Tensor], rest: Any) -> None:  # noqa: ANN401, ARG002 - what JSON held
-        """Take up what `state` gave."""
+    def restore(self, tensors: dict[str, Tensor], rest: Any) -> None:  # noqa: ANN401, ARG002 - JSON values
+        """Restore a `state`."""
         for name, tensor in self.state()[0].items():
             tensor.copy_(tensors[name])
 
 
-class ByLineSearch:
-    """One network, updated by torch's own lbfgs: one iteration a step, with a strong Wolfe line search."""
+class LBFGSStep:
+    """Update one network by torch's own lbfgs: one iteration per update, with a strong Wolfe line search."""
 
     def __init__(self, network: nn.Module, model: Model, training: Training) -> None:
-        """Minimise the loss, and `training.l2 / 2 * (sum of squared weights, biases apart)` with it."""
-        layout = gradients.AnyNetwork(network)
-        self.weights, self.predict = layout.weights, layout.predict
+        """Minimise the loss plus `training.l2 / 2 * (sum of squared weights, without biases)`."""
+        laid_out = gradients.AutogradNetwork(network)
+        self.weights, self.predict = laid_out.weights, laid_out.predict
         self.ended, self.needs_autograd = "", True
         self._network, self._model, self._training = network, model, training
         self._parameters = list(network.parameters())
@@ -124,13 +130,13 @@ class ByLineSearch:
         )
         self._criterion = losses.build(training.loss).to(self.weights[0].device)
 
-    def wanted(self, target: Tensor, units: int) -> Tensor:  # noqa: ARG002 - a learner's shape
-        """The targets, the rows last."""
+    def prepare_targets(self, target: Tensor, units: int) -> Tensor:  # noqa: ARG002 - signature of the protocol
+        """Return the targets with the rows as the last dimension."""
         return target.mT if target.dim() > 1 else target
 
-    def step(self, x: Tensor, wanted: Tensor, numbers: tuple[Number, ...]) -> Tensor:  # noqa: ARG002 - a learner's shape
-        """Iterate once, evaluating loss and gradient as often as the line search needs."""
-        target = wanted.mT if wanted.dim() > 1 else wanted
+    def step(self, x: Tensor, targets: Tensor, factors: tuple[Number, ...]) -> Tensor:  # noqa: ARG002 - as above
+        """Run one iteration, which evaluates loss and gradient as often as the line search needs."""
+        target = targets.mT if targets.dim() > 1 else targets
         first: list[tuple[Tensor, float]] = []
 
         @torch.enable_grad()
@@ -141,36 +147,36 @@ class ByLineSearch:
             self._optimizer.zero_grad()
             objective.backward()  # type: ignore[no-untyped-call]
             if not first:
-                slope = max(cast(Tensor, parameter.grad).abs().max().item() for parameter in self._parameters)
-                first.append((logits.detach(), slope))
+                largest = max(cast(Tensor, parameter.grad).abs().max().item() for parameter in self._parameters)
+                first.append((logits.detach(), largest))
             return objective
 
         before = self.weights[0].clone()
         self._optimizer.step(closure)  # type: ignore[no-untyped-call]
-        logits, slope = first[0]
+        logits, largest = first[0]
         if torch.equal(before, self.weights[0]):
             if self._training.loss.reduction == "sum":
-                slope /= losses.masses(self._training.loss, target).sum().item()
-            self.ended = "converged" if slope <= GRADIENT_TOLERANCE else "no step lowers the loss"
+                largest /= losses.row_weights(self._training.loss, target).sum().item()
+            self.ended = "converged" if largest <= GRADIENT_TOLERANCE else "no step lowers the loss"
         return logits.t()
 
     def state(self) -> tuple[dict[str, Tensor], Any]:
-        """Everything that lbfgs remembers."""
+        """Return the state of torch's lbfgs."""
         tensors: dict[str, Tensor] = {}
         rest: dict[str, Any] = {"ended": self.ended, "numbers": {}, "lists": {}}
         for name, value in self._optimizer.state[self._parameters[0]].items():
             match value:
                 case Tensor():
                     tensors[name] = value
-                case list() if name != "al":  # what an iteration writes down for itself
+                case list() if name != "al":  # scratch values of one iteration
                     rest["lists"][name] = len(value)
                     tensors |= {f"{name}.{index}": item for index, item in enumerate(value)}
                 case int() | float():
                     rest["numbers"][name] = value
         return tensors, rest
 
-    def restore(self, tensors: dict[str, Tensor], rest: Any) -> None:  # noqa: ANN401 - what JSON held
-        """Take up what `state` gave."""
+    def restore(self, tensors: dict[str, Tensor], rest: Any) -> None:  # noqa: ANN401 - JSON values
+        """Restore a `state`."""
         self.ended = rest["ended"]
         lists = {name: [tensors[f"{name}.{index}"] for index in range(count)] for name, count in rest["lists"].items()}
         single = {name: tensor for name, tensor in tensors.items() if "." not in name}
@@ -178,7 +184,7 @@ class ByLineSearch:
 
 
 def penalty(network: nn.Module, l2: float) -> Tensor | float:
-    """`l2 / 2 * (sum of squared weights)`, biases apart, as scikit-learn's LogisticRegression has it."""
+    """Return `l2 / 2 * (sum of squared weights)` without biases, as in scikit-learn's LogisticRegression."""
     if not l2:
         return 0.0
     squares = [parameter.square().sum() for name, parameter in network.named_parameters() if name.endswith("weight")]

@@ -120,7 +120,7 @@ def test_the_one_before_a_damaged_one_is_used_and_said_aloud(
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("hallmark.tasks.ml.training.checkpoints", logging.WARNING)
     assert damaged.name[:21] in record.message
-    assert "damaged: the one before it is used" in record.message
+    assert "damaged: using the previous one" in record.message
 
 
 def test_a_whole_one_is_used_in_silence(two: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -136,7 +136,7 @@ def test_where_all_are_damaged_training_begins_anew_and_that_is_said(
         damage(path, "half of it cut off")
     assert step_of(two) is None
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * len(caplog.records)
-    assert "anew" in caplog.records[-1].message
+    assert "starting over" in caplog.records[-1].message
 
 
 def test_damaged_ones_are_not_among_the_two_that_are_kept(two: Path) -> None:
@@ -151,7 +151,7 @@ def test_damaged_ones_are_not_among_the_two_that_are_kept(two: Path) -> None:
 @pytest.mark.parametrize("what", IDENTITY)
 def test_one_of_something_else_is_refused_in_one_line(two: Path, what: str) -> None:
     other = IDENTITY | {what: "another"}
-    with pytest.raises(InputError, match=f"is a checkpoint with another {what}: expected another, found") as refused:
+    with pytest.raises(InputError, match=f"the checkpoint has another {what}: expected another, found") as refused:
         Checkpoints(two, other).load()
     assert "\n" not in str(refused.value)
     assert "--fresh" in str(refused.value)

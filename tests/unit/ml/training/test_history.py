@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hallmark.tasks.common.errors import DamagedError
-from hallmark.tasks.ml.training.history import STEP_POINTS, History, Journal
+from hallmark.tasks.ml.training.history import MAX_STEP_POINTS, History, TimestampLog
 
 Point = tuple[int, dict[str, float], int]
 
@@ -37,57 +37,57 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def old(path: Path) -> Path:
     """The journal of an earlier process, which stamped two points long ago."""
-    journal = Journal(path)
-    journal.recall("0 epoch", 1, LONG_AGO, {"time/epoch_seconds": 0.25})
-    journal.recall("0 update", 7, LONG_AGO + 1, {})
-    journal.flush()
+    timestamps = TimestampLog(path)
+    timestamps.add("0 epoch", 1, LONG_AGO, {"time/epoch_seconds": 0.25})
+    timestamps.add("0 update", 7, LONG_AGO + 1, {})
+    timestamps.flush()
     return path
 
 
 def test_a_new_point_gets_the_clock_of_now_in_milliseconds(path: Path) -> None:
     before = time.time_ns() // 1_000_000
-    clock, metrics = Journal(path).stamp("0 epoch", 1, {"train/loss": 0.5})
+    clock, metrics = TimestampLog(path).stamp("0 epoch", 1, {"train/loss": 0.5})
     assert before <= clock <= time.time_ns() // 1_000_000
     assert metrics == {"train/loss": 0.5}
 
 
 def test_clocks_outlive_the_process(old: Path) -> None:
-    journal = Journal(old)
-    assert journal.stamp("0 epoch", 1, {})[0] == LONG_AGO
-    assert journal.stamp("0 update", 7, {})[0] == LONG_AGO + 1
+    timestamps = TimestampLog(old)
+    assert timestamps.stamp("0 epoch", 1, {})[0] == LONG_AGO
+    assert timestamps.stamp("0 update", 7, {})[0] == LONG_AGO + 1
 
 
 @pytest.mark.parametrize(("kind", "step"), [("1 epoch", 1), ("0 epoch", 2), ("0 epoch", 7), ("evaluation", 1)])
 def test_every_other_point_has_a_clock_of_its_own(old: Path, kind: str, step: int) -> None:
-    assert Journal(old).stamp(kind, step, {})[0] > LONG_AGO + 1
+    assert TimestampLog(old).stamp(kind, step, {})[0] > LONG_AGO + 1
 
 
 def test_what_is_measured_in_seconds_is_as_it_was_the_first_time(old: Path) -> None:
     measured = {"train/loss": 0.5, "time/epoch_seconds": 99.0}
-    assert Journal(old).stamp("0 epoch", 1, measured)[1] == {"train/loss": 0.5, "time/epoch_seconds": 0.25}
+    assert TimestampLog(old).stamp("0 epoch", 1, measured)[1] == {"train/loss": 0.5, "time/epoch_seconds": 0.25}
 
 
 def test_a_point_is_stamped_once_and_written_once(path: Path) -> None:
-    journal = Journal(path)
-    stamped = {journal.stamp("0 epoch", 1, epoch(1, seconds))[0] for seconds in (0.1, 0.2, 0.3)}
-    journal.flush()
+    timestamps = TimestampLog(path)
+    stamped = {timestamps.stamp("0 epoch", 1, epoch(1, seconds))[0] for seconds in (0.1, 0.2, 0.3)}
+    timestamps.flush()
     assert lines(path) == [["0 epoch", 1, *stamped, {"time/epoch_seconds": 0.1}]]
 
 
 def test_a_clock_that_is_known_is_not_replaced_by_one_from_elsewhere(old: Path) -> None:
-    journal = Journal(old)
-    journal.recall("0 epoch", 1, 5, {"time/epoch_seconds": 5.0})
-    journal.flush()
-    assert journal.stamp("0 epoch", 1, {}) == (LONG_AGO, {"time/epoch_seconds": 0.25})
+    timestamps = TimestampLog(old)
+    timestamps.add("0 epoch", 1, 5, {"time/epoch_seconds": 5.0})
+    timestamps.flush()
+    assert timestamps.stamp("0 epoch", 1, {}) == (LONG_AGO, {"time/epoch_seconds": 0.25})
     assert len(lines(old)) == 2
 
 
 def test_without_a_path_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    journal = Journal(None)
-    clock, _ = journal.stamp("0 epoch", 1, {})
-    journal.flush()
-    assert journal.stamp("0 epoch", 1, {})[0] == clock
+    timestamps = TimestampLog(None)
+    clock, _ = timestamps.stamp("0 epoch", 1, {})
+    timestamps.flush()
+    assert timestamps.stamp("0 epoch", 1, {})[0] == clock
     assert list(tmp_path.iterdir()) == []
 
 
@@ -96,18 +96,18 @@ def test_a_line_that_a_kill_cut_anywhere_is_dropped_and_written_anew(old: Path) 
     start = whole.index(b"\n") + 1
     for cut in range(start, len(whole)):
         old.write_bytes(whole[:cut])
-        journal = Journal(old)
-        assert journal.stamp("0 epoch", 1, {})[0] == LONG_AGO
-        clock, _ = journal.stamp("0 update", 7, {})
+        timestamps = TimestampLog(old)
+        assert timestamps.stamp("0 epoch", 1, {})[0] == LONG_AGO
+        clock, _ = timestamps.stamp("0 update", 7, {})
         assert clock > LONG_AGO + 1
-        journal.flush()
-        assert Journal(old).stamp("0 update", 7, {})[0] == clock
+        timestamps.flush()
+        assert TimestampLog(old).stamp("0 update", 7, {})[0] == clock
 
 
 def test_an_only_line_that_a_kill_cut_is_dropped(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b'["0 epoch", 1, 12')
-    Journal(path)
+    TimestampLog(path)
     assert path.read_bytes() == b""
 
 
@@ -127,14 +127,14 @@ def test_an_only_line_that_a_kill_cut_is_dropped(path: Path) -> None:
 def test_a_damaged_line_is_refused(old: Path, line: bytes, place: str) -> None:
     whole = old.read_bytes()
     old.write_bytes(line + b"\n" + whole if place == "first" else whole + line + b"\n")
-    with pytest.raises(DamagedError, match="journal: a line is damaged: add --fresh to begin anew"):
-        Journal(old)
+    with pytest.raises(DamagedError, match="journal: a line is damaged: add --fresh to start over"):
+        TimestampLog(old)
 
 
 def test_a_flipped_bit_in_a_clock_is_noticed(old: Path) -> None:
     old.write_bytes(old.read_bytes().replace(str(LONG_AGO).encode(), str(LONG_AGO ^ 1).encode()))
     with pytest.raises(DamagedError):
-        Journal(old)
+        TimestampLog(old)
 
 
 def test_a_point_is_in_the_file_before_it_is_logged(path: Path) -> None:
@@ -145,11 +145,11 @@ def test_a_point_is_in_the_file_before_it_is_logged(path: Path) -> None:
         times = {name: value for name, value in metrics.items() if name.startswith("time/")}
         seen.append((step, [kind, step, clock, times] in lines(path)))
 
-    history = History(4, log, Journal(path), "0 ")
-    history.update(losses(1, 2))
-    history.epoch(1, epoch(1))
-    history.update(losses(3, 4))
-    history.epoch(2, epoch(2))
+    history = History(4, log, TimestampLog(path), "0 ")
+    history.record_updates(losses(1, 2))
+    history.record_epoch(1, epoch(1))
+    history.record_updates(losses(3, 4))
+    history.record_epoch(2, epoch(2))
     assert seen == [(1, True), (2, True), (1, True), (3, True), (4, True), (2, True)]
 
 
@@ -157,15 +157,15 @@ def record(history: History, *, of: Sequence[int]) -> None:
     """Three updates an epoch, in two parts."""
     for number in of:
         last = 3 * number
-        history.update(losses(last - 2, last - 1))
-        history.update(losses(last, last))
-        history.epoch(number, epoch(number, time.perf_counter()))
+        history.record_updates(losses(last - 2, last - 1))
+        history.record_updates(losses(last, last))
+        history.record_epoch(number, epoch(number, time.perf_counter()))
 
 
 def told(path: Path) -> tuple[History, list[Point]]:
     """A history of three epochs with what it will have logged."""
     points: list[Point] = []
-    return History(9, lambda *point: points.append(point), Journal(path), "0 "), points
+    return History(9, lambda *point: points.append(point), TimestampLog(path), "0 "), points
 
 
 def test_what_is_recorded_again_has_the_clocks_and_seconds_of_the_first_time(path: Path) -> None:
@@ -205,12 +205,12 @@ def test_a_history_that_was_interrupted_is_the_same_file(path: Path, tmp_path: P
 
     history, _ = told(path)
     record(history, of=[1, 2])
-    history.update(losses(7, 8))
+    history.record_updates(losses(7, 8))
     kept, rest = history.state()
     history, _ = told(path)
     history.restore(kept, json.loads(json.dumps(rest)))
-    history.update(losses(9, 9))
-    history.epoch(3, epoch(3))
+    history.record_updates(losses(9, 9))
+    history.record_epoch(3, epoch(3))
     whole, _ = told(tmp_path / "another")
     record(whole, of=[1, 2, 3])
     tables = [parquet.read_table(one.save(tmp_path / f"{id(one)}.parquet")).to_pylist() for one in (history, whole)]
@@ -223,10 +223,10 @@ def test_a_history_that_was_interrupted_is_the_same_file(path: Path, tmp_path: P
 def test_the_same_updates_are_logged_in_whatever_parts_they_come(path: Path, updates: int) -> None:
     whole: list[int] = []
     history = History(updates, lambda step, *_: whole.append(step))
-    history.update(losses(1, updates))
+    history.record_updates(losses(1, updates))
     parts: list[int] = []
-    history = History(updates, lambda step, *_: parts.append(step), Journal(path), "0 ")
+    history = History(updates, lambda step, *_: parts.append(step), TimestampLog(path), "0 ")
     for first in range(1, updates + 1, 77):
-        history.update(losses(first, min(first + 76, updates)))
+        history.record_updates(losses(first, min(first + 76, updates)))
     assert parts == whole
-    assert len(whole) <= STEP_POINTS
+    assert len(whole) <= MAX_STEP_POINTS

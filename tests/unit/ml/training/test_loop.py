@@ -22,7 +22,7 @@ from hallmark.tasks.ml.config.losses import BCE, MSE, BCEWithLogits, CrossEntrop
 from hallmark.tasks.ml.config.models import CNN, MLP, Linear, Model
 from hallmark.tasks.ml.training import checkpoints, loop, trainer
 from hallmark.tasks.ml.training.checkpoints import Checkpoints
-from hallmark.tasks.ml.training.loop import Survival
+from hallmark.tasks.ml.training.loop import CheckpointPolicy
 from tests.conftest import prepare
 
 Points = list[tuple[str, int, float, int]]
@@ -89,7 +89,7 @@ STOPS = {"once": (3,), "at once": (0, 0, 0), "four times": (1, 5, 2, 4)}
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look up every few batches, also within an epoch."""
-    monkeypatch.setattr(loop, "_SEGMENT", 5)
+    monkeypatch.setattr(loop, "_SEGMENT_BATCHES", 5)
 
 
 @dataclass
@@ -110,14 +110,14 @@ class Trial:
         members = self.members or [self.experiment.training]
         folders = [self.folder / f"fit {index}" for index in range(len(members))]
         self.points += [[] for _ in members[len(self.points) :]]
-        survival = Survival(self.folder / "kept", stop, lambda epoch, step: self.resumed.append((epoch, step)))
+        policy = CheckpointPolicy(self.folder / "kept", stop, lambda epoch, step: self.resumed.append((epoch, step)))
         logs = [self._log(points) for points in self.points]
         parts = self.experiment.data, self.experiment.model
-        self.fits = trainer.fit_together(self.dataset, *parts, members, folders, logs, survival)
+        self.fits = trainer.fit_together(self.dataset, *parts, members, folders, logs, policy)
         return self
 
     def stop_after(self, looks: int) -> bool:
-        """Train until `Survival.stop` was asked so often and once more; whether it was."""
+        """Train until `CheckpointPolicy.stop` was asked so often and once more; whether it was."""
         asked: Iterator[bool] = chain([False] * looks, [True])
         try:
             self.run(lambda: next(asked))
@@ -227,7 +227,7 @@ def test_it_goes_on_from_the_checkpoint_before_a_damaged_one(
     newest = max(trial.folder.glob("kept/*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-1])
     assert_equal(trial.run(), reference)
-    assert "the one before it is used" in caplog.text
+    assert "using the previous one" in caplog.text
     assert trial.fit.resumed_from is not None
 
 
@@ -305,7 +305,7 @@ from pathlib import Path
 from hallmark.tasks.ml.training import loop
 from tests.conftest import prepare
 from tests.unit.ml.training.test_loop import CASES, Trial
-loop._SEGMENT = 5
+loop._SEGMENT_BATCHES = 5
 for name in sys.argv[2:]:
     case, folder = CASES[name], Path(sys.argv[1]) / name
     trial = Trial(case, prepare(case.data, folder), folder).run()
@@ -358,7 +358,7 @@ def test_a_checkpoint_of_another_training_is_refused(other: Experiment, tmp_path
     trial = Trial(CASES["adam"], prepare(CASES["adam"].data, tmp_path), tmp_path)
     assert trial.stop_after(1)
     before = {path: path.read_bytes() for path in tmp_path.glob("kept/*")}
-    with pytest.raises(InputError, match=r"is a checkpoint with another (experiment|dataset): expected"):
+    with pytest.raises(InputError, match=r"the checkpoint has another (experiment|dataset): expected"):
         Trial(other, prepare(other.data, tmp_path), tmp_path).run()
     assert {path: path.read_bytes() for path in tmp_path.glob("kept/*")} == before
 
@@ -366,7 +366,7 @@ def test_a_checkpoint_of_another_training_is_refused(other: Experiment, tmp_path
 def test_a_checkpoint_that_another_number_of_threads_wrote_is_refused(tmp_path: Path) -> None:
     trial = Trial(CASES["adam"], prepare(CASES["adam"].data, tmp_path), tmp_path)
     assert trial.stop_after(1)
-    identity = trainer.identity(trial.dataset, IRIS, SMALL, [CASES["adam"].training])
+    identity = trainer.checkpoint_identity(trial.dataset, IRIS, SMALL, [CASES["adam"].training])
     with pytest.raises(InputError, match="another threads: expected 64, found 1"):
         Checkpoints(tmp_path / "kept", identity | {"threads": "64"}).load()
 

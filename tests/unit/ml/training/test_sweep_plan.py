@@ -275,7 +275,9 @@ def test_where_all_diverge_each_says_why(iris_folder: Folder) -> None:
 def test_members_of_equal_shape_train_as_one_whatever_numbers_and_seeds_they_have(iris_folder: Folder) -> None:
     own: list[Options] = [{"lr": 0.1}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"seed": 1}, {"shuffle_seed": 1}]
     members = [experiment(optimizer="sgd", **one) for one in own]
-    assert sweep_plan.plan(members, iris_folder.dataset) == sweep_plan.Plan(((0, 1, 2, 3, 4),), shares=(), alone=())
+    assert sweep_plan.plan(members, iris_folder.dataset) == sweep_plan.Plan(
+        ((0, 1, 2, 3, 4),), pool_stacks=(), single=()
+    )
 
 
 def test_a_long_training_is_cut_into_a_share_for_each_process(
@@ -285,12 +287,12 @@ def test_a_long_training_is_cut_into_a_share_for_each_process(
     members = [experiment(seed=seed) for seed in range(5)]
     products = 5 * members[0].training.epochs * iris_folder.dataset.rows["train"] * 3 * 4 * 3
     monkeypatch.setattr(sweep_plan, "WORKERS", 2)
-    monkeypatch.setattr(sweep_plan, "SPLITTING", products)
+    monkeypatch.setattr(sweep_plan, "SPLIT_THRESHOLD", products)
     plan = sweep_plan.plan(members, iris_folder.dataset)
-    assert plan == sweep_plan.Plan(stacks=(), shares=((0, 2, 4), (1, 3)), alone=())
+    assert plan == sweep_plan.Plan(stacks=(), pool_stacks=((0, 2, 4), (1, 3)), single=())
     assert sweep_plan.plan(members[:4], iris_folder.dataset).stacks == ((0, 1, 2, 3),)
-    monkeypatch.setattr(sweep_plan, "SPLITTING", 0)
-    assert sweep_plan.plan(members[:4], iris_folder.dataset).shares == ((0, 2), (1, 3))
+    monkeypatch.setattr(sweep_plan, "SPLIT_THRESHOLD", 0)
+    assert sweep_plan.plan(members[:4], iris_folder.dataset).pool_stacks == ((0, 2), (1, 3))
     assert sweep_plan.plan(members[:3], iris_folder.dataset).stacks == ((0, 1, 2),)
     monkeypatch.setattr(sweep_plan, "WORKERS", 1)
     assert sweep_plan.plan(members, iris_folder.dataset).stacks == ((0, 1, 2, 3, 4),)
@@ -316,8 +318,10 @@ def test_members_of_other_shape_are_apart(what: str, iris_folder: Folder) -> Non
         e.model_copy(update={"training": e.training.model_copy(update={"seed": 1})}) for e in (one, other)
     )
     dataset = iris_folder.dataset
-    assert sweep_plan.plan([one, other, again, other_again], dataset) == sweep_plan.Plan(((0, 2), (1, 3)), (), alone=())
-    assert sweep_plan.plan([one, other, again], dataset) == sweep_plan.Plan(((0, 2),), (), alone=(1,))
+    assert sweep_plan.plan([one, other, again, other_again], dataset) == sweep_plan.Plan(
+        ((0, 2), (1, 3)), (), single=()
+    )
+    assert sweep_plan.plan([one, other, again], dataset) == sweep_plan.Plan(((0, 2),), (), single=(1,))
 
 
 @pytest.mark.parametrize(
@@ -331,7 +335,7 @@ def test_members_of_other_shape_are_apart(what: str, iris_folder: Folder) -> Non
 def test_what_cannot_be_stacked_is_alone(member: Experiment, digits_folder: Folder) -> None:
     seeded = [member.training.model_copy(update={"seed": seed}) for seed in range(2)]
     members = [member.model_copy(update={"training": training}) for training in seeded]
-    assert sweep_plan.plan(members, digits_folder.dataset) == sweep_plan.Plan(stacks=(), shares=(), alone=(0, 1))
+    assert sweep_plan.plan(members, digits_folder.dataset) == sweep_plan.Plan(stacks=(), pool_stacks=(), single=(0, 1))
 
 
 def huge(members: int) -> list[Experiment]:
@@ -341,7 +345,9 @@ def huge(members: int) -> list[Experiment]:
 
 
 def test_more_members_than_fit_are_refused_and_it_says_how_many_do(digits_folder: Folder) -> None:
-    with pytest.raises(InputError, match=r"^1000 members of one shape take more memory than there is: ") as refused:
+    with pytest.raises(
+        InputError, match=r"^1000 members with the same shape do not fit into memory together: "
+    ) as refused:
         sweep_plan.refuse_too_many(huge(1000), digits_folder.dataset)
     assert "\n" not in str(refused.value)
     found = re.search(r" (\d+) fit: give fewer values", str(refused.value))

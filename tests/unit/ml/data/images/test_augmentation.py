@@ -146,7 +146,7 @@ def test_the_digest_is_changed_by_what_is_on_alone() -> None:
 def test_augmented_members_of_a_sweep_train_alone(tmp_path: Path) -> None:
     members = [experiment(seed=seed, augmentation={"shift": 1}) for seed in (0, 1)]
     plan = sweep_plan.plan(members, prepare(DIGITS, tmp_path))
-    assert (plan.stacks, plan.shares, plan.alone) == ((), (), (0, 1))
+    assert (plan.stacks, plan.pool_stacks, plan.single) == ((), (), (0, 1))
 
 
 @pytest.mark.parametrize(

@@ -51,14 +51,14 @@ def test_nothing_waits_for_the_device_within_an_epoch(tmp_path: Path, monkeypatc
     experiment = on("cuda", "adam")
     dataset = prepare(experiment.data, tmp_path)
     fit(experiment, dataset, tmp_path / "warm")
-    step = update_step.ByGradient.step
+    step = update_step.GradientStep.step
 
-    def watched(self: update_step.ByGradient, *batch: object) -> torch.Tensor:
+    def watched(self: update_step.GradientStep, *batch: object) -> torch.Tensor:
         torch.cuda.set_sync_debug_mode("error")
         try:
             return step(self, *batch)  # type: ignore[arg-type]
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(update_step.ByGradient, "step", watched)
+    monkeypatch.setattr(update_step.GradientStep, "step", watched)
     fit(experiment, dataset, tmp_path / "watched")

@@ -187,8 +187,8 @@ def test_a_sum_divided_by_its_mass_is_torchs_mean(options: dict[str, Any]) -> No
     total, mean = (read({"kind": "cross_entropy", "reduction": name} | options) for name in ("sum", "mean"))
     linear = Linear(kind="linear")
     expected = losses.build(mean).double()(z, y).item()
-    assert losses.mean(total, linear, z.float(), y) == pytest.approx(expected, rel=1e-6)
-    by_mass = losses.build(total).double()(z, y).item() / losses.masses(total, y).sum().item()
+    assert losses.mean_loss(total, linear, z.float(), y) == pytest.approx(expected, rel=1e-6)
+    by_mass = losses.build(total).double()(z, y).item() / losses.row_weights(total, y).sum().item()
     assert by_mass == pytest.approx(expected, rel=1e-6)
 
 
@@ -206,7 +206,7 @@ SLOPES: list[tuple[dict[str, Any], str]] = [
 
 
 def slope_of(loss: Loss, model: Model, logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    derivative, share = losses.slope(loss, model)(logits, wanted)
+    derivative, share = losses.logit_gradient(loss, model)(logits, wanted)
     return derivative * share
 
 
@@ -217,9 +217,9 @@ def test_the_slope_is_what_backward_gives(given: dict[str, Any], output: str) ->
     target = losses.targets(loss, torch.tensor(TARGETS), z.shape[1])
     losses.build(loss)(class_probabilities.activate(z, model), target).backward()
     assert z.grad is not None
-    found = slope_of(loss, model, z.detach().t(), losses.wanted(loss, model, target, z.shape[1]))
+    found = slope_of(loss, model, z.detach().t(), losses.gradient_targets(loss, model, target, z.shape[1]))
     # Bit for bit, but for the one that is written out.
-    tolerance = 1e-6 if losses.is_plain(loss, model) else 0
+    tolerance = 1e-6 if losses.is_plain_cross_entropy(loss, model) else 0
     torch.testing.assert_close(found.t(), z.grad, rtol=tolerance, atol=tolerance / 10)
 
 
@@ -230,7 +230,7 @@ def test_the_slopes_of_several_networks_are_those_of_each(given: dict[str, Any],
     several, y = torch.stack([z, 2 * z, -z]), torch.tensor(TARGETS)
     orders = [y, y.flip(0), y.roll(1)]
     targets = [losses.targets(loss, own, z.shape[1]) for own in orders]
-    own = [losses.wanted(loss, model, target, z.shape[1]) for target in targets]
+    own = [losses.gradient_targets(loss, model, target, z.shape[1]) for target in targets]
     expected = [slope_of(loss, model, one.t(), wanted) for one, wanted in zip(several, own, strict=True)]
     found = slope_of(loss, model, several.mT, torch.stack(own))
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-6, atol=1e-8)

@@ -110,7 +110,7 @@ def steps_of(training: Training, rule: optimizers.Optimizer, gradients: list[lis
     for update, step in enumerate(gradients):
         for own, gradient in zip(rule.gradients, step, strict=True):
             own.copy_(gradient)
-        rule.step(optimizers.numbers(training, 0.5 if update > 3 else 1.0, update))
+        rule.step(optimizers.update_factors(training, 0.5 if update > 3 else 1.0, update))
 
 
 @pytest.mark.parametrize(("given", "torchs"), RULES)
