@@ -1,15 +1,18 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 
 from hallmark.flows.experiments import presets
-from hallmark.tasks.common.records import Dataset, Fit
+from hallmark.tasks.common.records import Artifact, Dataset, Fit
+from hallmark.tasks.ml.artifact import exporter
 from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources
@@ -91,6 +94,13 @@ def prefect_server(migrated: None, tmp_path_factory: pytest.TempPathFactory) -> 
             yield str(PREFECT_API_URL.value())
 
 
+@pytest.fixture
+def server_for_children(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let the processes that a test starts use this worker's Prefect server; each would start one of its own."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+    return prefect_server
+
+
 @pytest.fixture(scope="module")
 def scheduler(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001 - as above
     """A real Prefect server with all its services, for the tests of a file; its address, which the settings name."""
@@ -130,19 +140,46 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-@pytest.fixture
-def iris(tmp_path: Path) -> tuple[Experiment, Dataset]:
-    """The preset iris, on the CPU, and its rows on disk."""
-    preset = presets.iris()
+@pytest.fixture(scope="session")
+def iris_outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Dataset, Fit]:
+    """The preset iris, prepared and trained on the CPU, once for all who only read."""
+    folder, preset = tmp_path_factory.mktemp("iris"), presets.iris()
     experiment = preset.model_copy(update={"training": preset.training.model_copy(update={"device": "cpu"})})
-    return experiment, prepare(experiment.data, tmp_path)
+    dataset = prepare(experiment.data, folder)
+    return experiment, dataset, fit(experiment, dataset, folder / "fit")
 
 
 @pytest.fixture
-def fitted(iris: tuple[Experiment, Dataset], tmp_path: Path) -> Fit:
-    """The preset iris, trained."""
-    experiment, dataset = iris
-    return fit(experiment, dataset, tmp_path)
+def iris(iris_outcome: tuple[Experiment, Dataset, Fit], tmp_path: Path) -> tuple[Experiment, Dataset]:
+    """The preset iris, on the CPU, and a copy of its rows on disk."""
+    experiment, dataset, _ = iris_outcome
+    folder = tmp_path / "datasets" / dataset.folder.name
+    shutil.copytree(dataset.folder, folder)
+    return experiment, replace(dataset, folder=folder)
+
+
+@pytest.fixture
+def fitted(iris_outcome: tuple[Experiment, Dataset, Fit], iris: object, tmp_path: Path) -> Fit:  # noqa: ARG001 - the rows are there too
+    """A copy of the preset iris, trained."""
+    found = iris_outcome[2]
+    shutil.copytree(found.weights.parent, tmp_path, dirs_exist_ok=True)
+    return replace(found, weights=tmp_path / found.weights.name, history=tmp_path / found.history.name)
+
+
+@pytest.fixture(scope="session")
+def iris_artifact(iris_outcome: tuple[Experiment, Dataset, Fit]) -> Artifact:
+    """The preset iris, trained and exported, once for all who only read."""
+    experiment, dataset, fitted = iris_outcome
+    classifier = load(fitted, dataset, experiment)
+    folder = fitted.weights.parent.with_name("artifact")
+    folder.mkdir()
+    return exporter.export(classifier, dataset, experiment.export, folder / "iris.onnx")
+
+
+@pytest.fixture
+def artifact(iris_artifact: Artifact, tmp_path: Path) -> Artifact:
+    """A copy of the preset iris, trained and exported."""
+    return replace(iris_artifact, path=Path(shutil.copy(iris_artifact.path, tmp_path)))
 
 
 def prepare(source: Data, home: Path) -> Dataset:
@@ -157,7 +194,7 @@ def fit(experiment: Experiment, dataset: Dataset, folder: Path) -> Fit:
     return trainer.fit(dataset, experiment.data, experiment.model, experiment.training, folder, log=lambda *_: None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def python() -> Callable[..., str]:
     """Run Python code in a fresh process and return what it prints."""
 

@@ -2,38 +2,23 @@ import importlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import onnxruntime
 import pytest
 from cyclopts import App
 
 from hallmark.flows.__main__ import COMMANDS, run
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.digests import file_digest
-from hallmark.tasks.common.records import Attempt
-from hallmark.tasks.tracking import run_logger
 from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
+from tests.pipelines.conftest import Help
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
-
-SLOW = """
-[data]
-kind = "digits"
-[model]
-kind = "linear"
-[training]
-epochs = 1000000
-batch_size = 1
-optimizer = "sgd"
-"""
 
 
 @pytest.fixture
@@ -102,15 +87,18 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_a_command_says_what_it_does_and_has_an_example(command: str) -> None:
-    done = hallmark(command, "--help")  # in a process of its own: cyclopts keeps what it was told of a command before
-    assert done.returncode == 0, done.stderr
-    assert re.search(rf"^(Example: |  )hallmark {command}\b", done.stdout, re.MULTILINE)
+def test_the_help_of_a_command_says_what_it_does_and_has_an_example(command: str, helps: Help) -> None:
+    text = helps.texts[command]
+    assert re.search(rf"^(Example: |  )hallmark {command}\b", text, re.MULTILINE)
     module, _, name = COMMANDS[command][0].partition(":")
     target = getattr(importlib.import_module(module), name)
     function = target.default_command if isinstance(target, App) else target
-    assert " ".join(str(function.__doc__).split("\n\n")[0].split()) in " ".join(done.stdout.split())
-    assert "[default: False]" not in done.stdout
+    assert " ".join(str(function.__doc__).split("\n\n")[0].split()) in " ".join(text.split())
+    assert "[default: False]" not in text
+
+
+def test_help_imports_no_command(helps: Help) -> None:
+    assert helps.imported == []
 
 
 def test_the_help_of_a_command_fills_a_narrow_terminal() -> None:
@@ -157,30 +145,17 @@ def test_strict_refuses_known_mistakes_before_anything_begins(console: Callable[
     assert recent_runs("iris_as_published", 1) == []
 
 
-@pytest.mark.usefixtures("home")  # where nothing was fetched before
-def test_data_that_cannot_be_fetched_is_refused_and_leaves_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("home", "prefect_server")  # a home where nothing was fetched before
+def test_data_that_cannot_be_fetched_is_refused_and_leaves_no_run(
+    console: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HALLMARK_MIRROR", "http://127.0.0.1:9")
     name = f"t{uuid.uuid4().hex[:12]}"
-    done = subprocess.run([HALLMARK, "train", "mnist", "--name", name], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "HALLMARK_MIRROR must be the address of a folder" in done.stderr
-    assert "Traceback" not in done.stderr
+    code, _, error = console("train", "mnist", "--name", name)
+    assert code == 2
+    assert "HALLMARK_MIRROR must be the address of a folder" in error
+    assert "Traceback" not in error
     assert recent_runs(name, 1) == []
-
-
-def test_one_command_from_a_preset_to_a_registered_model_with_the_embedded_server(tmp_path: Path) -> None:
-    done = hallmark("train", "iris", "--name", "walk", "--training.epochs", "5", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert list(rows) == ["accuracy", "loss", "parity", "findings", "model", "onnx", "run", "next"]
-    assert rows["model"] == "walk version 1, champion"
-    assert rows["parity"].startswith("passed")
-    assert onnxruntime.InferenceSession(rows["onnx"]).get_outputs()[0].name == "label"
-    assert rows["next"].endswith("hallmark ui")
-    steps = [line.split()[0] for line in done.stderr.splitlines()]
-    assert steps == ["prepare", "fit", "evaluate", "finding", "export", "verify", "stamp", "register", "card"]
-    assert "\x1b" not in done.stdout + done.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -244,30 +219,6 @@ def test_json_says_why_it_was_refused(console: Call) -> None:
     assert json.loads(out)["status"] == "refused"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_a_killed_run_is_killed_in_mlflow_too(prefect_server: str, number: signal.Signals, tmp_path: Path) -> None:
-    name = f"k{uuid.uuid4().hex[:12]}"
-    path = tmp_path / f"{name}.toml"
-    path.write_text(SLOW)
-    environment = os.environ | {"PREFECT_API_URL": prefect_server}
-    process = subprocess.Popen([HALLMARK, "train", str(path)], env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 90
-        while not [run for run in recent_runs(name, 1) if run.status == "RUNNING"]:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(number)
-        _, error = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130, error
-    assert error.splitlines()[-1] == "hallmark: interrupted"
-    assert "Traceback" not in error
-    assert [run.status for run in recent_runs(name, 10)] == ["KILLED"]
-
-
 def test_presets_are_listed_and_shown(console: Call) -> None:
     code, out, _ = console("presets", "--json")
     listed = {row["name"]: row["kind"] for row in json.loads(out)["presets"]}
@@ -297,51 +248,6 @@ def test_runs_are_listed(console: Call) -> None:
     assert [run["experiment"] for run in json.loads(out)["runs"]] == [name]
     code, _, error = console("runs", name[:-1])
     assert (code, f"did you mean '{name}'?" in error) == (2, True)
-
-
-@pytest.fixture
-def serving() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    processes: list[subprocess.Popen[bytes]] = []
-    yield processes
-    for process in processes:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-
-
-def test_the_ui_serves_the_runs_on_this_machine_alone(
-    console: Call, serving: list["subprocess.Popen[bytes]"], iris: tuple[object, object]
-) -> None:
-    import socket
-    import urllib.request
-
-    attempt = Attempt(uuid.uuid4().hex, "iris", {}, Path())
-    with run_logger.open_run(iris[0], iris[1], attempt, "shown in the ui", {}) as shown:  # type: ignore[arg-type]
-        pass
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-        code, _, error = console("ui", "--port", str(port))
-        assert (code, f"--port: {port} on 127.0.0.1: Address already in use" in error) == (2, True)
-    command = [HALLMARK, "ui", "--port", str(port)]
-    serving.append(
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
-    )
-    address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            query = f"{address}/api/2.0/mlflow/runs/get?run_id={shown.id}"
-            with urllib.request.urlopen(query, timeout=5) as answer:  # noqa: S310 - our own address
-                found = json.load(answer)
-            break
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-    assert found["run"]["info"]["run_name"] == "shown in the ui"
-    with urllib.request.urlopen(address, timeout=5) as page:
-        assert b"MLflow" in page.read()
-    # A server on 0.0.0.0 would answer at every address of this machine.
-    with pytest.raises(OSError, match=r"refused|timed out"):
-        socket.create_connection(("127.0.0.2", port), timeout=1)
 
 
 def test_the_ui_of_a_server_is_the_servers(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:

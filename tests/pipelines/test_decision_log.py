@@ -1,20 +1,15 @@
 """Decisions: killed after any write, repaired by the next that looks, and made by one process at a time."""
 
-import os
-import signal
 import threading
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import pytest
 
-from hallmark.flows.__main__ import run
 from hallmark.tasks.common.records import Decision, Judged, Outcome
 from hallmark.tasks.promotion import champions, decision_log
 from hallmark.tasks.tracking.client import connect
-from tests.support import forks, registered
-from tests.support.registered import Call, aliases, everything, kill_after, killed
+from tests.support import registered
+from tests.support.registered import Call, aliases, everything, killed
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -133,70 +128,3 @@ def test_of_two_at_once_one_wins_and_the_other_says_so(name: str, console: Call)
         leave.set()
         other.join()
     assert console("promote", name, "2", "--reason", "x")[0] == 0
-
-
-def forked(target: Callable[..., object], *given: object) -> BaseProcess:
-    """A process of its own, forked from one that has imported everything."""
-    process = forks.context().Process(target=target, args=({**os.environ}, *given), daemon=True)
-    process.start()
-    return process
-
-
-def promoted(environment: dict[str, str], name: str, writes: int) -> None:
-    """In a process of its own: promote version 2, and be killed with -9 after so many writes."""
-    os.environ.update(environment)
-    with pytest.MonkeyPatch.context() as patch:
-        kill_after(writes, patch, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        judged(name, "PROMOTE")()
-
-
-@pytest.fixture
-def address(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' Prefect server, for other processes too."""
-    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
-
-
-@pytest.mark.usefixtures("address")
-def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(outcomes: list[Outcome]) -> None:
-    writes = 0
-    while True:
-        writes += 1
-        model = registered.model(outcomes)
-        process = forked(promoted, model, writes)
-        process.join(120)
-        assert process.exitcode in (0, -signal.SIGKILL)
-        assert aliases(model) in ({"champion": 1}, {"champion": 1, "previous": 1}, {"champion": 2, "previous": 1})
-        decision_log.look(model)  # the kernel has released the lock
-        assert aliases(model) == {"champion": 2, "previous": 1}
-        (decision,) = decision_log.history(model)
-        assert decision.done
-        if process.exitcode == 0:
-            break
-    assert writes >= 7
-
-
-def one_of_two(environment: dict[str, str], name: str, version: int, folder: str) -> None:
-    """In a process of its own: promote a version by the command, and say how it ended."""
-    os.environ.update(environment)
-    error = Path(folder) / f"{version}.error"
-    os.dup2(os.open(error, os.O_WRONLY | os.O_CREAT), 2)
-    os._exit(run(["promote", name, str(version), "--reason", "two at once"]))
-
-
-@pytest.mark.usefixtures("address")
-def test_of_two_processes_at_once_each_wins_or_says_so(outcomes: list[Outcome], tmp_path: Path) -> None:
-    model = registered.model(outcomes)
-    processes = {version: forked(one_of_two, model, version, str(tmp_path)) for version in (2, 3)}
-    for process in processes.values():
-        process.join(120)
-    codes = {version: process.exitcode for version, process in processes.items()}
-    assert set(codes.values()) <= {0, 2}
-    assert 0 in codes.values()
-    for version, code in codes.items():
-        said = (tmp_path / f"{version}.error").read_text()
-        assert (code == 0) == (said == "")
-        assert code == 0 or said.startswith(f"hallmark: {model}: another process decides on this model now")
-    made = decision_log.history(model)
-    assert sorted(one.version for one in made) == sorted(version for version, code in codes.items() if code == 0)
-    assert [one.number for one in made] == list(range(1, len(made) + 1))
-    assert aliases(model)["champion"] == made[-1].version

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 import uuid
 from pathlib import Path
@@ -19,7 +18,7 @@ from hallmark.tasks.ml.training import loop
 from hallmark.tasks.runtime import progress, settings
 from hallmark.tasks.tracking import resume, run_logger
 from hallmark.tasks.tracking.client import connect
-from tests.conftest import ROOT, prepare
+from tests.conftest import prepare
 from tests.support.interrupted import (
     EPOCHS,
     assert_whole,
@@ -340,25 +339,6 @@ def test_who_comes_second_says_so_and_waits(
     assert f"waiting  another process runs {experiment.name}" in capsys.readouterr().err
     (run,) = runs(experiment.name)
     assert_whole(run)
-
-
-def test_two_processes_at_once_are_run_one_after_the_other(
-    monkeypatch: pytest.MonkeyPatch, prefect_server: str
-) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
-    experiment = named()
-    lock = FileLock(lock_of(experiment, monkeypatch))
-    arguments = [HALLMARK, "train", *tokens(experiment)]
-    with lock, subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stderr
-        said = [next(process.stderr).split()[0] for _ in range(2)]
-        assert said == ["prepare", "waiting"]
-        assert statuses(experiment.name) == ["KILLED"]
-        lock.release()
-        said += [line.split()[0] for line in process.stderr]
-    assert process.returncode == 0
-    assert said[2:] == ["resumed", "fit", "evaluate", "finding", "export", "verify", "stamp", "register", "card"]
-    assert statuses(experiment.name) == ["FINISHED"]
 
 
 def test_two_experiments_do_not_wait_for_each_other(

@@ -1,15 +1,11 @@
 """The flow `retrain`, against a real Prefect server and a real MLflow store."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,8 +27,7 @@ from hallmark.tasks.ml.data import dataset_store, sources, splits
 from hallmark.tasks.promotion import champions, decision_log
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking import client as store
-from hallmark.tasks.tracking import resume, training_rows
-from tests.conftest import ROOT
+from hallmark.tasks.tracking import training_rows
 from tests.pipelines.test_notification import receiver
 from tests.support.registered import aliases
 
@@ -269,44 +264,3 @@ def test_retrained_presets_are_divided_by_content_or_bring_their_test_rows(prese
 def test_what_is_tested_on_its_training_rows_is_refused() -> None:
     with pytest.raises(InputError, match=r"add --data\.split\.method content"):
         by_content(presets.get("iris_softmax"))
-
-
-def until(happened: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + LIMIT
-    while not happened():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(
-    prefect_server: str,  # noqa: ARG001
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
-    name = new_name()
-    source = tmp_path / f"{name}.toml"
-    source.write_text('[data]\nkind = "digits"\n[model]\nkind = "linear"\n[training]\ndevice = "cpu"\nepochs = 2\n')
-    command = [HALLMARK, "retrain", str(source)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    longer = [*command, "--training.epochs", "1500", "--training.batch_size", "16"]
-    with subprocess.Popen(longer, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-        until(lambda: any((tmp_path / "home" / "unfinished").glob("*/*.safetensors")), process)
-        resume.close_orphans()
-        assert sorted(one.info.status for one in runs(name)) == ["FINISHED", "RUNNING"]  # its process lives
-        os.kill(process.pid, signal.SIGKILL)
-    assert (aliases(name), versions(name)) == ({"champion": 1}, 1)
-    resume.close_orphans()
-    (run,) = (one for one in runs(name) if one.info.status == "KILLED")
-    done = subprocess.run([*longer, "--json"], cwd=ROOT, check=True, capture_output=True, text=True)
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["decision"]["run_id"] == run.info.run_id
-    assert sorted(one.info.status for one in runs(name)) == ["FINISHED", "FINISHED"]
-    assert versions(name) == 2
-
-
-def runs(name: str) -> list[mlflow.entities.Run]:
-    client = store.connect()
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    return list(client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'"))

@@ -1,9 +1,7 @@
 """`hallmark sweep` as it is typed: what it refuses, what it prints."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.tracking import client
 from hallmark.tasks.tracking.run_queries import recent_runs
-from tests.conftest import ROOT
+from tests.pipelines.conftest import Help
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -193,16 +191,8 @@ def test_what_fails_in_no_step_is_the_sweep(console: Call, monkeypatch: pytest.M
     assert error.splitlines()[-1].startswith("hallmark: sweep failed: a plan is broken (log: ")
 
 
-def test_help_has_the_grammar_and_examples() -> None:
-    done = subprocess.run(
-        [HALLMARK, "sweep", "--help"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "80"},
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+def test_help_has_the_grammar_and_examples(helps: Help) -> None:
+    text = helps.texts["sweep"]
     for line in (*sweep_grids.GRAMMAR.splitlines(), "hallmark sweep mnist --random 32 --training.lr loguniform:1e-4:1"):
-        assert line.strip() in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+        assert line.strip() in text
+    assert max(map(len, text.splitlines())) <= 80

@@ -36,10 +36,10 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def hallmark(*tokens: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+def hallmark(*tokens: str, cwd: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [HALLMARK, *tokens],
-        env=os.environ | environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT,
+        env=os.environ | environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=LIMIT,
     )  # fmt: skip
 
 

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,6 @@ from hallmark.tasks.ml.artifact import exporter, runtimes
 from hallmark.tasks.ml.config.experiment import Experiment, Export
 from hallmark.tasks.ml.data import dataset_store
 from tests.conftest import ROOT, fit, load, prepare
-
-
-@pytest.fixture
-def artifact(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> Artifact:
-    experiment, dataset = iris
-    classifier = load(fitted, dataset, experiment)
-    return exporter.export(classifier, dataset, experiment.export, tmp_path / "iris.onnx")
 
 
 def form(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[int, list[str | int]]]:
@@ -73,20 +65,6 @@ def test_the_batch_is_dynamic(artifact: Artifact, iris: tuple[Experiment, Datase
     x = dataset_store.open_split(iris[1], "test").x[:rows]
     label, probabilities = onnxruntime.InferenceSession(artifact.path).run(None, runtimes.feeds(iris[1].columns, x))
     assert (label.shape, probabilities.shape) == ((rows,), (rows, 3))
-
-
-def test_the_same_experiment_gives_the_same_bytes_from_any_folder(
-    artifact: Artifact, tmp_path: Path, python: Callable[..., str]
-) -> None:
-    code = (
-        "import sys; from pathlib import Path; from hallmark.flows.experiments import presets\n"
-        "from hallmark.tasks.ml.artifact import exporter; from hallmark.tasks.ml.training import trainer\n"
-        "from tests.conftest import load, prepare\n"
-        "home = Path(sys.argv[1]); e = presets.iris(); d = prepare(e.data, home)\n"
-        "fit = trainer.fit(d, e.data, e.model, e.training, home, lambda *_: None)\n"
-        "print(exporter.export(load(fit, d, e), d, e.export, home / 'x.onnx').sha256)"
-    )
-    assert python(code, tmp_path / "elsewhere", cwd=tmp_path).splitlines()[-1] == artifact.sha256
 
 
 def test_the_operator_set_is_the_one_asked_for(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> None:

@@ -1,9 +1,6 @@
 import hashlib
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,31 +93,6 @@ def test_an_intact_dataset_is_reused_and_a_damaged_one_made_anew(
     (dataset.folder / "dataset.json").unlink()
     prepare(IRIS, tmp_path)
     assert (dataset.folder / "dataset.json").exists()
-
-
-def test_many_processes_make_one_dataset(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from hallmark.tasks.ml.data import dataset_store\n"
-        "from hallmark.tasks.ml.config.data import Digits; from tests.conftest import prepare\n"
-        "write = dataset_store._write\n"
-        "def slowly(*given):\n"
-        "    time.sleep(0.5)  # long enough for all others to arrive\n"
-        "    write(*given); print('wrote', end=' ')\n"
-        "dataset_store._write = slowly\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "prepare(Digits(kind='digits'), Path(sys.argv[1])); print('done')"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    racing = [subprocess.Popen(command, text=True, env=os.environ, **pipes) for _ in range(4)]
-    assert [process.stdout.readline() for process in racing if process.stdout] == ["ready\n"] * 4
-    for process in racing:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    said = sorted(process.communicate()[0].strip() for process in racing)
-    assert said == ["done", "done", "done", "wrote done"]
-    assert len(list((tmp_path / "datasets").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

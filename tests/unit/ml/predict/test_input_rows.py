@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.artifact.certificate import Input
@@ -288,7 +288,7 @@ def test_a_source_that_the_model_cannot_take_is_refused(tmp_path: Path) -> None:
 
 
 SOURCES: dict[str, Callable[[Path, NDArray[np.float64]], object]] = {
-    ".csv": lambda path, x: np.savetxt(path, x, "%.6f", ",", header="a,b", comments=""),
+    ".csv": lambda path, x: csv.write_csv(pa.table({"a": x[:, 0], "b": x[:, 1]}), path),
     ".npy": np.save,
     ".parquet": lambda path, x: parquet.write_table(pa.table({"a": x[:, 0], "b": x[:, 1]}), path),
 }

@@ -2,9 +2,6 @@ import hashlib
 import logging
 import math
 import resource
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +13,6 @@ import torch
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.training import checkpoints
 from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
-from tests.conftest import ROOT
 
 IDENTITY = {"experiment": "e" * 64, "dataset": "d" * 64, "version": "3", "torch": "2.15.0"}
 
@@ -179,35 +175,6 @@ def test_one_that_cannot_be_written_leaves_those_before_it(two: Path) -> None:
         Checkpoints(two, IDENTITY).save(at(3))
     assert newest_first(two) == before
     assert step_of(two) == 2
-
-
-ENDLESS = """
-import itertools, sys, torch
-from pathlib import Path
-from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
-from tests.unit.ml.training.test_checkpoints import IDENTITY
-kept = Checkpoints(Path(sys.argv[1]), IDENTITY)
-for step in itertools.count(1):
-    kept.save(Checkpoint({"weights.0": torch.full((1_000_000,), float(step))}, {"step": step}))
-    print(step, flush=True)
-"""
-
-
-def test_one_is_written_whole_or_not_at_all_when_its_process_is_killed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    command = [sys.executable, "-c", ENDLESS, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout
-        said = [int(next(process.stdout)) for _ in range(5)]
-        process.kill()
-        said += [int(line) for line in process.stdout]
-    assert process.returncode == -signal.SIGKILL
-    found = Checkpoints(tmp_path, IDENTITY).load()
-    assert found is not None
-    assert found.facts["step"] in (said[-1], said[-1] + 1)
-    assert torch.all(found.tensors["weights.0"] == found.facts["step"])
-    assert caplog.records == []
 
 
 def clock(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:

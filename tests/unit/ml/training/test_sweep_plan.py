@@ -1,7 +1,7 @@
 """Members that train as one are what each would be alone, and who may train with whom."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -363,37 +363,3 @@ def test_each_stack_needs_its_own_memory_only(digits_folder: Folder) -> None:
     convolution = CNN(kind="cnn", channels=(4,), hidden=(60_000,))
     alone = [experiment(convolution, DIGITS, seed=seed) for seed in range(1000)]
     sweep_plan.refuse_too_many([*alone, *huge(1)], digits_folder.dataset)
-
-
-FITTING = """
-import re, resource, sys
-from pathlib import Path
-from hallmark.tasks.ml.training import sweep_plan
-from hallmark.tasks.common.errors import InputError
-from tests.bench import rows
-from tests.unit.ml.training.test_sweep_plan import Folder, experiment
-
-own, classes, features, batch = map(int, sys.argv[2:])
-folder = Path(sys.argv[1])
-dataset = rows.generate(folder, rows=3000, features=features, classes=classes)
-members = [experiment(epochs=1, batch_size=batch, optimizer="sgd", shuffle_seed=seed * own) for seed in range(1000)]
-resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**29, resource.RLIM_INFINITY))
-try:
-    sweep_plan.refuse_too_many(members, dataset)
-except InputError as error:
-    fitting = int(re.search(r" ([0-9]+) fit: ", str(error))[1])
-Folder(dataset, folder).together(members[:fitting])
-print(fitting)
-"""
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param((0, 100, 500, 2000), id="one order"),
-        pytest.param((1, 10, 4000, 3000), id="orders of their own"),
-    ],
-)
-def test_as_many_as_are_said_to_fit_do(case: tuple[int, ...], python: Callable[..., str], tmp_path: Path) -> None:
-    """In a process that may take no more than the limit."""
-    assert int(python(FITTING, tmp_path, *case)) > 1

@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -86,19 +85,6 @@ def test_the_weights_are_those_of_a_plain_loop(
     expected = plain_loop(experiment, iris[1], optimizer).state_dict()
     for name, weight in expected.items():
         torch.testing.assert_close(weights[f"network.{name}"], weight, rtol=2e-5, atol=1e-6)
-
-
-def test_the_same_experiment_gives_the_same_weights_in_another_process_and_folder(
-    fitted: Fit, tmp_path: Path, python: Callable[..., str]
-) -> None:
-    code = (
-        "import sys; from pathlib import Path; from hallmark.flows.experiments import presets\n"
-        "from hallmark.tasks.ml.training import trainer\n"
-        "from tests.conftest import prepare\n"
-        "home = Path(sys.argv[1]); e = presets.iris(); d = prepare(e.data, home)\n"
-        "print(trainer.fit(d, e.data, e.model, e.training, home, lambda *_: None).weights_sha256)"
-    )
-    assert python(code, tmp_path / "elsewhere", cwd=tmp_path).strip() == fitted.weights_sha256
 
 
 def test_seeds_and_options_matter(iris: tuple[Experiment, Dataset], tmp_path: Path) -> None:

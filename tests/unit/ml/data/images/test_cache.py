@@ -1,6 +1,5 @@
 import json
 import os
-import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -218,21 +217,6 @@ def test_a_decompression_bomb_stops_everything(folder: Path) -> None:
     bomb(folder / "red" / "bomb.png", 30_000)
     assert "red/bomb.png: has more than 89,478,485 pixels" in refused(folder, unreadable=0.9)
     assert not list((folder.parent / "home" / "images").glob("*"))
-
-
-def test_a_process_that_dies_leaves_nothing_half_done(folder: Path) -> None:
-    code = (
-        "import os, sys; from pathlib import Path; from hallmark.tasks.ml.data.images import cache, image_file\n"
-        "from hallmark.tasks.ml.config.data import Images\n"
-        "decode = image_file.decode\n"
-        "image_file.decode = lambda file, shape: os._exit(9) if file.name == '013.png' else decode(file, shape)\n"
-        "cache.read(Images(kind='images', path=sys.argv[1]), Path(sys.argv[2]))"
-    )
-    home = folder.parent / "home"
-    done = subprocess.run([sys.executable, "-c", code, str(folder), str(home)], check=False, env=os.environ)
-    assert done.returncode == 9
-    assert not list((home / "images").glob("[!.]*"))
-    assert len(read(folder).y) == 40
 
 
 def test_progress_is_told_of_both_passes(tmp_path: Path) -> None:

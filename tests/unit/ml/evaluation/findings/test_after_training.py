@@ -1,5 +1,6 @@
 """Each finding occurs for an experiment that has it, and not for one that does not."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,25 @@ def changed(preset: str, changes: dict[str, Any]) -> Experiment:
 
 
 @pytest.mark.parametrize("name", [name for name in presets.PRESETS if not name.startswith("mnist")])
-def test_every_remedy_that_is_an_option_works_on_the_preset_that_prints_it(name: str, tmp_path: Path) -> None:
+def test_every_remedy_that_is_an_option_works_on_the_preset_that_prints_it(name: str, folder: Path) -> None:
     preset = presets.get(name)
     known = before_training.find(preset)
-    for found in (*known, *findings(preset, tmp_path).values()):
+    for found in (*known, *findings(preset, folder).values()):
         if found.remedy.startswith("--"):
             cured = options.experiment(name, found.remedy.split())
-            table = sources.read(cured.data, tmp_path)
+            table = sources.read(cured.data, folder)
             dataset_store.refuse_impossible(table, cured.data.split, cured.model, cured.training)
             assert found.code not in {other.code for other in before_training.find(cured)}
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("findings")
+
+
+@cache
 def findings(experiment: Experiment, folder: Path) -> dict[str, Finding]:
-    """Findings after a real training, by code."""
+    """Return the findings after a real training by code. Each experiment is trained once."""
     dataset = prepare(experiment.data, folder)
     fitted = fit(experiment, dataset, folder)
     evaluation = evaluator.evaluate(load(fitted, dataset, experiment), dataset, experiment.data, folder).record
@@ -90,13 +97,13 @@ def findings(experiment: Experiment, folder: Path) -> dict[str, Finding]:
     ],
 )
 def test_each_finding_occurs_only_where_it_applies(
-    code: str, has: tuple[str, dict[str, Any]], has_not: tuple[str, dict[str, Any]], tmp_path: Path
+    code: str, has: tuple[str, dict[str, Any]], has_not: tuple[str, dict[str, Any]], folder: Path
 ) -> None:
-    assert code in findings(changed(*has), tmp_path)
-    assert code not in findings(changed(*has_not), tmp_path)
+    assert code in findings(changed(*has), folder)
+    assert code not in findings(changed(*has_not), folder)
 
 
-def test_the_three_findings_on_curves_are_told_apart(tmp_path: Path) -> None:
+def test_the_three_findings_on_curves_are_told_apart(folder: Path) -> None:
     shapes = {"loss_oscillates", "overfits", "not_converged"}
     cases = {
         "loss_oscillates": ("iris", ROUGH | {"training.lr": 0.3}),
@@ -104,8 +111,8 @@ def test_the_three_findings_on_curves_are_told_apart(tmp_path: Path) -> None:
         "not_converged": ("iris_as_published", {}),
     }
     for code, case in cases.items():
-        assert shapes & findings(changed(*case), tmp_path).keys() == {code}
-    assert not shapes & findings(presets.get("iris"), tmp_path).keys()
+        assert shapes & findings(changed(*case), folder).keys() == {code}
+    assert not shapes & findings(presets.get("iris"), folder).keys()
 
 
 @pytest.mark.parametrize(
@@ -115,25 +122,25 @@ def test_the_three_findings_on_curves_are_told_apart(tmp_path: Path) -> None:
         ("blobs", GREEDY | {"training.patience": 0, "training.monitor": "test"}),
     ],
 )
-def test_the_remedy_of_overfitting_watches_validation(preset: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    remedy = findings(changed(preset, changes), tmp_path)["overfits"].remedy
+def test_the_remedy_of_overfitting_watches_validation(preset: str, changes: dict[str, Any], folder: Path) -> None:
+    remedy = findings(changed(preset, changes), folder)["overfits"].remedy
     tokens = [f"--{path}={value}" for path, value in changes.items()]
     cured = options.experiment(preset, [*tokens, *remedy.split()])
-    assert "overfits" not in findings(cured, tmp_path)
+    assert "overfits" not in findings(cured, folder)
 
 
-def test_a_schedule_that_barely_falls_does_not_hide_an_unfinished_training(tmp_path: Path) -> None:
+def test_a_schedule_that_barely_falls_does_not_hide_an_unfinished_training(folder: Path) -> None:
     slow = {"training.lr": 0.001, "training.epochs": 20, "training.patience": 0, "training.schedule.kind": "step"}
     barely = {"training.schedule.every": 5, "training.schedule.factor": 0.99}
-    assert "not_converged" in findings(changed("blobs", slow | barely), tmp_path)
-    assert "not_converged" not in findings(changed("blobs", slow | {"training.schedule.every": 2}), tmp_path)
+    assert "not_converged" in findings(changed("blobs", slow | barely), folder)
+    assert "not_converged" not in findings(changed("blobs", slow | {"training.schedule.every": 2}), folder)
 
 
-def test_findings_contain_the_numbers(tmp_path: Path) -> None:
-    four = findings(presets.get("points4_as_published"), tmp_path)
+def test_findings_contain_the_numbers(folder: Path) -> None:
+    four = findings(presets.get("points4_as_published"), folder)
     assert "x = 5 (training range 1 to 4)" in four["outside_training_range"].sentence
     assert "0.693" in four["no_better_than_prior"].sentence
-    iris = findings(presets.get("iris"), tmp_path)
+    iris = findings(presets.get("iris"), folder)
     # Six discordant rows of thirty.
     assert "with 30 test rows" in iris["test_split_too_small"].sentence
     assert "under 20 points" in iris["test_split_too_small"].sentence
@@ -155,20 +162,20 @@ def test_xor_has_no_linear_relation_and_a_column_has_one_with_itself() -> None:
     assert after_training.has_linear_relation(first)
 
 
-def test_an_overconfident_model_is_better_than_the_prior(tmp_path: Path) -> None:
+def test_an_overconfident_model_is_better_than_the_prior(folder: Path) -> None:
     confident = changed("blobs", GREEDY | {"data.std": 3, "model.hidden": "256,256", "training.patience": 0})
-    found = findings(confident, tmp_path)
+    found = findings(confident, folder)
     assert "overfits" in found
     assert "no_better_than_prior" not in found
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_random_split_is_not_outside_the_training_range(seed: int, tmp_path: Path) -> None:
+def test_a_random_split_is_not_outside_the_training_range(seed: int, folder: Path) -> None:
     for preset, more in (("iris", {}), ("blobs", {"data.features": 100})):
         experiment = changed(preset, more | {"data.split.seed": seed, "training.epochs": 2, "training.patience": 0})
-        assert "outside_training_range" not in findings(experiment, tmp_path)
+        assert "outside_training_range" not in findings(experiment, folder)
 
 
-def test_a_loss_that_was_rough_and_settled_does_not_oscillate(tmp_path: Path) -> None:
+def test_a_loss_that_was_rough_and_settled_does_not_oscillate(folder: Path) -> None:
     settling = {"training.schedule.kind": "step", "training.schedule.every": 50, "training.schedule.factor": 0.001}
-    assert "loss_oscillates" not in findings(changed("iris", {"training.lr": 1} | settling), tmp_path)
+    assert "loss_oscillates" not in findings(changed("iris", {"training.lr": 1} | settling), folder)

@@ -31,11 +31,6 @@ def classifier(iris: tuple[Experiment, Dataset], fitted: Fit) -> networks.Classi
     return load(fitted, iris[1], iris[0])
 
 
-@pytest.fixture
-def artifact(iris: tuple[Experiment, Dataset], classifier: networks.Classifier, tmp_path: Path) -> Artifact:
-    return exporter.export(classifier, iris[1], iris[0].export, tmp_path / "iris.onnx")
-
-
 def verify(artifact: Artifact, classifier: networks.Classifier, dataset: Dataset) -> tuple[Proof, dict[str, Any]]:
     """The proof, and the report beside it."""
     report = artifact.path.with_name("parity.json")

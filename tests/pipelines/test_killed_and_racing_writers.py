@@ -1,0 +1,85 @@
+"""Files that a killed process leaves, and files that several processes make at once."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hallmark.tasks.ml.training.checkpoints import Checkpoints
+from tests.conftest import ROOT
+from tests.support import photographed
+from tests.unit.ml.data.images.test_cache import read
+from tests.unit.ml.training.test_checkpoints import IDENTITY
+
+ENDLESS = """
+import itertools, sys, torch
+from pathlib import Path
+from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
+from tests.unit.ml.training.test_checkpoints import IDENTITY
+kept = Checkpoints(Path(sys.argv[1]), IDENTITY)
+for step in itertools.count(1):
+    kept.save(Checkpoint({"weights.0": torch.full((1_000_000,), float(step))}, {"step": step}))
+    print(step, flush=True)
+"""
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all_when_its_process_is_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = [sys.executable, "-c", ENDLESS, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout
+        said = [int(next(process.stdout)) for _ in range(5)]
+        process.kill()
+        said += [int(line) for line in process.stdout]
+    assert process.returncode == -signal.SIGKILL
+    found = Checkpoints(tmp_path, IDENTITY).load()
+    assert found is not None
+    assert found.facts["step"] in (said[-1], said[-1] + 1)
+    assert torch.all(found.tensors["weights.0"] == found.facts["step"])
+    assert caplog.records == []
+
+
+def test_many_processes_make_one_dataset(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from hallmark.tasks.ml.data import dataset_store\n"
+        "from hallmark.tasks.ml.config.data import Digits; from tests.conftest import prepare\n"
+        "write = dataset_store._write\n"
+        "def slowly(*given):\n"
+        "    time.sleep(0.5)  # long enough for all others to arrive\n"
+        "    write(*given); print('wrote', end=' ')\n"
+        "dataset_store._write = slowly\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "prepare(Digits(kind='digits'), Path(sys.argv[1])); print('done')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    racing = [subprocess.Popen(command, text=True, env=os.environ, **pipes) for _ in range(4)]
+    assert [process.stdout.readline() for process in racing if process.stdout] == ["ready\n"] * 4
+    for process in racing:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = sorted(process.communicate()[0].strip() for process in racing)
+    assert said == ["done", "done", "done", "wrote done"]
+    assert len(list((tmp_path / "datasets").iterdir())) == 1
+
+
+def test_a_process_that_dies_leaves_no_half_of_an_image_cache(tmp_path: Path) -> None:
+    folder = photographed.folder(tmp_path / "photos")
+    code = (
+        "import os, sys; from pathlib import Path; from hallmark.tasks.ml.data.images import cache, image_file\n"
+        "from hallmark.tasks.ml.config.data import Images\n"
+        "decode = image_file.decode\n"
+        "image_file.decode = lambda file, shape: os._exit(9) if file.name == '013.png' else decode(file, shape)\n"
+        "cache.read(Images(kind='images', path=sys.argv[1]), Path(sys.argv[2]))"
+    )
+    home = folder.parent / "home"
+    done = subprocess.run([sys.executable, "-c", code, str(folder), str(home)], check=False, env=os.environ)
+    assert done.returncode == 9
+    assert not list((home / "images").glob("[!.]*"))
+    assert len(read(folder).y) == 40

@@ -1,0 +1,85 @@
+"""Another process in another folder computes the same bits, and goes on with what was interrupted here."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hallmark.tasks.common.records import Dataset, Fit
+from hallmark.tasks.ml.artifact import exporter
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import loop
+from tests.conftest import load, prepare
+from tests.unit.ml.training.test_loop import CASES, Trial
+
+INTERRUPTED = ("adam", "lbfgs of a perceptron", "cnn")
+
+CODE = """
+import json, sys
+from pathlib import Path
+from hallmark.flows.experiments import presets
+from hallmark.tasks.ml.artifact import exporter
+from hallmark.tasks.ml.training import loop, trainer
+from tests.conftest import load, prepare
+from tests.unit.ml.training.test_loop import CASES, Trial
+folder = Path(sys.argv[1])
+home, e = folder / "elsewhere", presets.iris()
+d = prepare(e.data, home)
+fit = trainer.fit(d, e.data, e.model, e.training, home, lambda *_: None)
+onnx = exporter.export(load(fit, d, e), d, e.export, home / "x.onnx").sha256
+loop._SEGMENT_BATCHES = 5
+resumed = []
+for name in sys.argv[2:]:
+    case = CASES[name]
+    trial = Trial(case, prepare(case.data, folder / name), folder / name).run()
+    resumed.append([*trial.resumed[0], trial.fit.weights_sha256])
+print(json.dumps({"weights": fit.weights_sha256, "onnx": onnx, "resumed": resumed}))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _often() -> Iterator[None]:
+    """Let a training look up every few batches, so that it stops within an epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_SEGMENT_BATCHES", 5)
+        yield
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of trainings that were stopped after four epochs."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    for name in INTERRUPTED:
+        assert Trial(CASES[name], prepare(CASES[name].data, folder), folder / name).stop_after(4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def elsewhere(interrupted: Path, python: Callable[..., str]) -> dict[str, Any]:
+    """What one other process computes."""
+    found: dict[str, Any] = json.loads(python(CODE, interrupted, *INTERRUPTED, cwd=interrupted).splitlines()[-1])
+    return found
+
+
+def test_the_same_experiment_gives_the_same_weights(fitted: Fit, elsewhere: dict[str, Any]) -> None:
+    assert elsewhere["weights"] == fitted.weights_sha256
+
+
+def test_the_same_experiment_gives_the_same_onnx_bytes(
+    iris: tuple[Experiment, Dataset], fitted: Fit, elsewhere: dict[str, Any], tmp_path: Path
+) -> None:
+    experiment, dataset = iris
+    classifier = load(fitted, dataset, experiment)
+    artifact = exporter.export(classifier, dataset, experiment.export, tmp_path / "iris.onnx")
+    assert elsewhere["onnx"] == artifact.sha256
+
+
+def test_an_interrupted_training_goes_on(elsewhere: dict[str, Any], tmp_path: Path) -> None:
+    expected = [
+        Trial(CASES[name], prepare(CASES[name].data, tmp_path), tmp_path / name).run().fit.weights_sha256
+        for name in INTERRUPTED
+    ]
+    assert [digest for _, _, digest in elsewhere["resumed"]] == expected
+    assert (0, 0) not in [(epoch, step) for epoch, step, _ in elsewhere["resumed"]]
