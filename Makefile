@@ -22,7 +22,7 @@ run: $(READY) ## train, export, check and register the preset iris
 	@$(BIN)/hallmark train iris
 
 test: $(READY) ## run unit tests and pipelines (FAST=1: unit tests alone, ALL=1: everything)
-	@$(TEST) -n $(WORKERS) --dist loadfile $(TESTS)
+	@$(TEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(READY) ## ruff, mypy --strict on tasks.ml, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

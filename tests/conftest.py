@@ -18,7 +18,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.training import trainer
-from tests.support import databases, limits, processes, stations
+from tests.support import databases, limits, processes, scheduled, stations
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,6 +29,17 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pictures", type=Path, help="folder for the pictures that the tests in a browser take")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no worker is left with one when the others are done."""
+    tiers, waiting = ("system", "pipelines", "unit"), ("deaths", "silence", "restarts", "station", "kills", "story")
+
+    def order(item: pytest.Item) -> tuple[int, bool]:
+        tier = item.path.relative_to(ROOT / "tests").parts[0]
+        return tiers.index(tier), not any(name in item.path.name for name in waiting)
+
+    items.sort(key=order)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -114,16 +125,17 @@ def scheduler(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def write_schedules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Write schedules to a file and point the settings at it."""
+def write_schedules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Write schedules to a file and point the settings at it. In the end their deployments are removed."""
+    path = tmp_path / "schedules.toml"
 
     def write(*entries: str) -> Path:
-        path = tmp_path / "schedules.toml"
         path.write_text("".join(f"[[schedule]]\n{entry}\n" for entry in entries))
         monkeypatch.setenv("HALLMARK_SCHEDULES", str(path))
         return path
 
-    return write
+    yield write
+    scheduled.forget(path)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hallmark.flows.scheduling import deployments
+from hallmark.tasks.runtime.prefect_api import answers
 from tests.support.processes import process
 
 QUICK = 'name = "quick"\nexperiment = "iris"\ninterval = "10s"\noptions = { "training.epochs" = 3 }\n'
@@ -48,10 +49,13 @@ def runs(url: str, path: Path, *states: str) -> list[Any]:
     return list(ask(url, lambda client: client.read_flow_runs(flow_run_filter=wanted, sort=order)))
 
 
-def forget(url: str, path: Path) -> None:
-    """Remove the deployments of a file."""
-    path.write_text("")
-    ask(url, lambda client: deployments.reconcile(client, [], path))
+def forget(path: Path) -> None:
+    """Remove the deployments of a file from the servers that settings and environment name, if they answer."""
+    from prefect.settings import PREFECT_API_URL
+
+    for url in {PREFECT_API_URL.value(), os.environ.get("PREFECT_API_URL")} - {None}:
+        if answers(url):
+            ask(url, lambda client: deployments.reconcile(client, [], path))
 
 
 @contextmanager

@@ -1,0 +1,166 @@
+"""Schedules as Prefect deployments, on a server without a scheduler."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.states import Completed, Pending, Scheduled
+
+from hallmark.flows.scheduling import deployments, schedules, serve
+from hallmark.tasks.common.errors import InputError
+from tests.pipelines.test_notification import receiver
+from tests.support.processes import until
+from tests.support.scheduled import LONG, QUICK, runs, with_client
+
+
+def reconcile(path: Path, pool: str | None = None) -> list[str]:
+    return list(with_client(lambda client: deployments.reconcile(client, schedules.load(), path, pool=pool)))
+
+
+def ours(path: Path) -> dict[str, Any]:
+    found = with_client(lambda client: deployments._ours(client, deployments.mark(path)))
+    return {one.name: one for one in found}
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_deployments_are_made_equal_to_the_file(write_schedules: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_schedules(QUICK, LONG)
+    assert reconcile(path) == ["quick: added", "long: added"]
+    before = ours(path)
+    assert before["quick"].parameters["experiment"]["training"]["epochs"] == 3
+    assert before["quick"].parameters["schedule"] == "quick"
+    assert before["quick"].entrypoint == deployments.ENTRYPOINT
+    assert reconcile(path) == ["quick: unchanged", "long: unchanged"]
+    assert [one.id for one in ours(path)["quick"].schedules] == [one.id for one in before["quick"].schedules]
+
+    write_schedules(QUICK.replace("10s", "20s"))
+    assert reconcile(path) == ["quick: changed", "long: removed"]
+    after = ours(path)
+    assert set(after) == {"quick"}
+    assert after["quick"].id == before["quick"].id
+    assert [one.schedule.interval for one in after["quick"].schedules] == [timedelta(seconds=20)]
+
+    other = tmp_path / "other" / "schedules.toml"
+    with pytest.raises(InputError, match="schedule 'quick': Prefect has a deployment 'retrain/quick' that was not"):
+        reconcile(other)
+    path.write_text("")
+    assert reconcile(other) == []
+    assert set(ours(path)) == {"quick"}
+    assert reconcile(path) == ["quick: removed"]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_automation_is_made_once_and_kept_as_it_should_be() -> None:
+    def known() -> list[Any]:
+        return list(with_client(lambda client: client.read_automations_by_name(serve.AUTOMATION)))
+
+    with_client(serve.watch_heartbeats)
+    (made,) = known()
+    with_client(serve.watch_heartbeats)
+    assert [one.id for one in known()] == [made.id]
+    assert serve._content(made) == serve._content(serve._automation())  # so it was left alone
+    changed = serve._automation().model_copy(update={"enabled": False})
+    with_client(lambda client: client.update_automation(made.id, changed))
+    with_client(serve.watch_heartbeats)
+    assert [(one.id, one.enabled) for one in known()] == [(made.id, True)]
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize(("missed", "kept"), [("skip", []), ("latest", [1]), ("all", [3, 2, 1])])
+def test_what_was_missed_is_run_as_the_schedule_asks(
+    write_schedules: Callable[..., Path], missed: str, kept: list[int]
+) -> None:
+    # No date of a daily schedule passes while this runs; one that did would be made up for, too.
+    path = write_schedules(QUICK.replace("10s", "1d") + f'missed = "{missed}"\n')
+    reconcile(path)
+    deployment, now = ours(path)["quick"].id, datetime.now(UTC)
+
+    async def plan(client: Any) -> list[UUID]:  # noqa: ANN401
+        times = [now - timedelta(minutes=minutes) for minutes in (3, 2, 1)] + [now + timedelta(hours=1)]
+        return [
+            (await client.create_flow_run_from_deployment(deployment, state=Scheduled(scheduled_time=time))).id
+            for time in times
+        ]
+
+    async def settle(client: Any) -> list[str]:  # noqa: ANN401
+        return await deployments.settle_missed(client, schedules.load(), path)
+
+    async def names(client: Any) -> list[str]:  # noqa: ANN401
+        return [(await client.read_flow_run(identifier)).state.name for identifier in planned]
+
+    planned = with_client(plan)
+    assert with_client(settle) == [f"quick: 3 missed, {len(kept)} to be run, {3 - len(kept)} cancelled"]
+    thinned = with_client(lambda client: deployments.thin(client, schedules.load(), path))
+    assert thinned == []  # one at most is left, or all were asked for
+    wanted = ["Scheduled" if minutes in kept else "Missed" for minutes in (3, 2, 1)]
+    assert with_client(names) == [*wanted, "Scheduled"]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_dates_that_passed_while_prefect_itself_was_off_are_made_up_for(write_schedules: Callable[..., Path]) -> None:
+    path = write_schedules(QUICK.replace("10s", "1s") + 'missed = "all"\n')
+    reconcile(path)  # on a server without a scheduler: nothing is planned
+
+    async def settle(client: Any) -> list[str]:  # noqa: ANN401
+        return await deployments.settle_missed(client, schedules.load(), path)
+
+    def missed() -> int:
+        (line,) = with_client(settle) or ["quick: 0 missed"]
+        return int(line.split()[1])
+
+    until(lambda: missed() >= 3)
+    dates = [run.expected_start_time for run in runs(address(), path, "Scheduled")]
+    assert {(after - before).total_seconds() for before, after in pairwise(dates)} == {1}
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_clock_that_is_set_back_plans_no_date_twice(write_schedules: Callable[..., Path]) -> None:
+    path, now = write_schedules(QUICK.replace("10s", "1h")), datetime.now(UTC)
+    reconcile(path)
+    deployment = ours(path)["quick"].id
+
+    def plan(start: datetime) -> list[datetime]:
+        """As Prefect's scheduler does at this time; the dates that are known then."""
+        given = {"start_time": start.isoformat(), "min_runs": 5, "max_runs": 5}
+        route = "/deployments/{id}/schedule"
+        with_client(lambda client: client.request("POST", route, path_params={"id": deployment}, json=given))
+        return [run.expected_start_time for run in runs(address(), path, "Scheduled", "Completed")]
+
+    before = plan(now)
+    (first, *_) = runs(address(), path, "Scheduled")
+    with_client(lambda client: client.set_flow_run_state(first.id, Completed(), force=True))
+    after = plan(now - timedelta(hours=2))
+    assert after[2:] == before
+    assert len(set(after)) == len(after)
+    assert runs(address(), path, "Completed")[0].id == first.id
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_that_was_taken_up_and_never_began_has_crashed_and_somebody_hears_of_it(
+    write_schedules: Callable[..., Path],
+) -> None:
+    with receiver() as (told_at, told):
+        path = write_schedules(QUICK + f'notify = "{told_at}"\n')
+        reconcile(path)
+        deployment = ours(path)["quick"].id
+        run = with_client(lambda client: client.create_flow_run_from_deployment(deployment, state=Pending()))
+
+        def look(since: datetime) -> list[str]:
+            return list(with_client(lambda client: deployments.crash_unstarted(client, path, since)))
+
+        assert look(datetime.now(UTC) - timedelta(minutes=1)) == []  # it may still begin
+        assert look(datetime.now(UTC)) == [f"quick: run '{run.name}': {deployments.UNSTARTED}"]
+        assert [one.id for one in runs(address(), path, "Crashed")] == [run.id]
+        assert [one["title"] for one in told] == ["quick (iris): CRASHED"]
+        assert look(datetime.now(UTC)) == []
+
+
+def address() -> str:
+    """Of the Prefect server that the settings name."""
+    from prefect.settings import PREFECT_API_URL
+
+    return str(PREFECT_API_URL.value())
