@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from hallmark.flows.experiments import presets
-from hallmark.tasks.common.records import Artifact, Dataset, Fit
+from hallmark.tasks.common.records import Artifact, Dataset, Fit, Outcome
 from hallmark.tasks.ml.artifact import exporter
 from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -103,6 +103,14 @@ def prefect_server(migrated: None, tmp_path_factory: pytest.TempPathFactory) -> 
         patch.setattr(prefect_testing, "mkdtemp", lambda: str(folder))  # where the harness keeps its database
         with prefect_testing.prefect_test_harness(server_startup_timeout=120):
             yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture(scope="session")
+def three_seeds(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server comes first
+    """Three trainings of iris with three seeds, once for all tests of this worker that only read."""
+    from tests.support import registered
+
+    return registered.trained()
 
 
 @pytest.fixture

@@ -16,14 +16,9 @@ from tests.support.registered import Call, aliases, everything, stored
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-@pytest.fixture(scope="module")
-def outcomes(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server comes first
-    return registered.trained()
-
-
 @pytest.fixture
-def name(outcomes: list[Outcome]) -> str:
-    return registered.model(outcomes)
+def name(three_seeds: list[Outcome]) -> str:
+    return registered.model(three_seeds)
 
 
 @pytest.fixture

@@ -14,14 +14,9 @@ from tests.support.registered import Call, aliases, everything, killed
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-@pytest.fixture(scope="module")
-def outcomes(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server comes first
-    return registered.trained()
-
-
 @pytest.fixture
-def name(outcomes: list[Outcome]) -> str:
-    return registered.model(outcomes)
+def name(three_seeds: list[Outcome]) -> str:
+    return registered.model(three_seeds)
 
 
 @pytest.fixture
@@ -43,13 +38,13 @@ def judged(name: str, verdict: str) -> Callable[[], Decision]:
 
 @pytest.mark.parametrize("verdict", ["PROMOTE", "HOLD", "REJECT"])
 def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that_looks(
-    outcomes: list[Outcome], verdict: str
+    three_seeds: list[Outcome], verdict: str
 ) -> None:
     writes = 0
     wanted = {"champion": 2, "previous": 1} if verdict == "PROMOTE" else {"champion": 1}
     while True:
         writes += 1
-        model = registered.model(outcomes)
+        model = registered.model(three_seeds)
         was_killed = killed(writes, judged(model, verdict))
         decision_log.look(model)
         (decision,) = decision_log.history(model)
@@ -59,7 +54,7 @@ def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that
         client = connect()
         for version in "12":
             assert "hallmark.decision.0001" in client.get_model_version(model, version).tags
-        artifacts = {file.path for file in client.list_artifacts(outcomes[1].run.id)}
+        artifacts = {file.path for file in client.list_artifacts(three_seeds[1].run.id)}
         assert "decision.json" in artifacts
         decision_log.look(model)
         assert decision_log.history(model) == [decision]
@@ -68,11 +63,13 @@ def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that
     assert writes >= (7 if verdict == "PROMOTE" else 5)
 
 
-def test_a_rollback_that_was_killed_after_any_write_is_finished_by_the_next_that_looks(outcomes: list[Outcome]) -> None:
+def test_a_rollback_that_was_killed_after_any_write_is_finished_by_the_next_that_looks(
+    three_seeds: list[Outcome],
+) -> None:
     writes = 0
     while True:
         writes += 1
-        model = registered.model(outcomes)
+        model = registered.model(three_seeds)
         judged(model, "PROMOTE")()
         was_killed = killed(writes, lambda model=model: champions.rollback(model, "bad nights"))
         decision_log.look(model)

@@ -16,11 +16,6 @@ from tests.support import forks, registered
 from tests.support.registered import aliases, kill_after
 
 
-@pytest.fixture(scope="module")
-def outcomes(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server comes first
-    return registered.trained()
-
-
 def forked(target: Callable[..., object], *given: object) -> BaseProcess:
     """A process of its own, forked from one that has imported everything."""
     process = forks.context().Process(target=target, args=({**os.environ}, *given), daemon=True)
@@ -37,11 +32,11 @@ def promoted(environment: dict[str, str], name: str, writes: int) -> None:
 
 
 @pytest.mark.usefixtures("server_for_children")
-def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(outcomes: list[Outcome]) -> None:
+def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(three_seeds: list[Outcome]) -> None:
     writes = 0
     while True:
         writes += 1
-        model = registered.model(outcomes)
+        model = registered.model(three_seeds)
         process = forked(promoted, model, writes)
         process.join(120)
         assert process.exitcode in (0, -signal.SIGKILL)
@@ -64,8 +59,8 @@ def one_of_two(environment: dict[str, str], name: str, version: int, folder: str
 
 
 @pytest.mark.usefixtures("server_for_children")
-def test_of_two_processes_at_once_each_wins_or_says_so(outcomes: list[Outcome], tmp_path: Path) -> None:
-    model = registered.model(outcomes)
+def test_of_two_processes_at_once_each_wins_or_says_so(three_seeds: list[Outcome], tmp_path: Path) -> None:
+    model = registered.model(three_seeds)
     processes = {version: forked(one_of_two, model, version, str(tmp_path)) for version in (2, 3)}
     for process in processes.values():
         process.join(120)
