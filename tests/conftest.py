@@ -22,8 +22,8 @@ from tests.support import databases, limits, processes, scheduled, stations
 
 ROOT = Path(__file__).resolve().parents[1]
 
-hypothesis_settings.register_profile("fast", max_examples=30, deadline=None)
-hypothesis_settings.register_profile("thorough", max_examples=100, deadline=None)
+hypothesis_settings.register_profile("fast", max_examples=50, deadline=None)
+hypothesis_settings.register_profile("thorough", max_examples=300, deadline=None)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 

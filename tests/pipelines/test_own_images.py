@@ -274,6 +274,7 @@ def test_bad_input_is_refused_in_one_line(
     assert "\n" not in error
 
 
+@pytest.mark.usefixtures("server_for_children")
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from hallmark.tasks.ml.evaluation import paired_tests
 from hallmark.tasks.ml.evaluation.paired_tests import mcnemar, paired_interval, smallest_detectable
 
-steadily = settings(deadline=None, derandomize=True, max_examples=300)
+steadily = settings(derandomize=True)
 alphas = st.floats(1e-4, 0.5)
 
 

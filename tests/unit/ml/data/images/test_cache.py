@@ -236,9 +236,9 @@ def test_progress_is_told_of_both_passes(tmp_path: Path) -> None:
 
 
 def test_decoding_and_preparing_hold_few_pixels_at_a_time(tmp_path: Path) -> None:
-    folder, home = photographed.folder(tmp_path / "photos", count=250), tmp_path / "home"
+    folder, home = photographed.folder(tmp_path / "photos", count=120), tmp_path / "home"
     source = images(folder, height=256, width=256)
-    whole = 500 * 256 * 256 * 3
+    whole = 240 * 256 * 256 * 3
     small = images(folder)
     dataset_store.prepare(sources.read(small, home), small, home)  # imports what is needed, which takes memory too
     tracemalloc.start()
