@@ -9,8 +9,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
 
-# Many tests wait for processes, so that three workers keep two cores busy.
-WORKERS ?= 3
+# Unit tests compute; many others wait for processes, so that three workers keep two cores busy.
+WORKERS ?= $(if $(FAST),2,3)
 TESTS := tests/unit $(if $(FAST),,tests/pipelines $(if $(ALL),tests/system))
 # Threads of one worker that spin while they wait would slow down the others.
 TEST := HYPOTHESIS_PROFILE=$(if $(FAST),fast,thorough) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
