@@ -16,8 +16,7 @@ import pytest
 from filelock import FileLock
 
 from hallmark.tasks.common.records import Attempt
-from hallmark.tasks.runtime import resume
-from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.tracking import resume, run_logger
 from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
 from tests.pipelines.test_resume import lock_of
