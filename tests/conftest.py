@@ -80,7 +80,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("DO_NOT_TRACK", "true")
         patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         patch.delenv("PREFECT_API_URL", raising=False)
-        databases.choose_folder(tmp_path_factory)
         yield folder
 
 

@@ -1,4 +1,4 @@
-"""Empty databases of MLflow and Prefect, migrated once a session and copied: each migration takes seconds."""
+"""Empty databases of MLflow and Prefect, migrated once a machine and copied: each migration takes seconds."""
 
 import os
 import shutil
@@ -6,20 +6,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
-import pytest
 from filelock import FileLock
 
-_TEMPLATES = "HALLMARK_TEST_DATABASES"
-"""Environment variable that names the folder of the session's templates."""
-
-
-def choose_folder(factory: pytest.TempPathFactory) -> None:
-    """Keep the templates where all workers of this session find them."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    session = factory.getbasetemp().parent if worker else factory.getbasetemp()
-    os.environ[_TEMPLATES] = str(session / "databases")
+_VERSIONS = "-".join(f"{name}-{version(name)}" for name in ("mlflow", "prefect", "sqlalchemy"))
+_TEMPLATES = Path(tempfile.gettempdir()) / f"hallmark-tests-{os.getuid()}" / _VERSIONS
+"""Where all workers, and all runs of the suite with the same libraries, find them."""
 
 
 def mlflow(file: Path) -> str:
@@ -35,28 +29,26 @@ def prefect(file: Path) -> Path:
 def _copy(name: str, migrate: Callable[[Path], None], file: Path) -> Path:
     if file.exists():
         return file
-    if _TEMPLATES not in os.environ:  # outside pytest: benchmarks
-        os.environ[_TEMPLATES] = tempfile.mkdtemp()
-    folder = Path(os.environ[_TEMPLATES])
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{name}.lock"):
-        if not (folder / name).exists():
-            made = folder / f"making-{name}"
-            migrate(made)
-            made.rename(folder / name)
+    _TEMPLATES.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with FileLock(_TEMPLATES / f"{name}.lock"):
+        if not (_TEMPLATES / name).exists():
+            with tempfile.TemporaryDirectory(dir=_TEMPLATES) as folder:
+                migrate(Path(folder) / name)
+                (Path(folder) / name).rename(_TEMPLATES / name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / name, file)
+    shutil.copy(_TEMPLATES / name, file)
     return file
 
 
 def _migrate_mlflow(file: Path) -> None:
     code = "from hallmark.tasks.tracking.client import connect; connect()"
-    _run(["-c", code], MLFLOW_TRACKING_URI=f"sqlite:///{file}")
+    _run(["-c", code], HALLMARK_HOME=str(file.parent), MLFLOW_TRACKING_URI=f"sqlite:///{file}")
 
 
 def _migrate_prefect(file: Path) -> None:
     _run(
         ["-m", "prefect", "server", "database", "upgrade", "--yes"],
+        PREFECT_HOME=str(file.parent),
         PREFECT_SERVER_DATABASE_CONNECTION_URL=f"sqlite+aiosqlite:///{file}",
     )
 
