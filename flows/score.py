@@ -1,4 +1,4 @@
-"""Scoring on a schedule: the predictions of a registered model for the rows of a file, and how those rows compare."""
+"""The flow `score`: predictions of a registered model for the rows of a file, for example on a schedule."""
 
 from pathlib import Path
 
@@ -14,25 +14,25 @@ from hallmark.tasks.tracking import model_reference
 
 @flow(name="score", flow_run_name="{model} on {source}")
 def score(model: str, source: str, output: Path, overwrite: bool = False) -> Scored:  # noqa: FBT001, FBT002 - Prefect calls by name
-    """Predict the class of every row of a file, write the predictions, and compare the rows with those of training.
+    """Predict the class of every row of a file, write the predictions, and compare the rows with the training rows.
 
     Args:
         model: an .onnx file, a registered name (its champion), `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        source: CSV, Parquet or .npy, an image, or a folder of images.
-        output: .csv, .parquet or .jsonl; appears whole or not at all.
-        overwrite: replace the output if it exists.
+        source: a table with the columns of the model (CSV or Parquet), a .npy file, an image, or a folder of images.
+        output: file to write, .csv, .parquet or .jsonl; nothing is written if scoring fails.
+        overwrite: whether to replace the output if it exists.
     """
     if source == input_rows.STDIN:
-        raise InputError("source: a scheduled run has no stdin: give a file or a folder")
-    output_files.choose(output, None)
-    output_files.refuse(output, source, overwrite=overwrite)
+        raise InputError("source: a flow run cannot read stdin ('-'): give a file or a folder")
+    output_files.choose_format(output, None)
+    output_files.check_output(output, source, overwrite=overwrite)
     scored = score_rows(model_reference.find(model), source, output)
-    flow_artifacts.markdown(summary(scored), "scoring", "What was predicted")
+    flow_artifacts.markdown(summary(scored), "scoring", "Predictions")
     return scored
 
 
 def summary(scored: Scored) -> str:
-    """Shares of the predicted classes against those of training, as markdown for the Prefect UI."""
+    """Return markdown for the Prefect UI: counts, and the shares of the classes beside those of the training rows."""
     rows = {
         "rows": f"{scored.rows:,}",
         "outside the training range": f"{scored.outside_training_range:,} rows, "

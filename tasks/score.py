@@ -1,4 +1,4 @@
-"""Scoring: the predictions of a shipped file for many rows."""
+"""The step `score`: predictions of a shipped file for all rows of a source."""
 
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,8 @@ from hallmark.tasks.runtime import progress
 
 @task(task_run_name="score {source}")
 def score(model: Path, source: str, output: Path) -> Scored:
-    """Write the predictions, whole or not at all; see `hallmark.tasks.ml.predict.predictor.score`."""
-    form = output_files.choose(output, None)
+    """Score every row and write the predictions; see `hallmark.tasks.ml.predict.predictor.score`."""
+    form = output_files.choose_format(output, None)
     scored = predictor.score(model, source, output, form, partial(progress.rows, "score"))
     progress.say("score", f"{scored.rows:,} rows, {scored.outside_training_range:,} outside the training range")
     return scored

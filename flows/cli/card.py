@@ -49,11 +49,11 @@ def card(
         from hallmark.tasks.tracking import run_lookup, run_queries
 
         if output:
-            output_files.refuse(output, "", overwrite=overwrite)
+            output_files.check_output(output, "", overwrite=overwrite)
         found = run_lookup.find(run)
         if not output and not live:
             output = Path(f"{found.data.tags['hallmark.name']}.card.html")
-            output_files.refuse(output, "", overwrite=overwrite)
+            output_files.check_output(output, "", overwrite=overwrite)
         content = run_queries.card(found)
         page = _live(found, content, live, overwrite=overwrite) if live else None
         if output:

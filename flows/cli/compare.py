@@ -56,7 +56,7 @@ def compare(
         if html:
             from hallmark.tasks.ml.predict import output_files
 
-            output_files.refuse(html, "", overwrite=overwrite)
+            output_files.check_output(html, "", overwrite=overwrite)
         from hallmark.tasks.ml.reports.run_comparison import comparison
         from hallmark.tasks.tracking import run_lookup
 

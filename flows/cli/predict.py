@@ -1,4 +1,4 @@
-"""`hallmark predict`: refuse what cannot be done, score the rows, say what came out."""
+"""`hallmark predict`: check the input, score the rows, print a summary."""
 
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,8 @@ from hallmark.tasks.common.errors import InputError
 if TYPE_CHECKING:
     from hallmark.tasks.common.records import Scored
 
-SAID = 5
-"""So many classes are in the last line, the most frequent first; all are in --json."""
+MAX_CLASSES = 5
+"""Maximum number of classes in the summary, the most frequent first. `--json` has all of them."""
 
 
 def predict(
@@ -27,25 +27,28 @@ def predict(
     overwrite: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Predict the class of every row, whatever their number, with a file that Hallmark shipped.
+    """Predict the class of every row with a model that Hallmark exported.
 
-    Example: hallmark predict iris flowers.csv --output said.csv
+    Memory stays bounded, however many rows there are.
+
+    Example: hallmark predict iris flowers.csv --output predictions.csv
 
     Parameters
     ----------
     model
         An .onnx file, a registered name (its champion), models:/NAME@ALIAS or models:/NAME/VERSION.
     source
-        CSV, Parquet or .npy, an image, a folder of images, or - for CSV from stdin.
+        A table with the columns of the model, a .npy file, an image, a folder of images, or - for CSV from stdin.
     output
-        File to write, which appears whole or not at all; .csv, .parquet or .jsonl. Otherwise stdout.
+        File to write: .csv, .parquet or .jsonl. Default: stdout. Nothing is written if a row cannot be predicted.
     form
-        By the name of the file if not given, else a table on a terminal and CSV elsewhere. Each row has its number
-        `row` (an image its `file`), its `class`, and a probability `p_<class>` for each class.
+        Format of the output. Default: by the name of the file; on stdout, a table on a terminal and CSV elsewhere.
+        Columns are the number of the `row` (or the `file` of an image), its `class`, and `p_<class>`, the probability
+        of each class.
     overwrite
-        Replace the output file if it exists.
+        Replace an existing output file.
     json
-        End with one line of JSON on stdout; with --output only.
+        Print the result as one line of JSON; requires --output.
     """
     from hallmark.tasks.ml.predict import output_files, predictor
     from hallmark.tasks.runtime import progress, signals
@@ -53,10 +56,10 @@ def predict(
 
     with execution.report_errors(as_json=json), signals.as_interrupt():
         if json and output is None:
-            raise InputError("--json: the predictions themselves go to stdout: add --output FILE")
-        form = output_files.choose(output, form)
+            raise InputError("--json: stdout is taken by the predictions: add --output FILE")
+        form = output_files.choose_format(output, form)
         if output:
-            output_files.refuse(output, source, overwrite=overwrite)
+            output_files.check_output(output, source, overwrite=overwrite)
         scored = predictor.score(model_reference.find(model), source, output, form, partial(progress.rows, "predict"))
     progress.say("predict", _sentence(scored))
     if json:
@@ -65,11 +68,13 @@ def predict(
 
 def _sentence(scored: "Scored") -> str:
     by_share = sorted(scored.class_shares.items(), key=lambda item: -item[1])
-    said = [f"{name}: {share:.1%} (training {scored.training_class_shares[name]:.1%})" for name, share in by_share]
-    more = [f"{len(said) - SAID} more classes"] if len(said) > SAID else []
+    shares = [f"{name}: {share:.1%} (training {scored.training_class_shares[name]:.1%})" for name, share in by_share]
+    more = [f"{len(shares) - MAX_CLASSES} more classes"] if len(shares) > MAX_CLASSES else []
     outside = f"{scored.outside_training_range:,} outside the training range"
-    left_out = f"; columns left out: {', '.join(scored.left_out)}" if scored.left_out else ""
-    return f"{scored.rows:,} row{'s' * (scored.rows != 1)}, {outside}; {', '.join(said[:SAID] + more)}{left_out}"
+    left_out = f"; unused columns: {', '.join(scored.left_out)}" if scored.left_out else ""
+    return (
+        f"{scored.rows:,} row{'s' * (scored.rows != 1)}, {outside}; {', '.join(shares[:MAX_CLASSES] + more)}{left_out}"
+    )
 
 
 def _result(scored: "Scored") -> dict[str, Any]:

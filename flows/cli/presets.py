@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from hallmark.flows.cli.printing import Flag, Token, print_json
+from hallmark.flows.cli.printing import ExperimentSource, Flag, Token, print_json
 from hallmark.flows.experiments import presets as named
 from hallmark.tasks.ml.config import toml
 
@@ -37,17 +37,12 @@ def presets(*, json: Flag = False) -> None:
     Console().print(table)
 
 
-def show(source: str, /, *tokens: Token) -> None:
+def show(source: ExperimentSource, /, *tokens: Token) -> None:
     """Print an experiment as TOML. `hallmark train FILE.toml` reads it back with the same digest.
 
     All options of `hallmark train` for the experiment, such as --training.epochs, are accepted.
 
     Example: hallmark show digits > mine.toml
-
-    Parameters
-    ----------
-    source
-        A preset, a .toml file, a table (.csv or .parquet; needs --target), or a folder of images.
     """
     from hallmark.flows.experiments import options
 

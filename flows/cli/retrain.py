@@ -8,7 +8,7 @@ from cyclopts import App
 from pydantic import ValidationError
 
 from hallmark.flows.cli import execution
-from hallmark.flows.cli.printing import Flag, Token, print_json, print_row
+from hallmark.flows.cli.printing import ExperimentSource, Flag, Token, print_json, print_row
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
@@ -30,7 +30,7 @@ command = App(name="retrain", help_epilogue=options.describe() + "\n" + describe
 
 @command.default
 def retrain(
-    source: str,
+    source: ExperimentSource,
     /,
     *tokens: Token,
     notify: str | None = None,
@@ -45,8 +45,6 @@ def retrain(
 
     Parameters
     ----------
-    source
-        A preset, a .toml file, a table (.csv or .parquet; needs --target), or a folder of images.
     notify
         Address to notify of failures, HOLD and REJECT: json://host/path, mailto://..., or env:NAME to read it from an
         environment variable.

@@ -9,7 +9,16 @@ from cyclopts import App
 from rich.table import Table
 
 from hallmark.flows.cli import execution
-from hallmark.flows.cli.printing import Flag, Token, command_name, print_json, print_row, print_table, short_path
+from hallmark.flows.cli.printing import (
+    ExperimentSource,
+    Flag,
+    Token,
+    command_name,
+    print_json,
+    print_row,
+    print_table,
+    short_path,
+)
 from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime import progress, settings
@@ -31,7 +40,7 @@ command = App(name="sweep", help_epilogue=sweep_grids.GRAMMAR + EXAMPLES)
 
 @command.default
 def sweep(
-    source: str,
+    source: ExperimentSource,
     /,
     *tokens: Token,
     random: int | None = None,
@@ -48,8 +57,6 @@ def sweep(
 
     Parameters
     ----------
-    source
-        A preset, a .toml file, a table (.csv or .parquet; needs --target), or a folder of images.
     random
         Number of members to draw at random, instead of every combination.
     random_seed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App
 
 from hallmark.flows.cli import execution
-from hallmark.flows.cli.printing import Flag, Token, command_name, print_json, print_row, short_path
+from hallmark.flows.cli.printing import ExperimentSource, Flag, Token, command_name, print_json, print_row, short_path
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -20,7 +20,7 @@ command = App(name="train", help_epilogue=options.describe())
 
 @command.default
 def train(
-    source: str,
+    source: ExperimentSource,
     /,
     *tokens: Token,
     strict: Flag = False,
@@ -35,8 +35,6 @@ def train(
 
     Parameters
     ----------
-    source
-        A preset, a .toml file, a table (.csv or .parquet; needs --target), or a folder of images.
     strict
         Refuse an experiment in which a mistake can be found before training.
     fresh

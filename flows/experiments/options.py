@@ -28,7 +28,7 @@ def experiment(source: str, tokens: Sequence[str]) -> Experiment:
     """Build the experiment that `hallmark train SOURCE TOKENS...` names.
 
     Args:
-        source: a preset's name, a file that ends in `.toml`, `.csv` or `.parquet`, or a folder of images.
+        source: name of a preset, a `.toml` file, a table, or a folder of images.
         tokens: `--training.epochs 20` or `--training.epochs=20`, as typed.
 
     Raises:

@@ -31,7 +31,7 @@ ROUNDS = 3
 ROWS = 2_000_000
 TARGET = 500_000
 """Rows a second, the whole command."""
-FORMS: tuple[predictor.Form, ...] = ("parquet", "csv", "jsonl")
+FORMS: tuple[predictor.Format, ...] = ("parquet", "csv", "jsonl")
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 
 
@@ -67,7 +67,7 @@ def command_seconds(model: Path, source: Path, form: str) -> float:
     return time.perf_counter() - started
 
 
-def scoring_seconds(model: Path, source: Path, form: predictor.Form) -> float:
+def scoring_seconds(model: Path, source: Path, form: predictor.Format) -> float:
     started = time.perf_counter()
     predictor.score(model, str(source), source.with_name(f"said.{form}"), form, lambda: nullcontext(lambda *_: None))
     return time.perf_counter() - started

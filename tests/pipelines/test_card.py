@@ -392,7 +392,7 @@ def test_command_accepts_every_kind_of_reference(
         (["no-such@champion"], "there is no registered model 'no-such'"),
         (["no-such"], "there is no run 'no-such'"),
         (["BARE"], "has no card: only a run that shipped a file has one"),
-        (["NAME", "--output", "FOLDER"], "is no file: give the name of one"),
+        (["NAME", "--output", "FOLDER"], "is not a regular file: choose another name"),
         (["NAME", "--output", "FOLDER/none/card.html"], "there is no folder"),
         (
             ["NAME", "--live", "FOLDER/live"],

@@ -249,7 +249,7 @@ def test_runs_that_cannot_be_predicted_have_no_interval_and_a_reason(
         (["RUN", "FOREIGN"], "is no run of Hallmark's"),
         (["RUN", "EMPTY"], "its experiment.toml is not in the store"),
         (["RUN", "OTHER", "--html", "FOLDER/none/page.html"], "there is no folder"),
-        (["RUN", "OTHER", "--html", "FOLDER"], "is no file: give the name of one"),
+        (["RUN", "OTHER", "--html", "FOLDER"], "is not a regular file: choose another name"),
         (["RUN", "OTHER", "--nothing"], "--nothing"),
     ],
 )

@@ -71,7 +71,7 @@ def test_what_cannot_be_scored_fails_the_run_and_writes_nothing(name: str, rows:
     for source, output, message in [
         (tmp_path / "three.npy", "said.csv", r"expected shape \(N, 4\)"),
         (rows, "rows.npy", "expected a name that ends in"),
-        ("-", "said.csv", "a scheduled run has no stdin"),
+        ("-", "said.csv", "a flow run cannot read stdin"),
     ]:
         with pytest.raises(InputError, match=message):
             score(name, str(source), tmp_path / output)

@@ -210,7 +210,7 @@ def _outline(
     if columns:
         from hallmark.tasks.ml.data.tables import encoding
 
-        shape = (encoding.width(columns),)
+        shape = (encoding.feature_count(columns),)
     return Dataset(
         name=data.name,
         folder=Path(),

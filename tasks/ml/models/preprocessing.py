@@ -50,7 +50,7 @@ class Encoding(nn.Module):
     def __init__(self, columns: tuple[Column, ...]) -> None:
         """Store the fitted parameters of each column."""
         super().__init__()
-        order = encoding.in_order(columns)
+        order = encoding.feature_order(columns)
         inputs = [
             (index, kept, columns[index].shift, columns[index].factor)
             for index in order

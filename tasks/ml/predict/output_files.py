@@ -1,7 +1,7 @@
-"""Predictions as a table for people, or as CSV, Parquet or JSON lines, whole or not at all.
+"""Output of predictions as a table on the terminal, or as CSV, Parquet or JSON lines.
 
-Every form but the table has one row for each row that was read: `row`, its number from 1, or `file`, the image's name;
-`class`, the most probable; and the probability of each class, `p_<class>`, as float32.
+CSV, Parquet and JSON lines have one row per input row: `row`, its number from 1, or `file`, the name of the image;
+`class`, the most probable class; and `p_<class>`, the probability of each class, as float32.
 """
 
 import csv
@@ -25,63 +25,69 @@ from hallmark.tasks.common.files import is_writable, whole_file
 from hallmark.tasks.ml.predict import terminal_table
 from hallmark.tasks.ml.predict.predictions import Heading, Predictions, Write
 
-Form = Literal["table", "csv", "parquet", "jsonl"]
+Format = Literal["table", "csv", "parquet", "jsonl"]
 
-_SUFFIXES: dict[str, Form] = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
+_SUFFIXES: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
 _SPOOLED = 2**24
-"""Bytes for stdout that are held in memory; more lie in a temporary file."""
+"""Bytes for stdout that are held in memory; beyond that, a temporary file is used."""
 
 
-def choose(output: Path | None, form: Form | None) -> Form:
-    """The form to write in: as asked for, by the file's suffix, or by what stdout is.
+def choose_format(output: Path | None, form: Format | None) -> Format:
+    """Choose the output format: the given one, or by the file's suffix, or a table on a terminal and CSV elsewhere.
 
     Raises:
-        InputError: the suffix names no form, or the form does not go there.
+        InputError: the suffix is not known, or the format does not suit the output.
     """
     if output is None:
         if form == "parquet" and sys.stdout.isatty():
-            raise InputError("--format: parquet is not for a terminal: add --output FILE")
+            raise InputError("--format: parquet cannot be printed on a terminal: add --output FILE")
         return form or ("table" if sys.stdout.isatty() else "csv")
     if form == "table":
-        raise InputError(f"{output}: a table is for people to look at: choose csv, parquet or jsonl")
+        raise InputError(f"{output}: format 'table' is for the terminal only: choose csv, parquet or jsonl")
     if chosen := form or _SUFFIXES.get(output.suffix.lower()):
         return chosen
     raise InputError(f"{output}: expected a name that ends in {', '.join(_SUFFIXES)}, or --format")
 
 
-def refuse(output: Path, source: str, *, overwrite: bool) -> None:
-    """Refuse a file that cannot or must not be written, before anything is read.
+def check_output(output: Path, source: str, *, overwrite: bool) -> None:
+    """Check that an output file may and can be written, before anything is read.
+
+    Args:
+        output: the file.
+        source: the input, which must not be overwritten.
+        overwrite: whether an existing file is replaced.
 
     Raises:
-        InputError: it exists and is not to be overwritten, is the source itself, no file, or in no folder that can
-            be written.
+        InputError: the file exists and `overwrite` is false, is the source itself or not a regular file, or its folder
+            does not exist or cannot be written.
     """
     if output.exists():
         if not output.is_file():
-            raise InputError(f"{output}: is no file: give the name of one")
+            raise InputError(f"{output}: is not a regular file: choose another name")
         if not overwrite:
             raise InputError(f"{output}: exists: choose another name, or add --overwrite")
         if Path(source).exists() and output.samefile(source):
-            raise InputError(f"{output}: is what is read: choose another name")
+            raise InputError(f"{output}: is the input file: choose another name")
     if not output.parent.is_dir():
-        raise InputError(f"{output}: there is no folder {output.parent}: make it first")
+        raise InputError(f"{output}: there is no folder {output.parent}: create it first")
     if not is_writable(output.parent):
-        raise InputError(
-            f"{output}: the folder {output.parent.absolute()} cannot be written: make it writable or choose another"
-        )
+        raise InputError(f"{output}: the folder {output.parent.absolute()} cannot be written: choose another one")
 
 
 @contextmanager
-def open_output(output: Path | None, form: Form, heading: Heading) -> Iterator[Write]:
-    """Yield what takes predictions batch by batch. All of them appear at the end of the block, or none if it fails.
+def open_output(output: Path | None, form: Format, heading: Heading) -> Iterator[Write]:
+    """Open an output. All predictions appear at the end of the block, or none if it fails.
 
     Args:
         output: a file, or None for stdout.
-        form: how to write; `choose` chooses.
-        heading: what is known beforehand.
+        form: the format; see `choose_format`.
+        heading: the columns.
+
+    Yields:
+        A function that writes one batch of predictions.
 
     Raises:
-        HallmarkError: the disk is full, or fails.
+        HallmarkError: the output cannot be written, for example because the disk is full.
     """
     try:
         with _open_output(output, form, heading) as write:
@@ -91,7 +97,7 @@ def open_output(output: Path | None, form: Form, heading: Heading) -> Iterator[W
 
 
 @contextmanager
-def _open_output(output: Path | None, form: Form, heading: Heading) -> Iterator[Write]:
+def _open_output(output: Path | None, form: Format, heading: Heading) -> Iterator[Write]:
     if form == "table":
         with terminal_table.open_table(heading) as write:
             yield write
@@ -107,7 +113,7 @@ def _open_output(output: Path | None, form: Form, heading: Heading) -> Iterator[
 
 
 @contextmanager
-def _open(file: IO[bytes], form: Form, heading: Heading) -> Iterator[Write]:
+def _open(file: IO[bytes], form: Format, heading: Heading) -> Iterator[Write]:
     match form:
         case "parquet":
             with _parquet(file, heading) as write:
@@ -119,12 +125,12 @@ def _open(file: IO[bytes], form: Form, heading: Heading) -> Iterator[Write]:
 
 
 def _copy(spool: IO[bytes]) -> None:
-    """Give all to stdout, whose reader may have seen enough before the end, as `head` does."""
+    """Copy everything to stdout. The reader may close it early, as `head` does."""
     try:
         shutil.copyfileobj(spool, sys.stdout.buffer)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Else Python would fail on its way out, when it flushes what is left.
+        # Otherwise Python fails at exit, when it flushes the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -157,17 +163,16 @@ def _json_lines(file: IO[bytes], heading: Heading) -> Write:
     return _text(file, heading, f"{{{identity}: ", between, _json)
 
 
-def _text(file: IO[bytes], heading: Heading, before: str, between: list[str], say: Callable[[str], str]) -> Write:
-    """Lines of text: what stands `before` the first value of a row, and what after each.
+def _text(file: IO[bytes], heading: Heading, before: str, between: list[str], quote: Callable[[str], str]) -> Write:
+    """Write lines of text, with `before` in front of each row and one element of `between` after each value.
 
-    Arrow joins them: its own writer of CSV puts every text in quotes, and row by row Python would take ten times as
-    long.
+    Values are joined by Arrow, ten times faster than row by row in Python. Arrow's CSV writer would quote all text.
     """
-    names = pa.array([say(name) for name in heading.classes], pa.string())
+    names = pa.array([quote(name) for name in heading.classes], pa.string())
 
     def write(predictions: Predictions) -> None:
         rows = predictions.rows
-        identities = _identities(rows if isinstance(rows, range) else [say(name) for name in rows])
+        identities = _identities(rows if isinstance(rows, range) else [quote(name) for name in rows])
         values = [identities, names.take(pa.array(predictions.label)), *_columns(predictions)]
         pieces = [pa.scalar(before)]
         for value, after in zip(values, between, strict=True):
@@ -188,7 +193,7 @@ def _columns(predictions: Predictions) -> list[pa.Array]:
 
 
 def _quoted(text: str) -> str:
-    """A value of CSV, in quotes where it needs them."""
+    """Return a CSV field, in quotes where it needs them."""
     line = io.StringIO()
     csv.writer(line).writerow([text])
     return line.getvalue().removesuffix("\r\n")

@@ -1,4 +1,4 @@
-"""What a model says of rows, batch by batch."""
+"""Predictions of a model, batch by batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,28 +10,30 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a model says of neighbouring rows."""
+    """Predictions for consecutive rows."""
 
     rows: range | list[str]
-    """Their numbers from 1, or the names of their files."""
+    """Row numbers, from 1, or names of image files."""
     label: NDArray[np.int64]
-    """`(N,)`, index of the class."""
+    """Predicted class indices, `(N,)`."""
     probabilities: NDArray[np.float32]
-    """`(N, C)`."""
+    """Probabilities of the classes, `(N, C)`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What is known of predictions before the first of them."""
+    """Columns of the output."""
 
     identity: Literal["row", "file"]
+    """Name of the first column: the row number or the name of the image file."""
     classes: tuple[str, ...]
+    """Class names."""
 
     @property
     def names(self) -> list[str]:
-        """Of the columns."""
+        """Names of the columns."""
         return [self.identity, "class", *(f"p_{name}" for name in self.classes)]
 
 
 Write = Callable[[Predictions], None]
-"""Takes predictions, batch by batch."""
+"""Writes the predictions of one batch."""

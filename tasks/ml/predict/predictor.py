@@ -1,4 +1,4 @@
-"""From rows to predictions by a shipped file, and how those compare with what the model was trained on.
+"""Predictions for rows by a shipped file, and how those rows compare with the training rows.
 
 This module imports neither torch nor Prefect nor MLflow.
 """
@@ -20,52 +20,53 @@ from hallmark.tasks.common.records import Scored
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.predict import input_rows, output_files
 from hallmark.tasks.ml.predict.input_rows import Batch
-from hallmark.tasks.ml.predict.output_files import Form
+from hallmark.tasks.ml.predict.output_files import Format
 from hallmark.tasks.ml.predict.predictions import Heading, Predictions
 
 Show = Callable[[int, int | None], None]
-"""Is told how many rows have passed, and of how many, if that is known."""
+"""Takes the number of rows scored so far and their total, if known."""
 Progress = Callable[[], AbstractContextManager[Show]]
+"""Opens a progress display."""
 
 
 class Scorer:
-    """A shipped file, and a count of what it said."""
+    """A shipped file, and counts of its predictions."""
 
     def __init__(self, path: Path) -> None:
         """Open a file.
 
         Args:
-            path: of a file that bears a certificate.
+            path: an ONNX file with a Hallmark certificate.
 
         Raises:
-            InputError: it is no ONNX file, keeps weights outside itself, is not sealed, or cannot be run.
-            DamagedError: its seal is broken.
+            InputError: the file is not ONNX, stores weights in other files, has no seal, or cannot be run.
+            DamagedError: the seal does not match the content.
         """
         self.certificate, content = certificate.read(path)
         self.path = path
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.outside = 0
-        """Rows so far of which a value lies outside the range of the training rows."""
+        """Number of rows so far with a value outside the range of the training rows."""
         self.counts = np.zeros(len(self.certificate.classes), np.int64)
-        """Rows so far of each class, `(C,)`."""
+        """Number of rows so far by class, `(C,)`."""
         self._run = runtimes.runner(_open(content, path))
 
     @property
     def rows(self) -> int:
-        """So many were scored."""
+        """Number of rows scored so far."""
         return int(self.counts.sum())
 
     def score(self, batch: Batch) -> Predictions:
         """Predict a batch of rows.
 
         Raises:
-            InputError: the model gives no finite probabilities for a row.
+            InputError: the probabilities of a row are not finite.
         """
         label, probabilities = cast("tuple[NDArray[np.int64], NDArray[np.float32]]", self._run(batch.feeds))
         finite = np.isfinite(probabilities).all(axis=1)
         if not finite.all():
             row = batch.rows[int(finite.argmin())]
-            raise InputError(f"row {row}: too far outside the training range: its probabilities are no finite numbers")
+            raise InputError(f"row {row}: values too far outside the training range: the probabilities are not finite")
         self.counts += np.bincount(label, minlength=len(self.counts))
         self.outside += int(self._are_outside(batch).sum())
         return Predictions(batch.rows, label, probabilities)
@@ -75,34 +76,34 @@ class Scorer:
         for one in self.certificate.inputs:
             values = cast("NDArray[np.float32]", batch.feeds[one.name])
             if one.lowest is None or one.highest is None:
-                # No array of text: each of its fields would be as long as the longest.
-                known = {*one.values, ""}
-                beyond = np.fromiter((text not in known for text in values.flat), np.bool_, values.size)
+                # Not a NumPy array of text: every element would be as long as the longest.
+                seen = {*one.values, ""}
+                beyond = np.fromiter((text not in seen for text in values.flat), np.bool_, values.size)
             else:
                 beyond = (values < one.lowest) | (values > one.highest)
             outside |= beyond.reshape(len(outside), -1).any(axis=1)
         return outside
 
 
-def score(model: Path, source: str, output: Path | None, form: Form, progress: Progress) -> Scored:
-    """Score every row of a source, and write the predictions whole or not at all.
+def score(model: Path, source: str, output: Path | None, form: Format, progress: Progress) -> Scored:
+    """Score every row of a source. The predictions are written completely, or not at all if scoring fails.
 
     Args:
         model: a shipped file.
-        source: see `readers.open_source`.
+        source: see `input_rows.open_source`.
         output: a file, or None for stdout.
-        form: how to write.
-        progress: what shows how far it is; it has ended when predictions go to stdout.
+        form: format of the output.
+        progress: opens a progress display, which is closed before predictions go to stdout.
 
     Raises:
-        InputError: the file or the rows are not what they must be.
-        DamagedError: the file's seal is broken.
+        InputError: the model cannot be used, or the rows do not fit it.
+        DamagedError: the seal of the model does not match its content.
     """
     scorer = Scorer(model)
     rows = input_rows.open_source(source, scorer.certificate.inputs)
     heading = Heading(rows.identity, scorer.certificate.classes)
     with output_files.open_output(output, form, heading) as write, progress() as show:
-        for predictions in _ahead(map(scorer.score, rows.batches)):
+        for predictions in _prefetch(map(scorer.score, rows.batches)):
             write(predictions)
             show(scorer.rows, rows.total)
     shares = (scorer.counts / scorer.rows).tolist()
@@ -119,11 +120,11 @@ def score(model: Path, source: str, output: Path | None, form: Form, progress: P
     )
 
 
-def _ahead(items: Iterator[Predictions]) -> Iterator[Predictions]:
-    """Let another thread have the next ready while the caller is busy with the one before.
+def _prefetch(items: Iterator[Predictions]) -> Iterator[Predictions]:
+    """Compute the next item in a thread while the caller writes the previous one.
 
-    Reading, the model and writing leave Python's lock, so that two cores work. Besides, the caller waits where an
-    interrupt reaches it, and not within a library that waits for stdin; for the same reason the thread is a daemon.
+    Reading, inference and writing release the GIL, so two cores are used. An interrupt also reaches the caller, which
+    waits for the queue and not inside a library that waits for stdin. For the same reason the thread is a daemon.
     """
     ready: Queue[Predictions | BaseException | None] = Queue(1)
     abandoned = Event()
@@ -135,7 +136,7 @@ def _ahead(items: Iterator[Predictions]) -> Iterator[Predictions]:
                 if abandoned.is_set():
                     return
             ready.put(None)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the caller is
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller
             ready.put(error)
 
     Thread(target=fill, daemon=True).start()
@@ -147,12 +148,12 @@ def _ahead(items: Iterator[Predictions]) -> Iterator[Predictions]:
     finally:
         abandoned.set()
         with suppress(Empty):
-            ready.get_nowait()  # room for what the thread has in hand, after which it ends
+            ready.get_nowait()  # make room for the item in progress, so that the thread ends
 
 
 def _open(content: bytes, path: Path) -> onnxruntime.InferenceSession:
     try:
         return runtimes.open_session(content)
     except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: onnxruntime {onnxruntime.__version__} cannot open it: {said}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: onnxruntime {onnxruntime.__version__} cannot load the model: {reason}") from error

@@ -1,4 +1,4 @@
-"""Predictions as a table for people to look at."""
+"""Predictions as a table on the terminal."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,18 +11,18 @@ from rich.table import Table
 
 from hallmark.tasks.ml.predict.predictions import Heading, Predictions, Write
 
-SHOWN = 20
-"""So many rows are in a table."""
+MAX_ROWS = 20
+"""Maximum number of rows in the table."""
 
-_WIDE = 1000
-"""So wide may a table be that fits no terminal: cut, a name would be another."""
+_MAX_WIDTH = 1000
+"""Width, in columns, of a table that does not fit the terminal: a truncated name could be mistaken for another."""
 
 
 @contextmanager
 def open_table(heading: Heading) -> Iterator[Write]:
-    """Yield what takes predictions, and print the first of them at the end of the block.
+    """Yield a function that takes predictions, and print the first of them at the end of the block.
 
-    Where the probabilities of all classes do not fit the terminal, that of the named class is printed alone.
+    If the probabilities of all classes do not fit the terminal, only that of the predicted class is printed.
     """
     shown: list[tuple[str, int, NDArray[np.float32]]] = []
     passed = 0
@@ -31,21 +31,21 @@ def open_table(heading: Heading) -> Iterator[Write]:
         nonlocal passed
         passed += len(predictions.label)
         for row, label, values in zip(predictions.rows, predictions.label, predictions.probabilities, strict=True):
-            if len(shown) == SHOWN:
+            if len(shown) == MAX_ROWS:
                 break
             shown.append((str(row), int(label), values))
 
     yield write
     console = Console()
     tables = [_draw(heading, shown, classes) for classes in (heading.classes, ())]
-    unbounded = console.options.update(width=_WIDE)
+    unbounded = console.options.update(width=_MAX_WIDTH)
     fitting = [table for table in tables if console.measure(table, options=unbounded).maximum <= console.width]
     if fitting:
         console.print(fitting[0])
     else:
-        Console(width=_WIDE).print(tables[1])
-    if passed > SHOWN:
-        console.print(f"... and {passed - SHOWN:,} more rows: --output FILE has them all", highlight=False)
+        Console(width=_MAX_WIDTH).print(tables[1])
+    if passed > MAX_ROWS:
+        console.print(f"... and {passed - MAX_ROWS:,} more rows: add --output FILE to get all of them", highlight=False)
 
 
 def _draw(heading: Heading, shown: list[tuple[str, int, NDArray[np.float32]]], classes: tuple[str, ...]) -> Table:
@@ -55,6 +55,6 @@ def _draw(heading: Heading, shown: list[tuple[str, int, NDArray[np.float32]]], c
     for name in ("probability", *(f"p_{name}" for name in classes)):
         table.add_column(escape(name), justify="right", no_wrap=True)
     for row, label, values in shown:
-        said = [f"{value:.4f}" for value in (values[label], *values[: len(classes)])]
-        table.add_row(escape(row), escape(heading.classes[label]), *said)
+        cells = [f"{value:.4f}" for value in (values[label], *values[: len(classes)])]
+        table.add_row(escape(row), escape(heading.classes[label]), *cells)
     return table

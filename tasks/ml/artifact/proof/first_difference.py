@@ -81,7 +81,7 @@ def first(model: onnx.ModelProto, classifier: Classifier, dataset: Dataset, x: R
     for tolerance in TOLERANCES:
         for node in model.graph.node:
             for name in node.output:
-                if name in found and (known := expected.get(encoding.plain(name))) is not None:
+                if name in found and (known := expected.get(encoding.network_value_name(name))) is not None:
                     apart = _apart(found[name], known)
                     if not apart <= tolerance:
                         return _tell(node, name, apart)
@@ -115,8 +115,8 @@ def _by_encoding(dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
     """What lies within the encoding of a table of one's own, as it was fitted: torch has that in one step."""
     if not dataset.is_table:
         return {}
-    fitted = _by_graph(onnx.load(dataset.folder / ENCODING), dataset, x, encoding.inputs(dataset.columns))
-    return {encoding.INSIDE + name: value for name, value in fitted.items()}
+    fitted = _by_graph(onnx.load(dataset.folder / ENCODING), dataset, x, encoding.graph_input_names(dataset.columns))
+    return {encoding.ENCODING_PREFIX + name: value for name, value in fitted.items()}
 
 
 def _by_graph(

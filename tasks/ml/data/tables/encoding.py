@@ -1,7 +1,7 @@
-"""From the columns of a table to what a network takes: fitted by scikit-learn on the training rows, shipped as ONNX.
+"""Encoding of table columns as features of the network, fitted by scikit-learn on training rows and exported as ONNX.
 
-Numbers have their gaps filled and are scaled, booleans have their gaps filled, and of a categorical column each value
-that is kept becomes an input that is 1 or 0; any other value, such as one that training never saw, leaves them all 0.
+Numeric columns are imputed and scaled, boolean columns are imputed, and categorical columns are one-hot encoded. A
+category that is rare or was not seen in training is encoded as zeros.
 """
 
 from dataclasses import replace
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from sklearn.compose import ColumnTransformer
 
 OPSET = 18
-"""Of the graph as it is kept; `join` lifts it to that of the network, which changes none of its operators."""
+"""Opset of the stored graph. `join` raises it to the network's opset, which changes none of its operators."""
 FEATURES = "features"
-"""What the network takes, and the graph of the encoding gives."""
+"""Name of the encoding's output, which is the network's input."""
 
-INSIDE, BEHIND = "encoding/", "network/"
-"""What the names of values begin with in a joined graph, so that none is the name of a column."""
+ENCODING_PREFIX, NETWORK_PREFIX = "encoding/", "network/"
+"""Prefixes of value names in a joined graph, so that none of them equals a column name."""
+
+_JOINED_FEATURES = ENCODING_PREFIX + FEATURES
 
 
 def fit(
@@ -32,40 +34,40 @@ def fit(
     """Fit scikit-learn's imputers, scaler and one-hot encoder on training rows.
 
     Args:
-        columns: what each column is.
-        x: `(N, columns)`, training rows alone.
+        columns: name and kind of each column.
+        x: `(N, columns)`, training rows only.
         scaling: `standard` for `(value - mean) / standard deviation` of the numeric columns.
-        limit: so many values of a categorical column are kept, the most frequent.
+        limit: maximum number of categories of a column; the most frequent are kept.
 
     Returns:
-        The columns with what was found, and the encoding as the bytes of an ONNX graph: an input for each column, in
-        their order, and one output `(N, features) float32`, numeric columns first, then boolean, then categorical.
+        The columns with the fitted numbers and the kept categories, and the encoding as a serialized ONNX graph: one
+        input per column, in order, and one output `(N, features) float32`: numeric, boolean, then categorical columns.
     """
-    kept = [_keep(column, x[:, index], limit) for index, column in enumerate(columns)]
+    kept = [_with_kept_categories(column, x[:, index], limit) for index, column in enumerate(columns)]
     frame = _frame(kept, x)
     transformer = _transformer(kept, scaling).fit(frame)
-    numbers = _numbers(transformer, scaling)
+    numbers = _fitted_numbers(transformer, scaling)
     fitted = tuple(replace(column, **numbers.get(index, {})) for index, column in enumerate(kept))
     return fitted, _convert(transformer, kept).SerializeToString(deterministic=True)
 
 
-def width(columns: tuple[Column, ...]) -> int:
-    """How many numbers the network takes."""
+def feature_count(columns: tuple[Column, ...]) -> int:
+    """Return the number of features, the width of the network's input."""
     return sum(len(column.kept) if column.kind == "categorical" else 1 for column in columns)
 
 
-def in_order(columns: tuple[Column, ...]) -> list[int]:
-    """The columns' indices in the order in which they come to the network."""
-    return [index for kind in ("numeric", "boolean", "categorical") for index in _of(columns, kind)]
+def feature_order(columns: tuple[Column, ...]) -> list[int]:
+    """Return the columns' indices in the order of their features."""
+    return [index for kind in ("numeric", "boolean", "categorical") for index in _indices_of(columns, kind)]
 
 
 def join(encoding: bytes, network: "onnx.ModelProto", columns: tuple[str, ...]) -> "onnx.ModelProto":
-    """One graph of both: each column an input by its name, and the network's outputs.
+    """Join encoding and network to one graph, with an input per column and the network's outputs.
 
     Args:
-        encoding: as `fit` gives it.
-        network: a graph whose one input is `FEATURES`.
-        columns: names of the inputs, in their order.
+        encoding: the graph that `fit` returned.
+        network: a graph with the single input `FEATURES`.
+        columns: names for the inputs, in order.
     """
     import onnx
 
@@ -77,30 +79,30 @@ def join(encoding: bytes, network: "onnx.ModelProto", columns: tuple[str, ...]) 
         before,
         network,
         io_map=[(before.graph.output[0].name, network.graph.input[0].name)],
-        prefix1=INSIDE,
-        prefix2=BEHIND,
+        prefix1=ENCODING_PREFIX,
+        prefix2=NETWORK_PREFIX,
         name=network.graph.name,
         producer_name=network.producer_name,
         producer_version=network.producer_version,
     )
     names = {one.name: name for one, name in zip(joined.graph.input, columns, strict=True)}
-    _rename(joined.graph, names | {BEHIND + name: name for name in outputs})
+    _rename(joined.graph, names | {NETWORK_PREFIX + name: name for name in outputs})
     for one in joined.graph.input:
         one.type.tensor_type.shape.dim[0].dim_param = "N"
     return joined
 
 
-def inputs(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """What the columns are called in the encoding by itself."""
+def graph_input_names(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the inputs in the encoding's own graph."""
     return tuple(_name(index) for index in range(len(columns)))
 
 
-def plain(name: str) -> str:
-    """The name that a value of a joined graph had in the network's own."""
-    return FEATURES if name == _FEATURES_INSIDE else name.removeprefix(BEHIND)
+def network_value_name(name: str) -> str:
+    """Return the name that a value of a joined graph had in the network's graph."""
+    return FEATURES if name == _JOINED_FEATURES else name.removeprefix(NETWORK_PREFIX)
 
 
-def _keep(column: Column, x: NDArray[np.float32], limit: int) -> Column:
+def _with_kept_categories(column: Column, x: NDArray[np.float32], limit: int) -> Column:
     if column.kind != "categorical":
         return column
     seen = x[~np.isnan(x)].astype(np.int64)
@@ -111,7 +113,7 @@ def _keep(column: Column, x: NDArray[np.float32], limit: int) -> Column:
 
 
 def _frame(columns: list[Column], x: NDArray[np.float32]) -> "DataFrame":
-    """The rows as scikit-learn takes them: numbers, and text that is empty where there is no value."""
+    """Return rows as scikit-learn takes them: numbers, and text that is empty where a value is missing."""
     from pandas import DataFrame
 
     return DataFrame({_name(index): _series(column, x[:, index]) for index, column in enumerate(columns)}, copy=False)
@@ -138,18 +140,18 @@ def _transformer(columns: list[Column], scaling: str) -> "ColumnTransformer":
         "numeric": Pipeline(steps),
         "boolean": SimpleImputer(strategy="most_frequent", keep_empty_features=True),
         "categorical": OneHotEncoder(
-            categories=[categories[index] for index in _of(columns, "categorical")],
+            categories=[categories[index] for index in _indices_of(columns, "categorical")],
             handle_unknown="ignore",
             dtype=np.float32,
         ),
     }
-    parts = [(kind, found[kind], [_name(index) for index in _of(columns, kind)]) for kind in found]
-    # Sparse whatever its density: of many categories a dense matrix would take more than the table itself.
+    parts = [(kind, found[kind], [_name(index) for index in _indices_of(columns, kind)]) for kind in found]
+    # Always sparse: with many categories, a dense matrix would be larger than the table itself.
     return ColumnTransformer([part for part in parts if part[2]], sparse_threshold=1.0)
 
 
-def _numbers(transformer: "ColumnTransformer", scaling: str) -> dict[int, dict[str, Any]]:
-    """What was fitted of each column, by its index, as the graph has it: in float32."""
+def _fitted_numbers(transformer: "ColumnTransformer", scaling: str) -> dict[int, dict[str, Any]]:
+    """Return the fitted numbers by column index, rounded to float32 as in the graph."""
     found: dict[int, dict[str, Any]] = {}
     for kind, fitted, names in transformer.transformers_:
         if kind not in ("numeric", "boolean"):
@@ -172,13 +174,13 @@ def _convert(transformer: "ColumnTransformer", columns: list[Column]) -> "onnx.M
     inputs = [(_name(index), types[one.kind == "categorical"]([None, 1])) for index, one in enumerate(columns)]
     model = convert_sklearn(transformer, "encoding", inputs, target_opset={"": OPSET, "ai.onnx.ml": 3})
     _rename(model.graph, {model.graph.output[0].name: FEATURES})
-    # It says the lowest that would do; what it is made of is the same in this one.
+    # skl2onnx states the lowest opset that suffices; the operators are the same in this one.
     next(one for one in model.opset_import if not one.domain).version = OPSET
     return cast("onnx.ModelProto", model)
 
 
 def _rename(graph: "onnx.GraphProto", names: dict[str, str]) -> None:
-    """Give inputs, outputs and what lies between them other names."""
+    """Rename inputs, outputs and the values between them."""
     for one in (*graph.input, *graph.output, *graph.value_info):
         one.name = names.get(one.name, one.name)
     for node in graph.node:
@@ -186,13 +188,10 @@ def _rename(graph: "onnx.GraphProto", names: dict[str, str]) -> None:
             ends[:] = [names.get(name, name) for name in ends]
 
 
-def _of(columns: list[Column] | tuple[Column, ...], kind: str) -> list[int]:
+def _indices_of(columns: list[Column] | tuple[Column, ...], kind: str) -> list[int]:
     return [index for index, column in enumerate(columns) if column.kind == kind]
 
 
 def _name(index: int) -> str:
-    """Of a column within the encoding: any text may be the name of a column in a file."""
+    """Return a name that is valid in any graph: column names in a file may be any text."""
     return f"c{index}"
-
-
-_FEATURES_INSIDE = INSIDE + FEATURES

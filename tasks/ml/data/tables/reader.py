@@ -89,7 +89,7 @@ def _take_out(
     if not columns:
         raise InputError(f"{source}: no input column is left beside the target '{data.target}'")
     for name in columns:
-        if name in OUTPUT_NAMES or name.startswith((encoding.INSIDE, encoding.BEHIND)):
+        if name in OUTPUT_NAMES or name.startswith((encoding.ENCODING_PREFIX, encoding.NETWORK_PREFIX)):
             raise InputError(
                 f"{source}: column '{name}' has a name that the exported model uses itself: rename the column, or "
                 f"leave it out: {config_data.ignoring(name)}"

@@ -13,11 +13,11 @@ from pyarrow import parquet
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.predict import output_files
-from hallmark.tasks.ml.predict.output_files import Form
+from hallmark.tasks.ml.predict.output_files import Format
 from hallmark.tasks.ml.predict.predictions import Heading, Predictions
 
 AWKWARD = ("plain", 'say "no"', "a,b", "naïve [red]", "")
-FILE_FORMS: tuple[Form, ...] = ("csv", "parquet", "jsonl")
+FILE_FORMS: tuple[Format, ...] = ("csv", "parquet", "jsonl")
 
 
 def predictions(rows: range | list[str], classes: int = 3, seed: int = 0) -> Predictions:
@@ -26,7 +26,7 @@ def predictions(rows: range | list[str], classes: int = 3, seed: int = 0) -> Pre
     return Predictions(rows, probabilities.argmax(axis=1), probabilities)
 
 
-def write(path: Path, form: Form, heading: Heading, *batches: Predictions) -> list[dict[str, object]]:
+def write(path: Path, form: Format, heading: Heading, *batches: Predictions) -> list[dict[str, object]]:
     """Write batches and read them back with a library of its own."""
     with output_files.open_output(path, form, heading) as take:
         for batch in batches:
@@ -40,7 +40,7 @@ def write(path: Path, form: Form, heading: Heading, *batches: Predictions) -> li
     return parquet.read_table(path).to_pylist()
 
 
-def begin(path: Path | None, form: Form) -> None:
+def begin(path: Path | None, form: Format) -> None:
     """Write much, and fail."""
     with output_files.open_output(path, form, Heading("row", ("a", "b", "c"))) as take:
         take(predictions(range(1, 100_000)))
@@ -48,7 +48,7 @@ def begin(path: Path | None, form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FILE_FORMS)
-def test_every_row_has_its_number_its_class_and_all_probabilities(tmp_path: Path, form: Form) -> None:
+def test_every_row_has_its_number_its_class_and_all_probabilities(tmp_path: Path, form: Format) -> None:
     heading = Heading("row", ("a", "b", "c"))
     first, second = predictions(range(1, 6)), predictions(range(6, 9), seed=1)
     rows = write(tmp_path / "y", form, heading, first, second)
@@ -60,7 +60,7 @@ def test_every_row_has_its_number_its_class_and_all_probabilities(tmp_path: Path
 
 
 @pytest.mark.parametrize("form", FILE_FORMS)
-def test_names_may_be_awkward(tmp_path: Path, form: Form) -> None:
+def test_names_may_be_awkward(tmp_path: Path, form: Format) -> None:
     files = ["a.png", 'b "b".png', "c,d.png", "ë\n.png", "{}.png"]
     said = Predictions(files, np.arange(5), np.eye(5, dtype=np.float32))
     rows = write(tmp_path / "y", form, Heading("file", AWKWARD), said)
@@ -70,7 +70,7 @@ def test_names_may_be_awkward(tmp_path: Path, form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_extreme_probabilities_are_exact_and_valid(tmp_path: Path, form: Form) -> None:
+def test_extreme_probabilities_are_exact_and_valid(tmp_path: Path, form: Format) -> None:
     values = np.array([[1, 0], [np.nextafter(np.float32(1), np.float32(0)), 5.960464e-08], [1e-30, 1e-45]], np.float32)
     said = Predictions(range(1, 4), values.argmax(axis=1), values)
     rows = write(tmp_path / "y", form, Heading("row", ("a", "b")), said)
@@ -96,7 +96,7 @@ def test_parquet_has_types(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FILE_FORMS)
-def test_what_fails_leaves_what_was_there(tmp_path: Path, form: Form) -> None:
+def test_what_fails_leaves_what_was_there(tmp_path: Path, form: Format) -> None:
     path = tmp_path / "y"
     path.write_text("before")
     with pytest.raises(RuntimeError, match="stop"):
@@ -107,7 +107,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, form: Form) -> None:
 
 @pytest.mark.parametrize("form", FILE_FORMS)
 def test_stdout_gets_all_or_nothing(
-    form: Form, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: Format, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output_files, "_SPOOLED", 100)
     heading, said = Heading("row", ("a", "b", "c")), predictions(range(1, 1000))
@@ -140,7 +140,7 @@ def test_a_table_has_the_first_rows(capsys: pytest.CaptureFixture[str], monkeypa
     lines = table(capsys, monkeypatch, 80, heading, *batches)
     assert lines[0].split() == ["row", "class", "probability", "p_a", "p_b", "p_c"]
     assert [line.split()[0] for line in lines[1:21]] == [str(row) for row in range(1, 21)]
-    assert lines[21:] == ["... and 4 more rows: --output FILE has them all"]
+    assert lines[21:] == ["... and 4 more rows: add --output FILE to get all of them"]
     row, label, probability, *others = lines[1].split()
     assert (row, label) == ("1", "abc"[batches[0].label[0]])
     assert others == [f"{value:.4f}" for value in batches[0].probabilities[0]]
@@ -174,24 +174,26 @@ def test_a_narrow_table_leaves_classes_out_and_cuts_nothing(
         (None, "parquet", "parquet"),
     ],
 )
-def test_the_form_is_as_asked_for_or_by_the_name_or_csv(output: str | None, form: Form | None, chosen: Form) -> None:
-    assert output_files.choose(Path(output) if output else None, form) == chosen
+def test_the_format_is_the_given_one_or_by_suffix_or_csv(
+    output: str | None, form: Format | None, chosen: Format
+) -> None:
+    assert output_files.choose_format(Path(output) if output else None, form) == chosen
 
 
 def test_a_form_that_does_not_go_there_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"y\.txt: expected a name that ends in \.csv, \.parquet, \.jsonl, or --format"
     ):
-        output_files.choose(Path("y.txt"), None)
-    with pytest.raises(InputError, match=r"y\.txt: a table is for people"):
-        output_files.choose(Path("y.txt"), "table")
+        output_files.choose_format(Path("y.txt"), None)
+    with pytest.raises(InputError, match=r"y\.txt: format 'table' is for the terminal only"):
+        output_files.choose_format(Path("y.txt"), "table")
 
 
 @pytest.mark.parametrize(("form", "said"), [(None, "table"), *((form, form) for form in ("table", *FILE_FORMS))])
-def test_a_terminal_gets_a_table_and_no_parquet(form: Form | None, said: str) -> None:
+def test_a_terminal_gets_a_table_and_no_parquet(form: Format | None, said: str) -> None:
     code = (
         "from hallmark.tasks.ml.predict import output_files\n"
-        f"try: print('chosen', output_files.choose(None, {form!r}))\n"
+        f"try: print('chosen', output_files.choose_format(None, {form!r}))\n"
         "except output_files.InputError as error: print(error)\n"
     )
     pid, terminal = pty.fork()
@@ -207,13 +209,17 @@ def test_a_terminal_gets_a_table_and_no_parquet(form: Form | None, said: str) ->
             break
         output += chunk
     os.waitpid(pid, 0)
-    expected = "--format: parquet is not for a terminal: add --output FILE" if form == "parquet" else f"chosen {said}"
+    expected = (
+        "--format: parquet cannot be printed on a terminal: add --output FILE"
+        if form == "parquet"
+        else f"chosen {said}"
+    )
     assert output.decode().strip() == expected
 
 
 def refused(output: str, *, overwrite: bool = False) -> str:
     with pytest.raises(InputError) as error:
-        output_files.refuse(Path(output), "x.csv", overwrite=overwrite)
+        output_files.check_output(Path(output), "x.csv", overwrite=overwrite)
     return str(error.value)
 
 
@@ -222,12 +228,12 @@ def test_an_output_that_must_not_be_written_is_refused(tmp_path: Path, monkeypat
     for name in ("x.csv", "y.csv"):
         (tmp_path / name).touch()
     assert refused("y.csv") == "y.csv: exists: choose another name, or add --overwrite"
-    assert refused("x.csv", overwrite=True) == "x.csv: is what is read: choose another name"
-    assert refused("nowhere/y.csv") == "nowhere/y.csv: there is no folder nowhere: make it first"
-    assert refused("/dev/null", overwrite=True) == "/dev/null: is no file: give the name of one"
-    assert refused(".", overwrite=True) == ".: is no file: give the name of one"
+    assert refused("x.csv", overwrite=True) == "x.csv: is the input file: choose another name"
+    assert refused("nowhere/y.csv") == "nowhere/y.csv: there is no folder nowhere: create it first"
+    assert refused("/dev/null", overwrite=True) == "/dev/null: is not a regular file: choose another name"
+    assert refused(".", overwrite=True) == ".: is not a regular file: choose another name"
     if sys.platform == "linux":
-        said = "/proc/y.csv: the folder /proc cannot be written: make it writable or choose another"
+        said = "/proc/y.csv: the folder /proc cannot be written: choose another one"
         assert refused("/proc/y.csv") == said
-    output_files.refuse(Path("y.csv"), "x.csv", overwrite=True)
-    output_files.refuse(Path("z.csv"), "-", overwrite=False)
+    output_files.check_output(Path("y.csv"), "x.csv", overwrite=True)
+    output_files.check_output(Path("z.csv"), "-", overwrite=False)

@@ -36,7 +36,7 @@ def rows(*columns: list[float]) -> NDArray[np.float32]:
 
 def by_graph(columns: tuple[Column, ...], graph: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """What onnxruntime makes of raw rows."""
-    names = encoding.inputs(tuple(one.name for one in columns))
+    names = encoding.graph_input_names(tuple(one.name for one in columns))
     values = {name: one.values for name, one in zip(names, columns, strict=True) if one.kind == "categorical"}
     (found,) = runtimes.open_session(graph).run(None, runtimes.feeds(names, x, values))
     return np.asarray(found, np.float32)
@@ -118,7 +118,7 @@ def test_graph_and_torch_agree_with_scikit_learn(
     fitted, graph = encoding.fit(columns, train, scaling, limit)  # type: ignore[arg-type]
     asked = np.concatenate([train, other])
     expected = by_sklearn(columns, train, asked, scaling, limit)
-    assert expected.shape == (len(asked), encoding.width(fitted))
+    assert expected.shape == (len(asked), encoding.feature_count(fitted))
     # In units of what float32 leaves of a number, after its mean is taken from it and it is divided.
     tolerance = 1e-5 * max(1.0, float(np.abs(expected).max())) + _rounding(fitted, asked)
     np.testing.assert_allclose(by_torch(fitted, asked, torch.float64), expected, atol=tolerance, rtol=0)
@@ -137,8 +137,8 @@ def test_what_the_network_is_given_is_written_out() -> None:
     fitted, graph = encoding.fit(columns, train, "standard", 100)
     assert [one.kept for one in fitted] == [(), (0, 1, MISSING), ()]
     assert (fitted[0].fill, fitted[2].fill) == (3.0, 1.0)
-    assert encoding.in_order(fitted) == [0, 2, 1]
-    assert encoding.width(fitted) == 5
+    assert encoding.feature_order(fitted) == [0, 2, 1]
+    assert encoding.feature_count(fitted) == 5
     mean, deviation = 2.5, np.sqrt(0.75)
     asked = rows([1, NAN, 4], [0, 2, NAN], [0, NAN, 1])  # 'c' was in no training row
     expected = [
@@ -176,7 +176,7 @@ def test_three_hundred_columns_and_a_value_of_each_kind_of_text() -> None:
     codes = np.arange(len(words), dtype=np.float32)
     train = np.stack([codes % 2 if index % 3 == 1 else codes for index in range(300)], axis=1)
     fitted, graph = encoding.fit(columns, train, "standard", 100)
-    assert encoding.width(fitted) == 100 + 100 + 100 * len(words)
+    assert encoding.feature_count(fitted) == 100 + 100 + 100 * len(words)
     np.testing.assert_allclose(by_graph(fitted, graph, train), by_torch(fitted, train), atol=1e-6)
 
 
