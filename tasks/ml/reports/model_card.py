@@ -202,7 +202,7 @@ def _wrong_image(predictions: ShippedPredictions, row: int) -> dict[str, str]:
     if highest <= 127:  # brighten images whose values are far from white
         pixels = np.clip(pixels * (255 / max(highest, 1)), 0, 255)
     predicted, confidence, true = _verdict(predictions, row)
-    return {"row": str(row + 1), "png": _png(pixels), "predicted": predicted, "confidence": confidence, "true": true}
+    return {"row": str(row + 1), "png": png(pixels), "predicted": predicted, "confidence": confidence, "true": true}
 
 
 def _wrong_row(predictions: ShippedPredictions, row: int) -> tuple[str, ...]:
@@ -226,8 +226,8 @@ def _use(outcome: Outcome, certificate: Certificate) -> dict[str, Any]:
     file, version, golden = outcome.artifact.path.name, outcome.model_version, certificate.golden
     one = certificate.inputs[0]
     if code_snippets.takes_images(certificate):
-        png = _png(np.array(golden.inputs[one.name][EXAMPLE]))
-        example = {"name": code_snippets.picture_name(file), "png": png, "format": code_snippets.row_format(one)}
+        picture = png(golden.inputs[one.name][EXAMPLE])
+        example = {"name": code_snippets.picture_name(file), "png": picture, "format": code_snippets.row_format(one)}
     else:
         example = {"name": "row.csv", "text": code_snippets.table(certificate, EXAMPLE)}
     commands = {"file": file, "model": version.name, "version": version.version, "sha256": outcome.artifact.sha256}
@@ -241,7 +241,7 @@ def _use(outcome: Outcome, certificate: Certificate) -> dict[str, Any]:
     }
 
 
-def _png(pixels: NDArray[Any]) -> str:
+def png(pixels: NDArray[Any] | list[Any]) -> str:
     """Return a PNG file of `(H, W)` grey or `(H, W, 3)` colour pixels, in base64."""
     from PIL import Image
 

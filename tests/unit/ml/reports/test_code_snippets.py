@@ -1,0 +1,54 @@
+"""The code examples of the card: the Python programs run, and names of any kind are quoted."""
+
+import base64
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.reports import code_snippets, model_card
+from tests.support import certified
+
+HOSTILE = ('it\'s "x"', "</script>\n\\", "{{ 7 * 7 }} Köln")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: certified.columns(path, classes=HOSTILE),
+        lambda path: certified.columns(path, names=HOSTILE),
+        lambda path: certified.images(path, (6, 5), HOSTILE[:2]),
+        lambda path: certified.images(path, (6, 5, 3), resized=True),
+    ],
+)
+def test_python_example_predicts_the_golden_row(
+    make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sealed, _ = certificate.read(make(tmp_path / "hand.onnx"))
+    if code_snippets.takes_images(sealed):
+        picture = base64.b64decode(model_card.png(sealed.golden.inputs["image"][1]))
+        (tmp_path / code_snippets.picture_name("hand.onnx")).write_bytes(picture)
+    (tmp_path / "example.py").write_text(code_snippets.python(sealed, "hand.onnx", 1))
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path("example.py")
+    assert found["label"].tolist() == [sealed.golden.label[1]]
+    assert found["probabilities"][0] == pytest.approx(sealed.golden.probabilities[1], abs=1e-5)
+    assert capsys.readouterr().out.startswith(f"{sealed.classes[sealed.golden.label[1]]} [")
+
+
+def test_javascript_example_quotes_names(tmp_path: Path) -> None:
+    sealed, _ = certificate.read(certified.columns(tmp_path / "hand.onnx", names=HOSTILE, classes=HOSTILE))
+    text = code_snippets.javascript(sealed, "hand.onnx", 0)
+    assert f"const classes = {json.dumps(HOSTILE, ensure_ascii=False)};" in text
+    for name in HOSTILE:
+        assert f'  {json.dumps(name, ensure_ascii=False)}: new Tensor("float32", [' in text
+
+
+def test_csv_example_has_one_row(tmp_path: Path) -> None:
+    sealed, _ = certificate.read(certified.columns(tmp_path / "hand.onnx"))
+    head, row = code_snippets.table(sealed, 0).splitlines()
+    assert head.split(",") == [one.name for one in sealed.inputs]
+    assert [float(cell) for cell in row.split(",")] == list(code_snippets.row_values(sealed, 0).values())
