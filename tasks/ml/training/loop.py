@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hallmark.tasks.common.errors import DivergedError
@@ -20,15 +18,13 @@ from hallmark.tasks.ml.training.batch_metrics import BatchMetrics, measure_rows
 from hallmark.tasks.ml.training.batches import Epoch, Rows, order
 from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
 from hallmark.tasks.ml.training.history import History, Log, TimestampLog
+from hallmark.tasks.ml.training.member import Member
 from hallmark.tasks.ml.training.optim import losses, lr_schedules, optimizers
 from hallmark.tasks.ml.training.optim.cuda_graph import GraphedStep
 from hallmark.tasks.ml.training.optim.update_step import GradientStep, UpdateStep
 
 MEASURED: dict[SplitName, str] = {"validation": "val", "test": "test"}
 """Splits measured after each epoch, if the training may read them, and the prefix of their metrics."""
-MONITORED = {"validation": "val/loss", "train": "train/loss", "test": "test/loss"}
-"""The metric that early stopping watches, by `training.monitor`."""
-
 _SEGMENT_BATCHES = 256
 """Maximum number of batches in a segment. Between segments, checkpoints and `CheckpointPolicy.should_stop` are due."""
 SEGMENT_ROWS = 2048
@@ -45,25 +41,6 @@ class CheckpointPolicy:
     """Called several times a second; if true, a checkpoint is written and KeyboardInterrupt raised."""
     on_resume: Callable[[int, int], None] = lambda epoch, step: None  # noqa: ARG005 - ignore both
     """Called before training resumes from a checkpoint, with completed epochs and completed updates of the next."""
-
-
-@dataclass(slots=True)
-class _Member:
-    """The state of one of the networks that are trained together."""
-
-    training: Training
-    seed: int
-    """Seed of the initial weights."""
-    history: History
-    ended: str = ""
-    """Why its training has ended; empty while it goes on."""
-    diverged: bool = False
-    best_loss: float = math.inf
-    best_epoch: int = 0
-
-
-_MEMBER_FIELDS = ("seed", "ended", "diverged", "best_loss", "best_epoch")
-"""Fields of `_Member` in a checkpoint."""
 
 
 class TrainingLoop:
@@ -102,7 +79,10 @@ class TrainingLoop:
         self._step_once = GraphedStep(update_step).step if graphed else update_step.step
         self._best = [weight.clone() for weight in update_step.weights] if self._training.patience else []
         pairs = zip(trainings, seeds, strict=True)
-        self._members = [_Member(training, seed, self._history(index)) for index, (training, seed) in enumerate(pairs)]
+        self._members = [
+            Member(training, seed, self._history(index), self._updates, is_single=len(trainings) == 1)
+            for index, (training, seed) in enumerate(pairs)
+        ]
         self._epoch, self._step = 0, 0
         self._epoch_seconds = 0.0
         self._started = time.perf_counter()
@@ -146,7 +126,7 @@ class TrainingLoop:
                 _copy_weights(index, self._best, self._update_step.weights)
             # The last loss was measured before the last update, so the weights themselves are checked.
             largest = max(weight[index].abs().max().item() for weight in self._update_step.weights)
-            self._check_finite(member, "largest weight", largest, member.history.updates)
+            member.check_finite("largest weight", largest, member.history.updates)
         if self._checkpoints:
             self._checkpoints.save(self._state())
 
@@ -247,15 +227,7 @@ class TrainingLoop:
         self._epoch_seconds += time.perf_counter() - started  # a GPU has finished its work only now
         for member, new in zip(self._members, found, strict=True):
             if not member.ended:
-                self._record_losses(member, new)
-
-    def _record_losses(self, member: _Member, new: NDArray[np.float32]) -> None:
-        """Record the losses of the next updates, up to the first one that is not finite."""
-        finite = np.isfinite(new)
-        first = len(new) if finite.all() else int(finite.argmin())
-        member.history.record_updates(new[:first])
-        if first < len(new):
-            self._check_finite(member, "loss", float(new[first]), member.history.updates + 1)
+                member.record_losses(new)
 
     def _finish_epoch(self) -> None:
         """Measure the epoch, record its metrics, and end the training of networks that are done."""
@@ -267,10 +239,11 @@ class TrainingLoop:
                 continue  # its weights are still updated together with the others', but no longer used
             metrics = self._train_metrics(index) | {name: float(values[index]) for name, values in measured.items()}
             for name, value in metrics.items():
-                self._check_finite(member, name, value, member.history.updates)
+                member.check_finite(name, value, member.history.updates)
             if not member.ended:
                 member.history.record_epoch(self._epoch, metrics)
-                self._update_best(index, metrics)
+                if self._best and member.improves(self._epoch, metrics):
+                    _copy_weights(index, self._update_step.weights, self._best)
                 member.ended = member.ended or self._update_step.ended
         self._batch_metrics.reset()
         self._step, self._epoch_seconds = 0, 0.0
@@ -305,43 +278,13 @@ class TrainingLoop:
                 metrics[f"{name}/accuracy"] = [count / len(rows) for count in correct.sum(1).tolist()]
         return metrics
 
-    def _update_best(self, index: int, metrics: dict[str, float]) -> None:
-        """Keep the weights with the lowest monitored loss; stop if it has not improved for `patience` epochs."""
-        member, training = self._members[index], self._training
-        if not training.patience:
-            return
-        if (loss := metrics[MONITORED[training.monitor]]) < member.best_loss:
-            member.best_loss, member.best_epoch = loss, self._epoch
-            _copy_weights(index, self._update_step.weights, self._best)
-        if self._epoch - member.best_epoch >= training.patience:
-            member.ended = f"no lower {training.monitor} loss in {training.patience} epochs"
-
-    def _check_finite(self, member: _Member, what: str, value: float, update: int) -> None:
-        """End the training of a network whose loss, metric or weight is not finite."""
-        if math.isfinite(value) or member.diverged:
-            return
-        training = member.training
-        remedy = "try a smaller --training.lr"
-        is_small = training.batch_size != "full" and math.isnan(value)
-        weights = getattr(training.loss, "weight", None) or ()
-        if is_small and (getattr(training.loss, "ignore_index", None) is not None or 0 in weights):
-            remedy = "a batch in which every row has weight 0 has no mean loss: try a larger --training.batch_size"
-        epoch = -(-update // self._updates)
-        member.diverged = True
-        member.ended = (
-            f"training diverged: the {what} is {value} at epoch {epoch}, step {update}, "
-            f"learning rate {training.lr:g}: {remedy}"
-        )
-        if len(self._members) == 1:
-            raise DivergedError(member.ended)
-
     def _state(self) -> Checkpoint:
         optimizer_tensors, optimizer_facts = self._update_step.state()
         collected = map(torch.from_numpy, self._batch_metrics.collected)
         named = {"weights": self._update_step.weights, "best": self._best, "seen": collected}
         tensors = {f"{name}.{index}": tensor for name, some in named.items() for index, tensor in enumerate(some)}
-        histories = [member.history.state() for member in self._members]
-        tensors |= {f"losses.{index}": torch.from_numpy(losses) for index, (losses, _) in enumerate(histories)}
+        members = [member.state() for member in self._members]
+        tensors |= {f"losses.{index}": losses for index, (losses, _) in enumerate(members)}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors.items()}
         facts = {
             "epoch": self._epoch,
@@ -349,10 +292,7 @@ class TrainingLoop:
             "seconds": time.perf_counter() - self._started,
             "epoch_seconds": self._epoch_seconds,
             "optimizer": optimizer_facts,
-            "members": [
-                {name: getattr(member, name) for name in _MEMBER_FIELDS} | {"history": points}
-                for member, (_, points) in zip(self._members, histories, strict=True)
-            ],
+            "members": [values for _, values in members],
         }
         return Checkpoint(tensors, facts)
 
@@ -369,9 +309,7 @@ class TrainingLoop:
         collected = len(self._batch_metrics.collected)
         self._batch_metrics.collected = [tensors[f"seen.{index}"].numpy() for index in range(collected)]
         for index, (member, known) in enumerate(zip(self._members, facts["members"], strict=True)):
-            member.history.restore(tensors[f"losses.{index}"].numpy(), known.pop("history"))
-            for name, value in known.items():
-                setattr(member, name, value)
+            member.restore(tensors[f"losses.{index}"], known)
         self._epoch, self._step = facts["epoch"], facts["step"]
         self._epoch_seconds = facts["epoch_seconds"]
         self._started -= facts["seconds"]
