@@ -158,7 +158,7 @@ def test_a_history_thins_evenly() -> None:
         steps: list[int] = []
         history = History(updates, lambda step, *_, steps=steps: steps.append(step))  # type: ignore[misc]
         for start in range(0, updates, 77):
-            history.update(np.zeros(min(77, updates - start), np.float32))
+            history.record_updates(np.zeros(min(77, updates - start), np.float32))
         assert min(updates, 500) <= len(steps) <= 1000
 
 
