@@ -1,6 +1,4 @@
-"""The dry run of a judgement: what would be decided of a version, were it the challenger now."""
-
-from typing import Any
+"""Compare a registered version with the champion, as a retraining would; nothing is recorded."""
 
 from prefect import flow
 
@@ -20,44 +18,24 @@ def judge(name: str, version: int, rule: Rule = Rule()) -> Judged:  # noqa: B008
 
     Args:
         name: the registered model.
-        version: which of its versions.
+        version: the version to judge.
         rule: what decides.
     """
     champion, experiment = refuse(name, version)
     return judge_files(name, champion, version, prepare(experiment), rule)
 
 
-def findings(said: dict[str, Any]) -> dict[str, str]:
-    """The numbers and the gates of a judgement, for people: what, and what was found.
-
-    Args:
-        said: a `Judgement` as a decision holds it.
-    """
-    low, high = said["interval"]
-    gates = {
-        f"gate: {gate['name']}": f"{'passed' if gate['passed'] else 'FAILED'}: {gate['found']}"
-        for gate in said["gates"]
-    }
-    return {
-        "test rows": str(said["rows"]),
-        "right: challenger alone": str(said["wins"]),
-        "right: champion alone": str(said["losses"]),
-        "p": f"{said['p']:.4g}",
-        "difference in accuracy": f"{said['difference']:+.4f}, between {low:+.4f} and {high:+.4f}",
-    } | gates
-
-
 def refuse(name: str, version: int) -> tuple[int, Experiment]:
-    """The champion's version, and what the other was made by.
+    """Return the champion's version and the experiment of the version to judge.
 
     Raises:
-        InputError: there is no such version or no champion, it is the champion, or its run does not say what it is.
+        InputError: the version or a champion does not exist, the version is the champion, or its run is unknown.
     """
     _, champion = model_registry.resolve(f"models:/{name}@{model_registry.CHAMPION}")
     model_registry.resolve(f"models:/{name}/{version}")
     if version == champion:
-        raise InputError(f"{name} version {version}: is the champion: there is nobody to compare it with")
+        raise InputError(f"{name} version {version}: is the champion: expected another version, to compare with it")
     run_id = champions.run_of(name, version)
     if not run_id:
-        raise InputError(f"{name} version {version}: has no run that says what it was trained on")
+        raise InputError(f"{name} version {version}: has no MLflow run, so its experiment is unknown")
     return champion, run_queries.recorded(run_id)[1]

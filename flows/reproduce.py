@@ -1,21 +1,47 @@
-"""The reproduction: does a recorded run come out the same, bit for bit, here and now?"""
+"""Repeat a recorded training, and compare the results bit for bit."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prefect import flow
 
-from hallmark.tasks.common.records import Reproduction
+from hallmark.flows.ship import make_file
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.records import Recorded, Reproduction
+from hallmark.tasks.evaluate import evaluate
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.training import devices
 from hallmark.tasks.prepare import prepare
-from hallmark.tasks.reproduce import reproduce as again
+from hallmark.tasks.refit import refit
+from hallmark.tasks.reproduce import reproduce as compare
+from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking import run_queries
 
 
 @flow(name="reproduce", flow_run_name="reproduce {run_id}")
 def reproduce(run_id: str) -> Reproduction:
-    """Train what an MLflow run has recorded once more, export, prove and stamp it, and compare weights and file.
+    """Train again what an MLflow run has recorded, make its file again, and compare weights and file.
 
-    Nothing is logged or registered, and what is made is removed.
+    Nothing is logged or registered, and the new files are removed.
 
     Args:
-        run_id: of a run that shipped a file.
+        run_id: id, or its first digits, of a run that shipped a file.
     """
     recorded, experiment = run_queries.recorded(run_id)
-    return again(recorded, experiment, prepare(experiment))
+    dataset = prepare(experiment)
+    experiment = _on_available_device(experiment, recorded)
+    with TemporaryDirectory(dir=settings.read().home, prefix=".reproduce-") as folder:
+        fitted = refit(recorded, experiment, dataset, Path(folder))
+        evaluation = evaluate(experiment, dataset, fitted, run=None)
+        artifact, _ = make_file(experiment, dataset, fitted, evaluation, run=None)
+        return compare(recorded, dataset, fitted, artifact)
+
+
+def _on_available_device(experiment: Experiment, recorded: Recorded) -> Experiment:
+    """Return the experiment on the recorded kind of device, or on what this machine has instead."""
+    try:
+        device = devices.choose(recorded.marks["device"]).type  # type: ignore[arg-type]
+    except InputError:
+        device = "auto"
+    training = experiment.training.model_copy(update={"device": device})
+    return experiment.model_copy(update={"training": training})

@@ -7,6 +7,7 @@ from prefect import flow
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Scored
 from hallmark.tasks.ml.predict import input_rows, output_files
+from hallmark.tasks.ml.reports import flow_pages
 from hallmark.tasks.runtime import flow_artifacts
 from hallmark.tasks.score import score as score_rows
 from hallmark.tasks.tracking import model_reference
@@ -27,33 +28,5 @@ def score(model: str, source: str, output: Path, overwrite: bool = False) -> Sco
     output_files.choose_format(output, None)
     output_files.check_output(output, source, overwrite=overwrite)
     scored = score_rows(model_reference.find(model), source, output)
-    flow_artifacts.markdown(summary(scored), "scoring", "Predictions")
+    flow_artifacts.markdown(flow_pages.scoring(scored), "scoring", "Predictions")
     return scored
-
-
-def summary(scored: Scored) -> str:
-    """Return markdown for the Prefect UI: counts, and the shares of the classes beside those of the training rows."""
-    rows = {
-        "rows": f"{scored.rows:,}",
-        "outside the training range": f"{scored.outside_training_range:,} rows, "
-        f"{scored.outside_training_range / scored.rows:.1%}",
-        "source": f"`{scored.source}`",
-        "output": f"`{scored.output}`",
-        "model": f"`{scored.model}`",
-        "sha256": f"`{scored.sha256}`",
-    }
-    shares = [
-        f"| {name} | {share:.1%} | {scored.training_class_shares[name]:.1%} |"
-        for name, share in scored.class_shares.items()
-    ]
-    return "\n".join(
-        [
-            "| what | outcome |",
-            "|---|---|",
-            *(f"| {name} | {value} |" for name, value in rows.items()),
-            "",
-            "| class | predicted | in training |",
-            "|---|---:|---:|",
-            *shares,
-        ]
-    )

@@ -1,29 +1,28 @@
-"""Step 4 of a sweep: choose by the validation split, and show why."""
+"""Step 4 of a sweep: choose the best member by the validation split."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from prefect import task
 
 from hallmark.tasks.common.errors import DivergedError
 from hallmark.tasks.common.records import Member, Run
 from hallmark.tasks.ml.reports.plots import sweep
 from hallmark.tasks.ml.training.history import TimestampLog
 from hallmark.tasks.runtime import progress
+from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@task
+@step("choose")
 def choose(members: tuple[Member, ...], axes: tuple[str, ...], run: Run) -> int:
-    """Return the index of the member with the lowest validation loss, and log table, picture and choice to the parent.
+    """Return the index of the member with the lowest validation loss. Log table, picture and choice to the parent run.
 
     Raises:
-        DivergedError: no member has one.
+        DivergedError: all members diverged.
     """
     losses = [member.loss for member in members]
     finite = [index for index, loss in enumerate(losses) if loss is not None]
     if not finite:
-        raise DivergedError(f"all {len(members)} members diverged, the first so: {members[0].failed}")
+        raise DivergedError(f"all {len(members)} members diverged, the first one: {members[0].failed}")
     chosen = min(finite, key=lambda index: (losses[index], index))
     with TemporaryDirectory() as folder:
         values = [member.values for member in members]
@@ -33,5 +32,5 @@ def choose(members: tuple[Member, ...], axes: tuple[str, ...], run: Run) -> int:
         timestamps.flush()
         run_logger.log_choice(run, members, chosen, picture, clock)
     best = members[chosen]
-    progress.say("choose", f"{best.label}: validation loss {best.loss:.4f}, the lowest of {len(finite)}")
+    progress.report(f"{best.label}: validation loss {best.loss:.4f}, the lowest of {len(finite)}")
     return chosen

@@ -1,20 +1,19 @@
-"""Step 5: say what training and evaluation showed."""
-
-from prefect import task
+"""Step 5: look for problems in how the training and the evaluation went."""
 
 from hallmark.tasks.common.records import Dataset, Evaluation, Finding, Fit, Run
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation.findings import after_training
 from hallmark.tasks.runtime import progress
+from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@task(task_run_name="diagnose {experiment.name}")
+@step("diagnose", task_run_name="diagnose {experiment.name}")
 def diagnose(
     experiment: Experiment, dataset: Dataset, fit: Fit, evaluation: Evaluation, known: tuple[Finding, ...], run: Run
 ) -> tuple[Finding, ...]:
-    """Return all findings, those known before training first; see `after_training.find`."""
-    shown = after_training.find(experiment, dataset, fit, evaluation)
-    progress.warn(shown)
-    run_logger.log_findings(run, known + shown)
-    return known + shown
+    """Return all findings: those `known` from before the training, then those of `after_training.find`."""
+    found = after_training.find(experiment, dataset, fit, evaluation)
+    progress.findings(found)
+    run_logger.log_findings(run, known + found)
+    return known + found

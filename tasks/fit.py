@@ -1,7 +1,5 @@
 """Step 3: train."""
 
-from prefect import task
-
 from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.records import Dataset, Fit, Run
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -9,18 +7,19 @@ from hallmark.tasks.ml.training import devices, trainer
 from hallmark.tasks.ml.training.loop import CheckpointPolicy
 from hallmark.tasks.runtime import progress, settings
 from hallmark.tasks.runtime.signals import held
+from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@task(task_run_name="fit {experiment.name}")
+@step("fit", task_run_name="fit {experiment.name}")
 def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = False) -> Fit:
-    """Train, logging every epoch as it ends; see `hallmark.tasks.ml.training.trainer.fit`.
+    """Train, and log every epoch when it ends; see `hallmark.tasks.ml.training.trainer.fit`.
 
     Args:
-        experiment: what is trained.
-        dataset: on what.
+        experiment: the experiment to train.
+        dataset: its data.
         run: where it is logged.
-        in_pool: whether others train beside it, in a pool of processes: its epochs are not shown then.
+        in_pool: whether it is one of several in a process pool, where epochs are not shown.
     """
     device = devices.choose(experiment.training.device).type
     inputs = [experiment.digest, dataset.digest, device, trainer.VERSION]
@@ -42,6 +41,6 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = F
         policy = CheckpointPolicy(run.attempt.folder, lambda: bool(arrived), progress.resumed)
         result = trainer.fit(dataset, *parts, folder, report, policy)
     if result.best_epoch < experiment.training.epochs:
-        progress.say("fit", f"epoch {result.epochs}: {result.stopped}; kept epoch {result.best_epoch}")
+        progress.report(f"epoch {result.epochs}: {result.stopped}; kept epoch {result.best_epoch}")
     run_logger.log_fit(run, result)
     return result

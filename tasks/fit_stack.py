@@ -1,8 +1,6 @@
-"""Step 3 of a sweep: train members of equal shape as one."""
+"""Step 3 of a sweep: train members of equal shape together."""
 
 from pathlib import Path
-
-from prefect import task
 
 from hallmark.tasks.common.errors import DivergedError
 from hallmark.tasks.common.records import Dataset, Fit, Run
@@ -12,10 +10,11 @@ from hallmark.tasks.ml.training.history import Log
 from hallmark.tasks.ml.training.loop import CheckpointPolicy
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.signals import held
+from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@task(task_run_name="fit {unfinished.name}")
+@step("fit", task_run_name="fit {unfinished.name}")
 def fit_stack(
     members: tuple[Experiment, ...],
     dataset: Dataset,
@@ -25,21 +24,21 @@ def fit_stack(
     *,
     in_pool: bool = False,
 ) -> tuple[Fit | str, ...]:
-    """Train all at once, logging every epoch of each; see `hallmark.tasks.ml.training.trainer.fit_together`.
+    """Train all members at once, and log every epoch of each; see `hallmark.tasks.ml.training.trainer.fit_together`.
 
     Args:
-        members: equal but for what a stack may have several of.
-        dataset: what they are trained on.
-        runs: of each.
-        folders: where the weights of each appear.
-        unfinished: where the checkpoints of all lie.
-        in_pool: whether others train beside them, in a pool of processes: their epochs are not shown then.
+        members: experiments that differ only in fields that may differ within a stack.
+        dataset: their data.
+        runs: the run of each member.
+        folders: where the weights of each member appear.
+        unfinished: folder of the stack's checkpoints.
+        in_pool: whether the stack is one of several in a process pool, where epochs are not shown.
 
     Returns:
-        Of each its fit, or why there is none.
+        For each member its fit, or the reason why it diverged.
     """
     first, trainings = members[0], [member.training for member in members]
-    lowest: dict[int, dict[str, float]] = {}  # of the running epoch, that of the member which does best
+    lowest: dict[int, dict[str, float]] = {}  # of the current epoch: the metrics with the lowest validation loss
     with (
         progress.epochs(first.training.epochs, shown=not in_pool) as show,
         run_logger.metric_logs(runs) as logs,

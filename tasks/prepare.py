@@ -1,6 +1,4 @@
-"""Step 1: lay the dataset on disk."""
-
-from prefect import task
+"""Step 1: write the dataset to disk."""
 
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.records import Dataset
@@ -9,21 +7,22 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.reports import data_profile
 from hallmark.tasks.runtime import progress, settings
+from hallmark.tasks.runtime.steps import step
 
 
-@task(task_run_name="prepare {experiment.name}")
+@step("prepare", task_run_name="prepare {experiment.name}")
 def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
-    """Read, divide and store the rows of one or several experiments on the same; see `dataset_store.prepare`."""
+    """Read, split and store the rows of one or several experiments on the same data; see `dataset_store.prepare`."""
     machine = settings.read()
     table = sources.read(experiment.data, machine.home, machine.mirror, progress.images)
     for note in table.notes:
-        progress.say("images", note)
+        progress.line("images", note)
     for each in (experiment, *others):
         dataset_store.refuse_impossible(table, each.data.split, each.model, each.training)
     dataset = dataset_store.prepare(table, experiment.data, machine.home)
     rows = ", ".join(f"{count} {split}" for split, count in dataset.rows.items())
-    progress.say("prepare", f"{dataset.name} {dataset.digest[:SHOWN]}: {rows} rows")
+    progress.report(f"{dataset.name} {dataset.digest[:SHOWN]}: {rows} rows")
     if isinstance(experiment.data, Own):
-        for step, text in data_profile.summary_lines(dataset, experiment):
-            progress.say(step, text)
+        for label, text in data_profile.summary_lines(dataset, experiment):
+            progress.line(label, text)
     return dataset

@@ -1,14 +1,13 @@
-"""Step 9: make the proven artifact a version of the registered model."""
+"""Step 9: register the stamped artifact as a version of the registered model."""
 
 from typing import TYPE_CHECKING
-
-from prefect import task
 
 from hallmark.tasks.common.records import Artifact, Dataset, ModelVersion, Proof, Run
 from hallmark.tasks.ml.artifact.runtimes import feeds
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import category_values, open_split
 from hallmark.tasks.runtime import progress
+from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import client, model_registry
 
 if TYPE_CHECKING:
@@ -17,21 +16,22 @@ if TYPE_CHECKING:
 EXAMPLE_ROWS = 3
 
 
-def _is_worth_another_try(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's shape
+def _is_worth_another_try(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's signature
     error = state.result(raise_on_failure=False)
     return isinstance(error, Exception) and client.is_network_failure(error)
 
 
-# The one step that is nothing but talk to the registry. Repeated, it never makes a second version.
-@task(
+# The only step with retries: it does nothing but talk to the registry, and a repetition makes no second version.
+@step(
+    "register",
     task_run_name="register {experiment.name}",
     retries=2,
     retry_delay_seconds=[1, 5],
     retry_condition_fn=_is_worth_another_try,
 )
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
-    """Register with signature, input example and evidence; see `hallmark.tasks.tracking.model_registry.register`."""
+    """Register with signature, input example and proof; see `hallmark.tasks.tracking.model_registry.register`."""
     example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], category_values(dataset))
     version = model_registry.register(run, experiment.name, artifact, proof, dataset, example)
-    progress.say("register", f"{version.name} version {version.version}" + ", champion" * version.is_champion)
+    progress.report(f"{version.name} version {version.version}" + ", champion" * version.is_champion)
     return version

@@ -3,17 +3,16 @@
 from functools import partial
 from pathlib import Path
 
-from prefect import task
-
 from hallmark.tasks.common.records import Scored
 from hallmark.tasks.ml.predict import output_files, predictor
 from hallmark.tasks.runtime import progress
+from hallmark.tasks.runtime.steps import step
 
 
-@task(task_run_name="score {source}")
+@step("score", task_run_name="score {source}")
 def score(model: Path, source: str, output: Path) -> Scored:
     """Score every row and write the predictions; see `hallmark.tasks.ml.predict.predictor.score`."""
     form = output_files.choose_format(output, None)
-    scored = predictor.score(model, source, output, form, partial(progress.rows, "score"))
-    progress.say("score", f"{scored.rows:,} rows, {scored.outside_training_range:,} outside the training range")
+    scored = predictor.score(model, source, output, form, partial(progress.rows, progress.current_step.get()))
+    progress.report(f"{scored.rows:,} rows, {scored.outside_training_range:,} outside the training range")
     return scored

@@ -1,6 +1,6 @@
-"""Step 7: prove that the graph predicts what torch predicts, and keep the evidence with the run."""
+"""Step 7: prove that the graph predicts what the PyTorch model predicts."""
 
-from prefect import task
+from pathlib import Path
 
 from hallmark.tasks.common.errors import ParityError
 from hallmark.tasks.common.records import Artifact, Dataset, Fit, Proof, Run
@@ -8,20 +8,38 @@ from hallmark.tasks.ml.artifact.proof import verifier
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.runtime import progress
+from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@task(task_run_name="verify {experiment.name}")
-def verify(experiment: Experiment, dataset: Dataset, fit: Fit, artifact: Artifact, run: Run) -> Proof:
-    """Hold the runtimes against torch, or raise; see `hallmark.tasks.ml.artifact.proof.verifier.verify`."""
+@step("verify", task_run_name="verify {experiment.name}")
+def verify(experiment: Experiment, dataset: Dataset, fit: Fit, artifact: Artifact, run: Run | None) -> Proof:
+    """Compare the ONNX runtimes with PyTorch; see `hallmark.tasks.ml.artifact.proof.verifier.verify`.
+
+    Args:
+        experiment: the exported experiment.
+        dataset: its data.
+        fit: the result of its training.
+        artifact: the exported graph.
+        run: where the evidence is logged, also when the check fails; None logs nothing.
+
+    Raises:
+        ParityError: the graph predicts something else.
+    """
     classifier = networks.load(fit, dataset, experiment.model, experiment.training.loss)
     report = artifact.path.with_name("parity.json")
+
+    def log(*files: Path) -> None:
+        if run:
+            run_logger.log_files(run, [path for path in files if path.exists()], "parity")
+
     try:
         proof = verifier.verify(artifact, classifier, dataset, report)
     except ParityError:
-        run_logger.log_files(run, [path for path in (report, artifact.path) if path.exists()], "parity")
+        log(report, artifact.path)
         raise
-    run_logger.log_files(run, [report], "parity")
-    asked = f"{proof.rows} test rows and {proof.rows_made} more in {len(proof.ways)} ways"
-    progress.say("verify", f"passed: {asked}, largest error {proof.largest_error:.1e}, own {proof.own_error:.1e}")
+    log(report)
+    rows = f"{proof.rows} test rows and {proof.rows_made} synthetic rows in {len(proof.ways)} ways"
+    deviation = f"maximum deviation {proof.largest_error:.1e} (PyTorch's own rounding: {proof.own_error:.1e})"
+    progress.report(f"passed: {rows}, {deviation}")
     return proof

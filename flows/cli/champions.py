@@ -117,10 +117,10 @@ def judge(
     if json:
         print_json({"status": "judged"} | asdict(found))
         return
-    from hallmark.flows.judge import findings
+    from hallmark.tasks.ml.reports import flow_pages
 
     pair = f"champion version {found.champion}, challenger version {found.challenger}"
-    _print({"verdict": found.verdict, "why": found.reason, "compared": pair} | findings(found.judgement))
+    _print({"verdict": found.verdict, "why": found.reason, "compared": pair} | flow_pages.judgement(found.judgement))
 
 
 def promote(model: str, version: Version, /, *, reason: str, json: Flag = False) -> None:

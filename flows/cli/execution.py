@@ -3,7 +3,6 @@
 import importlib
 import logging
 import os
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,18 +14,12 @@ from hallmark.flows.station import prefect_server
 from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import HallmarkError, InputError
 from hallmark.tasks.runtime import progress, settings, signals
-from hallmark.tasks.runtime.settings import ROOT
 
 if TYPE_CHECKING:
     from hallmark.tasks.common.records import Outcome, Proof
     from hallmark.tasks.ml.config.experiment import Experiment
 
 T = TypeVar("T")
-
-STEPS = (
-    "prepare", "examine", "fit", "fit_stack", "choose", "evaluate", "diagnose", "export", "verify", "stamp", "register",
-    "card", "judge",
-)  # fmt: skip
 
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
 """Slow modules that the steps import when needed; imported here while the embedded server boots on another core."""
@@ -111,20 +104,16 @@ def _logged(flow: str, log: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        from hallmark.tasks.runtime import steps  # imports Prefect, as the flow has
+
         if signals.interrupted(error):
             raise KeyboardInterrupt from error
-        text = f"{_failed_step(error) or flow} failed: {error or type(error).__name__} (log: {log})"
+        text = f"{steps.failed(error) or flow} failed: {error or type(error).__name__} (log: {log})"
         raise (type(error) if isinstance(error, HallmarkError) else HallmarkError)(text) from error
     finally:
         for name, handler in handlers:
             logging.getLogger(name).removeHandler(handler)
         file.close()
-
-
-def _failed_step(error: BaseException) -> str | None:
-    """The step whose module the error passed through on its way up."""
-    passed = {Path(frame.filename).resolve() for frame in traceback.extract_tb(error.__traceback__)}
-    return next((step for step in STEPS if ROOT / "tasks" / f"{step}.py" in passed), None)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def predict(
         if output:
             output_files.check_output(output, source, overwrite=overwrite)
         scored = predictor.score(model_reference.find(model), source, output, form, partial(progress.rows, "predict"))
-    progress.say("predict", _sentence(scored))
+    progress.line("predict", _sentence(scored))
     if json:
         print_json(_result(scored))
 

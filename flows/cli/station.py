@@ -32,16 +32,16 @@ def up(*, detach: Flag = False) -> None:
     machine = settings.from_environment()
     if detach:
         _print_urls(control.start_detached(machine))
-        progress.say("station", f"is up: stop it with `{command_name()} down`")
+        progress.line("station", f"is up: stop it with `{command_name()} down`")
         return
 
     def on_ready(station: Station) -> None:
         _print_urls(station)
-        progress.say("station", "is up: press Ctrl-C to stop it")
+        progress.line("station", "is up: press Ctrl-C to stop it")
 
     with suppress(KeyboardInterrupt), signals.as_interrupt():
-        supervisor.run(machine, on_ready, lambda fault: progress.say("station", fault))
-    progress.say("station", f"stopped; {KEPT}")
+        supervisor.run(machine, on_ready, lambda fault: progress.line("station", fault))
+    progress.line("station", f"stopped; {KEPT}")
 
 
 def status(*, json: Flag = False) -> None:
@@ -79,7 +79,7 @@ def down() -> None:
     from hallmark.flows.station import control
 
     station = control.stop(settings.from_environment().home)
-    progress.say("station", f"stopped (pid {station.pid}); {KEPT}")
+    progress.line("station", f"stopped (pid {station.pid}); {KEPT}")
 
 
 def _print_urls(station: Station) -> None:

@@ -80,20 +80,20 @@ async def _serve(found: list[schedules.Planned], file: Path) -> None:
     _end_with(ending)
     async with get_client() as client:
         for line in await deployments.reconcile(client, found, file):
-            progress.say("schedule", line)
+            progress.line("schedule", line)
         await watch_heartbeats(client)
         for line in await deployments.settle_missed(client, found, file):
-            progress.say("missed", line)
+            progress.line("missed", line)
         for line in await deployments.tell_of_silent(client, file, SILENT):
-            progress.say("crashed", line)
+            progress.line("crashed", line)
         mine = await deployments.served(client, file)
     names = ", ".join(sorted(mine.values()))
-    progress.say("serving", f"{len(mine)} of {len(found)} schedules: {names}" if found else "there are no schedules")
+    progress.line("serving", f"{len(mine)} of {len(found)} schedules: {names}" if found else "there are no schedules")
     if mine:
         await _run(found, file, mine, ending)
     else:
         await ending.wait()
-    progress.say("serving", "ended; schedules stay active")
+    progress.line("serving", "ended; schedules stay active")
 
 
 async def _run(found: list[schedules.Planned], file: Path, mine: dict[UUID, str], ending: asyncio.Event) -> None:
@@ -131,7 +131,7 @@ async def _stop(runner: "Runner") -> None:
     stopping = asyncio.create_task(runner.astop())
     await asyncio.wait({stopping}, timeout=STOP_SECONDS)
     if not stopping.done():
-        progress.say("serving", "ended; Prefect does not answer, so it does not know of it")
+        progress.line("serving", "ended; Prefect does not answer, so it does not know of it")
         sys.stderr.flush()
         os._exit(1)  # whatever else waits for Prefect would go on waiting
     await stopping
@@ -146,9 +146,9 @@ async def _look(found: list[schedules.Planned], file: Path) -> None:
         try:
             async with get_client() as client:
                 for line in await deployments.thin(client, found, file):
-                    progress.say("waiting", line)
+                    progress.line("waiting", line)
                 for line in await deployments.crash_unstarted(client, file, datetime.now(UTC) - START):
-                    progress.say("crashed", line)
+                    progress.line("crashed", line)
         except Exception as error:  # noqa: BLE001 - the server may be away for a while; the next look comes
             logger.warning("waiting runs were not looked at: %s", error)
 

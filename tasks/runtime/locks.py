@@ -20,7 +20,7 @@ def exclusive(path: Path, waiting: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress.say("waiting", waiting)
+        progress.line("waiting", waiting)
         lock.acquire()
     try:
         yield

@@ -54,7 +54,7 @@ def claim(
             yield attempt
         except BaseException as error:
             if interrupted(error):
-                progress.say("stopped", "the same command goes on from here; with --fresh it begins anew")
+                progress.line("stopped", "the same command goes on from here; with --fresh it begins anew")
             else:
                 try:
                     _write(replace(attempt, id=None))
@@ -111,7 +111,7 @@ def _usable(known: Attempt | None, marks: dict[str, str], folder: Path) -> Attem
     if known is None:
         return None
     if changed := next((mark for mark, value in marks.items() if known.marks.get(mark) != value), None):
-        progress.say("anew", f"an attempt was interrupted that had another {changed}: nothing of it is used")
+        progress.line("anew", f"an attempt was interrupted that had another {changed}: nothing of it is used")
         return _drop(known, folder)
     match run_logger.status(known):
         case "FINISHED":

@@ -26,6 +26,7 @@ from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
 from hallmark.flows import sweep as sweeps
+from hallmark.flows.members import train_members
 from hallmark.tasks.common.records import Attempt, Dataset, Fit
 from hallmark.tasks.ml.config.data import Digits
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -111,7 +112,7 @@ def by_sweep(members: list[Experiment], way: str, dataset: Dataset, folder: Path
             opening = run_logger.open_run(member, dataset, resume.of_member(attempt, index), str(index), {})
             runs.append(opened.enter_context(opening))
         started = time.perf_counter()
-        found = sweeps._train(members, ["training.lr"], dataset, runs, folder)
+        found = train_members(members, ["training.lr"], dataset, runs, folder)
         seconds = time.perf_counter() - started
     assert {member.way for member in found} == {way}
     return seconds, [member.fit for member in found if member.fit]

@@ -179,4 +179,4 @@ def test_a_model_whose_training_rows_nobody_knows_is_not_judged(name: str, conso
     client.create_model_version(name, path.parent.as_uri(), tags=client.get_model_version(name, "2").tags)
     code, _, error = console("judge", name, "4")
     assert code == 2
-    assert "version 4: has no run that says what it was trained on" in error
+    assert "version 4: has no MLflow run, so its experiment is unknown" in error

@@ -16,9 +16,12 @@ from PIL import Image
 
 from hallmark.flows.__main__ import run
 from hallmark.flows.experiments import options
+from hallmark.flows.reproduce import reproduce
 from hallmark.flows.retrain import retrain
 from hallmark.flows.train import train
 from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.evaluate import evaluate
+from hallmark.tasks.export import export
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.config.data import Images, Split
 from hallmark.tasks.ml.config.experiment import Experiment, Training
@@ -27,8 +30,10 @@ from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports import data_profile
 from hallmark.tasks.ml.reports.plots import evaluation_plots
-from hallmark.tasks.reproduce import train_again
+from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.runtime import settings
+from hallmark.tasks.stamp import stamp
+from hallmark.tasks.verify import verify
 from tests.conftest import ROOT, prepare
 from tests.support import photographed
 from tests.unit.ml.data.images.test_cache import watched
@@ -141,13 +146,13 @@ def test_a_second_run_opens_no_image_and_gives_the_same_file(trained: tuple[Expe
     assert again.model_version.version == outcome.model_version.version + 1
 
 
-def test_it_is_reproduced_bit_by_bit(trained: tuple[Experiment, Outcome], tmp_path: Path) -> None:
-    experiment, outcome = trained
-    fit, artifact = train_again(experiment, outcome.dataset, outcome.fit.initial_seed, tmp_path, lambda *_: None)
-    assert fit.weights_sha256 == outcome.fit.weights_sha256
-    assert artifact.sha256 == outcome.artifact.sha256
+def test_it_is_reproduced_bit_by_bit(trained: tuple[Experiment, Outcome]) -> None:
+    result = reproduce(trained[1].run.id)
+    assert result.is_identical
+    assert result.differences == ()
 
 
+@pytest.mark.slow
 def test_a_folder_that_has_grown_is_retrained(prefect_server: str, tmp_path: Path) -> None:  # noqa: ARG001 - as above
     folder = photographed.folder(tmp_path / "growing", count=80)
     experiment = options.experiment(str(folder), FAST)
@@ -190,7 +195,10 @@ def test_every_model_and_scaling_is_proven_in_grey_and_in_colour(
     training = Training(epochs=3, batch_size=8, lr=0.001, device="cpu")
     experiment = Experiment(name="x", data=source, model=model, training=training)
     dataset = prepare(source, tmp_path)
-    fit, artifact = train_again(experiment, dataset, 0, tmp_path, lambda *_: None)
+    fit = trainer.fit(dataset, source, model, training, tmp_path, lambda *_: None)
+    evaluated = evaluate.fn(experiment, dataset, fit, None)
+    bare = export.fn(experiment, dataset, fit)
+    artifact = stamp.fn(experiment, dataset, fit, evaluated, bare, verify.fn(experiment, dataset, fit, bare, None))
     assert certificate.check(artifact.path).holds
     assert fit.epochs == 3
 

@@ -323,7 +323,7 @@ def test_who_comes_second_says_so_and_waits(
 ) -> None:
     experiment = named()
     lock = FileLock(lock_of(experiment, monkeypatch))
-    real, waited = progress.say, []
+    real, waited = progress.line, []
 
     def say(step: str, text: str) -> None:
         real(step, text)
@@ -331,7 +331,7 @@ def test_who_comes_second_says_so_and_waits(
             waited.append(statuses(experiment.name))
             lock.release()
 
-    monkeypatch.setattr(progress, "say", say)
+    monkeypatch.setattr(progress, "line", say)
     capsys.readouterr()
     with lock:
         interrupt(experiment, monkeypatch, at=EPOCHS)

@@ -19,7 +19,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 
 from hallmark.flows.experiments import presets
 from hallmark.flows.retrain import by_content, retrain
-from hallmark.flows.train import carry_out, train
+from hallmark.flows.ship import train_and_ship
+from hallmark.flows.train import train
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.records import Dataset, Outcome, Retrained
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -172,7 +173,7 @@ def test_what_was_rolled_back_is_not_promoted_again(prefect_server: str) -> None
 
 @flow(name="train on other labels")
 def train_on(given: Experiment, dataset: Dataset) -> Outcome:
-    return carry_out(given, dataset)
+    return train_and_ship(given, dataset)
 
 
 def shuffled(given: Experiment) -> Dataset:

@@ -193,7 +193,7 @@ def test_every_member_keeps_its_own_weights(mixed: tuple[sweep_grids.Grid, Sweep
 def test_where_all_diverge_every_run_fails_and_says_why() -> None:
     found = grid(f"--{LR}=1e30,1e29", "--training.weight_decay=1e9")
     name = found.members[0].name
-    with pytest.raises(DivergedError, match="all 2 members diverged, the first so: training diverged: "):
+    with pytest.raises(DivergedError, match="all 2 members diverged, the first one: training diverged: "):
         sweep(found.members, found.axes)
     assert [run.info.status for run in runs(name)] == ["FAILED"] * 3
     said = {run.info.run_name: run.data.tags["hallmark.error"] for run in runs(name)}

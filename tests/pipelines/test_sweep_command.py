@@ -176,7 +176,7 @@ def test_a_step_that_fails_is_named(console: Call) -> None:
     code, out, error = console("iris", LR, "1e30,1e29", "--training.optimizer", "sgd", *named(), "--json")
     assert code == 1
     assert re.match(
-        r"hallmark: choose failed: all 2 members diverged, the first so: .* \(log: ", error.splitlines()[-1]
+        r"hallmark: choose failed: all 2 members diverged, the first one: .* \(log: ", error.splitlines()[-1]
     )
     assert json.loads(out)["status"] == "failed"
 
@@ -185,7 +185,7 @@ def test_what_fails_in_no_step_is_the_sweep(console: Call, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise RuntimeError("a plan is broken")
 
-    monkeypatch.setattr("hallmark.flows.sweep.describe", fail)
+    monkeypatch.setattr("hallmark.flows.members.describe", fail)
     code, _, error = console("iris", SEED, "0,1", *named())
     assert code == 1
     assert error.splitlines()[-1].startswith("hallmark: sweep failed: a plan is broken (log: ")

@@ -115,7 +115,7 @@ def test_a_sweep_of_one_member_is_no_training_that_goes_on(monkeypatch: pytest.M
             train(one.members[0])
     (before,) = runs(one.members[0].name)
     with monkeypatch.context() as patch:
-        patch.setattr("hallmark.flows.sweep._train", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr("hallmark.flows.sweep.train_members", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             sweep(one.members, one.axes)
     after = {run.info.run_id: run.info.run_name for run in runs(one.members[0].name)}

@@ -4,13 +4,13 @@ import sys
 
 import pytest
 
-from hallmark.tasks.runtime import progress
+from hallmark.tasks.runtime import progress, steps
 
 METRICS = {"train/loss": 0.5, "train/accuracy": 0.75}
 
 
 def test_elsewhere_than_on_a_terminal_it_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.epochs(1000) as show:
+    with steps.running("fit"), progress.epochs(1000) as show:
         for epoch in range(1, 1001):
             show(epoch, METRICS)
     error = capsys.readouterr().err
@@ -21,7 +21,7 @@ def test_elsewhere_than_on_a_terminal_it_is_plain_lines(capsys: pytest.CaptureFi
 
 def test_the_time_left_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    with progress.epochs(2) as show:
+    with steps.running("fit"), progress.epochs(2) as show:
         show(1, METRICS | {"val/loss": 0.25, "val/accuracy": 0.875})
     assert capsys.readouterr().err.startswith("fit      epoch 1/2  val loss 0.2500  accuracy 0.875  0:00:00 left")
 
@@ -29,8 +29,8 @@ def test_the_time_left_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: 
 @pytest.mark.parametrize("colour", [True, False])
 def test_on_a_terminal_it_is_a_bar(colour: bool) -> None:  # noqa: FBT001
     code = (
-        "from hallmark.tasks.runtime import progress\n"
-        "with progress.epochs(3) as show:\n"
+        "from hallmark.tasks.runtime import progress, steps\n"
+        "with steps.running('fit'), progress.epochs(3) as show:\n"
         "    for epoch in (1, 2, 3): show(epoch, {'train/loss': 0.5, 'train/accuracy': 0.75})\n"
     )
     pid, terminal = pty.fork()
