@@ -152,7 +152,6 @@ def test_it_is_reproduced_bit_by_bit(trained: tuple[Experiment, Outcome]) -> Non
     assert result.differences == ()
 
 
-@pytest.mark.slow
 def test_a_folder_that_has_grown_is_retrained(prefect_server: str, tmp_path: Path) -> None:  # noqa: ARG001 - as above
     folder = photographed.folder(tmp_path / "growing", count=80)
     experiment = options.experiment(str(folder), FAST)
