@@ -17,7 +17,7 @@ from hallmark.tasks.ml.reports import flow_pages
 from hallmark.tasks.prepare import prepare
 from hallmark.tasks.promotion import champions, decision_log
 from hallmark.tasks.runtime import flow_artifacts, notification, progress, provenance, scheduled_process
-from hallmark.tasks.tracking import resume, training_rows
+from hallmark.tasks.tracking import resume, run_queries, training_rows
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -63,16 +63,17 @@ def retrain(
     name = experiment.name
     with scheduled_process.turn(name):
         if champions.champion(name) is not None:
-            _show(decision_log.look(name))
+            _show(decision_log.repair_if_idle(name))
         dataset = prepare(experiment)
-        digests = dataset.digest, experiment.digest, provenance.tags()["hallmark.code_digest"]
-        made_from = dict(zip(champions.COMPARED, digests, strict=True))
+        made_from = run_queries.digests_of(dataset.digest, experiment.digest, provenance.code_digest())
         champion = champions.champion(name)
         if champion is not None and champions.digests(name, champion) == made_from:
             result = Retrained(name, "UNCHANGED", "data, experiment and code are the champion's", champion, None)
         else:
             challenger = champion and champions.undecided(name, made_from)
-            challenger = challenger or train_and_ship(experiment, dataset).model_version.version
+            if not challenger:
+                # No person could add --fresh to a schedule.
+                challenger = train_and_ship(experiment, dataset, discard_outdated=True).model_version.version
             training_rows.keep(champions.run_of(name, challenger), dataset)
             decision = _decide(name, challenger, dataset, rule, schedule)
             result = Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)
@@ -103,7 +104,7 @@ def by_content(experiment: Experiment) -> Experiment:
 
 def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: str | None) -> Decision:
     """Judge, record the decision, and only then carry it out."""
-    with decision_log.alone(name):
+    with decision_log.exclusive(name):
         _show(decision_log.repair(name))
         champion = champions.champion(name)
         if champion is None or champion == challenger:  # the first version was registered as champion

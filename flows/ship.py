@@ -15,25 +15,25 @@ from hallmark.tasks.ml.reports import flow_pages
 from hallmark.tasks.register import register
 from hallmark.tasks.runtime import flow_artifacts
 from hallmark.tasks.stamp import stamp
-from hallmark.tasks.tracking import resume, run_logger
+from hallmark.tasks.tracking import resume, run_lifecycle, tags
 from hallmark.tasks.verify import verify
 
 
-def train_and_ship(experiment: Experiment, dataset: Dataset, *, fresh: bool = False) -> Outcome:
+def train_and_ship(
+    experiment: Experiment, dataset: Dataset, *, fresh: bool = False, discard_outdated: bool = False
+) -> Outcome:
     """Train one experiment in an MLflow run of its own, and ship the result. Called within a flow.
 
     Args:
         experiment: the experiment to train.
         dataset: its data.
         fresh: discard an interrupted attempt instead of resuming it.
+        discard_outdated: discard an attempt of an older version of Hallmark instead of refusing to go on.
     """
-    tags = {
-        "hallmark.preset_kind": presets.kind_of(experiment),
-        "hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id),
-    }
+    origin = tags.origin(str(prefect.runtime.flow_run.id), presets.kind_of(experiment))
     with (
-        resume.claim([experiment], dataset, fresh=fresh) as attempt,
-        run_logger.open_run(experiment, dataset, attempt, presets.run_name(experiment), tags) as run,
+        resume.claim([experiment], dataset, fresh=fresh, discard_outdated=discard_outdated) as attempt,
+        run_lifecycle.open_run(experiment, dataset, attempt, presets.run_name(experiment), origin) as run,
     ):
         known = examine(experiment, dataset, run)
         outcome = ship(experiment, dataset, fit(experiment, dataset, run), known, run)

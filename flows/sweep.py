@@ -19,7 +19,7 @@ from hallmark.tasks.ml.training import sweep_plan
 from hallmark.tasks.prepare import prepare
 from hallmark.tasks.runtime import flow_artifacts
 from hallmark.tasks.runtime.process_pool import start_worker
-from hallmark.tasks.tracking import resume, run_logger
+from hallmark.tasks.tracking import resume, run_lifecycle, tags
 
 
 def _run_name() -> str:
@@ -46,16 +46,16 @@ def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = 
     """
     dataset = prepare(*members)
     sweep_plan.refuse_too_many(members, dataset)
-    tags = {"hallmark.prefect_flow_run": str(prefect.runtime.flow_run.id)}
+    flow_run = str(prefect.runtime.flow_run.id)
     with (
         resume.claim(members, dataset, axes, fresh=fresh) as attempt,
-        run_logger.open_sweep(dataset, attempt, _name(members, axes), axes, tags) as parent,
-        _member_runs(members, axes, dataset, parent, tags) as (runs, closers),
+        run_lifecycle.open_sweep(dataset, attempt, _name(members, axes), axes, tags.origin(flow_run)) as parent,
+        _member_runs(members, axes, dataset, parent, flow_run) as (runs, closers),
     ):
         trained = train_members(members, axes, dataset, runs, attempt.folder)
         for member in trained:
             if member.failed:
-                run_logger.fail(member.run, member.failed)
+                run_lifecycle.fail(member.run, member.failed)
         chosen = choose(trained, axes, parent)
         for index, closer in enumerate(closers):
             if index != chosen:
@@ -70,7 +70,7 @@ def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = 
 
 @contextmanager
 def _member_runs(
-    members: Sequence[Experiment], axes: Sequence[str], dataset: Dataset, parent: Run, tags: dict[str, str]
+    members: Sequence[Experiment], axes: Sequence[str], dataset: Dataset, parent: Run, flow_run: str
 ) -> Iterator[tuple[list[Run], list[ExitStack]]]:
     """Open the MLflow run of each member, and close those that are still open at the end.
 
@@ -82,6 +82,6 @@ def _member_runs(
         runs = []
         for index, (member, closer) in enumerate(zip(members, closers, strict=True)):
             attempt, label = resume.of_member(parent.attempt, index), sweep_grids.label(axes, member)
-            own = tags | {"mlflow.parentRunId": parent.id, "hallmark.preset_kind": presets.kind_of(member)}
-            runs.append(closer.enter_context(run_logger.open_run(member, dataset, attempt, label, own)))
+            origin = tags.origin(flow_run, presets.kind_of(member), parent)
+            runs.append(closer.enter_context(run_lifecycle.open_run(member, dataset, attempt, label, origin)))
         yield runs, closers

@@ -8,7 +8,7 @@ from hallmark.tasks.ml.training.loop import CheckpointPolicy
 from hallmark.tasks.runtime import progress, settings
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.runtime.steps import step
-from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.tracking import metric_log, run_logger
 
 
 @step("fit", task_run_name="fit {experiment.name}")
@@ -29,7 +29,7 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = F
     parts = experiment.data, experiment.model, experiment.training
     with (
         progress.epochs(experiment.training.epochs, shown=not in_pool) as show,
-        run_logger.metric_log(run) as log,
+        metric_log.metric_log(run) as log,
         held() as arrived,
     ):
 

@@ -11,7 +11,7 @@ from hallmark.tasks.ml.training.loop import CheckpointPolicy
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.runtime.steps import step
-from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.tracking import metric_log, run_logger
 
 
 @step("fit", task_run_name="fit {unfinished.name}")
@@ -41,7 +41,7 @@ def fit_stack(
     lowest: dict[int, dict[str, float]] = {}  # of the current epoch: the metrics with the lowest validation loss
     with (
         progress.epochs(first.training.epochs, shown=not in_pool) as show,
-        run_logger.metric_logs(runs) as logs,
+        metric_log.metric_logs(runs) as logs,
         held() as arrived,
     ):
 

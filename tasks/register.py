@@ -8,7 +8,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import category_values, open_split
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
-from hallmark.tasks.tracking import client, model_registry
+from hallmark.tasks.tracking import client, registration
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -30,8 +30,8 @@ def _is_worth_another_try(task: object, task_run: object, state: "State") -> boo
     retry_condition_fn=_is_worth_another_try,
 )
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
-    """Register with signature, input example and proof; see `hallmark.tasks.tracking.model_registry.register`."""
+    """Register with signature, input example and proof; see `hallmark.tasks.tracking.registration.register`."""
     example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], category_values(dataset))
-    version = model_registry.register(run, experiment.name, artifact, proof, dataset, example)
+    version = registration.register(run, experiment.name, artifact, proof, dataset, example)
     progress.report(f"{version.name} version {version.version}" + ", champion" * version.is_champion)
     return version

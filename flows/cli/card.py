@@ -8,7 +8,7 @@ from hallmark.flows.cli.printing import Flag, print_json, print_row, short_path
 from hallmark.tasks.common.errors import HallmarkError, InputError
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from hallmark.tasks.tracking.stored import StoredRun
 
 
 def card(
@@ -52,7 +52,7 @@ def card(
             output_files.check_output(output, "", overwrite=overwrite)
         found = run_lookup.find(run)
         if not output and not live:
-            output = Path(f"{found.data.tags['hallmark.name']}.card.html")
+            output = Path(f"{found.experiment}.card.html")
             output_files.check_output(output, "", overwrite=overwrite)
         content = run_queries.card(found)
         page = _live(found, content, live, overwrite=overwrite) if live else None
@@ -61,14 +61,14 @@ def card(
     written = {"card": output and output.absolute(), "live": page and page.absolute()}
     if json:
         paths = {name: str(path) if path else None for name, path in written.items()}
-        print_json({"status": "written", "run_id": found.info.run_id, **paths})
+        print_json({"status": "written", "run_id": found.id, **paths})
     else:
         for name, path in written.items():
             if path:
                 print_row(name, short_path(path), width=6)
 
 
-def _live(run: "Run", content: bytes, folder: Path, *, overwrite: bool) -> Path:
+def _live(run: "StoredRun", content: bytes, folder: Path, *, overwrite: bool) -> Path:
     from hallmark.tasks.ml.reports.live_page import browser_runtime, live_folder
     from hallmark.tasks.runtime import settings
     from hallmark.tasks.tracking import run_lookup
@@ -76,12 +76,12 @@ def _live(run: "Run", content: bytes, folder: Path, *, overwrite: bool) -> Path:
     try:
         file = run_lookup.shipped(run)
     except InputError as error:
-        raise InputError(f"--live: run {run.info.run_id[:8]}: {error}") from error
+        raise InputError(f"--live: run {run.id[:8]}: {error}") from error
     live_folder.refuse(file, folder, overwrite=overwrite)
-    machine, tags, metrics = settings.read(), run.data.tags, run.data.metrics
+    machine = settings.read()
     runtime = browser_runtime.fetch(machine.home, machine.npm_registry)
-    accuracy = f"test accuracy {metrics['test/accuracy']:.1%}"
-    lead = f"{tags['hallmark.name']} version {tags['hallmark.model_version']}, {accuracy}."
+    accuracy = f"test accuracy {run.metrics['test/accuracy']:.1%}"
+    lead = f"{run.experiment} version {run.model_version}, {accuracy}."
     try:
         return live_folder.write(file, content, lead, runtime, folder)
     except OSError as error:

@@ -34,7 +34,7 @@ def champion(model: str, /, *, json: Flag = False) -> None:
     with execution.report_errors(as_json=json):
         from hallmark.tasks.promotion import champions, decision_log
 
-        decision_log.look(model)
+        decision_log.repair_if_idle(model)
         found = champions.standing(model)
     if json:
         print_json({"status": "ok"} | asdict(found))
@@ -65,7 +65,7 @@ def history(model: str, /, *, json: Flag = False) -> None:
     with execution.report_errors(as_json=json):
         from hallmark.tasks.promotion import decision_log
 
-        decision_log.look(model)
+        decision_log.repair_if_idle(model)
         found = decision_log.history(model)
     if json:
         print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in found]})
@@ -103,7 +103,7 @@ def judge(
         from hallmark.flows.judge import refuse
         from hallmark.tasks.promotion import decision_log
 
-        decision_log.look(model)
+        decision_log.repair_if_idle(model)
         refuse(model, version)
         return lambda: flow(model, version, rule)
 

@@ -49,7 +49,7 @@ def verify(
 def _look_up(sha256: str) -> Check:
     from hallmark.tasks.tracking import model_registry
 
-    versions = model_registry.versions_of(sha256)
+    versions = model_registry.describe_versions(sha256)
     if not versions:
         return Check("registry", passed=False, found="no registered version has this sha256")
     return Check("registry", passed=True, found=", ".join(versions))

@@ -10,18 +10,13 @@ from hallmark.tasks.common.records import Decision, Judged
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.promotion import decision_log
 from hallmark.tasks.runtime import provenance
-from hallmark.tasks.runtime.signals import held
-from hallmark.tasks.tracking import model_registry
-from hallmark.tasks.tracking.client import connect
-from hallmark.tasks.tracking.model_registry import CHALLENGER, CHAMPION, PREVIOUS, SHA256
-
-COMPARED = ("dataset_digest", "experiment_digest", "code_digest")
-"""Tags of a run: where all are the champion's, a training would only give the champion again."""
+from hallmark.tasks.tracking import model_registry, run_queries
+from hallmark.tasks.tracking.model_registry import CHALLENGER, CHAMPION, PREVIOUS
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Who is champion, since when, and why."""
+    """The champion of a model, since when, and why."""
 
     name: str
     version: int
@@ -32,98 +27,88 @@ class Standing:
     """ISO 8601 in UTC."""
     why: str
     decision: Decision | None
-    """The one that made it champion, if one did."""
+    """The decision that made it champion; None if it was registered first, or set outside Hallmark."""
 
 
 def champion(name: str) -> int | None:
-    """Version of the champion; None if there is no such model yet, or nobody is champion."""
-    client = connect()
-    if not client.search_registered_models(f"name = '{name}'"):
-        return None
-    return model_registry.bearer(name, CHAMPION)
+    """Return the version of the champion; None without such a model, or without a champion."""
+    return model_registry.with_alias(name, CHAMPION) if model_registry.exists(name) else None
 
 
 def standing(name: str) -> Standing:
-    """Who is champion, since when, and why.
+    """Return the champion of a model, since when, and why.
 
     Raises:
-        InputError: there is no such model, or nobody is champion.
+        InputError: there is no such model, or it has no champion.
     """
     _, number = model_registry.resolve(f"models:/{name}@{CHAMPION}")
-    found = model_registry.entry(name, number)
+    found = model_registry.version(name, number)
     last = next((one for one in reversed(decision_log.history(name)) if one.moves or one.verdict == "FIRST"), None)
     decision = last if last and last.champion == number else None
     why = f"{decision.verdict}: {decision.reason}" if decision else "set outside Hallmark"
     if last is None and number == 1:
         why = "the first version that was registered"
-    made = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+    created = datetime.fromtimestamp(found.created, UTC).isoformat(timespec="seconds")
     return Standing(
         name=name,
         version=number,
-        sha256=found.tags.get(SHA256, ""),
-        run_id=found.run_id or "",
-        previous=model_registry.bearer(name, PREVIOUS),
-        since=decision.at if decision else made,
+        sha256=found.sha256,
+        run_id=found.run_id,
+        previous=model_registry.with_alias(name, PREVIOUS),
+        since=decision.at if decision else created,
         why=why,
         decision=decision,
     )
 
 
 def digests(name: str, version: int) -> dict[str, str]:
-    """What a version was made from: the tags `COMPARED` of its run; of a version without a run, nothing."""
-    run_id = model_registry.entry(name, version).run_id
-    tags = connect().get_run(run_id).data.tags if run_id else {}
-    return {tag: tags[f"hallmark.{tag}"] for tag in COMPARED if f"hallmark.{tag}" in tags}
+    """Return the digests of dataset, experiment and code that a version was made from; empty without a run."""
+    run_id = run_of(name, version)
+    return run_queries.digests(run_id) if run_id else {}
 
 
 def undecided(name: str, made_from: dict[str, str]) -> int | None:
-    """The newest version made from the same, of a run that has finished, and newer than any that was decided on.
+    """Return the newest finished version that has these digests and is newer than any decision.
 
-    A process that was killed between training and judging leaves one.
+    A process that was killed between training and judging leaves such a version.
     """
-    client = connect()
-    last = max([model_registry.bearer(name, CHAMPION) or 0, *(one.version for one in decision_log.history(name))])
-    versions = client.search_model_versions(f"name = '{name}'")
-    for number in sorted((int(one.version) for one in versions if int(one.version) > last), reverse=True):
-        if digests(name, number) == made_from and client.get_run(run_of(name, number)).info.status == "FINISHED":
-            return number
+    decided = [model_registry.with_alias(name, CHAMPION) or 0, *(one.version for one in decision_log.history(name))]
+    for one in reversed(model_registry.versions(name)):
+        is_new = one.number > max(decided) and one.run_id
+        if is_new and run_queries.digests(one.run_id) == made_from and run_queries.is_finished(one.run_id):
+            return one.number
     return None
 
 
 def is_demoted(name: str, version: int) -> int | None:
-    """The version that was rolled back and has the same file, if there is one: no schedule promotes it again."""
-    sha256 = model_registry.entry(name, version).tags.get(SHA256)
-    versions = connect().search_model_versions(f"name = '{name}'")
-    demoted = (int(one.version) for one in versions if sha256 and one.tags.get(decision_log.DEMOTED) == sha256)
-    return next(demoted, None)
+    """Return the version that was rolled back and has the same file. No retraining promotes that file again."""
+    sha256 = model_registry.version(name, version).sha256
+    return next((one.number for one in model_registry.versions(name) if sha256 and one.demoted == sha256), None)
 
 
 def run_of(name: str, version: int) -> str:
-    """The MLflow run of a version; empty if it has none."""
-    return model_registry.entry(name, version).run_id or ""
+    """Return the id of a version's MLflow run; empty if it has none."""
+    return model_registry.version(name, version).run_id
 
 
 @contextmanager
 def challenging(name: str, version: int) -> Iterator[None]:
-    """Let a version bear the alias `challenger` while it is judged."""
-    client = connect()
-    with held():
-        client.set_registered_model_alias(name, CHALLENGER, str(version))
+    """Give a version the alias `challenger` while it is judged."""
+    model_registry.set_alias(name, CHALLENGER, version)
     try:
         yield
     finally:
-        with held():
-            client.delete_registered_model_alias(name, CHALLENGER)
+        model_registry.set_alias(name, CHALLENGER, None)
 
 
 def first(name: str, version: int, schedule: str | None) -> Decision:
-    """What is decided where nobody was there to compare with: the first version is champion already."""
+    """Return the decision on a first version, which is champion without a comparison."""
     reason = "there was no champion to compare with"
     return _decision(name, "FIRST", reason, version, None, champion=version, previous=None, schedule=schedule)
 
 
 def judged(name: str, found: Judged, schedule: str | None) -> Decision:
-    """What is decided by a judgement."""
+    """Return the decision that follows from a judgement."""
     promoted = found.verdict == "PROMOTE"
     decision = _decision(
         name,
@@ -132,22 +117,22 @@ def judged(name: str, found: Judged, schedule: str | None) -> Decision:
         found.challenger,
         found.champion,
         champion=found.challenger if promoted else found.champion,
-        previous=found.champion if promoted else model_registry.bearer(name, PREVIOUS),
+        previous=found.champion if promoted else model_registry.with_alias(name, PREVIOUS),
         schedule=schedule,
     )
     return replace(decision, rule=found.rule, judgement=found.judgement, refused_rows=found.refused_rows)
 
 
 def promote(name: str, version: int, reason: str) -> Decision:
-    """Make a version champion because a person says so, after its proof and its digest are checked again.
+    """Make a version champion by hand, after its proof and its digest are checked again.
 
     Raises:
-        InputError: there is no such version, it is champion already, it does not hold, or another process decides.
+        InputError: there is no such version, it is champion already, it fails a check, or another process is deciding.
     """
     model_registry.resolve(f"models:/{name}/{version}")
-    with decision_log.alone(name):
+    with decision_log.exclusive(name):
         decision_log.repair(name)
-        before = model_registry.bearer(name, CHAMPION)
+        before = model_registry.with_alias(name, CHAMPION)
         if version == before:
             raise InputError(f"{name} version {version}: is the champion already")
         refuse_unproven(name, version)
@@ -158,27 +143,28 @@ def promote(name: str, version: int, reason: str) -> Decision:
 def rollback(name: str, reason: str) -> Decision:
     """Make `previous` champion again, after its proof and its digest are checked again.
 
-    The file that was champion is not promoted again by retraining. `previous` becomes who was champion before, so that
-    a second rollback goes one further back and never forward.
+    No retraining promotes the former champion's file again. `previous` becomes the version that was champion before
+    the new champion, so that a second rollback goes one step further back.
 
     Raises:
-        InputError: there is no such model or no `previous`, it does not hold, or another process decides.
+        InputError: there is no such model or no `previous`, it fails a check, or another process is deciding.
     """
-    model_registry.known(name)
-    with decision_log.alone(name):
+    model_registry.aliases(name)
+    with decision_log.exclusive(name):
         decision_log.repair(name)
-        before, version = model_registry.bearer(name, CHAMPION), model_registry.bearer(name, PREVIOUS)
+        known = model_registry.aliases(name)
+        before, version = known.get(CHAMPION), known.get(PREVIOUS)
         if version is None or version == before:
             raise InputError(f"{name}: has no previous version to roll back to: `hallmark history {name}` tells why")
         if before is None:
-            raise InputError(f"{name}: nobody is champion, so there is nothing to roll back: use `hallmark promote`")
+            raise InputError(f"{name}: has no champion to roll back: use `hallmark promote`")
         refuse_unproven(name, version)
-        earlier = [
+        promotions = [
             one
             for one in decision_log.history(name)
             if one.champion == version and one.verdict in ("PROMOTE", "MANUAL")
         ]
-        previous = earlier[-1].before if earlier else None
+        previous = promotions[-1].before if promotions else None
         decision = _decision(
             name, "ROLLBACK", reason, version, before, champion=version, previous=previous, schedule=None
         )
@@ -186,20 +172,20 @@ def rollback(name: str, reason: str) -> Decision:
 
 
 def refuse_unproven(name: str, version: int) -> None:
-    """Refuse a version whose stored file is not the one that was registered, or whose proof is missing or fails.
+    """Refuse a version whose stored file is not the registered one, or whose proof is missing or fails.
 
     Raises:
         InputError: says what is wrong.
     """
     where = f"{name} version {version}"
-    tags = model_registry.entry(name, version).tags
     try:
         verdict = certificate.check(model_registry.fetch(f"models:/{name}/{version}", anew=True))
     except DamagedError as error:
         raise InputError(f"{where}: the stored file is not the one that was registered: {error}") from error
     if not verdict.holds:
         raise InputError(f"{where}: its proof does not hold: {certificate.failures(verdict)}")
-    if tags.get("hallmark.parity") != "passed" or not (verdict.certificate and verdict.certificate.proof):
+    is_proven = model_registry.version(name, version).is_proven
+    if not is_proven or not (verdict.certificate and verdict.certificate.proof):
         raise InputError(f"{where}: its proof is missing: register it by `hallmark train`")
 
 
@@ -214,17 +200,17 @@ def _decision(
     previous: int | None,
     schedule: str | None,
 ) -> Decision:
-    found = model_registry.entry(name, version)
-    files = {"onnx_sha256": found.tags.get(SHA256, "")}
+    found = model_registry.version(name, version)
+    files = {"onnx_sha256": found.sha256}
     if before is not None:
-        files["former_onnx_sha256"] = model_registry.entry(name, before).tags.get(SHA256, "")
+        files["former_onnx_sha256"] = model_registry.version(name, before).sha256
     return Decision(
         number=0,
         name=name,
         verdict=verdict,
         reason=" ".join(reason.split())[:500],
         version=version,
-        run_id=found.run_id or "",
+        run_id=found.run_id,
         before=before,
         champion=champion,
         previous=previous,

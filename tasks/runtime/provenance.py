@@ -1,8 +1,7 @@
-"""Where a run comes from: code, libraries and machine."""
+"""Where a result comes from: code, libraries and user."""
 
 import getpass
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -14,48 +13,63 @@ from hallmark.tasks.runtime.settings import ROOT
 
 LIBRARIES = ("hallmark", "torch", "torchvision", "scikit-learn", "numpy", "onnx", "onnxruntime", "mlflow", "prefect")
 
+COMPUTING = (
+    "common",
+    "ml/config",
+    "ml/data",
+    "ml/models",
+    "ml/training",
+    "ml/artifact",
+    "ml/evaluation/evaluator.py",  # the test metrics are stamped into the file
+    "ml/evaluation/metrics.py",
+)
+"""Files and folders of `tasks` that decide what training computes and what the shipped file contains."""
+
 
 @cache
-def tags() -> dict[str, str]:
-    """Git commit and whether dirty, digest of the code that computes, and versions, as MLflow tags."""
-    return git(ROOT) | {
-        "hallmark.code_digest": code_digest(ROOT / "tasks" / "ml"),
-        "hallmark.versions": json.dumps(
-            {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES}
-        ),
-    }
+def code_digest() -> str:
+    """Return the SHA-256 over names and bytes of the Python files that decide weights and file; see `COMPUTING`."""
+    return digest_of_code(ROOT / "tasks")
+
+
+def digest_of_code(tasks: Path) -> str:
+    """Return the code digest of a folder laid out as `tasks`."""
+    roots = [tasks / part for part in COMPUTING]
+    files = {path for root in roots for path in ([root] if root.suffix else root.rglob("*.py"))}
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.relative_to(tasks).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that a result depends on."""
+    return {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES}
 
 
 def marks() -> dict[str, str]:
-    """What a shipped file's bytes depend on: the code that computes, and versions."""
-    return {"code": tags()["hallmark.code_digest"], **json.loads(tags()["hallmark.versions"])}
+    """Return what the bytes of a shipped file depend on beside experiment and data: code and versions."""
+    return {"code": code_digest(), **versions()}
 
 
-def git(folder: Path) -> dict[str, str]:
-    """Commit and dirtiness of the checkout that holds `folder`; `none` where there is no git or no commit."""
+def git(folder: Path) -> tuple[str, str]:
+    """Return the commit of the checkout that holds `folder`, and `true` or `false` for uncommitted changes.
+
+    Both are `none` without git or without a commit.
+    """
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        dirty = str(bool(_git(folder, "status", "--porcelain"))).lower()
+        return _git(folder, "rev-parse", "HEAD"), str(bool(_git(folder, "status", "--porcelain"))).lower()
     except (OSError, subprocess.CalledProcessError):
-        commit = dirty = "none"
-    # MLflow's own name makes its UI show the commit in the column "Version".
-    return {"hallmark.git_commit": commit, "hallmark.git_dirty": dirty, "mlflow.source.git.commit": commit}
+        return "none", "none"
 
 
 def user() -> str:
-    """Name of the user, or number where it has no name."""
+    """Return the name of the user, or the number of a user without a name, as in a container."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # as in a container
+    except (KeyError, OSError):
         return str(os.getuid())
-
-
-def code_digest(folder: Path) -> str:
-    """SHA-256 over names and bytes of all Python files below `folder`."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""One attempt at an experiment at a time, and what lets the same command go on where an interrupted one stopped."""
+"""Attempts: one process at a time runs an experiment, and the same command resumes an interrupted attempt."""
 
 import json
 import logging
@@ -12,111 +12,130 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hallmark.tasks.common.digests import SHOWN, digest_of
-from hallmark.tasks.common.errors import DamagedError
+from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import Attempt, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.runtime import locks, progress, provenance, settings
 from hallmark.tasks.runtime.signals import interrupted
-from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.tracking import run_lifecycle
 
 logger = logging.getLogger(__name__)
 
 _FILE = "attempt.json"
+_LAYOUT = "2"
+"""Stored with each attempt. Attempts without it have a code digest that was computed over other files."""
 
 
 @contextmanager
 def claim(
-    members: Sequence[Experiment], dataset: Dataset, axes: Sequence[str] = (), *, fresh: bool
+    members: Sequence[Experiment],
+    dataset: Dataset,
+    axes: Sequence[str] = (),
+    *,
+    fresh: bool,
+    discard_outdated: bool = False,
 ) -> Iterator[Attempt]:
-    """Be the only one that runs an experiment, or a sweep of several, and take up an attempt that was interrupted.
+    """Be the only process that runs an experiment, or a sweep, and continue an interrupted attempt at it.
 
-    Who comes second waits, and says so. What an attempt leaves is removed when it succeeds. After an interruption, be
-    it kill -9, it stays for the same run to go on; after a failure, for a run of its own.
+    A second process waits, and reports it. A successful attempt is removed. After an interruption, also by kill -9,
+    the attempt stays, and the same run is continued; after a failure, its checkpoints are used by a new run.
 
     Args:
-        members: what is run; all bear one name.
-        dataset: on what.
-        axes: the options in which members of a sweep differ; a sweep of one is no training.
-        fresh: drop what an earlier attempt left.
+        members: the experiment, or the members of the sweep, all of one name.
+        dataset: their data.
+        axes: the options in which members of a sweep differ. They tell a sweep of one member from a training.
+        fresh: discard an earlier attempt.
+        discard_outdated: discard an attempt of an older version of Hallmark instead of refusing to go on.
 
     Raises:
-        DamagedError: what an earlier attempt left cannot be read.
-        InputError: a checkpoint there is of another experiment.
+        DamagedError: an earlier attempt cannot be read.
+        InputError: an earlier attempt has a checkpoint of another experiment, or was left by an older version.
     """
     home, name = settings.read().home, members[0].name
     key = digest_of([*(member.digest for member in members), *axes, dataset.digest])[:SHOWN]
-    waiting = f"another process runs {name}, or its twin by another name"
+    waiting = f"another process runs {name}, or the same experiment under another name"
     with locks.exclusive(home / "locks" / f"experiment-{key}.lock", waiting):
-        attempt = _take_up(home / "unfinished" / key, members, dataset, fresh=fresh)
+        folder = home / "unfinished" / key
+        if fresh:
+            with suppress(DamagedError):  # an unreadable attempt is removed too
+                _discard(_read(folder), folder)
+            _remove(folder)
+        attempt = _take_up(folder, members, dataset, discard_outdated=discard_outdated)
         try:
             yield attempt
         except BaseException as error:
             if interrupted(error):
-                progress.line("stopped", "the same command goes on from here; with --fresh it begins anew")
+                progress.line("stopped", "the same command continues here; with --fresh it starts over")
             else:
                 try:
                     _write(replace(attempt, id=None))
-                except OSError as second:  # what failed first is what is told
+                except OSError as second:  # the first error is the one to be reported
                     logger.warning("%s: cannot be written: %s", attempt.folder, second)
             raise
         _remove(attempt.folder)
 
 
 def of_member(attempt: Attempt, index: int) -> Attempt:
-    """The part of a sweep's attempt that is one member's."""
+    """Return the part of a sweep's attempt that belongs to one member."""
     return replace(attempt, id=f"{attempt.id}-{index}", folder=attempt.folder / str(index))
 
 
 def close_orphans() -> None:
-    """Close as killed the MLflow runs of processes that were killed before they could; each can still be gone on with.
+    """Close the MLflow runs of killed processes as KILLED. Each can still be continued.
 
-    Whoever lives holds the lock of what it runs, and is left alone.
+    A living process holds the lock of its experiment, and is left alone.
     """
     home = settings.read().home
     for path in sorted(home.glob(f"unfinished/*/{_FILE}")):
         try:
             with FileLock(home / "locks" / f"experiment-{path.parent.name}.lock").acquire(timeout=0):
                 if known := _read(path.parent):
-                    run_logger.give_up(known)
+                    run_lifecycle.give_up(known)
         except Timeout:
             continue
         except DamagedError as error:
             logger.warning("its MLflow run cannot be closed: %s", error)
 
 
-def _take_up(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, fresh: bool) -> Attempt:
+def _take_up(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, discard_outdated: bool) -> Attempt:
     """Continue the attempt in `folder`, or begin one there."""
-    if fresh:
-        with suppress(DamagedError):  # what cannot be read goes too
-            _drop(_read(folder), folder)
-        _remove(folder)
     first = members[0]
+    known = _read(folder)
+    if known and "layout" not in known.marks:
+        if not discard_outdated:
+            raise InputError(
+                f"{first.name}: an interrupted attempt was left by an older version of Hallmark and cannot be "
+                "continued: add --fresh to start over"
+            )
+        progress.line("anew", "an interrupted attempt of an older version of Hallmark is discarded")
+        known = _discard(known, folder)
     marks = trainer.fingerprint_of(dataset, first.model, first.training)
     marks["version"] = str(trainer.VERSION)
-    marks["code"] = provenance.code_digest(settings.ROOT / "tasks" / "ml")
-    known = _usable(_read(folder), marks, folder)
+    marks["layout"] = _LAYOUT
+    marks["code"] = provenance.code_digest()
+    known = _usable(known, marks, folder)
     if len(members) == 1:
         trainer.refuse_foreign_checkpoints(dataset, first.data, first.model, first.training, folder)
     if known and known.id and known.name == first.name:
         return replace(known, is_continued=True)
     if known:
-        run_logger.give_up(known)
+        run_lifecycle.give_up(known)
     return _write(Attempt(uuid.uuid4().hex, first.name, marks, folder))
 
 
 def _usable(known: Attempt | None, marks: dict[str, str], folder: Path) -> Attempt | None:
-    """What of an earlier attempt can be gone on with: all, its checkpoints without its run, or nothing."""
+    """Return what can be continued of an earlier attempt: all of it, its checkpoints without its run, or nothing."""
     if known is None:
         return None
     if changed := next((mark for mark, value in marks.items() if known.marks.get(mark) != value), None):
-        progress.line("anew", f"an attempt was interrupted that had another {changed}: nothing of it is used")
-        return _drop(known, folder)
-    match run_logger.status(known):
+        progress.line("anew", f"an interrupted attempt had another {changed}: it is discarded")
+        return _discard(known, folder)
+    match run_lifecycle.status(known):
         case "FINISHED":
-            return _drop(known, folder)
-        case "FAILED":  # and was killed before it could say so here
+            return _discard(known, folder)
+        case "FAILED":  # and the process was killed before it could record that here
             return replace(known, id=None)
     return known
 
@@ -128,7 +147,7 @@ def _read(folder: Path) -> Attempt | None:
     try:
         return Attempt(**json.loads(path.read_text()), folder=folder)
     except (ValueError, TypeError) as error:
-        raise DamagedError(f"{path}: is damaged: add --fresh to begin anew") from error
+        raise DamagedError(f"{path}: is damaged: add --fresh to start over") from error
 
 
 def _write(attempt: Attempt) -> Attempt:
@@ -138,14 +157,14 @@ def _write(attempt: Attempt) -> Attempt:
     return attempt
 
 
-def _drop(attempt: Attempt | None, folder: Path) -> None:
+def _discard(attempt: Attempt | None, folder: Path) -> None:
     if attempt:
-        run_logger.give_up(attempt)
+        run_lifecycle.give_up(attempt)
         _remove(folder)
 
 
 def _remove(folder: Path) -> None:
-    """Remove what lies in a folder as one: a kill amid it leaves nothing that would be resumed."""
+    """Remove a folder. If a kill interrupts this, nothing is left that would be resumed."""
     if folder.exists():
         folder = folder.rename(folder.with_name(f".removed-{uuid.uuid4().hex}"))
         shutil.rmtree(folder)

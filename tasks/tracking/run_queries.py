@@ -1,136 +1,168 @@
-"""What runs have recorded: read, and never written."""
+"""What runs have recorded. Nothing is written here."""
 
-import json
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from hallmark.tasks.common.digests import check
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import RecentRun, Recorded
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import NAME, Experiment
+from hallmark.tasks.tracking import stored, tags
 from hallmark.tasks.tracking.client import connect
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run as MlflowRun
+from hallmark.tasks.tracking.stored import StoredRun
 
 CARD = "card.html"
-"""Where a run's artifacts have its card."""
-CARD_SHA256 = "hallmark.card_sha256"
-"""Tag of a run: the digest of its card."""
+"""Path of the card among a run's artifacts."""
+
+EXPERIMENT = "experiment.toml"
+"""Path of the experiment among a run's artifacts."""
 
 _NEEDED = (
-    "dataset_digest",
-    "weights_sha256",
-    "onnx_sha256",
-    "initial_seed",
-    "fingerprint",
-    "versions",
-    "networks",
-    "code_digest",
+    tags.DATASET_DIGEST,
+    tags.WEIGHTS_SHA256,
+    tags.ONNX_SHA256,
+    tags.INITIAL_SEED,
+    tags.FINGERPRINT,
+    tags.VERSIONS,
+    tags.NETWORKS,
+    tags.CODE_DIGEST,
 )
-"""Tags of a run that shipped a file, by which it is reproduced."""
+"""Tags of a run that shipped a file, without which it cannot be reproduced."""
+
+
+def search(query: str, limit: int) -> list[StoredRun]:
+    """Return the runs that match a query in MLflow's language, newest first."""
+    client = connect()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments, query, max_results=limit, order_by=["attributes.start_time DESC"])
+    return [stored.run(one) for one in found]
 
 
 def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
-    """The most recent runs, newest first, of one experiment name if `name` is given; of a sweep, the parent alone."""
+    """Return the most recent runs, newest first. Members of a sweep are left out.
+
+    Args:
+        name: name of the experiment; None means all.
+        limit: largest number of runs.
+    """
     if name and not re.fullmatch(NAME, name):
-        return []  # no experiment can bear it, and MLflow's filter could not hold it
-    client = connect()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return []  # no experiment can have this name, and MLflow's query language could not express it
     wanted = f"= '{name}'" if name else "!= ''"
-    runs = client.search_runs(
-        experiments,
-        filter_string=f"tags.`hallmark.name` {wanted} AND tags.`mlflow.parentRunId` IS NULL",
-        order_by=["attributes.start_time DESC"],
-        max_results=limit,
-    )
     return [
         RecentRun(
-            id=run.info.run_id,
-            experiment=run.data.tags["hallmark.name"],
-            name=run.info.run_name,
-            status=run.info.status,
-            started=run.info.start_time / 1000,
-            accuracy=run.data.metrics.get("test/accuracy"),
-            loss=run.data.metrics.get("test/loss"),
-            kind=run.data.tags.get("hallmark.preset_kind", ""),
-            model_version=run.data.tags.get("hallmark.model_version"),
+            id=run.id,
+            experiment=run.experiment,
+            name=run.title,
+            status=run.status,
+            started=run.started,
+            accuracy=run.metrics.get("test/accuracy"),
+            loss=run.metrics.get("test/loss"),
+            kind=run.tags.get(tags.PRESET_KIND, ""),
+            model_version=run.model_version,
         )
-        for run in runs
+        for run in search(f"tags.`{tags.NAME}` {wanted} AND tags.`{tags.PARENT_RUN}` IS NULL", limit)
     ]
 
 
 def recorded(run_id: str) -> tuple[Recorded, Experiment]:
-    """Read what a run that shipped a file has recorded; the first digits of its id will do.
+    """Return what a run that shipped a file has recorded, and its experiment.
+
+    Args:
+        run_id: its id, or the first digits.
 
     Raises:
-        InputError: there is no such run, or it shipped nothing.
+        InputError: there is no such run, or it did not ship a file.
     """
     run = find(run_id)
-    tags, prefix = run.data.tags, "hallmark."
-    if missing := [name for name in _NEEDED if prefix + name not in tags]:
-        raise InputError(f"{run_id}: has no {prefix}{missing[0]}: only a run that shipped a file can be reproduced")
-    said = {name: tags[prefix + name] for name in _NEEDED}
+    if missing := [tag for tag in _NEEDED if tag not in run.tags]:
+        raise InputError(f"{run_id}: has no {missing[0]}: only a run that shipped a file can be reproduced")
     found = Recorded(
-        run=run.info.run_id,
-        dataset=said["dataset_digest"],
-        weights_sha256=said["weights_sha256"],
-        onnx_sha256=said["onnx_sha256"],
-        initial_seed=int(said["initial_seed"]),
-        marks=marks(run),
+        run=run.id,
+        dataset=run.tags[tags.DATASET_DIGEST],
+        weights_sha256=run.tags[tags.WEIGHTS_SHA256],
+        onnx_sha256=run.tags[tags.ONNX_SHA256],
+        initial_seed=int(run.tags[tags.INITIAL_SEED]),
+        marks=run.marks,
     )
     return found, experiment(run)
 
 
-def experiment(run: "MlflowRun") -> Experiment:
-    """The experiment that a run has recorded."""
-    with TemporaryDirectory() as folder:
-        return Experiment.model_validate(
-            toml.load(Path(connect().download_artifacts(run.info.run_id, "experiment.toml", folder)))
-        )
-
-
-def card(run: "MlflowRun") -> bytes:
-    """The card of the model that a run shipped, as it was written.
+def experiment(run: StoredRun) -> Experiment:
+    """Return the experiment that a run has recorded.
 
     Raises:
-        InputError: it has none.
-        DamagedError: the store has another file.
+        ValidationError: it was recorded by a version of Hallmark that had other fields.
     """
-    expected = run.data.tags.get(CARD_SHA256)
-    if not expected or CARD not in [file.path for file in connect().list_artifacts(run.info.run_id)]:
-        name = run.data.tags.get("hallmark.name", "NAME")
+    with TemporaryDirectory() as folder:
+        return Experiment.model_validate(toml.load(Path(connect().download_artifacts(run.id, EXPERIMENT, folder))))
+
+
+def artifacts(run: StoredRun) -> list[str]:
+    """Return the paths of a run's artifacts, folders unopened."""
+    return [file.path for file in connect().list_artifacts(run.id)]
+
+
+def card(run: StoredRun) -> bytes:
+    """Return the card of the model that a run shipped.
+
+    Raises:
+        InputError: the run has none.
+        DamagedError: the stored file is not the one that was written.
+    """
+    expected = run.tags.get(tags.CARD_SHA256)
+    if not expected or CARD not in artifacts(run):
         raise InputError(
-            f"run {run.info.run_id[:8]} has no card: only a run that shipped a file has one: train {name} again"
+            f"run {run.id[:8]} has no card: only a run that shipped a file has one: train {run.experiment or 'NAME'} "
+            "again"
         )
     with TemporaryDirectory() as folder:
-        return check(Path(connect().download_artifacts(run.info.run_id, CARD, folder)), expected).read_bytes()
+        return check(Path(connect().download_artifacts(run.id, CARD, folder)), expected).read_bytes()
 
 
-def marks(run: "MlflowRun") -> dict[str, str]:
-    """What the bits of a run's result depend on beside experiment and data, as far as it came."""
-    tags = {name.removeprefix("hallmark."): value for name, value in run.data.tags.items()}
-    found = json.loads(tags.get("versions", "{}")) | json.loads(tags.get("fingerprint", "{}"))
-    named = {"networks": tags.get("networks"), "code": tags.get("code_digest")}
-    return found | {name: value for name, value in named.items() if value}
+def curve(run: StoredRun, metric: str) -> tuple[list[int], list[float]]:
+    """Return the steps and values of a metric; of a step that was logged twice the last value."""
+    points = {point.step: point.value for point in connect().get_metric_history(run.id, metric)}
+    return sorted(points), [points[step] for step in sorted(points)]
 
 
-def find(run_id: str) -> "MlflowRun":
-    """The one run whose id begins so.
+def digests(run_id: str) -> dict[str, str]:
+    """Return the digests of dataset, experiment and code that a run has recorded, as `digests_of` names them."""
+    found = connect().get_run(run_id).data.tags
+    return {name: found[tag] for name, tag in _DIGESTS.items() if tag in found}
+
+
+def digests_of(dataset: str, experiment: str, code: str) -> dict[str, str]:
+    """Return the digests that a run on this dataset, experiment and code would record."""
+    return dict(zip(_DIGESTS, (dataset, experiment, code), strict=True))
+
+
+_DIGESTS = {
+    "dataset_digest": tags.DATASET_DIGEST,
+    "experiment_digest": tags.EXPERIMENT_DIGEST,
+    "code_digest": tags.CODE_DIGEST,
+}
+
+
+def is_finished(run_id: str) -> bool:
+    """Return whether a run has finished without failure."""
+    return bool(connect().get_run(run_id).info.status == "FINISHED")
+
+
+def find(run_id: str) -> StoredRun:
+    """Return the one run whose id begins with these digits.
 
     Raises:
         InputError: there is none, or more than one.
     """
-    client = connect()
     if not re.fullmatch("[0-9a-f]{4,32}", run_id):
-        raise InputError(f"{run_id}: is no run's id: expected up to 32 hex digits, of which `hallmark runs` shows 8")
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, f"attributes.run_id LIKE '{run_id}%'", max_results=2)
+        raise InputError(
+            f"{run_id}: is not a run id: expected 4 to 32 hex digits; `hallmark runs` shows the first 8 of each run"
+        )
+    runs = search(f"attributes.run_id LIKE '{run_id}%'", 2)
     if len(runs) != 1:
         raise InputError(
-            f"{run_id}: {'several runs begin' if runs else 'no run begins'} so: `hallmark runs` lists them"
+            f"{run_id}: {'several run ids begin' if runs else 'no run id begins'} with it: `hallmark runs` lists them"
         )
     return runs[0]

@@ -32,7 +32,7 @@ from hallmark.tasks.ml.config.data import Digits
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.config.models import CNN, MLP, Linear, Model
 from hallmark.tasks.ml.training.history import curves
-from hallmark.tasks.tracking import resume, run_logger
+from hallmark.tasks.tracking import resume, run_lifecycle
 from tests.bench import rows
 from tests.conftest import fit, prepare
 
@@ -109,7 +109,7 @@ def by_sweep(members: list[Experiment], way: str, dataset: Dataset, folder: Path
     with ExitStack() as opened:
         runs = []
         for index, member in enumerate(members):
-            opening = run_logger.open_run(member, dataset, resume.of_member(attempt, index), str(index), {})
+            opening = run_lifecycle.open_run(member, dataset, resume.of_member(attempt, index), str(index), {})
             runs.append(opened.enter_context(opening))
         started = time.perf_counter()
         found = train_members(members, ["training.lr"], dataset, runs, folder)

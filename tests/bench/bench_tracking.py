@@ -24,7 +24,7 @@ from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.ml.training.history import Log
 from hallmark.tasks.ml.training.loop import CheckpointPolicy
 from hallmark.tasks.runtime import progress
-from hallmark.tasks.tracking import run_logger
+from hallmark.tasks.tracking import metric_log, run_lifecycle
 from tests.bench import rows
 from tests.conftest import fit
 
@@ -86,9 +86,9 @@ def tracked(experiment: Experiment, dataset: Dataset, attempt: Attempt, watch: S
     """Train as the task `fit` does, with the time of what is reported on `watch`."""
     parts = experiment.data, experiment.model, experiment.training
     with (
-        run_logger.open_run(experiment, dataset, attempt, "bench", {}) as run,
+        run_lifecycle.open_run(experiment, dataset, attempt, "bench", {}) as run,
         progress.epochs(experiment.training.epochs) as show,
-        last_flush_on(watch, run_logger.metric_log(run)) as log,
+        last_flush_on(watch, metric_log.metric_log(run)) as log,
     ):
         return trainer.fit(dataset, *parts, attempt.folder, timed(log, show, watch), CheckpointPolicy(attempt.folder))
 

@@ -95,7 +95,7 @@ def test_every_kind_of_reference_finds_its_run(outcomes: list[Outcome]) -> None:
         experiment: 1,
         outcomes[2].run.id[:12]: 2,
     }.items():
-        assert run_lookup.find(reference).info.run_id == outcomes[expected].run.id
+        assert run_lookup.find(reference).id == outcomes[expected].run.id
 
 
 def test_sweep_stands_for_its_chosen_member(outcomes: list[Outcome], console: Call) -> None:
@@ -103,12 +103,12 @@ def test_sweep_stands_for_its_chosen_member(outcomes: list[Outcome], console: Ca
     place = client.get_run(outcomes[0].run.id).info.experiment_id
     tags = {"hallmark.name": name, "hallmark.sweep": "training.lr", "hallmark.chosen_run": outcomes[1].run.id}
     parent = client.create_run(place, tags=tags).info.run_id
-    assert run_lookup.find(parent).info.run_id == outcomes[1].run.id
+    assert run_lookup.find(parent).id == outcomes[1].run.id
     code, _, error = console("compare", name, outcomes[0].run.id)
     assert (code, error.count("\n")) == (2, 1)
     assert f"no run of '{name}' has finished" in error
     client.set_terminated(parent)
-    assert run_lookup.find(name).info.run_id == outcomes[1].run.id
+    assert run_lookup.find(name).id == outcomes[1].run.id
     client.delete_tag(parent, "hallmark.chosen_run")
     assert "no member was chosen" in console("compare", parent, outcomes[0].run.id)[2]
 
@@ -120,7 +120,7 @@ def test_ambiguous_name_or_id_is_refused(outcomes: list[Outcome], console: Call)
     client.delete_run(made.info.run_id)
     assert (code, error.count("\n")) == (2, 1)
     assert f"{digits}: is an experiment's name, and a run's id begins so" in error
-    assert run_lookup.find(digits).info.run_id == outcomes[0].run.id
+    assert run_lookup.find(digits).id == outcomes[0].run.id
 
 
 def test_terminal_of_80_columns_truncates_no_number(
@@ -237,7 +237,7 @@ def test_runs_that_cannot_be_predicted_have_no_interval_and_a_reason(
         (["RUN"], "expected 2 to 8 runs, found 1"),
         (["RUN"] * 9, "expected 2 to 8 runs, found 9"),
         (["RUN", "NAME@champion"], "NAME@champion: is the same run as RUN"),
-        (["RUN", "ffffffff"], "ffffffff: no run begins so"),
+        (["RUN", "ffffffff"], "ffffffff: no run id begins with it"),
         (["RUN", "0"], "there is no run '0'"),
         (["RUN", "EXPERIMENx"], "there is no run 'EXPERIMENx': did you mean 'EXPERIMENT'"),
         (["RUN", "' OR 1=1"], "there is no run"),
@@ -246,7 +246,7 @@ def test_runs_that_cannot_be_predicted_have_no_interval_and_a_reason(
         (["RUN", "NAME@nobody"], "NAME: has no nobody"),
         (["RUN", "models:/NAME/9"], "NAME: has no version 9"),
         (["RUN", "models:NAME"], "models:NAME: expected models:/"),
-        (["RUN", "FOREIGN"], "is no run of Hallmark's"),
+        (["RUN", "FOREIGN"], "was not made by Hallmark"),
         (["RUN", "EMPTY"], "its experiment.toml is not in the store"),
         (["RUN", "OTHER", "--html", "FOLDER/none/page.html"], "there is no folder"),
         (["RUN", "OTHER", "--html", "FOLDER"], "is not a regular file: choose another name"),

@@ -28,7 +28,7 @@ def judged(name: str, verdict: str) -> Callable[[], Decision]:
     """What retraining does when the judgement is made, of version 2 against 1."""
 
     def act() -> Decision:
-        with decision_log.alone(name):
+        with decision_log.exclusive(name):
             decision_log.repair(name)
             found = Judged(verdict, "as the test says", 1, 2, {}, {"gates": [], "p": 0.5}, 0)  # type: ignore[arg-type]
             return decision_log.finish(decision_log.record(champions.judged(name, found, "nightly")))
@@ -46,7 +46,7 @@ def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that
         writes += 1
         model = registered.model(three_seeds)
         was_killed = killed(writes, judged(model, verdict))
-        decision_log.look(model)
+        decision_log.repair_if_idle(model)
         (decision,) = decision_log.history(model)
         assert decision.done
         assert (decision.verdict, decision.before, decision.schedule) == (verdict, 1, "nightly")
@@ -56,7 +56,7 @@ def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that
             assert "hallmark.decision.0001" in client.get_model_version(model, version).tags
         artifacts = {file.path for file in client.list_artifacts(three_seeds[1].run.id)}
         assert "decision.json" in artifacts
-        decision_log.look(model)
+        decision_log.repair_if_idle(model)
         assert decision_log.history(model) == [decision]
         if not was_killed:
             break
@@ -72,7 +72,7 @@ def test_a_rollback_that_was_killed_after_any_write_is_finished_by_the_next_that
         model = registered.model(three_seeds)
         judged(model, "PROMOTE")()
         was_killed = killed(writes, lambda model=model: champions.rollback(model, "bad nights"))
-        decision_log.look(model)
+        decision_log.repair_if_idle(model)
         assert aliases(model) == {"champion": 1}
         assert [decision.done for decision in decision_log.history(model)] == [True, True]
         assert champions.is_demoted(model, 2) == 2
@@ -84,7 +84,7 @@ def test_a_rollback_that_was_killed_after_any_write_is_finished_by_the_next_that
 def test_a_champion_that_somebody_made_after_a_crash_stays(name: str) -> None:
     assert killed(1, judged(name, "PROMOTE"))
     connect().set_registered_model_alias(name, "champion", "3")
-    decision_log.look(name)
+    decision_log.repair_if_idle(name)
     assert aliases(name) == {"champion": 3}
     (decision,) = decision_log.history(name)
     assert decision.done
@@ -95,7 +95,7 @@ def test_a_champion_that_somebody_made_after_a_crash_stays(name: str) -> None:
 def test_a_decision_with_much_to_say_fits_into_a_tag(name: str) -> None:
     gates = [{"name": f"gate {index}", "passed": False, "found": "x" * 3000} for index in range(9)]
     found = Judged("REJECT", "y" * 9000, 1, 2, {}, {"gates": gates, "reason": "y" * 9000}, 0)
-    with decision_log.alone(name):
+    with decision_log.exclusive(name):
         decision_log.finish(decision_log.record(champions.judged(name, found, None)))
     (decision,) = decision_log.history(name)
     assert decision.done
@@ -107,7 +107,7 @@ def test_of_two_at_once_one_wins_and_the_other_says_so(name: str, console: Call)
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with decision_log.alone(name):
+        with decision_log.exclusive(name):
             inside.set()
             assert leave.wait(60)
 
@@ -119,7 +119,7 @@ def test_of_two_at_once_one_wins_and_the_other_says_so(name: str, console: Call)
         for tokens in (["promote", name, "2", "--reason", "x"], ["rollback", name]):
             code, out, error = console(*tokens)
             assert (code, out) == (2, "")
-            assert error == f"hallmark: {name}: another process decides on this model now: try again when it is done\n"
+            assert error == f"hallmark: {name}: another process is deciding on this model: try again when it is done\n"
         assert everything(name) == before
     finally:
         leave.set()

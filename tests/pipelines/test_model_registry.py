@@ -16,7 +16,7 @@ from hallmark.tasks.common.records import Attempt, ModelVersion, Outcome, Run
 from hallmark.tasks.ml.artifact.runtimes import feeds
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split
-from hallmark.tasks.tracking import model_registry, run_logger
+from hallmark.tasks.tracking import registration, run_lifecycle
 from hallmark.tasks.tracking.client import connect
 
 WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
@@ -38,7 +38,7 @@ def trained(prefect_server: str) -> tuple[Experiment, Outcome]:  # noqa: ARG001 
 def register(trained: tuple[Experiment, Outcome], name: str, run: Run) -> ModelVersion:
     outcome = trained[1]
     example = feeds(outcome.dataset.columns, open_split(outcome.dataset, "test").x[:3])
-    return model_registry.register(run, name, outcome.artifact, outcome.proof, outcome.dataset, example)
+    return registration.register(run, name, outcome.artifact, outcome.proof, outcome.dataset, example)
 
 
 def kill_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def open_anew(trained: tuple[Experiment, Outcome]) -> Run:
     """A run of its own."""
     experiment, outcome = trained
     attempt = Attempt(uuid.uuid4().hex, experiment.name, {}, outcome.run.attempt.folder)
-    with run_logger.open_run(experiment, outcome.dataset, attempt, "registry", {}) as run:
+    with run_lifecycle.open_run(experiment, outcome.dataset, attempt, "registry", {}) as run:
         return replace(run)
 
 

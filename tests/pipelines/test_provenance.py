@@ -1,11 +1,13 @@
-import json
+import shutil
 import subprocess
 from pathlib import Path
 
+import grimp
 import pytest
 import torch
 
 from hallmark.tasks.runtime import provenance
+from tests.conftest import ROOT
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -14,35 +16,91 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 def test_commit_and_dirtiness(tmp_path: Path) -> None:
-    assert provenance.git(tmp_path)["hallmark.git_commit"] == "none"
+    assert provenance.git(tmp_path) == ("none", "none")
     git(tmp_path, "init")
-    assert provenance.git(tmp_path)["hallmark.git_dirty"] == "none"
+    assert provenance.git(tmp_path) == ("none", "none")
     git(tmp_path, "commit", "--allow-empty", "-m", "first")
-    clean = provenance.git(tmp_path)
-    assert len(clean["hallmark.git_commit"]) == 40
-    assert clean["hallmark.git_dirty"] == "false"
+    commit, dirty = provenance.git(tmp_path)
+    assert len(commit) == 40
+    assert dirty == "false"
     (tmp_path / "new").write_text("")
-    assert provenance.git(tmp_path) == clean | {"hallmark.git_dirty": "true"}
+    assert provenance.git(tmp_path) == (commit, "true")
 
 
-def test_a_machine_without_git_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert set(provenance.git(tmp_path).values()) == {"none"}
+    assert provenance.git(tmp_path) == ("none", "none")
 
 
-def test_the_code_digest_covers_names_and_content(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("x")
-    first = provenance.code_digest(tmp_path)
-    (tmp_path / "notes.txt").write_text("x")
-    assert provenance.code_digest(tmp_path) == first
-    (tmp_path / "a.py").rename(tmp_path / "b.py")
-    second = provenance.code_digest(tmp_path)
-    (tmp_path / "b.py").write_text("y")
-    assert len({first, second, provenance.code_digest(tmp_path)}) == 3
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    """A copy of `tasks`."""
+    return shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def test_the_code_digest_of_a_copy_is_that_of_the_project(tasks: Path, tmp_path: Path) -> None:
+    assert provenance.digest_of_code(tasks) == provenance.code_digest()
+    (tmp_path / "link").symlink_to(tasks)
+    assert provenance.digest_of_code(tmp_path / "link") == provenance.code_digest()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "common/records.py",
+        "ml/config/losses.py",
+        "ml/data/splits.py",
+        "ml/data/tables/encoding.py",
+        "ml/models/networks.py",
+        "ml/training/optim/update_step.py",
+        "ml/artifact/proof/verifier.py",
+        "ml/evaluation/metrics.py",
+    ],
+)
+def test_code_that_computes_is_in_the_code_digest(tasks: Path, file: str) -> None:
+    with (tasks / file).open("a") as opened:
+        opened.write("\n")
+    assert provenance.digest_of_code(tasks) != provenance.code_digest()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "card.py",
+        "runtime/progress.py",
+        "tracking/client.py",
+        "ml/evaluation/findings/after_training.py",
+        "ml/predict/predictor.py",
+        "ml/reports/live_page/live.html",
+        "ml/reports/model_card.py",
+        "ml/reports/plots/figures.py",
+    ],
+)
+def test_templates_reports_and_prediction_are_not_in_the_code_digest(tasks: Path, file: str) -> None:
+    with (tasks / file).open("a") as opened:
+        opened.write("\n")
+    assert provenance.digest_of_code(tasks) == provenance.code_digest()
+
+
+def test_a_renamed_file_changes_the_code_digest(tasks: Path) -> None:
+    (tasks / "ml/models/networks.py").rename(tasks / "ml/models/nets.py")
+    assert provenance.digest_of_code(tasks) != provenance.code_digest()
+
+
+def test_what_is_in_the_code_digest_imports_nothing_else_that_computes() -> None:
+    graph = grimp.build_graph("hallmark")
+    names = [f"hallmark.tasks.{part.removesuffix('.py').replace('/', '.')}" for part in provenance.COMPUTING]
+
+    def is_covered(module: str) -> bool:
+        return any(module == name or module.startswith(f"{name}.") for name in names)
+
+    for module in filter(is_covered, graph.modules):
+        imported = {name for name in graph.find_modules_directly_imported_by(module) if ".tasks.ml." in name}
+        assert all(is_covered(name) for name in imported), (module, imported)
 
 
 def test_versions_are_recorded() -> None:
-    versions = json.loads(provenance.tags()["hallmark.versions"])
+    versions = provenance.versions()
     assert versions["torch"] == torch.__version__.split("+")[0] or versions["torch"] == torch.__version__
     assert {"python", "mlflow", "prefect", "onnx", "onnxruntime", "scikit-learn", "numpy", "hallmark"} <= set(versions)
 

@@ -16,7 +16,7 @@ from hallmark.tasks.common.records import Attempt, Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import loop
 from hallmark.tasks.runtime import progress, settings
-from hallmark.tasks.tracking import resume, run_logger
+from hallmark.tasks.tracking import resume, run_lifecycle
 from hallmark.tasks.tracking.client import connect
 from tests.conftest import prepare
 from tests.support.interrupted import (
@@ -77,7 +77,7 @@ def test_the_same_run_goes_on_after_an_interrupt_and_ends_as_if_there_had_been_n
     (before,) = runs(experiment.name)
     assert before.info.status == "KILLED"
     assert "hallmark.error" in before.data.tags
-    assert "stopped  the same command goes on from here; with --fresh it begins anew" in capsys.readouterr().err
+    assert "stopped  the same command continues here; with --fresh it starts over" in capsys.readouterr().err
     outcome = train(experiment)
     assert "resumed  after epoch 3" in capsys.readouterr().err
     (after,) = runs(experiment.name)
@@ -269,12 +269,12 @@ def test_who_gives_up_a_sweep_gives_up_its_members(home: Path) -> None:
     attempt = Attempt(uuid.uuid4().hex, experiment.name, {}, home / "unfinished" / "sweep")
     ids = []
     for own in (attempt, resume.of_member(attempt, 0), resume.of_member(attempt, 1)):
-        with run_logger.open_run(experiment, dataset, own, "a run of a sweep", {}) as run:
+        with run_lifecycle.open_run(experiment, dataset, own, "a run of a sweep", {}) as run:
             ids.append(run.id)
     client = connect()
     for run_id, status in zip(ids, ("RUNNING", "RUNNING", "FINISHED"), strict=True):
         client.update_run(run_id, status)
-    run_logger.give_up(attempt)
+    run_lifecycle.give_up(attempt)
     assert [client.get_run(run_id).info.status for run_id in ids] == ["KILLED", "KILLED", "FINISHED"]
 
 

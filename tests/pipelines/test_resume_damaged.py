@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from hallmark.flows.__main__ import run as command
+from hallmark.flows.retrain import by_content, retrain
 from hallmark.flows.train import train
 from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.tracking import client
 from tests.support.interrupted import EPOCHS, assert_whole, end, interrupt, left, named, runs, statuses, tokens
@@ -31,7 +33,7 @@ def test_what_ran_elsewhere_or_otherwise_is_not_continued_and_that_is_said(
     capsys.readouterr()
     interrupt(experiment, monkeypatch, at=EPOCHS)
     said = capsys.readouterr().err
-    assert "anew     an attempt was interrupted that had another torch: nothing of it is used" in said
+    assert "anew     an interrupted attempt had another torch: it is discarded" in said
     assert "resumed" not in said
     assert statuses(experiment.name) == ["KILLED", "KILLED"]
     assert_whole(runs(experiment.name)[1])
@@ -48,9 +50,40 @@ def test_what_an_older_hallmark_left_is_not_continued_and_that_is_said(
     capsys.readouterr()
     interrupt(experiment, monkeypatch)
     said = capsys.readouterr().err
-    assert "anew     an attempt was interrupted that had another version: nothing of it is used" in said
+    assert "anew     an interrupted attempt had another version: it is discarded" in said
     assert statuses(experiment.name) == ["KILLED", "KILLED"]
     assert len(left(home)) == 1
+
+
+def leave_old_attempt(experiment: Experiment, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt a training, and make its attempt one of the layout before code digests covered selected packages."""
+    interrupt(experiment, monkeypatch)
+    (path,) = home.glob("unfinished/*/attempt.json")
+    content = json.loads(path.read_text())
+    del content["marks"]["layout"]
+    content["marks"]["code"] = "7" * 64
+    path.write_text(json.dumps(content))
+
+
+def test_an_attempt_of_the_old_layout_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = named()
+    leave_old_attempt(experiment, home, monkeypatch)
+    with pytest.raises(InputError, match=r"left by an older version of Hallmark .*: add --fresh to start over"):
+        train(experiment)
+    assert len(left(home)) == 1
+    assert statuses(experiment.name) == ["KILLED"]
+    interrupt(experiment, monkeypatch, at=EPOCHS, fresh=True)
+    assert_whole(runs(experiment.name)[1])
+
+
+def test_a_retraining_discards_an_attempt_of_the_old_layout(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = by_content(named())
+    leave_old_attempt(experiment, home, monkeypatch)
+    assert retrain(experiment).verdict == "FIRST"
+    assert "an interrupted attempt of an older version of Hallmark is discarded" in capsys.readouterr().err
+    assert statuses(experiment.name) == ["KILLED", "FINISHED"]
 
 
 def test_a_damaged_note_of_the_attempt_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +92,7 @@ def test_a_damaged_note_of_the_attempt_is_refused_and_fresh_helps(home: Path, mo
     (path,) = home.glob("unfinished/*/attempt.json")
     for content in (b"\xff{", b'{"id": "x"}', b""):
         path.write_bytes(content)
-        with pytest.raises(DamagedError, match=r"attempt\.json: is damaged: add --fresh to begin anew"):
+        with pytest.raises(DamagedError, match=r"attempt\.json: is damaged: add --fresh to start over"):
             train(experiment)
         assert path.read_bytes() == content
     assert len(runs(experiment.name)) == 1

@@ -132,7 +132,7 @@ def deciding(name: str) -> Iterator[None]:
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with decision_log.alone(name):
+        with decision_log.exclusive(name):
             inside.set()
             assert leave.wait(LIMIT)
 
@@ -149,7 +149,7 @@ def deciding(name: str) -> Iterator[None]:
 def test_who_comes_second_says_so_and_the_next_run_judges_what_was_trained(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     retrain(experiment(name, epochs=10))
-    with deciding(name), pytest.raises(InputError, match="another process decides on this model now"):
+    with deciding(name), pytest.raises(InputError, match="another process is deciding on this model"):
         retrain(experiment(name, epochs=10, seed=1))
     assert (versions(name), aliases(name), len(decision_log.history(name))) == (2, {"champion": 1}, 1)
     result = retrain(experiment(name, epochs=10, seed=1))
@@ -247,7 +247,7 @@ def test_rows_are_known_on_another_machine_or_nothing_is_judged(
     with pytest.raises(DamagedError, match=r"train\.rows\.npy"):
         training_rows.find(other, 1)
     shutil.rmtree(copy)
-    with pytest.raises(InputError, match="version 1: cannot be judged: which rows it was trained on"):
+    with pytest.raises(InputError, match="version 1: cannot be judged: its training rows are unknown"):
         training_rows.find(other, 1)
 
 

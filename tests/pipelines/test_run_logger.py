@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 from hallmark.tasks.common.records import Attempt, Dataset, Run
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime import settings
-from hallmark.tasks.tracking import model_registry, run_logger
+from hallmark.tasks.tracking import metric_log, registration, run_lifecycle
 from hallmark.tasks.tracking.client import connect
 from hallmark.tasks.tracking.run_queries import recent_runs
 
@@ -25,7 +25,7 @@ def ended(client: MlflowClient, run: Run) -> str:
 
 def open_run(iris: tuple[Experiment, Dataset], **tags: str) -> AbstractContextManager[Run]:
     attempt = Attempt(uuid.uuid4().hex, iris[0].name, {}, Path())
-    return run_logger.open_run(iris[0], iris[1], attempt, "a readable name", tags)
+    return run_lifecycle.open_run(iris[0], iris[1], attempt, "a readable name", tags)
 
 
 def test_a_run_ends_in_its_true_state(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
@@ -48,7 +48,7 @@ def test_a_run_that_cannot_be_described_is_failed_not_forgotten(
     def refuse(*_: object) -> None:
         raise RuntimeError("no inputs today")
 
-    monkeypatch.setattr(run_logger, "_log_inputs", refuse)
+    monkeypatch.setattr(run_lifecycle, "_log_inputs", refuse)
     marker = uuid.uuid4().hex
     with pytest.raises(RuntimeError, match="no inputs today"), open_run(iris, marker=marker):
         pytest.fail("the block must not be entered")
@@ -77,7 +77,7 @@ def test_a_run_says_what_it_is(client: MlflowClient, iris: tuple[Experiment, Dat
 
 
 def test_every_point_arrives_once_and_in_order(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
-    with open_run(iris) as run, run_logger.metric_log(run) as log:
+    with open_run(iris) as run, metric_log.metric_log(run) as log:
         for step in range(1, 2502):
             log(step, {"train/loss": 1 / step}, step)
     history = client.get_metric_history(run.id, "train/loss")
@@ -86,7 +86,7 @@ def test_every_point_arrives_once_and_in_order(client: MlflowClient, iris: tuple
 
 def test_what_a_failed_training_reached_is_kept(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
     def fail(run: Run) -> None:
-        with run_logger.metric_log(run) as log:
+        with metric_log.metric_log(run) as log:
             log(1, {"train/loss": 0.5}, 1)
             raise RuntimeError
 
@@ -114,7 +114,7 @@ def test_closing_a_run_never_hides_why_it_failed(
         raise RuntimeError("the store is gone")
 
     def fail(run: Run) -> None:
-        with run_logger.metric_log(run) as log:
+        with metric_log.metric_log(run) as log:
             log(1, {"train/loss": 0.5}, 1)
             monkeypatch.setattr(MlflowClient, "log_batch", broken)
             monkeypatch.setattr(MlflowClient, "set_tag", broken)
@@ -134,7 +134,7 @@ def test_a_local_store_keeps_its_artifacts_beside_it(client: MlflowClient, iris:
 
 
 def test_arrays_are_described_for_the_signature() -> None:
-    signature = model_registry.signature(
+    signature = registration.signature(
         {"a": np.zeros((3, 1), np.float32), "b": np.zeros((3, 8, 8), np.uint8)}, classes=4
     )
     assert [(spec.name, spec.type, spec.shape) for spec in signature.inputs] == [

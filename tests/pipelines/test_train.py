@@ -23,7 +23,7 @@ from hallmark.tasks.ml.artifact.runtimes import feeds
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split
-from hallmark.tasks.tracking import model_registry
+from hallmark.tasks.tracking import registration
 from hallmark.tasks.tracking.client import connect
 from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
@@ -250,7 +250,7 @@ def test_registering_twice_for_one_run_makes_one_version() -> None:
     experiment = renamed("iris", epochs=3)
     outcome = train(experiment)
     example = feeds(outcome.dataset.columns, open_split(outcome.dataset, "test").x[:2])
-    again = model_registry.register(
+    again = registration.register(
         outcome.run, experiment.name, outcome.artifact, outcome.proof, outcome.dataset, example
     )
     assert again == outcome.model_version
@@ -263,7 +263,7 @@ STEPS = {
     "export": "hallmark.tasks.ml.artifact.exporter.export",
     "verify": "hallmark.tasks.ml.artifact.proof.verifier.verify",
     "stamp": "hallmark.tasks.ml.artifact.stamping.stamp",
-    "register": "hallmark.tasks.tracking.model_registry._log_model",
+    "register": "hallmark.tasks.tracking.registration._log_model",
 }
 
 
@@ -287,7 +287,7 @@ def test_a_step_that_fails_fails_the_run_and_registers_nothing(step: str, monkey
 
 
 def test_a_registry_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = model_registry._log_model, []
+    real, calls = registration._log_model, []
 
     def fail_once(*given: object) -> str:
         calls.append(given)
@@ -295,7 +295,7 @@ def test_a_registry_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPat
             raise ConnectionError("the network is down")
         return real(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model_registry, "_log_model", fail_once)
+    monkeypatch.setattr(registration, "_log_model", fail_once)
     experiment = renamed("iris", epochs=2)
     outcome = train(experiment)
     assert len(calls) == 2

@@ -182,7 +182,7 @@ def test_what_has_changed_since_is_named(console: Call, trained: tuple[Experimen
 
 
 @pytest.mark.usefixtures("prefect_server")
-@pytest.mark.parametrize(("run_id", "message"), [("ffffffff", "no run begins"), ("no run", "is no run's id")])
+@pytest.mark.parametrize(("run_id", "message"), [("ffffffff", "no run id begins"), ("no run", "is not a run id")])
 def test_a_run_that_is_none_is_refused(console: Call, run_id: str, message: str) -> None:
     code, out, error = console("reproduce", run_id)
     assert (code, out) == (2, "")

@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from hallmark.tasks.common.records import Attempt
-from hallmark.tasks.tracking import resume, run_logger
+from hallmark.tasks.tracking import resume, run_lifecycle
 from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
 from tests.pipelines.test_resume import lock_of
@@ -103,7 +103,7 @@ def test_the_ui_serves_the_runs_on_this_machine_alone(
     console: Call, serving: list["subprocess.Popen[bytes]"], iris: tuple[object, object]
 ) -> None:
     attempt = Attempt(uuid.uuid4().hex, "iris", {}, Path())
-    with run_logger.open_run(iris[0], iris[1], attempt, "shown in the ui", {}) as shown:  # type: ignore[arg-type]
+    with run_lifecycle.open_run(iris[0], iris[1], attempt, "shown in the ui", {}) as shown:  # type: ignore[arg-type]
         pass
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

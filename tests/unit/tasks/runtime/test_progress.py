@@ -29,8 +29,9 @@ def test_the_time_left_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: 
 @pytest.mark.parametrize("colour", [True, False])
 def test_on_a_terminal_it_is_a_bar(colour: bool) -> None:  # noqa: FBT001
     code = (
-        "from hallmark.tasks.runtime import progress, steps\n"
-        "with steps.running('fit'), progress.epochs(3) as show:\n"
+        "from hallmark.tasks.runtime import progress\n"
+        "progress.current_step.set('fit')\n"
+        "with progress.epochs(3) as show:\n"
         "    for epoch in (1, 2, 3): show(epoch, {'train/loss': 0.5, 'train/accuracy': 0.75})\n"
     )
     pid, terminal = pty.fork()

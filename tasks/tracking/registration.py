@@ -1,0 +1,152 @@
+"""Register a verified file as a version of a model, in steps that can be repeated after a crash."""
+
+import logging
+from contextlib import redirect_stderr
+from importlib.metadata import version
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+import numpy as np
+import onnx
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, RunTag
+from mlflow.models import Model, ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+
+from hallmark.tasks.common.digests import check
+from hallmark.tasks.common.records import Artifact, Dataset, ModelVersion, Proof, Run
+from hallmark.tasks.runtime.signals import held
+from hallmark.tasks.tracking import tags
+from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.model_registry import CHAMPION
+
+logger = logging.getLogger(__name__)
+
+SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime")
+"""Libraries that MLflow installs to serve the model."""
+
+
+@held()
+def register(
+    run: Run,
+    name: str,
+    artifact: Artifact,
+    proof: Proof,
+    dataset: Dataset,
+    example: dict[str, np.ndarray],
+) -> ModelVersion:
+    """Log the verified file as an MLflow model, and register it as a new version of `name`.
+
+    The first version becomes `champion`. Called again for the same run, it returns the version that exists.
+
+    Args:
+        run: the open run.
+        name: the registered model.
+        artifact: the stamped file.
+        proof: its proof.
+        dataset: its data.
+        example: a few real rows by input name.
+
+    Raises:
+        DamagedError: the file that MLflow stores is not the stamped one.
+    """
+    client = connect()
+    number = _version_of(client, run) or _log_model(client, run, name, artifact, proof, dataset, example)
+    client.set_tag(run.id, tags.MODEL_VERSION, number)
+    if CHAMPION not in client.get_registered_model(name).aliases:
+        client.set_registered_model_alias(name, CHAMPION, number)
+    champion = client.get_model_version_by_alias(name, CHAMPION)
+    return ModelVersion(name=name, version=int(number), is_champion=str(champion.version) == number)
+
+
+def signature(example: dict[str, np.ndarray], classes: int) -> ModelSignature:
+    """Return MLflow's description of the file's inputs and outputs, for any number of rows."""
+    # NumPy stores text as objects, MLflow expects strings.
+    types = {name: np.dtype(str) if value.dtype == object else value.dtype for name, value in example.items()}
+    inputs = [TensorSpec(types[name], (-1, *value.shape[1:]), name) for name, value in example.items()]
+    outputs = [
+        TensorSpec(np.dtype(np.int64), (-1,), "label"),
+        TensorSpec(np.dtype(np.float32), (-1, classes), "probabilities"),
+    ]
+    return ModelSignature(Schema(inputs), Schema(outputs))
+
+
+def _version_of(client: MlflowClient, run: Run) -> str | None:
+    versions = client.search_model_versions(f"run_id = '{run.id}'")
+    return str(versions[0].version) if versions else None
+
+
+def _log_model(
+    client: MlflowClient,
+    run: Run,
+    name: str,
+    artifact: Artifact,
+    proof: Proof,
+    dataset: Dataset,
+    example: dict[str, np.ndarray],
+) -> str:
+    evidence = {
+        tags.ONNX_SHA256: artifact.sha256,
+        tags.PARITY: "passed",
+        tags.PARITY_MAX_ABS_DIFF: f"{proof.max_abs_diff:.3g}",
+        tags.PARITY_ROWS: str(proof.rows),
+    }
+    model = _logged_model(client, run, artifact)
+    if model is None:
+        known = client.get_run(run.id)
+        model = client.create_logged_model(known.info.experiment_id, "model", run.id, evidence, known.data.params)
+    output = StringIO()
+    try:
+        with redirect_stderr(output):  # MLflow prints what it does; it belongs in the log
+            if model.status != LoggedModelStatus.READY:
+                _fill(client, model, run, artifact, dataset, example)
+            client.log_batch(run.id, tags=[RunTag(key, value) for key, value in evidence.items()])
+            return str(mlflow.register_model(model.model_uri, name, tags=evidence).version)
+    finally:
+        logger.info(output.getvalue().strip())
+
+
+def _logged_model(client: MlflowClient, run: Run, artifact: Artifact) -> LoggedModel | None:
+    """Return the run's model of this file, if an earlier process created it."""
+    experiment = client.get_run(run.id).info.experiment_id
+    models = client.search_logged_models([experiment], f"source_run_id = '{run.id}'")
+    return next((model for model in models if model.tags.get(tags.ONNX_SHA256) == artifact.sha256), None)
+
+
+def _fill(
+    client: MlflowClient,
+    model: LoggedModel,
+    run: Run,
+    artifact: Artifact,
+    dataset: Dataset,
+    example: dict[str, np.ndarray],
+) -> None:
+    """Store the file as an MLflow model, and check the stored bytes.
+
+    MLflow's own `log_model` cannot be called for a model that an earlier process began to fill.
+    """
+    import mlflow.onnx
+
+    outputs = client.get_run(run.id).outputs
+    linked = outputs.model_outputs if outputs else []
+    if model.model_id not in [output.model_id for output in linked]:
+        client.log_outputs(run.id, [LoggedModelOutput(model.model_id, step=0)])
+    location = model.artifact_location
+    with TemporaryDirectory() as folder:
+        mlflow.onnx.save_model(
+            onnx.load(check(artifact.path, artifact.sha256), load_external_data=False),
+            f"{folder}/model",
+            mlflow_model=Model(location, run.id, model_uuid=model.model_id, model_id=model.model_id),
+            save_as_external_data=False,
+            signature=signature(example, len(dataset.classes)),
+            input_example=example,
+            # Without these MLflow spends seconds to guess them.
+            pip_requirements=[f"{library}=={version(library)}" for library in SERVED_WITH],
+            onnx_execution_providers=["CPUExecutionProvider"],
+        )
+        client.log_model_artifacts(model.model_id, f"{folder}/model")
+        found = mlflow.artifacts.download_artifacts(f"{location}/model.onnx", dst_path=f"{folder}/stored")
+        check(Path(found), artifact.sha256)
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

@@ -1,0 +1,110 @@
+"""Names of the MLflow tags that Hallmark writes and reads."""
+
+import json
+from functools import cache
+from typing import TYPE_CHECKING
+
+from hallmark.tasks.runtime import provenance
+from hallmark.tasks.runtime.settings import ROOT
+
+if TYPE_CHECKING:
+    from hallmark.tasks.common.records import Run
+
+PREFIX = "hallmark."
+
+# Of every run.
+NAME = "hallmark.name"
+"""Name of the experiment."""
+DATASET_DIGEST = "hallmark.dataset_digest"
+EXPERIMENT_DIGEST = "hallmark.experiment_digest"
+CODE_DIGEST = "hallmark.code_digest"
+VERSIONS = "hallmark.versions"
+"""Versions of Python and of the libraries, as JSON."""
+GIT_COMMIT = "hallmark.git_commit"
+GIT_DIRTY = "hallmark.git_dirty"
+PRESET_KIND = "hallmark.preset_kind"
+PREFECT_FLOW_RUN = "hallmark.prefect_flow_run"
+ATTEMPT = "hallmark.attempt"
+"""Id of the attempt that opened the run; see `hallmark.tasks.tracking.resume`."""
+ERROR = "hallmark.error"
+"""Why the run failed."""
+
+# Of a training.
+DEVICE = "hallmark.device"
+EPOCHS = "hallmark.epochs"
+BEST_EPOCH = "hallmark.best_epoch"
+STOPPED = "hallmark.stopped"
+THREADS = "hallmark.threads"
+NETWORKS = "hallmark.networks"
+WEIGHTS_SHA256 = "hallmark.weights_sha256"
+INITIAL_SEED = "hallmark.initial_seed"
+FIT_SECONDS = "hallmark.fit_seconds"
+FINGERPRINT = "hallmark.fingerprint"
+"""What else the bits of the weights depend on, as JSON."""
+DIAGNOSIS = "hallmark.diagnosis"
+"""Codes of the findings, or `none`."""
+MODEL_VERSION = "hallmark.model_version"
+CARD_SHA256 = "hallmark.card_sha256"
+
+# Of a sweep's parent run.
+SWEEP = "hallmark.sweep"
+"""The options that vary."""
+CHOSEN = "hallmark.chosen"
+CHOSEN_RUN = "hallmark.chosen_run"
+MEMBERS = "hallmark.members"
+
+# Of a registered version, and some also of its run.
+ONNX_SHA256 = "hallmark.onnx_sha256"
+PARITY = "hallmark.parity"
+PARITY_MAX_ABS_DIFF = "hallmark.parity_max_abs_diff"
+PARITY_ROWS = "hallmark.parity_rows"
+DEMOTED = "hallmark.demoted"
+"""SHA-256 of the file of a version that was rolled back."""
+
+DECISION = "hallmark.decision."
+"""Of a registered model and of its versions: prefix of the tag that holds a decision."""
+
+# MLflow's own.
+PARENT_RUN = "mlflow.parentRunId"
+SOURCE_NAME = "mlflow.source.name"
+SOURCE_TYPE = "mlflow.source.type"
+SOURCE_GIT_COMMIT = "mlflow.source.git.commit"
+"""Makes the MLflow UI show the commit in its column "Version"."""
+USER = "mlflow.user"
+NOTE = "mlflow.note.content"
+"""The description of a run in the MLflow UI."""
+LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
+
+
+def decision(number: int) -> str:
+    """Return the tag of a decision."""
+    return f"{DECISION}{number:04}"
+
+
+def origin(flow_run: str, preset_kind: str | None = None, parent: "Run | None" = None) -> dict[str, str]:
+    """Return the tags that say where a run was started.
+
+    Args:
+        flow_run: id of the Prefect flow run.
+        preset_kind: kind of the experiment's preset.
+        parent: the run of the sweep that it is a member of.
+    """
+    found = {PREFECT_FLOW_RUN: flow_run}
+    if preset_kind is not None:
+        found[PRESET_KIND] = preset_kind
+    if parent is not None:
+        found[PARENT_RUN] = parent.id
+    return found
+
+
+@cache
+def of_code() -> dict[str, str]:
+    """Return the tags of the git commit, the code digest and the library versions."""
+    commit, dirty = provenance.git(ROOT)
+    return {
+        GIT_COMMIT: commit,
+        GIT_DIRTY: dirty,
+        SOURCE_GIT_COMMIT: commit,
+        CODE_DIGEST: provenance.code_digest(),
+        VERSIONS: json.dumps(provenance.versions()),
+    }
