@@ -22,6 +22,9 @@ COMPUTING = (
     "ml/artifact",
     "ml/evaluation/evaluator.py",  # the test metrics are stamped into the file
     "ml/evaluation/metrics.py",
+    "ml/evaluation/calibration.py",
+    "ml/evaluation/intervals.py",
+    "ml/evaluation/weighted_metrics.py",
 )
 """Files and folders of `tasks` that decide what training computes and what the shipped file contains."""
 

@@ -26,7 +26,7 @@ from hallmark.tasks.common.records import Dataset, Outcome, Retrained
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources, splits
 from hallmark.tasks.promotion import champions, decision_log
-from hallmark.tasks.runtime import settings
+from hallmark.tasks.runtime import provenance, settings
 from hallmark.tasks.tracking import client as store
 from hallmark.tasks.tracking import training_rows
 from tests.pipelines.test_notification import receiver
@@ -79,6 +79,21 @@ def test_the_first_version_is_champion_and_its_record_says_so(thrice: tuple[str,
     state, artifacts = flow_run(f"{name} first version 1")
     assert state == "Completed"
     assert artifacts.keys() == {"summary", "retraining", "decision"}
+
+
+def test_a_changed_template_retrains_nothing_and_changed_training_code_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = experiment(new_name(), epochs=5)
+    assert retrain(given).verdict == "FIRST"
+    tasks = shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "code_digest", lambda: provenance.digest_of_code(tasks))
+    template, *_ = (tasks / "ml" / "reports").rglob("*.html")
+    template.write_text(template.read_text() + "\n")
+    assert retrain(given).verdict == "UNCHANGED"
+    with (tasks / "ml" / "training" / "loop.py").open("a") as code:
+        code.write("\n")
+    assert retrain(given).verdict == "HOLD"
 
 
 def test_another_seed_is_held_and_the_champion_stays(thrice: tuple[str, list[Retrained]]) -> None:

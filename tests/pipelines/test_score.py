@@ -10,9 +10,10 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, Fl
 from prefect.client.schemas.objects import FlowRun
 from pyarrow import parquet
 
-from hallmark.flows.score import score, summary
+from hallmark.flows.score import score
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.reports import flow_pages
 from hallmark.tasks.tracking.client import connect
 from tests.support import certified
 
@@ -58,7 +59,7 @@ def test_a_registered_model_scores_a_file_with_a_summary(name: str, rows: Path, 
     with get_client(sync_client=True) as client:
         artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["scoring"])))
     (artifact,) = [artifact for artifact in artifacts if artifact.flow_run_id == run.id]
-    assert artifact.data == summary(scored)
+    assert artifact.data == flow_pages.scoring(scored)
     assert "| outside the training range | 1 rows, 2.5% |" in artifact.data
     share = (label == 0).mean()
     assert f"| setosa | {share:.1%} | 33.3% |" in artifact.data

@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
+from torch import Tensor
 
 from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
@@ -23,6 +24,7 @@ from hallmark.tasks.ml.artifact.runtimes import feeds
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split
+from hallmark.tasks.ml.models import networks
 from hallmark.tasks.tracking import registration
 from hallmark.tasks.tracking.client import connect
 from hallmark.tasks.tracking.run_queries import recent_runs
@@ -42,6 +44,18 @@ def renamed(preset: str, **training: object) -> Experiment:
     experiment = presets.get(preset)
     changed = experiment.training.model_copy(update={"device": "cpu", **training})
     return experiment.model_copy(update={"name": f"t{uuid.uuid4().hex[:12]}", "training": changed})
+
+
+def test_a_run_opens_its_weights_once(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - the server comes first
+    real, opened = networks.load_file, []
+
+    def load_file(path: Path) -> dict[str, Tensor]:
+        opened.append(path)
+        return real(path)
+
+    monkeypatch.setattr(networks, "load_file", load_file)
+    outcome = train(renamed("iris", epochs=7))
+    assert opened == [outcome.fit.weights]
 
 
 def stored(outcome: Outcome) -> mlflow.entities.Run:
