@@ -77,7 +77,7 @@ def test_where_nobody_is_champion_a_version_is_promoted_and_nothing_rolled_back(
     connect().delete_registered_model_alias(name, "champion")
     code, _, error = console("rollback", name)
     assert (code, error.count("\n")) == (2, 1)
-    assert "nobody is champion" in error
+    assert "has no champion" in error
     assert aliases(name) == {"previous": 1}
     assert console("promote", name, "3", "--reason", "a third")[0] == 0
     assert aliases(name) == {"champion": 3}

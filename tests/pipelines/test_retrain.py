@@ -29,6 +29,7 @@ from hallmark.tasks.promotion import champions, decision_log
 from hallmark.tasks.runtime import provenance, settings
 from hallmark.tasks.tracking import client as store
 from hallmark.tasks.tracking import training_rows
+from tests.conftest import ROOT
 from tests.pipelines.test_notification import receiver
 from tests.support.registered import aliases
 

@@ -155,7 +155,7 @@ def test_the_table_has_the_best_first_and_fits_a_narrow_terminal(
     assert [row for row in (heading, *shown) if len(row.rstrip()) > 60] == []
     told = dict(row.split(maxsplit=1) for row in rows[13:])
     assert list(told) == ["accuracy", "parity", "findings", "model", "onnx", "sweep", "next"]
-    assert "fit      18 members: 18 as one" in error.splitlines()
+    assert "fit      18 members: 18 together" in error.splitlines()
     assert "\x1b" not in out + error
 
 
