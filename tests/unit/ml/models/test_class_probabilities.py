@@ -61,7 +61,7 @@ def test_labels_are_those_of_the_largest_probability() -> None:
 
 
 @pytest.mark.parametrize("networks", [1, 3])
-def test_of_several_largest_logits_the_first_is_the_label(networks: int) -> None:
+def test_the_first_of_several_largest_logits_is_the_label(networks: int) -> None:
     logits = torch.from_numpy(np.random.default_rng(0).integers(-2, 3, (networks, 6, 500))).float() * 1e-38
     assert (logits.sort(1).values.diff(dim=1)[:, -1] == 0).any()
     assert torch.equal(class_probabilities.labels(logits), logits.argmax(1))

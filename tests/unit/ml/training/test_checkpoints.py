@@ -53,7 +53,7 @@ def two(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_was_saved_is_what_is_loaded(tmp_path: Path) -> None:
+def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     tensors = {
         "a matrix that lies askew in memory": torch.arange(6.0).view(2, 3).t(),
         "one number": torch.tensor(math.pi),
@@ -73,16 +73,16 @@ def test_what_was_saved_is_what_is_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["", "that/does/not/exist"])
-def test_where_there_is_none_there_is_none(tmp_path: Path, folder: str) -> None:
+def test_an_empty_or_missing_folder_has_no_checkpoint(tmp_path: Path, folder: str) -> None:
     assert Checkpoints(tmp_path / folder, IDENTITY).load() is None
 
 
-def test_a_name_ends_in_the_sha256_of_the_file(two: Path) -> None:
+def test_a_file_name_ends_in_the_sha256_of_the_file(two: Path) -> None:
     for path in two.iterdir():
         assert path.stem.partition("-")[2] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_last_two_are_kept(tmp_path: Path) -> None:
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, IDENTITY)
     for step in range(1, 6):
         kept.save(at(step))
@@ -92,12 +92,12 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     assert step_of(tmp_path) == 4
 
 
-def test_another_process_goes_on_counting(two: Path) -> None:
+def test_another_process_continues_the_numbering(two: Path) -> None:
     Checkpoints(two, IDENTITY).save(at(3))
     assert [path.name.partition("-")[0] for path in newest_first(two)] == ["00000003", "00000002"]
 
 
-def test_a_hundred_million_are_still_told_apart(tmp_path: Path) -> None:
+def test_numbers_of_more_than_eight_digits_are_sorted(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, IDENTITY)
     kept.save(at(1))
     (only,) = tmp_path.iterdir()
@@ -107,7 +107,7 @@ def test_a_hundred_million_are_still_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_the_one_before_a_damaged_one_is_used_and_said_aloud(
+def test_the_previous_checkpoint_is_used_if_the_newest_is_damaged_with_a_warning(
     two: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged = newest_first(two)[0]
@@ -119,13 +119,13 @@ def test_the_one_before_a_damaged_one_is_used_and_said_aloud(
     assert "damaged: using the previous one" in record.message
 
 
-def test_a_whole_one_is_used_in_silence(two: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_undamaged_checkpoint_is_used_without_a_warning(two: Path, caplog: pytest.LogCaptureFixture) -> None:
     damage(newest_first(two)[1], "nothing in it")
     assert step_of(two) == 2
     assert caplog.records == []
 
 
-def test_where_all_are_damaged_training_begins_anew_and_that_is_said(
+def test_training_starts_over_with_a_warning_if_all_checkpoints_are_damaged(
     two: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for path in newest_first(two):
@@ -135,7 +135,7 @@ def test_where_all_are_damaged_training_begins_anew_and_that_is_said(
     assert "starting over" in caplog.records[-1].message
 
 
-def test_damaged_ones_are_not_among_the_two_that_are_kept(two: Path) -> None:
+def test_damaged_checkpoints_do_not_count_as_kept(two: Path) -> None:
     damage(newest_first(two)[0], "half of it cut off")
     kept = Checkpoints(two, IDENTITY)
     assert kept.load() is not None
@@ -145,7 +145,7 @@ def test_damaged_ones_are_not_among_the_two_that_are_kept(two: Path) -> None:
 
 
 @pytest.mark.parametrize("what", IDENTITY)
-def test_one_of_something_else_is_refused_in_one_line(two: Path, what: str) -> None:
+def test_a_checkpoint_of_another_training_is_refused_in_one_line(two: Path, what: str) -> None:
     other = IDENTITY | {what: "another"}
     with pytest.raises(InputError, match=f"the checkpoint has another {what}: expected another, found") as refused:
         Checkpoints(two, other).load()
@@ -153,7 +153,7 @@ def test_one_of_something_else_is_refused_in_one_line(two: Path, what: str) -> N
     assert "--fresh" in str(refused.value)
 
 
-def test_one_that_knows_less_than_is_asked_is_refused(two: Path) -> None:
+def test_a_checkpoint_without_a_required_property_is_refused(two: Path) -> None:
     with pytest.raises(InputError, match="another processor: expected AVX512, found None"):
         Checkpoints(two, IDENTITY | {"processor": "AVX512"}).load()
 
@@ -169,7 +169,7 @@ def no_file_longer_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_one_that_cannot_be_written_leaves_those_before_it(two: Path) -> None:
+def test_a_failed_write_leaves_earlier_checkpoints(two: Path) -> None:
     before = newest_first(two)
     with no_file_longer_than(100), pytest.raises(OSError, match="File too large"):
         Checkpoints(two, IDENTITY).save(at(3))
@@ -183,7 +183,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
     monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: next(shown)))
 
 
-def test_the_first_is_due_when_its_time_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_checkpoint_is_due_after_the_minimum_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "SECONDS", 10)
     clock(monkeypatch, 100, 100, 109.9, 110)
     kept = Checkpoints(tmp_path, IDENTITY)

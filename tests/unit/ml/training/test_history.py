@@ -44,25 +44,25 @@ def old(path: Path) -> Path:
     return path
 
 
-def test_a_new_point_gets_the_clock_of_now_in_milliseconds(path: Path) -> None:
+def test_a_new_point_gets_the_current_time_in_milliseconds(path: Path) -> None:
     before = time.time_ns() // 1_000_000
     clock, metrics = TimestampLog(path).stamp("0 epoch", 1, {"train/loss": 0.5})
     assert before <= clock <= time.time_ns() // 1_000_000
     assert metrics == {"train/loss": 0.5}
 
 
-def test_clocks_outlive_the_process(old: Path) -> None:
+def test_timestamps_outlive_the_process(old: Path) -> None:
     timestamps = TimestampLog(old)
     assert timestamps.stamp("0 epoch", 1, {})[0] == LONG_AGO
     assert timestamps.stamp("0 update", 7, {})[0] == LONG_AGO + 1
 
 
 @pytest.mark.parametrize(("kind", "step"), [("1 epoch", 1), ("0 epoch", 2), ("0 epoch", 7), ("evaluation", 1)])
-def test_every_other_point_has_a_clock_of_its_own(old: Path, kind: str, step: int) -> None:
+def test_every_other_point_gets_its_own_timestamp(old: Path, kind: str, step: int) -> None:
     assert TimestampLog(old).stamp(kind, step, {})[0] > LONG_AGO + 1
 
 
-def test_what_is_measured_in_seconds_is_as_it_was_the_first_time(old: Path) -> None:
+def test_times_in_seconds_are_those_of_the_first_time(old: Path) -> None:
     measured = {"train/loss": 0.5, "time/epoch_seconds": 99.0}
     assert TimestampLog(old).stamp("0 epoch", 1, measured)[1] == {"train/loss": 0.5, "time/epoch_seconds": 0.25}
 
@@ -74,7 +74,7 @@ def test_a_point_is_stamped_once_and_written_once(path: Path) -> None:
     assert lines(path) == [["0 epoch", 1, *stamped, {"time/epoch_seconds": 0.1}]]
 
 
-def test_a_clock_that_is_known_is_not_replaced_by_one_from_elsewhere(old: Path) -> None:
+def test_a_known_timestamp_is_not_replaced(old: Path) -> None:
     timestamps = TimestampLog(old)
     timestamps.add("0 epoch", 1, 5, {"time/epoch_seconds": 5.0})
     timestamps.flush()
@@ -91,7 +91,7 @@ def test_without_a_path_nothing_is_written(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_line_that_a_kill_cut_anywhere_is_dropped_and_written_anew(old: Path) -> None:
+def test_a_truncated_last_line_is_dropped_and_written_again(old: Path) -> None:
     whole = old.read_bytes()
     start = whole.index(b"\n") + 1
     for cut in range(start, len(whole)):
@@ -104,7 +104,7 @@ def test_a_line_that_a_kill_cut_anywhere_is_dropped_and_written_anew(old: Path) 
         assert TimestampLog(old).stamp("0 update", 7, {})[0] == clock
 
 
-def test_an_only_line_that_a_kill_cut_is_dropped(path: Path) -> None:
+def test_a_truncated_only_line_is_dropped(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b'["0 epoch", 1, 12')
     TimestampLog(path)
@@ -131,7 +131,7 @@ def test_a_damaged_line_is_refused(old: Path, line: bytes, place: str) -> None:
         TimestampLog(old)
 
 
-def test_a_flipped_bit_in_a_clock_is_noticed(old: Path) -> None:
+def test_a_flipped_bit_in_a_timestamp_is_detected(old: Path) -> None:
     old.write_bytes(old.read_bytes().replace(str(LONG_AGO).encode(), str(LONG_AGO ^ 1).encode()))
     with pytest.raises(DamagedError):
         TimestampLog(old)
@@ -168,7 +168,7 @@ def told(path: Path) -> tuple[History, list[Point]]:
     return History(9, lambda *point: points.append(point), TimestampLog(path), "0 "), points
 
 
-def test_what_is_recorded_again_has_the_clocks_and_seconds_of_the_first_time(path: Path) -> None:
+def test_points_recorded_again_keep_the_timestamps_and_seconds_of_the_first_time(path: Path) -> None:
     history, first = told(path)
     record(history, of=[1, 2])
     history, again = told(path)
@@ -176,7 +176,7 @@ def test_what_is_recorded_again_has_the_clocks_and_seconds_of_the_first_time(pat
     assert again[: len(first)] == first
 
 
-def test_what_is_restored_is_told_again_with_its_clocks(path: Path) -> None:
+def test_restored_points_are_logged_again_with_their_timestamps(path: Path) -> None:
     history, first = told(path)
     record(history, of=[1, 2])
     kept, rest = history.state()
@@ -187,7 +187,7 @@ def test_what_is_restored_is_told_again_with_its_clocks(path: Path) -> None:
     assert (history.updates, history.epochs, history.last) == (6, 2, first[-1][1])
 
 
-def test_a_checkpoint_has_the_clocks_if_the_journal_is_lost(path: Path) -> None:
+def test_a_checkpoint_has_the_timestamps_if_the_journal_is_lost(path: Path) -> None:
     history, first = told(path)
     record(history, of=[1, 2])
     kept, rest = history.state()
@@ -220,7 +220,7 @@ def test_a_history_that_was_interrupted_is_the_same_file(path: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("updates", [1, 999, 1000, 1001, 2500])
-def test_the_same_updates_are_logged_in_whatever_parts_they_come(path: Path, updates: int) -> None:
+def test_the_logged_updates_do_not_depend_on_how_they_are_split(path: Path, updates: int) -> None:
     whole: list[int] = []
     history = History(updates, lambda step, *_: whole.append(step))
     history.record_updates(losses(1, updates))

@@ -1,4 +1,4 @@
-"""A training that is interrupted, however often, ends as if it never had been: bit for bit."""
+"""An interrupted training ends with the same bits as an uninterrupted one."""
 
 import shutil
 from collections import Counter
@@ -87,7 +87,7 @@ CASES = {
 }
 
 STOPS = {"once": (3,), "at once": (0, 0, 0), "four times": (1, 5, 2, 4)}
-"""After so many looks each process is stopped."""
+"""Number of segments after which each process is stopped."""
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ class Trial:
     fits: list[Fit | DivergedError] = field(default_factory=list)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> "Trial":
-        """Train to the end, or to where `stop` says so."""
+        """Train to the end, or until `stop` returns true."""
         members = self.members or [self.experiment.training]
         folders = [self.folder / f"fit {index}" for index in range(len(members))]
         self.points += [[] for _ in members[len(self.points) :]]
@@ -121,7 +121,7 @@ class Trial:
         return self
 
     def stop_after(self, looks: int) -> bool:
-        """Train until `CheckpointPolicy.stop` was asked so often and once more; whether it was."""
+        """Stop the training after `looks` + 1 segments; return whether it was still running."""
         asked: Iterator[bool] = chain([False] * looks, [True])
         try:
             self.run(lambda: next(asked))
@@ -188,7 +188,7 @@ def assert_equal(trial: Trial, reference: Trial) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_interrupted_training_ends_as_if_it_never_had_been(case: str, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_like_an_uninterrupted_one(case: str, tmp_path: Path) -> None:
     dataset = prepare(CASES[case].data, tmp_path)
     reference = Trial(CASES[case], dataset, tmp_path / "reference").run()
     for name, stops in STOPS.items():
@@ -199,7 +199,7 @@ def test_an_interrupted_training_ends_as_if_it_never_had_been(case: str, tmp_pat
     assert reference.fit.resumed_from is None
 
 
-def test_it_does_not_matter_whether_it_could_have_survived(tmp_path: Path) -> None:
+def test_enabling_checkpoints_does_not_change_the_result(tmp_path: Path) -> None:
     case = CASES["adam"]
     dataset = prepare(case.data, tmp_path)
     parts = dataset, case.data, case.model, case.training
@@ -207,7 +207,9 @@ def test_it_does_not_matter_whether_it_could_have_survived(tmp_path: Path) -> No
     assert_equal_fits(plain, Trial(case, dataset, tmp_path).run().fit)
 
 
-def test_a_checkpoint_at_every_look_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_after_every_segment_does_not_change_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = CASES["digits"]
     dataset = prepare(case.data, tmp_path)
     reference = Trial(case, dataset, tmp_path / "reference").run()
@@ -218,7 +220,7 @@ def test_a_checkpoint_at_every_look_changes_nothing(tmp_path: Path, monkeypatch:
     assert_equal(trial, reference)
 
 
-def test_it_goes_on_from_the_checkpoint_before_a_damaged_one(
+def test_it_resumes_from_the_checkpoint_before_a_damaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     case = CASES["adam"]
@@ -235,7 +237,7 @@ def test_it_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert trial.fit.resumed_from is not None
 
 
-def test_where_no_checkpoint_is_whole_it_begins_anew_with_the_clocks_it_had(tmp_path: Path) -> None:
+def test_it_starts_over_with_the_same_timestamps_if_all_checkpoints_are_damaged(tmp_path: Path) -> None:
     case = CASES["adam"]
     dataset = prepare(case.data, tmp_path)
     trial = Trial(case, dataset, tmp_path / "damaged")
@@ -246,7 +248,7 @@ def test_where_no_checkpoint_is_whole_it_begins_anew_with_the_clocks_it_had(tmp_
     assert trial.fit.resumed_from is None
 
 
-def test_without_a_checkpoint_it_begins_anew_with_the_clocks_it_had(tmp_path: Path) -> None:
+def test_it_starts_over_with_the_same_timestamps_without_a_checkpoint(tmp_path: Path) -> None:
     """As after a kill before the first checkpoint was due."""
     case = CASES["adam"]
     dataset = prepare(case.data, tmp_path)
@@ -292,7 +294,7 @@ def test_a_finished_training_is_read_back(tmp_path: Path) -> None:
     assert set(again.points[0]) == set(first.points[0])
 
 
-def test_it_ends_where_it_lies_now(tmp_path: Path) -> None:
+def test_a_moved_folder_can_be_resumed(tmp_path: Path) -> None:
     case = CASES["patience"]
     trial = Trial(case, prepare(case.data, tmp_path / "here"), tmp_path / "here")
     assert trial.stop_after(4)

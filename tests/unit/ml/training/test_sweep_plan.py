@@ -265,14 +265,14 @@ def assert_undisturbed(folder: Folder, members: list[Experiment], diverging: Exp
             np.testing.assert_allclose(points(one)[name], values, rtol=1e-6, err_msg=name)
 
 
-def test_where_all_diverge_each_says_why(iris_folder: Folder) -> None:
+def test_every_diverged_member_states_its_reason(iris_folder: Folder) -> None:
     members = [experiment(optimizer="sgd", **TOO_FAST | {"lr": lr}) for lr in (1e29, 1e30)]
     for lr, error in zip(("1e+29", "1e+30"), iris_folder.together(members), strict=True):
         assert isinstance(error, DivergedError)
         assert f"learning rate {lr}:" in str(error)
 
 
-def test_members_of_equal_shape_train_as_one_whatever_numbers_and_seeds_they_have(iris_folder: Folder) -> None:
+def test_members_that_differ_in_per_member_fields_only_are_stacked(iris_folder: Folder) -> None:
     own: list[Options] = [{"lr": 0.1}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"seed": 1}, {"shuffle_seed": 1}]
     members = [experiment(optimizer="sgd", **one) for one in own]
     assert sweep_plan.plan(members, iris_folder.dataset) == sweep_plan.Plan(
@@ -280,9 +280,7 @@ def test_members_of_equal_shape_train_as_one_whatever_numbers_and_seeds_they_hav
     )
 
 
-def test_a_long_training_is_cut_into_a_share_for_each_process(
-    iris_folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_training_is_split_across_the_pool(iris_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long is what takes so many multiplications: rows by epochs, three products of four columns and three classes."""
     members = [experiment(seed=seed) for seed in range(5)]
     products = 5 * members[0].training.epochs * iris_folder.dataset.rows["train"] * 3 * 4 * 3
@@ -312,7 +310,7 @@ OTHERS: dict[str, tuple[Experiment, Experiment]] = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_members_of_other_shape_are_apart(what: str, iris_folder: Folder) -> None:
+def test_members_with_another_shape_are_not_stacked(what: str, iris_folder: Folder) -> None:
     one, other = OTHERS[what]
     again, other_again = (
         e.model_copy(update={"training": e.training.model_copy(update={"seed": 1})}) for e in (one, other)
@@ -332,7 +330,7 @@ def test_members_of_other_shape_are_apart(what: str, iris_folder: Folder) -> Non
     ],
     ids=["cnn", "lbfgs"],
 )
-def test_what_cannot_be_stacked_is_alone(member: Experiment, digits_folder: Folder) -> None:
+def test_a_member_that_cannot_be_stacked_is_trained_on_its_own(member: Experiment, digits_folder: Folder) -> None:
     seeded = [member.training.model_copy(update={"seed": seed}) for seed in range(2)]
     members = [member.model_copy(update={"training": training}) for training in seeded]
     assert sweep_plan.plan(members, digits_folder.dataset) == sweep_plan.Plan(stacks=(), pool_stacks=(), single=(0, 1))
