@@ -77,7 +77,7 @@ def check(rows: list[dict[str, str]], x: list[list[float]] = ROWS) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_to_a_pipe_it_is_csv_with_one_line_on_stderr(console: Call) -> None:
+def test_a_pipe_gets_csv_and_a_summary_on_stderr(console: Call) -> None:
     code, out, error = console("iris.onnx", "rows.csv")
     assert code == 0, error
     check(rows_of(out))
@@ -135,7 +135,7 @@ def test_images_are_known_by_their_files(console: Call, here: Path) -> None:
     assert [row["row"] for row in rows_of(out)] == ["1", "2", "3"]
 
 
-def test_json_is_the_last_line_and_says_all(console: Call, here: Path) -> None:
+def test_json_is_the_last_line_and_is_complete(console: Call, here: Path) -> None:
     code, out, error = console("iris.onnx", "rows.csv", "--output", "said.csv", "--json")
     assert code == 0, error
     result = json.loads(out.splitlines()[-1])
@@ -229,7 +229,7 @@ def test_a_mistake_in_a_late_row_leaves_stdout_empty(console: Call) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_what_takes_long_says_how_far_it_is(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_predictions_report_progress(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hallmark.tasks.runtime.progress.SECONDS_BETWEEN_LINES", 0.0)
     monkeypatch.setattr("hallmark.tasks.ml.predict.input_rows.NUMBERS_AT_ONCE", 400)
     np.save("rows.npy", np.ones((200, 4)))
@@ -242,7 +242,7 @@ def test_what_takes_long_says_how_far_it_is(console: Call, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("here")
-def test_json_says_why_it_was_refused(console: Call) -> None:
+def test_json_contains_the_reason_of_a_refusal(console: Call) -> None:
     code, out, error = console("iris.onnx", "nowhere.csv", "--output", "said.csv", "--json")
     assert code == 2
     assert json.loads(out) == {"status": "refused", "error": error.removeprefix("hallmark: ").strip()}
@@ -275,7 +275,7 @@ def test_a_local_file_needs_neither_torch_nor_mlflow_nor_prefect(python: Callabl
 
 
 @pytest.mark.usefixtures("here")
-def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     write_csv("many.csv", HEADER, [[1, 2, 3, 4]] * 100_000)
     command = f"'{HALLMARK}' predict iris.onnx many.csv | head -n 2; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
@@ -298,7 +298,7 @@ def test_a_full_disk_is_one_line_and_exit_code_1() -> None:
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_who_is_interrupted_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupt_leaves_no_file(tmp_path: Path, number: signal.Signals) -> None:
     before = set(tmp_path.rglob("*"))
     command = [HALLMARK, "predict", "iris.onnx", "-", "--output", "said.csv"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

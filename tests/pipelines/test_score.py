@@ -66,7 +66,7 @@ def test_a_registered_model_scores_a_file_with_a_summary(name: str, rows: Path, 
     assert scored.sha256 in artifact.data
 
 
-def test_what_cannot_be_scored_fails_the_run_and_writes_nothing(name: str, rows: Path, tmp_path: Path) -> None:
+def test_invalid_input_fails_the_run_and_writes_nothing(name: str, rows: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "three.npy", np.zeros((2, 3)))
     before = set(tmp_path.rglob("*"))
     for source, output, message in [

@@ -48,7 +48,7 @@ def save(path: Path, **columns: object) -> Path:
     return path
 
 
-def test_csv_gives_columns_by_name_in_any_order(tmp_path: Path) -> None:
+def test_csv_columns_are_found_by_name_in_any_order(tmp_path: Path) -> None:
     rows, feeds = read(write(tmp_path / "x.csv", '\ufeffb,a\n1,2\n"3", 4.5e0 \n-.5,+7\n'))
     assert rows == [1, 2, 3]
     assert {name: value.tolist() for name, value in feeds.items()} == {"a": [[2], [4.5], [7]], "b": [[1], [3], [-0.5]]}
@@ -88,7 +88,7 @@ def test_csv_of_many_blocks_is_the_same_as_one(tmp_path: Path, monkeypatch: pyte
         ("", "x.csv: has no heading: expected the column names in the first line"),
     ],
 )
-def test_csv_that_does_not_fit_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_csv_is_refused_with_row_and_column(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(write(tmp_path / "x.csv", text))
 
@@ -102,14 +102,14 @@ def test_the_row_is_counted_over_all_blocks(tmp_path: Path, monkeypatch: pytest.
     assert "row 4320: expected 2 fields" in refused(write(tmp_path / "x.csv", "\n".join(lines)))
 
 
-def test_csv_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_csv_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes("a,b\n1,2\n3,ä\n".encode("latin-1"))
     assert "x.csv: line 3: expected UTF-8, found byte 0xe4 at offset 10: " in refused(tmp_path / "x.csv")
     (tmp_path / "x.csv").write_bytes("a,b\n1,2\n".encode("utf-16"))
     assert "iconv -f utf-16" in refused(tmp_path / "x.csv")
 
 
-def test_parquet_gives_numbers_of_any_kind(tmp_path: Path) -> None:
+def test_parquet_numbers_of_any_type_are_read(tmp_path: Path) -> None:
     kinds = [
         pa.array([1, 2, 3], pa.int8()),
         pa.array([1, 2, 3], pa.uint64()),
@@ -146,13 +146,13 @@ def test_parquet_is_read_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (pa.array([], pa.float32()), "has no rows"),
     ],
 )
-def test_parquet_that_does_not_fit_is_refused_with_its_place(tmp_path: Path, b: pa.Array, message: str) -> None:
+def test_invalid_parquet_is_refused_with_row_and_column(tmp_path: Path, b: pa.Array, message: str) -> None:
     a = pa.array(np.zeros(len(b), np.float32))
     with pytest.raises(InputError, match=message):
         read(save(tmp_path / "x.parquet", a=a, b=b))
 
 
-def test_parquet_that_is_none_or_has_other_columns_is_refused(tmp_path: Path) -> None:
+def test_damaged_parquet_or_other_columns_are_refused(tmp_path: Path) -> None:
     assert "x.parquet: cannot be read as Parquet" in refused(write(tmp_path / "x.parquet", "a,b\n1,2\n"))
     assert "cannot be read as Parquet" in refused(write(tmp_path / "x.parquet", ""))
     assert "missing: 'b'; unexpected: 'c'" in refused(save(tmp_path / "x.parquet", a=[1.0], c=[2.0]))
@@ -261,7 +261,7 @@ def test_several_images_in_one_file_are_refused(tmp_path: Path) -> None:
     assert "expected one image, found 3 in one file" in refused(tmp_path / "x.tif", GREY)
 
 
-def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_refused(tmp_path: Path) -> None:
     assert "cannot be read as an image" in refused(write(tmp_path / "x.png", "no image"), GREY)
     Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(tmp_path / "x.png")
     os.truncate(tmp_path / "x.png", 45)
@@ -295,7 +295,7 @@ SOURCES: dict[str, Callable[[Path, NDArray[np.float64]], object]] = {
 
 
 @pytest.mark.parametrize("suffix", SOURCES)
-def test_no_more_than_some_batches_are_in_memory(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded_by_a_few_batches(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 32 MB. Python's own memory, NumPy's among it, and Arrow's."""
     monkeypatch.setattr(csv_file, "_BLOCK", 2**18)
     path = tmp_path / f"x{suffix}"
@@ -319,7 +319,7 @@ OWN = (
 )
 
 
-def test_gaps_truths_and_text_of_a_table_of_ones_own(tmp_path: Path) -> None:
+def test_missing_values_booleans_and_text_of_an_own_table(tmp_path: Path) -> None:
     text = ' n ,t,more,b\n1, x ,5,TRUE\n NA ,"NA",,\n-0,"say ""x""",z,0\n,é,,1.0\n'
     source = input_rows.open_source(str(write(tmp_path / "x.csv", text)), OWN)
     (batch,) = source.batches
@@ -338,7 +338,7 @@ def test_text_where_a_number_belongs_counts_as_missing_where_it_did_in_training(
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_table_of_ones_own_has_the_separator_that_its_heading_shows(tmp_path: Path, separator: str) -> None:
+def test_the_separator_of_an_own_table_is_found_from_its_heading(tmp_path: Path, separator: str) -> None:
     text = "\n".join(separator.join(line) for line in (["b", "n", "t"], ["true", "2.5", "x"]))
     _, feeds = read(write(tmp_path / "x.csv", text), OWN)
     assert [feeds[name].item() for name in "nbt"] == [2.5, 1, "x"]
@@ -365,7 +365,7 @@ def test_stored_numbers_that_are_a_category_are_the_same_text_in_every_batch(
     assert feeds["t"].ravel().tolist() == ["1", "2.5", "12345678901"]
 
 
-def test_an_array_has_gaps_where_a_table_may(tmp_path: Path) -> None:
+def test_an_array_may_have_missing_values_where_a_table_may(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([[1, 0], [np.nan, np.nan]]))
     _, feeds = read(tmp_path / "x.npy", OWN[:2])
     np.testing.assert_array_equal(feeds["n"].ravel(), [1, np.nan])
@@ -400,11 +400,11 @@ def test_a_field_in_quotes_goes_over_lines_and_blocks(
         ("n,b,t\n", "has no rows"),
     ],
 )
-def test_rows_that_no_table_of_ones_own_has_are_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_rows_that_do_not_fit_an_own_table_are_refused(text: str, message: str, tmp_path: Path) -> None:
     assert message in refused(write(tmp_path / "x.csv", text), OWN)
 
 
-def test_a_stored_truth_that_is_none_and_what_is_nested_are_refused(tmp_path: Path) -> None:
+def test_invalid_stored_booleans_and_nested_types_are_refused(tmp_path: Path) -> None:
     assert "expected true or false (or 1 or 0), found '2'" in refused(
         save(tmp_path / "x.parquet", n=[1], b=[2], t=["x"]), OWN
     )
@@ -412,3 +412,10 @@ def test_a_stored_truth_that_is_none_and_what_is_nested_are_refused(tmp_path: Pa
         save(tmp_path / "x.parquet", n=[1], b=[1], t=[[1]]), OWN
     )
     assert "column 'n'" in refused(save(tmp_path / "x.parquet", n=[[1]], b=[1], t=["x"]), OWN)
+
+
+def test_decimals_and_nan_are_read_as_in_training(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.parquet", n=["1", "NAN"], b=[1, 0], t=[Decimal("0.50"), Decimal("3.00")])
+    _, feeds = read(path, OWN)
+    np.testing.assert_array_equal(feeds["n"].ravel(), [1, np.nan])
+    assert feeds["t"].ravel().tolist() == ["0.5", "3"]

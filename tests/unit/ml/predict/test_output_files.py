@@ -60,7 +60,7 @@ def test_every_row_has_its_number_its_class_and_all_probabilities(tmp_path: Path
 
 
 @pytest.mark.parametrize("form", FILE_FORMS)
-def test_names_may_be_awkward(tmp_path: Path, form: Format) -> None:
+def test_names_with_special_characters(tmp_path: Path, form: Format) -> None:
     files = ["a.png", 'b "b".png', "c,d.png", "ë\n.png", "{}.png"]
     said = Predictions(files, np.arange(5), np.eye(5, dtype=np.float32))
     rows = write(tmp_path / "y", form, Heading("file", AWKWARD), said)
@@ -96,7 +96,7 @@ def test_parquet_has_types(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FILE_FORMS)
-def test_what_fails_leaves_what_was_there(tmp_path: Path, form: Format) -> None:
+def test_a_failure_keeps_the_existing_file(tmp_path: Path, form: Format) -> None:
     path = tmp_path / "y"
     path.write_text("before")
     with pytest.raises(RuntimeError, match="stop"):
@@ -106,7 +106,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, form: Format) -> None:
 
 
 @pytest.mark.parametrize("form", FILE_FORMS)
-def test_stdout_gets_all_or_nothing(
+def test_stdout_gets_everything_or_nothing(
     form: Format, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output_files, "_SPOOLED", 100)
@@ -180,7 +180,7 @@ def test_the_format_is_the_given_one_or_by_suffix_or_csv(
     assert output_files.choose_format(Path(output) if output else None, form) == chosen
 
 
-def test_a_form_that_does_not_go_there_is_refused() -> None:
+def test_a_format_that_does_not_suit_the_output_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"y\.txt: expected a name that ends in \.csv, \.parquet, \.jsonl, or --format"
     ):
@@ -223,7 +223,7 @@ def refused(output: str, *, overwrite: bool = False) -> str:
     return str(error.value)
 
 
-def test_an_output_that_must_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("x.csv", "y.csv"):
         (tmp_path / name).touch()

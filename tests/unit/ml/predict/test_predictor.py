@@ -74,7 +74,7 @@ def test_rows_that_give_no_probabilities_are_refused(tmp_path: Path) -> None:
         predictor.Scorer(model).score(Batch(range(1, 4), feeds))
 
 
-def test_the_record_says_all(model: Path, tmp_path: Path) -> None:
+def test_the_record_has_counts_shares_and_paths(model: Path, tmp_path: Path) -> None:
     x = np.random.default_rng(1).uniform(-1, 9, (1000, 4)).astype(np.float32)
     parquet.write_table(pa.table(dict(zip(certified.COLUMNS, x.T, strict=True))), tmp_path / "x.parquet")
     told: list[tuple[int, int | None]] = []
@@ -106,7 +106,7 @@ def test_batches_of_any_size_give_the_same(model: Path, tmp_path: Path, monkeypa
     np.testing.assert_allclose(said[0], said[2], atol=1e-6)
 
 
-def test_what_fails_in_a_late_row_leaves_no_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_late_row_leaves_no_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_rows, "NUMBERS_AT_ONCE", 400)
     x = np.ones((1000, 4))
     x[-1, 1] = np.nan
@@ -118,7 +118,7 @@ def test_what_fails_in_a_late_row_leaves_no_file(model: Path, tmp_path: Path, mo
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_a_model_that_is_none_is_refused(model: Path, tmp_path: Path) -> None:
+def test_invalid_model_files_are_refused(model: Path, tmp_path: Path) -> None:
     bare = onnx.load(model)
     del bare.metadata_props[:]
     onnx.save(bare, tmp_path / "bare.onnx")

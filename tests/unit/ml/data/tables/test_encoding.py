@@ -131,7 +131,7 @@ def _rounding(columns: tuple[Column, ...], x: NDArray[np.float32]) -> float:
     return 1e-6 * max(largest * abs(one.factor) for one in columns)
 
 
-def test_what_the_network_is_given_is_written_out() -> None:
+def test_features_of_a_small_table_match_values_written_by_hand() -> None:
     columns = column("n", "numeric"), column("c", "categorical", ("a", "b", "c")), column("b", "boolean")
     train = rows([1, 3, NAN, 3], [0, 1, 1, NAN], [1, 1, 0, NAN])
     fitted, graph = encoding.fit(columns, train, "standard", 100)
@@ -160,7 +160,7 @@ def test_the_most_frequent_values_are_kept_and_all_others_are_unknown() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_column_that_training_has_no_value_of_does_no_harm(kind: str) -> None:
+def test_a_column_without_values_in_training_is_encoded(kind: str) -> None:
     columns = column("n", "numeric"), column("empty", kind, ("a",) if kind == "categorical" else ())
     fitted, graph = encoding.fit(columns, rows([1, 2], [NAN, NAN]), "standard", 100)
     asked = rows([1, 2], [0, NAN])
@@ -170,7 +170,7 @@ def test_a_column_that_training_has_no_value_of_does_no_harm(kind: str) -> None:
     np.testing.assert_allclose(found, by_torch(fitted, asked), atol=1e-6)
 
 
-def test_three_hundred_columns_and_a_value_of_each_kind_of_text() -> None:
+def test_three_hundred_columns_with_unusual_text() -> None:
     words = tuple(sorted(("", *owned.CITIES, "label", "c0", "x\x00y", "line\nend", "\U0001d518", " "))[1:])
     columns = tuple(column(f"c{index}", KINDS[index % 3], words if index % 3 == 2 else ()) for index in range(300))
     codes = np.arange(len(words), dtype=np.float32)
@@ -186,7 +186,7 @@ def test_the_same_rows_give_the_same_bytes() -> None:
     assert encoding.fit(columns, train, "standard", 9) == encoding.fit(columns, train.copy(), "standard", 9)
 
 
-def test_rows_of_other_splits_have_no_say(tmp_path: Path) -> None:
+def test_the_encoding_is_fitted_on_training_rows_only(tmp_path: Path) -> None:
     table = owned.mixed(60)
     by = {"split": {"column": "split"}}
     split = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10

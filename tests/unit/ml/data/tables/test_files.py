@@ -6,6 +6,7 @@ import pytest
 from pyarrow import parquet
 
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.data import TABLE_SUFFIXES
 from hallmark.tasks.ml.data.tables import files, values
 from hallmark.tasks.ml.data.tables.values import Location
 
@@ -39,22 +40,22 @@ def read(path: Path, separator: str = ",") -> dict[str, list[object]]:
     ],
     ids=["plain", "crlf", "cr", "bom and no end", "empty lines", "quotes, blanks and NA"],
 )
-def test_a_csv_is_text_and_gaps_however_it_is_written(content: str | bytes, tmp_path: Path) -> None:
+def test_csv_variants_read_as_the_same_text_and_missing_values(content: str | bytes, tmp_path: Path) -> None:
     assert read(write(tmp_path, content)) == {"a": ["1", None], "b": ["x", "y"]}
 
 
 @pytest.mark.parametrize(("separator", "character"), [(",", ","), (";", ";"), ("tab", "\t")])
-def test_the_separator_is_the_one_that_is_named(separator: str, character: str, tmp_path: Path) -> None:
+def test_the_named_separator_is_used(separator: str, character: str, tmp_path: Path) -> None:
     path = write(tmp_path, character.join(("a,1", "b")).replace("a,1", '"a,1"') + f"\n1{character}x\n")
     assert read(path, separator) == {"a,1": ["1"], "b": ["x"]}
 
 
-def test_quotes_hold_separators_quotes_and_line_ends_in_fields_and_names(tmp_path: Path) -> None:
+def test_quoted_fields_and_names_may_contain_separators_quotes_and_line_breaks(tmp_path: Path) -> None:
     path = write(tmp_path, '"a\nname","b, c"\n"p\nq","say ""x"""\n"r",s\n')
     assert read(path) == {"a\nname": ["p\nq", "r"], "b, c": ['say "x"', "s"]}
 
 
-def test_parquet_is_given_as_it_is_stored_whatever_its_row_groups(tmp_path: Path) -> None:
+def test_parquet_columns_keep_their_types_with_any_row_groups(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     parquet.write_table(pa.table({"a": [1, None, 3], " b ": [True, False, None]}), path, row_group_size=1)
     assert read(path) == {"a": [1, None, 3], "b": [True, False, None]}
@@ -87,7 +88,7 @@ def test_rows_of_a_csv_are_estimated_from_its_size(tmp_path: Path) -> None:
         ("é,b\n1,x\n".encode("latin1"), "line 1: expected UTF-8, found byte 0xe9 at offset 0"),
     ],
 )
-def test_a_csv_that_is_none_is_refused_in_one_line(content: str | bytes, message: str, tmp_path: Path) -> None:
+def test_invalid_csv_is_refused_in_one_line(content: str | bytes, message: str, tmp_path: Path) -> None:
     path = write(tmp_path, content)
     with pytest.raises(InputError, match=message) as refused:
         files.read(path)
@@ -98,12 +99,12 @@ def test_a_csv_that_is_none_is_refused_in_one_line(content: str | bytes, message
 @pytest.mark.parametrize(
     ("name", "message"), [("x.parquet", "cannot be read as Parquet: "), ("x.txt", "expected a table")]
 )
-def test_a_file_of_another_kind_is_refused(name: str, message: str, tmp_path: Path) -> None:
+def test_other_file_types_are_refused(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         files.read(write(tmp_path, "a,b\n1,2\n", name))
 
 
-def test_a_column_that_is_not_there_is_refused_with_the_nearest_or_with_all() -> None:
+def test_a_missing_column_is_refused_with_the_most_similar_name_or_all_names() -> None:
     with pytest.raises(InputError, match=r"there is no column 'specie': did you mean 'species'\?"):
         files.require("specie", ["length", "species"], "--target", Path("x.csv"))
     with pytest.raises(InputError, match=r"the columns are a0, .*, a11 and 3 more"):
@@ -125,20 +126,20 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest_or_with_all() ->
     ],
     ids=["text", "dictionary", "large", "view", "whole", "float", "large float", "half", "truth"],
 )
-def test_a_column_has_one_text_wherever_it_was_stored(column: pa.Array, expected: list[str | None]) -> None:
+def test_text_of_a_column_does_not_depend_on_its_stored_type(column: pa.Array, expected: list[str | None]) -> None:
     assert values.text(values.decode(pa.chunked_array([column])), HERE).to_pylist() == expected
     # Row by row as in one: what is predicted comes in batches.
     rows = [values.text(values.decode(column.slice(index, 1)), HERE)[0].as_py() for index in range(len(column))]
     assert rows == expected
 
 
-def test_what_is_no_field_has_no_text() -> None:
+def test_nested_and_binary_columns_cannot_be_text() -> None:
     for column in (pa.array([[1], [2]]), pa.array([b"x"]), pa.array([{"a": 1}])):
         with pytest.raises(InputError, match=r"column 'a': expected text, numbers or booleans, found type "):
             values.text(column, HERE)
 
 
-def test_truths_are_words_in_any_case_or_one_and_zero() -> None:
+def test_booleans_are_true_or_false_in_any_case_or_1_and_0() -> None:
     found = values.boolean(pa.array(["TRUE", "false", "1", "0.0", None]), HERE)
     np.testing.assert_array_equal(found, [1, 0, 1, 0, np.nan])
     for wrong in ("2", "yes"):
@@ -146,3 +147,13 @@ def test_truths_are_words_in_any_case_or_one_and_zero() -> None:
             InputError, match=rf"row 2, column 'a': expected true or false \(or 1 or 0\), found '{wrong}'"
         ):
             values.boolean(pa.array(["true", wrong]), HERE)
+
+
+@pytest.mark.parametrize("suffix", TABLE_SUFFIXES)
+def test_every_table_suffix_has_a_reader(suffix: str) -> None:
+    assert files.open_table(Path(f"x{suffix.upper()}"))
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n\n", "\ufeff\n"])
+def test_empty_lines_above_the_heading_are_skipped(blank: str, tmp_path: Path) -> None:
+    assert read(write(tmp_path, f"{blank}a,b\n1,x\n")) == {"a": ["1"], "b": ["x"]}

@@ -55,7 +55,7 @@ def one(table: SourceRows, index: int = 0) -> tuple[Column, list[float]]:
         ("0x1A 1_0 1 2", "categorical", ("0x1A", "1", "1_0", "2"), [0, 2, 1, 3]),
     ],
 )
-def test_what_a_column_is_shows_in_it(
+def test_the_kind_of_a_column_is_inferred_from_its_values(
     said: str, kind: str, values: tuple[str, ...], x: list[float], tmp_path: Path
 ) -> None:
     column, found = one(read(csv(tmp_path, f"a: {said}")))
@@ -72,7 +72,7 @@ def test_what_a_column_is_shows_in_it(
         ("1 2 ? x", "numeric", (), [1, 2, NAN, NAN]),
     ],
 )
-def test_what_a_column_is_can_be_said(
+def test_the_kind_of_a_column_can_be_given(
     said: str, kind: str, values: tuple[str, ...], x: list[float], tmp_path: Path
 ) -> None:
     column, found = one(read(csv(tmp_path, f"a: {said}"), columns={"a": kind}))
@@ -80,7 +80,7 @@ def test_what_a_column_is_can_be_said(
     np.testing.assert_array_equal(found, x)
 
 
-def test_values_that_are_no_numbers_are_counted_and_shown(tmp_path: Path) -> None:
+def test_values_that_are_not_numbers_are_counted_with_an_example(tmp_path: Path) -> None:
     assert (one(read(csv(tmp_path, "a: 1 2 3 ?")))[0].strange, one(read(csv(tmp_path, "a: 1 2 3 ?")))[0].example) == (
         1,
         "?",
@@ -137,7 +137,7 @@ def test_the_same_table_is_the_same_dataset_in_csv_and_parquet(row_group_size: i
         (pa.array([">50K", "<=50K", ">50K", "日 本"]), ("<=50K", ">50K", "日 本"), [1, 0, 1, 2]),
     ],
 )
-def test_classes_are_sorted_and_spelt_one_way(
+def test_classes_are_sorted_and_normalized(
     target: pa.Array, classes: tuple[str, ...], y: list[int], tmp_path: Path
 ) -> None:
     table = read(stored(tmp_path, t=target, a=[1, 2, 3, 4]))
@@ -152,7 +152,7 @@ def test_rows_without_a_label_are_left_out_and_counted(gap: float | None, tmp_pa
     assert one(table)[0].values == ("p", "q")
 
 
-def test_what_divides_the_rows_is_no_input(tmp_path: Path) -> None:
+def test_a_column_to_split_by_is_not_an_input(tmp_path: Path) -> None:
     path = csv(tmp_path, "a: 1 2 3 4", "g: p q p r", "d: 2026-01-02 2025-12-31 2026-01-02 2024-02-29", "n: 10 9 2 10")
     ignored = {"ignore": "g,d,n"}
     by_group = read(path, split={"group": "g"}, ignore="d,n")
@@ -218,7 +218,7 @@ def test_what_divides_the_rows_is_no_input(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_table_that_cannot_be_learnt_from_is_refused(
+def test_invalid_csv_tables_are_refused(
     columns: list[str], given: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     path = csv(tmp_path, *columns)
@@ -253,7 +253,7 @@ def test_a_table_that_cannot_be_learnt_from_is_refused(
         ),
     ],
 )
-def test_parquet_that_cannot_be_learnt_from_is_refused(
+def test_invalid_parquet_tables_are_refused(
     columns: dict[str, object], given: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
