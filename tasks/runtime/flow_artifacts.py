@@ -1,7 +1,7 @@
-"""What the Prefect UI shows of a flow run: told by the client that the run has already.
+"""Artifacts and name of a flow run in the Prefect UI, sent by the client that the run has already.
 
-Prefect's own functions make a new one each time, which fails at once where the server is away for a restart; one that
-has reached it before tries again, for a minute.
+Prefect's own functions create a new client each time, which fails at once while the server restarts. A client that has
+reached the server before retries for a minute.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def markdown(text: str, key: str, description: str) -> None:
-    """Show a text. Called within a flow.
+    """Create a Markdown artifact. Called within a flow.
 
     Args:
         text: markdown.
@@ -28,7 +28,7 @@ def markdown(text: str, key: str, description: str) -> None:
 
 
 def table(rows: Sequence[dict[str, str]], key: str, description: str) -> None:
-    """Show a table; as `markdown`.
+    """Create a table artifact, as `markdown` does.
 
     Args:
         rows: each with the same columns.
@@ -39,7 +39,7 @@ def table(rows: Sequence[dict[str, str]], key: str, description: str) -> None:
 
 
 def rename_run(name: str) -> None:
-    """Give the flow run another name."""
+    """Rename the flow run."""
     _client().update_flow_run(prefect.runtime.flow_run.id, name=name)
 
 

@@ -1,8 +1,8 @@
-"""Telling somebody: one message to one address, through Apprise, which Prefect brings.
+"""Send a message to an address through Apprise.
 
-An address says where and, for most services, with which secret: `mailto://user:password@host`, `slack://token/...`,
-`json://host/path`. One that is written `env:NAME` is read from the environment variable NAME when it is needed, so that
-no secret stands in a file or in Prefect's database.
+An address names the service and, for most services, holds a secret: `mailto://user:password@host`,
+`slack://token/...`, `json://host/path`. An address `env:NAME` is read from the environment variable NAME when it is
+needed, so that no secret is written into a file or into Prefect's database.
 """
 
 import logging
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST = 1000
-"""Characters of a message: chat services cut or refuse longer ones."""
+"""Largest number of characters of a message. Chat services cut or refuse longer ones."""
 
 
 def refuse(address: str) -> None:
-    """Refuse an address that Apprise does not understand. Nothing is sent.
+    """Refuse an address that Apprise does not understand, without sending anything.
 
     Raises:
         ValueError: says what was expected, without the address, which may hold a secret.
@@ -36,10 +36,10 @@ def refuse(address: str) -> None:
 
 
 def send(address: str | None, title: str, text: str) -> bool:
-    """Send a message, if there is an address. One that cannot be sent is a warning in the log, never a failure.
+    """Send a message if there is an address. A failure is a warning in the log, not an error.
 
     Returns:
-        whether it was sent.
+        Whether the message was sent.
     """
     if address is None:
         return False
@@ -54,28 +54,28 @@ def send(address: str | None, title: str, text: str) -> bool:
 
 
 def failed(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
-    """Tell the schedule's address that its run failed or crashed. A hook for `on_failure` and `on_crashed`.
+    """Report to the schedule's address that its run failed or crashed. A hook for `on_failure` and `on_crashed`.
 
-    Nobody is told of one that was told to end, as by `hallmark down`: the next run goes on with it.
+    A run that was stopped on purpose, as by `hallmark down`, is not reported: the next run continues it.
     """
     if not (state.is_crashed() and scheduled_process.is_told_to_end(state.message)):
         ended(flow.name, flow_run, state)
 
 
 def ended(flow: str, flow_run: "FlowRun", state: "State[Any]") -> None:
-    """Tell the address of a run's schedule in which state it ended.
+    """Report the final state of a run to the address of its schedule.
 
     Args:
-        flow: its name.
-        flow_run: which.
-        state: the last.
+        flow: name of the flow.
+        flow_run: the run, whose parameters hold the address.
+        state: its final state.
     """
     given = flow_run.parameters
     send(given.get("notify"), f"{_subject(given)}: {state.name.upper()}", _describe(flow, flow_run, state))
 
 
 def _subject(given: dict[str, Any]) -> str:
-    """Which retraining: the schedule and the model, as far as they are known."""
+    """Return the names of the schedule and the model, as far as they are known."""
     experiment = given.get("experiment")
     model = experiment.get("name") if isinstance(experiment, dict) else getattr(experiment, "name", None)
     return " ".join(part for part in (given.get("schedule"), model and f"({model})") if part) or "retraining"
@@ -106,5 +106,5 @@ def _resolved(address: str) -> str:
 
 
 def _kind(address: str) -> str:
-    """What may be said of an address: where it stands, or its scheme."""
+    """Return the part of an address that holds no secret: the name of its variable, or its scheme."""
     return address if address.startswith("env:") else f"{address.partition('://')[0][:20]}://..."

@@ -1,10 +1,10 @@
-"""A scheduled run among others: it ends with the process that serves it, and waits for others of its model.
+"""The process of a scheduled run: it ends with the process that serves it, and waits for other runs of its model.
 
-Prefect's runner leaves its runs behind when it is killed. They would go on writing to a pipe that nobody reads, trip
-over it, and end as failed; or go on beside the next one. Told to end, they stop as interrupted, and are resumed.
+When Prefect's runner is killed, its runs go on without it. They would fail at the next write to a pipe that has no
+reader, or run beside their successor. Here they are interrupted instead, and the next run resumes them.
 
-Prefect's own concurrency limits are not used: a run that cannot renew its lease is ended by them, so a restart of the
-server, which forgets the leases, would end every training. A lock of the kernel needs no server, and kill -9 frees it.
+Prefect's own concurrency limits are not used: they end a run that cannot renew its lease, so a restart of the server,
+which forgets the leases, would end every training. A kernel lock needs no server, and kill -9 releases it.
 """
 
 import atexit
@@ -19,17 +19,16 @@ from contextlib import AbstractContextManager
 from hallmark.tasks.runtime import locks, settings
 
 MARK = "HALLMARK_SERVED"
-"""Set by `hallmark.flows.scheduling.serve` in its own environment, so in that of its runs."""
+"""Environment variable that `hallmark.flows.scheduling.serve` sets for itself and so for its runs."""
 
 ENDING = threading.Event()
-"""Set in the serving process when it has been told to end."""
+"""Set in the serving process when it was asked to stop."""
 
 
 def end_with_server() -> None:
-    """Let this process end as by SIGTERM when the one that serves it has gone; nothing where none does.
+    """Send SIGTERM to this process when the process that serves it has ended. Does nothing in other processes.
 
-    Also lets it end at once when its run has: Python would take torch, MLflow and Prefect apart first, for seconds in
-    which the next run waits.
+    Also skips the cleanup of torch, MLflow and Prefect at the end, for which the next run would wait seconds.
     """
     if os.environ.get(MARK) and _is_held():
         threading.Thread(target=_follow, daemon=True).start()
@@ -37,13 +36,13 @@ def end_with_server() -> None:
 
 
 def is_told_to_end(message: str | None) -> bool:
-    """Whether a run that has crashed was told to end, as by `hallmark down`, and did not meet with a fault.
+    """Return whether a crashed run was stopped on purpose, as by `hallmark down`, rather than by a fault.
 
-    Asked in the process that serves it, or in its own. There the signal that ends it counts as told while the process
-    that serves it lives; when that has died, the same signal is a fault.
+    Called in the serving process or in the run's own. In the latter a termination signal is on purpose while the
+    serving process lives, and a fault when it has died.
 
     Args:
-        message: of the state in which Prefect has put the run.
+        message: of the run's state in Prefect.
     """
     if ENDING.is_set():
         return True
@@ -52,18 +51,18 @@ def is_told_to_end(message: str | None) -> bool:
 
 
 def _is_held() -> bool:
-    """Whether stdin is what the runner holds the other end of, and writes nothing to."""
+    """Return whether stdin is a pipe or socket, whose other end the runner holds without writing to it."""
     mode = os.fstat(sys.stdin.fileno()).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _leave() -> None:
-    """Called first at exit, when Prefect has told its server everything: let the others go first, and then leave."""
+    """Run the other exit functions and end without cleanup. Called after Prefect has reported the run."""
     atexit.unregister(_leave)
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # what became of the run is known from what Prefect was told, not from this
+    os._exit(0)  # Prefect's record has the run's result, not the exit code
 
 
 def _follow() -> None:
@@ -72,9 +71,9 @@ def _follow() -> None:
 
 
 def turn(model: str) -> AbstractContextManager[None]:
-    """Hold the place of a model's retraining, on this machine; wait for it where another run has it.
+    """Return a lock that lets one run at a time retrain a model on this machine; the others wait.
 
     Args:
-        model: its registered name.
+        model: name of the registered model.
     """
     return locks.exclusive(settings.read().home / "locks" / f"retrain-{model}.lock", f"another run retrains {model}")

@@ -1,4 +1,4 @@
-"""Settings of this machine, from the environment: where things are, never what is computed."""
+"""Settings of this machine, from the environment: paths and addresses, nothing that changes a result."""
 
 import os
 from functools import cache
@@ -11,11 +11,11 @@ from hallmark.tasks.common.errors import InputError, without_secrets
 from hallmark.tasks.runtime import station_file
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The project's root: defaults are resolved from here, not from the current folder."""
+"""The project's root. Defaults are resolved from here, not from the current folder."""
 
 
 class Settings(BaseSettings):
-    """What the environment says, or the defaults."""
+    """Values of the environment variables, or defaults."""
 
     model_config = SettingsConfigDict(env_prefix="HALLMARK_", env_ignore_empty=True)
 
@@ -57,20 +57,20 @@ class Settings(BaseSettings):
 
     @property
     def credentials(self) -> str | None:
-        """`user:password`, in the clear."""
+        """`user:password` as plain text."""
         return self.auth.get_secret_value() if self.auth else None
 
 
 def database(uri: str) -> Path | None:
-    """The file behind a SQLite address, if it is one."""
+    """Return the file of a SQLite address, or None for other addresses."""
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def read() -> Settings:
-    """Read the environment, anew at each call; runs are kept where the station that is up keeps them.
+    """Read the environment, at each call. With a running station the tracking store is the station's.
 
     Raises:
-        InputError: a variable does not fit; the message names it.
+        InputError: a variable has an invalid value; the message names it.
     """
     machine = from_environment()
     found = _station(machine.home)
@@ -78,10 +78,10 @@ def read() -> Settings:
 
 
 def from_environment() -> Settings:
-    """Read the environment alone, whatever station is up.
+    """Read the environment without regard to a running station.
 
     Raises:
-        InputError: a variable does not fit; the message names it.
+        InputError: a variable has an invalid value; the message names it.
     """
     try:
         return Settings()
@@ -89,17 +89,17 @@ def from_environment() -> Settings:
         problem = error.errors(include_url=False)[0]
         name = "_".join(map(str, problem["loc"])).upper()
         variable = name if name == "MLFLOW_TRACKING_URI" else f"HALLMARK_{name}"
-        found = "something else" if name == "AUTH" else repr(problem["input"])  # a password is shown to nobody
+        found = "something else" if name == "AUTH" else repr(problem["input"])  # never show a password
         raise InputError(f"{variable}: {problem['msg'].lower()}, found {found}") from error
 
 
 def store_of_station() -> station_file.Station | None:
-    """The station whose MLflow server this process uses: the one that was up when it first asked."""
+    """Return the station whose MLflow server this process uses: the one that was running at the first call."""
     return _station(from_environment().home)
 
 
 @cache
 def _station(home: Path) -> station_file.Station | None:
-    """Asked once: a process whose station comes or goes would write one half of a run here and the other there."""
+    """Return the running station. Cached: a run must not be split between two stores when a station starts or stops."""
     found, uri = station_file.current(home), os.environ.get("MLFLOW_TRACKING_URI")
     return found if found and (not uri or without_secrets(uri) == found.store) else None

@@ -1,4 +1,4 @@
-"""Signals that end a process, made to wait while something must not be cut in two."""
+"""Ending signals: as interrupts, and held back while something must not be interrupted."""
 
 import signal
 import threading
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""What a person, a supervisor or a closing terminal sends and a process can catch."""
+"""Signals that a person, a supervisor or a closing terminal sends and that a process can catch."""
 
 
 @contextmanager
 def as_interrupt() -> Iterator[None]:
-    """Let every ending signal raise KeyboardInterrupt inside the block, as Ctrl-C does."""
+    """Raise KeyboardInterrupt inside the block for every ending signal, as for Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's shape
         raise KeyboardInterrupt(signal.Signals(number).name)
@@ -23,13 +23,13 @@ def as_interrupt() -> Iterator[None]:
 
 
 def interrupted(error: BaseException) -> bool:
-    """Whether an error is an interrupt, or came of handling one.
+    """Return whether an error is an interrupt, or was caused by one.
 
-    Prefect's engine trips over a signal that arrives while it sets up a task, and raises something else.
+    If a signal arrives while Prefect's engine sets up a task, the engine raises another error.
     """
     chain: BaseException | None = error
     while chain:
-        # A coroutine that is cancelled or closed is an everyday matter, and no Exception either.
+        # These are no Exceptions either, but are raised whenever a coroutine is cancelled or closed.
         if not isinstance(chain, (Exception, CancelledError, GeneratorExit)):
             return True
         chain = chain.__cause__ or chain.__context__
@@ -38,12 +38,12 @@ def interrupted(error: BaseException) -> bool:
 
 @contextmanager
 def held() -> Iterator[list[int]]:
-    """Let ending signals that arrive inside the block act after it.
+    """Hold back ending signals that arrive inside the block until its end.
+
+    Outside the main thread nothing is held back, since Python runs signal handlers in the main thread only.
 
     Yields:
         The signals that have arrived so far.
-
-    Outside the main thread nothing is held: Python runs signal handlers in the main thread alone.
     """
     arrived: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -59,7 +59,7 @@ def held() -> Iterator[list[int]]:
 
 @contextmanager
 def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    # What is ignored stays ignored: `nohup` means it.
+    # Ignored signals stay ignored, as `nohup` requires.
     heeded = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in heeded}
     try:

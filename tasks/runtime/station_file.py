@@ -1,7 +1,7 @@
-"""The station that is up (`hallmark up`), as its file in the home says.
+"""The file that describes the running station (`hallmark up`).
 
-A station holds a kernel lock as long as it lives: by it a file that a killed one has left is known from that of a
-living one.
+A station holds a kernel lock as long as it runs. The lock tells the file of a running station from one that a killed
+station has left.
 """
 
 import base64
@@ -30,37 +30,37 @@ class Part(BaseModel):
     pid: int
     log: Path
     url: str | None = None
-    """Where it answers on this machine, and shows its UI; the process that serves the schedules does not answer."""
+    """Address of its server and UI on this machine; None for the process that serves the schedules."""
     ended: int | None = None
-    """Its exit code, where it ended before the station; negative: the signal."""
+    """Exit code, if it ended before the station. A negative number is a signal."""
 
 
 class Station(BaseModel):
-    """What the file says."""
+    """Content of the file."""
 
     model_config = ConfigDict(frozen=True)
 
     pid: int
     started: datetime
     store: str
-    """What the MLflow server keeps the runs in, without user and password."""
+    """Address of the MLflow store, without user and password."""
     guarded: bool
-    """Whether both servers ask for user and password, which are not written down."""
+    """Whether both servers require user and password, which are not stored."""
     parts: tuple[Part, ...]
 
     def url(self, name: str) -> str:
-        """Where the part of this name answers."""
+        """Return the address of the part of this name."""
         return next(part.url for part in self.parts if part.name == name and part.url)
 
     def credentials(self, auth: str | None, door: str) -> dict[str, str]:
-        """What the clients of both servers read from the environment.
+        """Return the environment variables with user and password for the clients of both servers.
 
         Args:
             auth: `user:password` of the settings.
-            door: an address of the station, where they are tried.
+            door: an address of the station, at which they are checked.
 
         Raises:
-            InputError: the servers ask for them, and the settings have none or others.
+            InputError: the servers require user and password, and the settings have none or others.
         """
         if not self.guarded:
             return {}
@@ -72,7 +72,7 @@ class Station(BaseModel):
 
 
 def _lets_in(door: str, auth: str) -> bool:
-    """Whether a server takes `user:password`. One that does not answer has not refused."""
+    """Return whether a server accepts `user:password`. A server that does not answer has not refused."""
     token = base64.b64encode(auth.encode()).decode()
     request = urllib.request.Request(door, headers={"Authorization": f"Basic {token}"})  # noqa: S310 - our own address
     try:
@@ -85,7 +85,7 @@ def _lets_in(door: str, auth: str) -> bool:
 
 
 def credentials(auth: str | None) -> dict[str, str]:
-    """The variables that make Prefect's and MLflow's clients give `user:password`."""
+    """Return the environment variables that make the clients of Prefect and MLflow send `user:password`."""
     if auth is None:
         return {}
     user, _, password = auth.partition(":")
@@ -97,29 +97,29 @@ def credentials(auth: str | None) -> dict[str, str]:
 
 
 def file(home: Path) -> Path:
-    """Where a station says what it is."""
+    """Return the path of the station's file."""
     return home / "station.json"
 
 
 def lock(home: Path) -> Path:
-    """What a station holds as long as it lives."""
+    """Return the path of the lock that a station holds as long as it runs."""
     return home / "station.lock"
 
 
 def current(home: Path) -> Station | None:
-    """The station that is up; None also while one starts."""
+    """Return the running station, or None. A station that is starting is not returned."""
     return recorded(home) if is_held(home) else None
 
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
-"""Where nothing lies that this user may read: who needs the home to be writable says so."""
+"""Errors of a file that does not exist or cannot be read. Commands that need a writable home report that."""
 
 
 def recorded(home: Path) -> Station | None:
-    """What the file says, whether or not its station is still alive.
+    """Return the content of the file, whether or not its station is still running.
 
     Raises:
-        InputError: the file is not one that a station wrote.
+        InputError: the file was not written by a station.
     """
     try:
         return Station.model_validate_json(file(home).read_bytes())
@@ -130,10 +130,10 @@ def recorded(home: Path) -> Station | None:
 
 
 def is_held(home: Path) -> bool:
-    """Whether a station is up, starts or ends."""
+    """Return whether a station is starting, running or stopping."""
     try:
         with lock(home).open("rb") as held:
-            # Shared, so that those who ask do not meet each other.
+            # Shared, so that several readers do not block each other.
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except _ABSENT:
         return False

@@ -1,4 +1,4 @@
-"""The store that runs and models are kept in: how this process reaches it, and how a station serves it."""
+"""The MLflow store: connect to it, and serve it in a station."""
 
 import json
 import logging
@@ -38,21 +38,21 @@ _FIRST_LOOK = {
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,  # it opened by itself, over a quarter of the page
     "mlflow.telemetry.info.alert.dismissed_v1": True,  # that usage data is collected: here it is not
 }
-"""What MLflow's UI finds remembered in a browser in which it was never opened; see `application`."""
+"""Local storage of the MLflow UI in a browser that has not opened it before; see `application`."""
 
 
 def connect() -> MlflowClient:
-    """Open the tracking store of the settings, once a process; a fresh local database is made under a lock.
+    """Open the tracking store of the settings, once per process. A new local database is created under a lock.
 
     Raises:
         InputError: the server or store cannot be reached.
     """
     machine = settings.read()
     if station := settings.store_of_station():
-        os.environ.update(_credentials(station, machine.credentials))  # from where MLflow's client takes them
+        os.environ.update(_credentials(station, machine.credentials))  # MLflow's client reads them there
     uri = _patient(machine.tracking_uri)
     client = _connect(uri)
-    mlflow.set_tracking_uri(uri)  # for what takes no client: models and artifacts
+    mlflow.set_tracking_uri(uri)  # for functions without a client: models and artifacts
     return client
 
 
@@ -91,7 +91,7 @@ def _connect(uri: str) -> MlflowClient:
 
 
 def is_network_failure(error: Exception) -> bool:
-    """Whether MLflow or the way to it failed, not what it was given: worth another try."""
+    """Return whether the server or the connection failed rather than the request, so that a retry may succeed."""
     if isinstance(error, MlflowException):
         return bool(error.get_http_status_code() >= HTTPStatus.INTERNAL_SERVER_ERROR)
     return isinstance(error, (ConnectionError, TimeoutError))
@@ -99,7 +99,7 @@ def is_network_failure(error: Exception) -> bool:
 
 @contextmanager
 def tried_once() -> Iterator[None]:
-    """Let a request to a server that is away fail at once; MLflow's client would try for four minutes."""
+    """Let a request to an unreachable server fail at once. MLflow's client would retry for four minutes."""
     given = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get_raw()
     MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(0)
     try:
@@ -109,13 +109,13 @@ def tried_once() -> Iterator[None]:
 
 
 def application(uri: str) -> "ASGIApp":
-    """MLflow's server, with its UI, as an ASGI application.
+    """Return MLflow's server, with its UI, as an ASGI application.
 
-    Artifacts lie where a client without a server puts them, so that runs are whole with and without it. The UI opens on
-    training runs; what its user chooses there stays chosen.
+    Artifacts are stored where a client without a server stores them, so that runs are complete with and without it.
+    The UI first opens on training runs, and then remembers the user's choice.
 
     Args:
-        uri: the store.
+        uri: address of the store.
     """
     # As `mlflow server` does before it starts another process. Its jobs would be further processes.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
@@ -137,7 +137,7 @@ def application(uri: str) -> "ASGIApp":
 
 
 def _front_page(request: "Request") -> "Response":  # noqa: ARG001 - Starlette's shape
-    """The one page of MLflow's UI, which first fills in what the browser does not remember."""
+    """Return the page of MLflow's UI, with a script that sets missing entries of the local storage."""
     from mlflow.server import app
     from starlette.responses import HTMLResponse
 
@@ -148,5 +148,5 @@ def _front_page(request: "Request") -> "Response":  # noqa: ARG001 - Starlette's
 
 
 def _patient(uri: str) -> str:
-    """Let processes that write to one SQLite file at once wait for each other; it gives up after five seconds."""
+    """Return the address with a longer lock timeout, so that processes that write to one SQLite file wait."""
     return uri + _PATIENCE if settings.database(uri) and "?" not in uri else uri

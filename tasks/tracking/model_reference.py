@@ -1,4 +1,4 @@
-"""Which shipped file a person means: one that lies here, or a version in the model registry."""
+"""Find the file that a model reference means: a local file, or a version in the model registry."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ _URI = "models:/"
 
 
 def is_file(model: str) -> bool:
-    """Whether a path was typed: there is such a file, or it ends in `.onnx` or has a slash. Else it is a name."""
+    """Return whether a reference is a path: an existing file, or text that ends in `.onnx` or has a slash."""
     return not model.startswith(_URI) and (Path(model).is_file() or model.endswith(".onnx") or "/" in model)
 
 
 def find(model: str) -> Path:
-    """The file of a model, fetched from the registry if need be.
+    """Return the file of a model, downloaded from the registry if necessary.
 
     Args:
         model: a path, a registered name (its champion), `models:/NAME@ALIAS` or `models:/NAME/VERSION`.

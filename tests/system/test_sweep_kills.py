@@ -256,7 +256,7 @@ def test_shares_of_a_stack(
     process.join(LIMIT)
     said = (home / "stderr").read_text().splitlines()
     assert process.exitcode == 0, said
-    assert "fit      4 members: 2 as one in a process, 2 as one in a process" in said
+    assert "fit      4 members: 2 together in a process, 2 together in a process" in said
     assert len([line for line in said if line.startswith("resumed ")]) == 2
     assert statuses(tokens) == {"FINISHED"}
     result = assert_as_if_nothing_had_been(tokens, home, tmp_path / "alone")
