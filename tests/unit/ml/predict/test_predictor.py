@@ -70,7 +70,7 @@ def test_rows_that_give_no_probabilities_are_refused(tmp_path: Path) -> None:
     x = np.array([[1], [3e38], [1]], np.float32)
     signs = np.sign(certified.weights(40, 3)[0][:, 0])  # so that nothing cancels out
     feeds = {name: x * sign for name, sign in zip(names, signs, strict=True)}
-    with pytest.raises(InputError, match=r"row 2: too far outside the training range"):
+    with pytest.raises(InputError, match=r"row 2: values too far outside the training range"):
         predictor.Scorer(model).score(Batch(range(1, 4), feeds))
 
 
