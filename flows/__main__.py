@@ -57,7 +57,7 @@ COMMANDS = {
     "up": ("hallmark.flows.cli.station:up", "Start the Prefect server, the MLflow server and the schedules."),
     "status": ("hallmark.flows.cli.station:status", "Show what is running, what is scheduled next, and what ran last."),
     "down": ("hallmark.flows.cli.station:down", "Stop what `hallmark up` started."),
-    "ui": ("hallmark.flows.cli.runs:ui", "Open the MLflow UI for the project's runs."),
+    "ui": ("hallmark.flows.cli.runs:ui", "Serve the MLflow UI for the project's runs."),
     "doctor": ("hallmark.flows.cli.doctor:doctor", "Check this machine for problems that would make a command fail."),
 }
 

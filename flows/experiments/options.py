@@ -1,7 +1,8 @@
-"""From what was typed to an experiment: a preset or a TOML file, with dotted options laid over it."""
+"""Build an experiment from the command line: a preset, a TOML file or data, overridden by dotted options."""
 
 import copy
 import difflib
+import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,26 +20,26 @@ from hallmark.tasks.ml.config.losses import RETIRED
 Tree = dict[str, Any]
 
 SHORT = {"target": "data.target"}
-"""Options that may be said without the part they belong to."""
-NAMED = "data.columns"
-"""An option of which each column of a table has its own: `data.columns.age`."""
+"""Short forms of options."""
+COLUMN_OPTION = "data.columns"
+"""Option with a value for each column of a table: `data.columns.age`."""
 
 
 def experiment(source: str, tokens: Sequence[str]) -> Experiment:
-    """Build the experiment that `hallmark train SOURCE TOKENS...` names.
+    """Build the experiment of `hallmark train SOURCE TOKENS...`.
 
     Args:
-        source: name of a preset, a `.toml` file, a table, or a folder of images.
-        tokens: `--training.epochs 20` or `--training.epochs=20`, as typed.
+        source: name of a preset, a `.toml`, `.csv` or `.parquet` file, or a folder of images.
+        tokens: options such as `--training.epochs 20` or `--training.epochs=20`, as on the command line.
 
     Raises:
-        InputError: anything that does not fit, in one line.
+        InputError: the source or an option is invalid; one line says where and why.
     """
     return build(read(source), dict(pairs(tokens)), source)
 
 
 def read(source: str) -> Tree:
-    """The fields of the preset, the TOML file or the data that `source` names, without any option.
+    """Return the fields of the experiment that a preset, a TOML file or data defines, without options.
 
     Raises:
         InputError: there is no such preset, or the file cannot be read.
@@ -49,13 +50,18 @@ def read(source: str) -> Tree:
 
 
 def build(base: Tree, overrides: dict[str, str], source: str) -> Experiment:
-    """Lay options, by path as typed, over `base`, what `source` reads, and validate the whole once.
+    """Override fields of an experiment and validate it once.
+
+    Args:
+        base: the fields that `read(source)` returned.
+        overrides: values as on the command line, by the path of the option.
+        source: source of the experiment, for messages.
 
     Raises:
-        InputError: anything that does not fit, in one line.
+        InputError: a field is invalid, or fields contradict each other; one line says where and why.
     """
     tree = copy.deepcopy(base)
-    # Kinds first: a new kind clears its part, and must not clear what was given beside it.
+    # Kinds first: a new kind clears the other fields of its part, but must not clear other overrides.
     for path in sorted(overrides, key=lambda path: not path.endswith(".kind")):
         _set(tree, _steps(path), overrides[path])
     own_data.refuse_without_target(tree, source)
@@ -67,19 +73,19 @@ def build(base: Tree, overrides: dict[str, str], source: str) -> Experiment:
 
 
 def pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Take `--training.epochs 20` and `--training.epochs=20` apart into path and value.
+    """Yield path and value of each option, given as `--training.epochs 20` or `--training.epochs=20`.
 
     Raises:
-        InputError: there is no such option, or a value is missing.
+        InputError: an option does not exist, or its value is missing.
     """
     rest = iter(tokens)
     for token in rest:
         if not token.startswith("--"):
-            raise InputError(f"'{token}': expected an option such as --training.epochs 20")
+            raise InputError(f"expected an option such as --training.epochs 20, found '{token}'")
         path, equals, value = token.removeprefix("--").partition("=")
         path = SHORT.get(path, path)
-        # A retired option is refused by its part, with today's spelling.
-        if path not in fields() and not _is_named(path) and path.rpartition(".")[2] not in RETIRED:
+        # A retired option is refused by its part, with a hint at its replacement.
+        if path not in fields() and not _is_column(path) and path.rpartition(".")[2] not in RETIRED:
             raise InputError(f"--{path}: there is no such option: {_nearest(path)}")
         if not equals:
             following = next(rest, None)
@@ -90,7 +96,10 @@ def pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, list[FieldInfo]]:
-    """Every option by its path, as `training.epochs`; several fields where several kinds have the option."""
+    """Return the fields of each option by its path, such as `training.epochs`.
+
+    An option has several fields if several kinds of a part have it.
+    """
     found: dict[str, list[FieldInfo]] = {}
     for name, field in model.model_fields.items():
         parts = [kind for kind in _types(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
@@ -103,12 +112,15 @@ def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, l
 
 
 def describe() -> str:
-    """One paragraph an option, for `hallmark train --help`."""
-    lines = ["Every field of the experiment is an option, followed by its value:", ""]
+    """Describe each option in one paragraph, for `hallmark train --help`."""
+    width = min(shutil.get_terminal_size().columns, 100) - 4
+    lines = ["Each field of the experiment is an option, followed by its value:", ""]
     for path, known in fields().items():
         text = f"{known[0].description}{_choices(known)}{_only(path)}"
-        lines += [f"--{path}", *textwrap.wrap(text, 76, initial_indent="    ", subsequent_indent="    ")]
-    short = "--target COLUMN is short for --data.target; --data.columns.NAME says what the column NAME of a table is."
+        lines += [f"--{path}", *textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="    ")]
+    short = (
+        "--target COLUMN is short for --data.target. --data.columns.NAME sets the kind of the column NAME of a table."
+    )
     return "\n".join([*lines, "", short])
 
 
@@ -118,17 +130,17 @@ def _choices(known: list[FieldInfo]) -> str:
 
 
 def _only(path: str) -> str:
-    """The kinds that have an option, where others of the same part have it not."""
-    of, _, name = path.rpartition(".")
+    """Name the kinds that have an option, unless all kinds of its part have it."""
+    parent, _, name = path.rpartition(".")
     parts: list[type[BaseModel]] = [Experiment]
-    for step in of.split(".") if of else []:
+    for step in parent.split(".") if parent else []:
         parts = [
             kind for part in parts if step in part.model_fields for kind in _types(part.model_fields[step].annotation)
         ]
-    having = [part for part in parts if name in part.model_fields]
-    if len(having) == len(parts):
+    owners = [part for part in parts if name in part.model_fields]
+    if len(owners) == len(parts):
         return ""
-    kinds = [kind for part in having for kind in _types(part.model_fields["kind"].annotation)]
+    kinds = [kind for part in owners for kind in _types(part.model_fields["kind"].annotation)]
     return f" (kind {', '.join(kinds)})"
 
 
@@ -136,13 +148,13 @@ def _types(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - what typing gi
     return get_args(annotation) or (annotation,)
 
 
-def _is_named(path: str) -> bool:
-    return path.startswith(f"{NAMED}.")
+def _is_column(path: str) -> bool:
+    return path.startswith(f"{COLUMN_OPTION}.")
 
 
 def _steps(path: str) -> list[str]:
-    """A path taken apart; the name of a column may have dots of its own."""
-    return [*NAMED.split("."), path.removeprefix(f"{NAMED}.")] if _is_named(path) else path.split(".")
+    """Split a path. The name of a column may contain dots."""
+    return [*COLUMN_OPTION.split("."), path.removeprefix(f"{COLUMN_OPTION}.")] if _is_column(path) else path.split(".")
 
 
 def _set(tree: Tree, path: list[str], value: str) -> None:
@@ -150,15 +162,15 @@ def _set(tree: Tree, path: list[str], value: str) -> None:
     for name in path[:-1]:
         part = part.setdefault(name, {})
         if not isinstance(part, dict):
-            return  # pydantic will say that a table belongs here
+            return  # pydantic reports that a table was expected
     if path[-1] == "kind" and part.get("kind") != value:
-        # Another kind has other fields, and starts from their defaults.
+        # Another kind has other fields, which start from their defaults.
         part.clear()
     part[path[-1]] = value
 
 
 def _explain(error: ValidationError, tree: Tree, source: str, overrides: dict[str, str]) -> str:
-    """The first thing that is wrong: where, what was expected, what was found."""
+    """Describe the first error: where, what was expected, what was found."""
     problems = error.errors(include_url=False)
     path = _path(problems[0]["loc"], tree)
     where = f"--{path}" if path in overrides else f"{source}: {path}" if path else source
@@ -174,7 +186,7 @@ def _explain(error: ValidationError, tree: Tree, source: str, overrides: dict[st
 
 
 def _kind(path: str, tree: Tree) -> str:
-    """The kind of the part that holds a field."""
+    """Return the kind of the part that a field belongs to."""
     part = tree
     for name in path.split(".")[:-1]:
         part = part[name]
@@ -182,7 +194,7 @@ def _kind(path: str, tree: Tree) -> str:
 
 
 def _path(location: tuple[int | str, ...], tree: Tree) -> str:
-    """Pydantic's location without the tags of unions and the branches of types."""
+    """Convert pydantic's location into a path, without tags of unions and branches of types."""
     names: list[str] = []
     part: Any = tree
     for step in location:
@@ -202,4 +214,4 @@ def _sentence(message: str) -> str:
 
 def _nearest(path: str) -> str:
     near = difflib.get_close_matches(path, fields(), n=1, cutoff=0.5)
-    return f"did you mean '{near[0]}'?" if near else "`hallmark train --help` lists them"
+    return f"did you mean '{near[0]}'?" if near else "run `hallmark train --help` to list them"

@@ -1,4 +1,4 @@
-"""Named experiments, each a few lines derived from another. The first line of a docstring is its description."""
+"""The presets: functions that return an experiment. `hallmark presets` prints the first line of each docstring."""
 
 import difflib
 from collections.abc import Callable
@@ -15,21 +15,21 @@ P = TypeVar("P", bound=Part)
 Kind = Literal["published", "corrected", "reference", "own"]
 
 
-POINTS_TESTED_ON = Split(method="resubstitution", validation=0, test=0)
+RESUBSTITUTION = Split(method="resubstitution", validation=0, test=0)
 
 
 def threshold_as_published() -> Experiment:
-    """Is x above 0.2? One unit, BCE on its sigmoid, batches of 2 in order, tested on its own training points."""
+    """Threshold x > 0.2: one sigmoid unit with BCE, unshuffled batches of 2, tested on the training points."""
     return Experiment(
         name="threshold_as_published",
-        data=Threshold(kind="threshold", split=POINTS_TESTED_ON, scaling="none"),
+        data=Threshold(kind="threshold", split=RESUBSTITUTION, scaling="none"),
         model=Linear(kind="linear", output="sigmoid"),
         training=Training(epochs=50, batch_size=2, shuffle=False, loss=BCE(kind="bce"), optimizer="sgd", lr=2),
     )
 
 
 def threshold_bce_as_published() -> Experiment:
-    """The same from w -5, b -10: BCE gets away from there."""
+    """threshold_as_published from weight -5 and bias -10: BCE recovers from this start."""
     return _derive(
         threshold_as_published(),
         name="threshold_bce_as_published",
@@ -38,13 +38,13 @@ def threshold_bce_as_published() -> Experiment:
 
 
 def threshold_mse_as_published() -> Experiment:
-    """The same from w -5, b -10 with MSE, whose gradient has all but vanished there."""
+    """threshold_as_published from weight -5 and bias -10 with MSE, whose gradient almost vanishes at this start."""
     bce = threshold_bce_as_published()
     return _derive(bce, name="threshold_mse_as_published", training=_derive(bce.training, loss=MSE(kind="mse")))
 
 
 def threshold() -> Experiment:
-    """The threshold on logits, tested on held-out points half-way between the training points."""
+    """Threshold x > 0.2 with BCE on logits, tested on held-out points between the training points."""
     published = threshold_as_published()
     return _derive(
         published,
@@ -56,7 +56,7 @@ def threshold() -> Experiment:
 
 
 def points3_as_published() -> Experiment:
-    """Three points, one unit, 100 steps, then asked about x = 4."""
+    """Three points, one unit, 100 steps, then a prediction for x = 4."""
     return Experiment(
         name="points3_as_published",
         data=Points(kind="points", x=(1, 2, 3), y=(0, 0, 1), asked=(4,), scaling="none"),
@@ -66,7 +66,7 @@ def points3_as_published() -> Experiment:
 
 
 def points4_as_published() -> Experiment:
-    """Four points that no single unit can fit, 1,000 steps, then asked about x = 5."""
+    """Four points that a single unit cannot fit, 1,000 steps, then a prediction for x = 5."""
     points3 = points3_as_published()
     return _derive(
         points3,
@@ -77,7 +77,7 @@ def points4_as_published() -> Experiment:
 
 
 def mnist_as_published() -> Experiment:
-    """Softmax regression with a sigmoid before the cross-entropy, the test split looked at every epoch."""
+    """MNIST softmax regression with a sigmoid before the cross-entropy, evaluated on the test split every epoch."""
     return Experiment(
         name="mnist_as_published",
         data=MNIST(kind="mnist", split=Split(method="given", validation=0, test=0)),
@@ -97,13 +97,13 @@ def mnist() -> Experiment:
 
 
 def mnist_one_vs_rest() -> Experiment:
-    """The other cure: ten sigmoid units, each one digit against the rest."""
+    """MNIST one-vs-rest: ten sigmoid units, one for each digit, with BCE on logits."""
     training = _derive(mnist().training, loss=BCEWithLogits(kind="bce_with_logits"), lr=0.01)
     return _derive(mnist(), name="mnist_one_vs_rest", training=training)
 
 
 def mnist_cnn() -> Experiment:
-    """A small convolutional network in the manner of LeNet-5, two epochs of one cycle."""
+    """MNIST with a small convolutional network similar to LeNet-5, two epochs with a one-cycle learning rate."""
     return _derive(
         mnist(),
         name="mnist_cnn",
@@ -113,7 +113,7 @@ def mnist_cnn() -> Experiment:
 
 
 def iris() -> Experiment:
-    """Iris flowers, MLP, scaled by the training rows alone, with a validation split."""
+    """Iris with an MLP: scaling fitted on the training rows, with a validation split."""
     return Experiment(
         name="iris",
         data=Iris(kind="iris"),
@@ -123,7 +123,7 @@ def iris() -> Experiment:
 
 
 def iris_as_published() -> Experiment:
-    """The Iris tutorial: scaler fitted on all rows, training loss taken for validation loss."""
+    """Iris as in the tutorial: scaling fitted on all rows, training loss used as validation loss."""
     return _derive(
         iris(),
         name="iris_as_published",
@@ -137,10 +137,10 @@ def iris_as_published() -> Experiment:
 
 
 def iris_softmax() -> Experiment:
-    """Softmax regression on all 150 rows to convergence: scikit-learn's LogisticRegression(C=inf)."""
+    """Iris softmax regression on all 150 rows to convergence, as scikit-learn's LogisticRegression(C=inf)."""
     return Experiment(
         name="iris_softmax",
-        data=Iris(kind="iris", split=POINTS_TESTED_ON),
+        data=Iris(kind="iris", split=RESUBSTITUTION),
         model=Linear(kind="linear"),
         training=Training(
             epochs=2000, loss=CrossEntropy(kind="cross_entropy", reduction="sum"), optimizer="lbfgs", lr=1
@@ -149,17 +149,17 @@ def iris_softmax() -> Experiment:
 
 
 def iris_softmax_l2() -> Experiment:
-    """The same with a penalty: scikit-learn's LogisticRegression(C=1)."""
+    """iris_softmax with an L2 penalty, as scikit-learn's LogisticRegression(C=1)."""
     return _derive(iris_softmax(), name="iris_softmax_l2", training=_derive(iris_softmax().training, l2=1))
 
 
 def iris_softmax_sigmoid() -> Experiment:
-    """The same penalty with a sigmoid before the loss: what that mistake costs at best."""
+    """iris_softmax_l2 with a sigmoid before the loss: the least that this mistake costs."""
     return _derive(iris_softmax_l2(), name="iris_softmax_sigmoid", model=Linear(kind="linear", output="sigmoid"))
 
 
 def blobs_as_published() -> Experiment:
-    """Four blobs, MLP, seeded only after the model is made."""
+    """Four blobs with an MLP, seeded only after the model is created."""
     return Experiment(
         name="blobs_as_published",
         data=Blobs(kind="blobs", split=Split(method="shuffled", validation=0, seed=888), scaling="none"),
@@ -169,7 +169,7 @@ def blobs_as_published() -> Experiment:
 
 
 def blobs() -> Experiment:
-    """The blobs with seeded weights, stopped where the validation split stops improving."""
+    """Four blobs with seeded weights and early stopping on the validation split."""
     published = blobs_as_published()
     return _derive(
         published,
@@ -180,7 +180,7 @@ def blobs() -> Experiment:
 
 
 def digits() -> Experiment:
-    """8 x 8 handwritten digits, MLP in batches of 32."""
+    """8 x 8 handwritten digits with an MLP, batches of 32."""
     return Experiment(
         name="digits",
         data=Digits(kind="digits"),
@@ -218,25 +218,25 @@ def get(name: str) -> Experiment:
     """Build the preset of this name.
 
     Raises:
-        InputError: there is none; the message names the nearest.
+        InputError: there is no such preset; the message names the closest one.
     """
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else "`hallmark presets` lists them"
+        hint = f"did you mean '{near[0]}'?" if near else "run `hallmark presets` to list them"
         raise InputError(f"there is no preset '{name}': {hint}")
     return PRESETS[name][1]()
 
 
 def kind_of(experiment: Experiment) -> Kind:
-    """The kind of the preset that computes the same, whatever its name; `own` for any other experiment.
+    """Return the kind of the preset with the same digest, whatever its name; `own` if there is none.
 
-    A published preset with one option changed is no longer what was published.
+    A published preset with a changed option is `own`.
     """
     return next((kind for kind, build in PRESETS.values() if build().digest == experiment.digest), "own")
 
 
 def run_name(experiment: Experiment) -> str:
-    """The experiment's name and what was changed in the preset it names: `iris training.epochs=20`."""
+    """Return the experiment's name and its changes to the preset of that name: `iris training.epochs=20`."""
     if experiment.name not in PRESETS or isinstance(experiment.data, Own):
         return experiment.name
     preset = get(experiment.name).flat()
@@ -245,5 +245,5 @@ def run_name(experiment: Experiment) -> str:
 
 
 def _derive(part: P, **changes: Any) -> P:  # noqa: ANN401 - any field of the part
-    """A part with some fields changed, validated anew."""
+    """Return a validated copy of a part with some fields changed."""
     return type(part).model_validate(dict(part) | changes)

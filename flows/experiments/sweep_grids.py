@@ -1,4 +1,4 @@
-"""From what was typed to the experiments of a sweep: every combination of listed values, or members drawn at random."""
+"""Build the experiments of a sweep from the command line: all combinations of values, or members drawn at random."""
 
 import itertools
 import math
@@ -14,50 +14,51 @@ from hallmark.tasks.ml.config.data import BY_COLUMN
 from hallmark.tasks.ml.config.experiment import Experiment
 
 GRAMMAR = """\
-An option of the model or the training varies where its value is
+An option of the model or the training varies if its value is
 
 0.001,0.01,0.1
-    a list, of numbers, choices or true,false
+    a list of numbers, choices or true,false
 0..4
-    the whole numbers from 0 to 4
+    the integers from 0 to 4
 32/64/64,32
-    of an option that takes a list itself, such as --model.hidden:
-    lists between slashes
+    lists separated by slashes, for an option
+    that takes a list, such as --model.hidden
 uniform:0:0.1
-    with --random: any number from 0 to 0.1, each as likely
+    with --random: a number from 0 to 0.1
 loguniform:1e-4:1
-    with --random: any number from 1e-4 to 1, each order of magnitude as likely
+    with --random: a number from 1e-4 to 1, all
+    orders of magnitude equally likely
 
-Without --random, every combination is a member. With it, values of lists
-and ranges are drawn too, each as likely; no member is drawn twice; options
-that take whole numbers are given whole numbers, both ends included."""
+Without --random, the members are all combinations of the values. With --random, each value is drawn \
+independently, also from lists and ranges. No member is drawn twice. Options that take integers are given integers, \
+with both ends included."""
 
-MOST = 500
-"""So many members a sweep may have: Prefect takes half a megabyte of a flow's parameters."""
+MAX_MEMBERS = 500
+"""Maximum number of members of a sweep. Prefect limits the parameters of a flow to half a megabyte."""
 
-TRIES = 100
-"""So many draws for each member that was asked for, before there are taken to be no more."""
+MAX_DRAWS = 100
+"""Maximum number of draws for each requested member; after these, no more different members are expected."""
 
 INCOMPARABLE = {
-    "name": "the members share one name",
-    "data": "members are compared by their validation loss, which takes the same rows for all",
-    "export": "members are compared by their validation loss, and the export changes none",
-    "training.loss": "a validation loss is compared with others of the same loss only",
+    "name": "all members share one name",
+    "data": "members are compared by validation loss, which requires the same rows for all",
+    "export": "members are compared by validation loss, which does not depend on the export",
+    "training.loss": "validation losses can only be compared if all members use the same loss",
 }
-"""What may not vary. `training.loss.reduction` may: a validation loss is a mean under each."""
+"""Options that cannot vary, with the reason. `training.loss.reduction` can: a validation loss is always a mean."""
 
 NAMES = ("data.path", "data.target", "data.ignore", "data.columns.", *(f"data.split.{by}" for by in BY_COLUMN))
-"""Options that name files and columns, which may have commas, slashes and dots of their own: they list no values."""
+"""Options that name files and columns, whose values may contain commas, slashes and dots, so they are not lists."""
 
 Value = bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The experiments of a sweep, and the options in which they differ.
+    """The experiments of a sweep and the options in which they differ.
 
-    axes: dotted paths, in the order typed.
-    members: each validated whole, no two the same. Of a grid, the last axis varies fastest.
+    axes: dotted paths, in the order of the command line.
+    members: different, validated experiments. In a grid, the last axis varies fastest.
     """
 
     axes: tuple[str, ...]
@@ -66,7 +67,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Where numbers are drawn from: `low` to `high`, evenly or evenly in their logarithm."""
+    """Uniform or log-uniform distribution from `low` to `high`."""
 
     low: float
     high: float
@@ -74,11 +75,11 @@ class Distribution:
     whole: bool
 
     def draw(self, stream: Random) -> float | int:
-        """One number, both ends included; whole ones as Optuna's `suggest_int` draws them, others to 6 digits.
+        """Draw a number, both ends included: integers as Optuna's `suggest_int`, others rounded to 6 digits.
 
-        Six digits are what a label shows: typed again, they make the same experiment.
+        A label shows six digits, so an option with the value of a label gives the same experiment.
         """
-        # Rounded, half a unit beyond the ends gives the ends the same chance as the others.
+        # With half a unit added at both ends, rounding gives the ends the same probability as the other integers.
         margin = 0.5 if self.whole else 0.0
         low, high = self.low - margin, self.high + margin
         share = stream.random()
@@ -94,65 +95,68 @@ Values = list[str] | range | Distribution
 
 
 def grid(source: str, tokens: Sequence[str]) -> Grid:
-    """Every combination of the values that `hallmark sweep SOURCE TOKENS...` lists.
+    """Build all combinations of the values in `hallmark sweep SOURCE TOKENS...`.
 
     Args:
-        source: a preset's name, or a file that ends in `.toml`.
-        tokens: `--training.lr 0.01,0.1` and the like, as typed; see `GRAMMAR`.
+        source: name of a preset, a `.toml`, `.csv` or `.parquet` file, or a folder of images.
+        tokens: options such as `--training.lr 0.01,0.1`, as on the command line; see `GRAMMAR`.
 
     Raises:
-        InputError: anything that does not fit, in one line.
+        InputError: the source or an option is invalid; one line says where and why.
     """
     listed: dict[str, list[str] | range] = {}
     for path, values in _read(tokens).items():
         if isinstance(values, Distribution):
-            raise InputError(f"--{path}: a distribution needs --random: say --random 32, or list values as 0.01,0.1")
+            raise InputError(
+                f"--{path}: a distribution needs --random, such as --random 32: add it, or list values as 0.01,0.1"
+            )
         listed[path] = values
-    if (count := math.prod(map(len, listed.values()))) > MOST:
+    if (count := math.prod(map(len, listed.values()))) > MAX_MEMBERS:
         raise InputError(
-            f"{source}: the grid has {count:,} members: expected at most {MOST:,}: "
-            "list fewer values, or draw some of them with --random 32"
+            f"{source}: the grid has {count:,} members: expected at most {MAX_MEMBERS:,}: "
+            "list fewer values, or draw some of the members with --random 32"
         )
     return _grid(source, listed, itertools.product(*listed.values()))
 
 
 def random(source: str, tokens: Sequence[str], members: int, seed: int) -> Grid:
-    """Members drawn at random, as `hallmark sweep SOURCE --random MEMBERS TOKENS...` says.
+    """Draw the members of `hallmark sweep SOURCE --random MEMBERS TOKENS...` at random.
 
-    Each option has a stream of its own, so that neither their order nor a further member changes what was drawn.
+    Each option has its own random stream, so neither the order of the options nor the number of members changes the
+    values that are drawn.
 
     Args:
-        source: a preset's name, or a file that ends in `.toml`.
-        tokens: `--training.lr loguniform:1e-4:1` and the like, as typed; see `GRAMMAR`.
-        members: how many.
-        seed: the same seed draws the same members, on any machine.
+        source: name of a preset, a `.toml`, `.csv` or `.parquet` file, or a folder of images.
+        tokens: options such as `--training.lr loguniform:1e-4:1`, as on the command line; see `GRAMMAR`.
+        members: number of members.
+        seed: the same seed gives the same members on every machine.
 
     Raises:
-        InputError: anything that does not fit, in one line.
+        InputError: the source or an option is invalid; one line says where and why.
     """
-    if not 1 <= members <= MOST:
-        raise InputError(f"--random: expected 1 to {MOST:,} members, found {members:,}")
+    if not 1 <= members <= MAX_MEMBERS:
+        raise InputError(f"--random: expected 1 to {MAX_MEMBERS:,} members, found {members:,}")
     values = _read(tokens)
     streams = {path: Random(f"{seed} {path}") for path in values}  # noqa: S311 - guards no secret
     drawn: dict[tuple[object, ...], None] = {}
-    for _ in range(TRIES * members):
+    for _ in range(MAX_DRAWS * members):
         drawn.setdefault(tuple(_draw(among, streams[path]) for path, among in values.items()))
         if len(drawn) == members:
             return _grid(source, values, drawn)
     raise InputError(
         f"--random: expected {members:,} different members, found {len(drawn):,}: "
-        "ask for fewer, give more values, or leave --random out"
+        "request fewer members, give more values, or omit --random"
     )
 
 
 def row(axes: Sequence[str], experiment: Experiment) -> dict[str, Value]:
-    """What a member has on each axis; a list as it is typed, `64,32`."""
+    """Return the value of a member on each axis; a list as on the command line, `64,32`."""
     flat = experiment.flat()
     return {path: ",".join(map(str, flat[path])) if isinstance(flat[path], list) else flat[path] for path in axes}
 
 
 def label(axes: Sequence[str], experiment: Experiment) -> str:
-    """What tells a member from the others: `training.lr=0.01 training.seed=3`, fractions to 6 digits."""
+    """Return the options that distinguish a member: `training.lr=0.01 training.seed=3`, floats to 6 digits."""
     return " ".join(f"{path}={_short(value)}" for path, value in row(axes, experiment).items())
 
 
@@ -163,18 +167,20 @@ def _short(value: Value) -> str:
 
 
 def _grid(source: str, values: Mapping[str, Values], combinations: Iterable[tuple[object, ...]]) -> Grid:
-    """The members with these values, in this order."""
+    """Build the members with these combinations of values, in this order."""
     base = options.read(source)
     axes = tuple(path for path, among in values.items() if _varies(among))
     members: dict[str, Experiment] = {}
-    typed: dict[str, dict[str, str]] = {}
+    overrides_of: dict[str, dict[str, str]] = {}
     for combination in combinations:
         overrides = dict(zip(values, map(str, combination), strict=True))
         member = _member(base, overrides, source, axes)
-        if (known := typed.get(member.digest)) is not None:
+        if (known := overrides_of.get(member.digest)) is not None:
             path = next(path for path in axes if known[path] != overrides[path])
-            raise InputError(f"--{path}: {known[path]} and {overrides[path]} make the same experiment: leave one out")
-        members[member.digest], typed[member.digest] = member, overrides
+            raise InputError(
+                f"--{path}: {known[path]} and {overrides[path]} give the same experiment: remove one of them"
+            )
+        members[member.digest], overrides_of[member.digest] = member, overrides
     return Grid(axes, tuple(members.values()))
 
 
@@ -182,7 +188,7 @@ def _member(base: options.Tree, overrides: dict[str, str], source: str, axes: Se
     try:
         member = options.build(base, overrides, source)
     except InputError as error:
-        # An option that is named is enough. A contradiction may lie in any of them.
+        # A message that names an option is complete. A contradiction may come from any option of the member.
         which = "" if str(error).startswith("--") else f" (member {' '.join(f'{p}={overrides[p]}' for p in axes)})"
         raise InputError(f"{error}{which}") from error
     _refuse_without_validation(member, overrides, source)
@@ -190,7 +196,7 @@ def _member(base: options.Tree, overrides: dict[str, str], source: str, axes: Se
 
 
 def _refuse_without_validation(member: Experiment, overrides: dict[str, str], source: str) -> None:
-    """What a sweep chooses by must be there, and be validation."""
+    """Refuse a member without a validation loss, by which the sweep chooses."""
     if not member.data.split.validation:
         path, found, remedy = "data.split.validation", "0", "--data.split.validation 0.2"
         if member.data.split.method == "resubstitution":
@@ -200,22 +206,22 @@ def _refuse_without_validation(member: Experiment, overrides: dict[str, str], so
     else:
         return
     where = f"--{path}" if path in overrides else f"{source}: {path}"
-    raise InputError(f"{where}: a sweep chooses by the validation loss, found '{found}': give {remedy}")
+    raise InputError(f"{where}: a sweep chooses by validation loss, found '{found}': use {remedy}")
 
 
 def _read(tokens: Sequence[str]) -> dict[str, Values]:
-    """The values of each option by its path: one, or several to vary over."""
+    """Return the values of each option by its path: one value, or several if the option varies."""
     found: dict[str, Values] = {}
     for path, text in options.pairs(tokens):
         if path in found:
-            raise InputError(f"--{path}: given twice: give all its values in one list")
+            raise InputError(f"--{path}: given twice: put all values into one list")
         found[path] = _values(path, text)
         if _varies(found[path]):
             _refuse_incomparable(path)
     if not any(map(_varies, found.values())):
         commas = [path for path in found if _takes_a_list(path)]
-        hint = f"; of --{commas[0]} lists between slashes, as 32/64/64,32" if commas else ""
-        raise InputError(f"nothing varies: give at least one option several values, as --training.seed 0..4{hint}")
+        hint = f"; separate the lists of --{commas[0]} by slashes, as 32/64/64,32" if commas else ""
+        raise InputError(f"no option varies: give at least one option several values, as --training.seed 0..4{hint}")
     return found
 
 
@@ -226,21 +232,21 @@ def _varies(values: Values) -> bool:
 def _refuse_incomparable(path: str) -> None:
     for part, why in INCOMPARABLE.items():
         if f"{path}.".startswith(f"{part}.") and path != "training.loss.reduction":
-            raise InputError(f"--{path}: cannot vary within a sweep: {why}: give one value")
+            raise InputError(f"--{path}: cannot vary within a sweep, because {why}: give one value")
 
 
 def _values(path: str, text: str) -> Values:
-    """What follows an option: one value, a list, a range or a distribution, as far as its type has them."""
+    """Parse the value of an option: one value, or a list, range or distribution if its type allows it."""
     if path.startswith(NAMES):
         return [text]
     separator = "/" if _takes_a_list(path) else ","
     types = _types(path)
-    # A name may hold what looks like a range.
+    # The value of a text option may look like a range.
     if str in types or not (":" in text or ".." in text):
         return _list(path, text, separator)
     if int not in types and float not in types:
         raise InputError(
-            f"--{path}: it takes no numbers from a range, found '{text}': list values between '{separator}'"
+            f"--{path}: expected no range or distribution, found '{text}': list values separated by '{separator}'"
         )
     return _distribution(path, text, whole=float not in types) if ":" in text else _range(path, text)
 
@@ -250,8 +256,8 @@ def _takes_a_list(path: str) -> bool:
 
 
 def _types(path: str) -> list[Any]:
-    """The types that an option takes, of all kinds that have it: int, float, Literal[...], tuple[...]."""
-    # A retired option is unknown here and refused by its part.
+    """Return the types of an option in all kinds that have it: int, float, Literal[...], tuple[...]."""
+    # A retired option has no fields here and is refused by its part.
     return [kind for field in options.fields().get(path, []) for kind in _leaves(field.annotation)]
 
 
@@ -268,14 +274,14 @@ def _list(path: str, text: str, separator: str) -> list[str]:
         return [text]
     items = [item.strip() for item in text.split(separator) if item.strip()]
     if not items:
-        raise InputError(f"--{path}: expected values between '{separator}', found '{text}'")
-    if twice := [item for item in items if items.count(item) > 1]:
-        raise InputError(f"--{path}: {twice[0]} is in the list twice: leave one out")
+        raise InputError(f"--{path}: expected values separated by '{separator}', found '{text}'")
+    if repeated := [item for item in items if items.count(item) > 1]:
+        raise InputError(f"--{path}: {repeated[0]} is in the list twice: remove one of them")
     return items
 
 
 def _range(path: str, text: str) -> range:
-    # Fifteen digits: more would not fit the generator, which draws 53 bits.
+    # At most 15 digits, because the random generator draws 53 bits.
     ends = re.fullmatch(r"(-?[0-9]{1,15})\.\.(-?[0-9]{1,15})", text)
     if not ends:
         raise InputError(
@@ -283,7 +289,7 @@ def _range(path: str, text: str) -> range:
         )
     low, high = map(int, ends.groups())
     if high < low:
-        raise InputError(f"--{path}: the range runs backwards, found '{text}': write {high}..{low}")
+        raise InputError(f"--{path}: the range is reversed, found '{text}': write {high}..{low}")
     return range(low, high + 1)
 
 
@@ -295,7 +301,7 @@ def _distribution(path: str, text: str, *, whole: bool) -> Distribution:
     if low >= high:
         raise InputError(f"--{path}: expected LOW below HIGH, found '{text}': swap them, or give one value")
     if name == "loguniform" and low <= 0:
-        raise InputError(f"--{path}: expected LOW above 0, as logarithms need, found '{text}': raise it or use uniform")
+        raise InputError(f"--{path}: expected LOW above 0 for loguniform, found '{text}': increase it or use uniform")
     return Distribution(low, high, logarithmic=name == "loguniform", whole=whole)
 
 
@@ -311,7 +317,7 @@ def _number(path: str, end: str, text: str, *, whole: bool) -> float:
 
 
 def _draw(values: Values, stream: Random) -> object:
-    """One value, by `random()` alone: Python keeps the numbers it gives for a seed from version to version."""
+    """Draw one value using only `random()`, whose numbers for a seed are the same in all versions of Python."""
     if isinstance(values, Distribution):
         return values.draw(stream)
     return values[int(stream.random() * len(values))]

@@ -1,4 +1,4 @@
-"""The schedules in a Prefect work pool, for workers to run instead of `hallmark serve`."""
+"""Assign the schedules to a Prefect work pool, whose workers run them instead of `hallmark serve`."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 def deploy(pool: str) -> list[str]:
     """Make the deployments in a work pool equal to the file of schedules.
 
-    Its workers import this project: it is installed where they run. `hallmark serve` leaves these schedules alone.
+    Hallmark must be installed where the workers of the pool run. `hallmark serve` does not touch these schedules.
 
     Args:
         pool: name of the work pool.
 
     Returns:
-        what was done, a line for each schedule.
+        one line for each schedule.
 
     Raises:
-        InputError: the schedules cannot be used, there is no such pool, or no Prefect server that answers.
+        InputError: the schedules are invalid, the pool does not exist, or no Prefect server answers.
     """
-    found = schedules.load()
+    planned = schedules.load()
     deployments.use_server()
-    return asyncio.run(_deploy(found, schedules.file(), pool))
+    return asyncio.run(_deploy(planned, schedules.file(), pool))
 
 
-async def _deploy(found: list[schedules.Planned], file: "Path", pool: str) -> list[str]:
+async def _deploy(planned: list[schedules.ScheduledExperiment], file: "Path", pool: str) -> list[str]:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -37,9 +37,9 @@ async def _deploy(found: list[schedules.Planned], file: "Path", pool: str) -> li
         try:
             await client.read_work_pool(pool)
         except ObjectNotFound as error:
-            names = ", ".join(sorted(known.name for known in await client.read_work_pools())) or "none yet"
+            names = ", ".join(sorted(known.name for known in await client.read_work_pools())) or "none"
             raise InputError(
-                f"--pool: there is no work pool '{pool}': there are {names}; "
-                f"`prefect work-pool create {pool} --type process` makes one"
+                f"--pool: there is no work pool '{pool}', existing pools: {names}: "
+                f"create it with `prefect work-pool create {pool} --type process`"
             ) from error
-        return await deployments.reconcile(client, found, file, pool=pool)
+        return await deployments.reconcile(client, planned, file, pool=pool)

@@ -1,4 +1,4 @@
-"""The schedules of retraining, from `schedules.toml`: what is retrained, when, and who is told."""
+"""The schedules in `schedules.toml`: what is retrained, when, and who is notified."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
-"""Intervals count from here, so that a restart moves no date. Prefect would count from the restart."""
+"""Start of all intervals. Without it Prefect would count from the last restart, and dates would move."""
 
 DEFAULT = settings.ROOT / "schedules.toml"
 """Beside pyproject.toml."""
@@ -41,25 +41,30 @@ class Schedule(Part):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
-    name: str = Field(pattern=f"^{NAME}$", description="its name in Prefect; used once")
-    experiment: str = Field(min_length=1, description="a preset, or a file that ends in .toml, beside this one")
-    options: dict[str, Any] = Field(default={}, description="laid over it, as `--training.epochs` on the command line")
+    name: str = Field(pattern=f"^{NAME}$", description="name of the deployment in Prefect; must be unique")
+    experiment: str = Field(min_length=1, description="a preset, or a .toml file relative to this file")
+    options: dict[str, Any] = Field(
+        default={}, description="options of the experiment, as `--training.epochs` on the command line"
+    )
     cron: str | None = Field(default=None, description="minute, hour, day, month, weekday")
     interval: Annotated[timedelta, BeforeValidator(_interval), Field(gt=timedelta(0))] | None = Field(
-        default=None, description="instead of cron, elapsed time: a number and s, m, h or d, from midnight UTC"
+        default=None, description="instead of cron, elapsed time: a number and s, m, h or d, counted from midnight UTC"
     )
-    timezone: str | None = Field(default=None, description="of cron: an IANA name, such as Europe/Berlin; else UTC")
+    timezone: str | None = Field(
+        default=None, description="timezone of cron, an IANA name such as Europe/Berlin; UTC if not given"
+    )
     missed: Literal["skip", "latest", "all"] = Field(
-        default="latest", description="of the runs whose time passed while nothing served, run none, the last, or all"
+        default="latest",
+        description="which runs to make up for whose time passed while nothing served: none, the latest, or all",
     )
-    notify: str | None = Field(default=None, description="address that hears of failures, HOLD and REJECT")
-    rule: Rule = Field(default=Rule(), description="when a challenger becomes champion")
+    notify: str | None = Field(default=None, description="address to notify of failures, HOLD and REJECT")
+    rule: Rule = Field(default=Rule(), description="when a challenger is promoted")
 
     @field_validator("timezone")
     @classmethod
     def _exists(cls, timezone: str | None) -> str | None:
         if timezone is not None and timezone not in zoneinfo.available_timezones():
-            raise ValueError("there is no such timezone: expected an IANA name such as Europe/Berlin")
+            raise ValueError("unknown timezone: expected an IANA name such as Europe/Berlin")
         return timezone
 
     @field_validator("cron")
@@ -77,7 +82,7 @@ class Schedule(Part):
         return address
 
     @model_validator(mode="after")
-    def _happens(self) -> "Schedule":
+    def _has_dates(self) -> "Schedule":
         if (self.cron is None) == (self.interval is None):
             raise ValueError("expected one of cron and interval")
         if self.interval is not None and self.timezone is not None:
@@ -91,69 +96,69 @@ class Schedule(Part):
 
     @property
     def dates(self) -> "CronSchedule | IntervalSchedule":
-        """The dates, as Prefect keeps them.
+        """Prefect's schedule.
 
-        Cron means local times, each once a day: one that the clock leaves out in spring comes an hour off, one that
-        it shows twice in autumn comes the first time. Intervals are kept in UTC: in a timezone Prefect's would jump by
-        an hour with the clock, where the dates already planned do not, and a run would come twice.
+        Cron fields are local times. When clocks change, a time that does not exist in spring runs an hour off, and a
+        time that exists twice in autumn runs the first time. Intervals are in UTC: in a timezone, Prefect's intervals
+        shift by an hour when the clock changes, but dates that are already planned do not, so a run would come twice.
         """
         from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
         if self.interval is not None:
             return IntervalSchedule(interval=self.interval, anchor_date=ANCHOR, timezone="UTC")
-        return CronSchedule(cron=self.cron or "", timezone=self.timezone or "UTC")  # one of both is given
+        return CronSchedule(cron=self.cron or "", timezone=self.timezone or "UTC")  # one of the two is set
 
     def upcoming(self, count: int, start: datetime) -> list[datetime]:
-        """The next dates from `start` on, as Prefect's server computes them."""
+        """Return the next dates from `start`, as computed by Prefect's server."""
         from prefect.server.schemas import schedules
 
         kind = schedules.CronSchedule if self.cron is not None else schedules.IntervalSchedule
         return asyncio.run(kind(**self.dates.model_dump()).get_dates(count, start))
 
     def describe(self) -> str:
-        """When it runs, for people."""
+        """Describe the schedule in one line."""
         when = f"cron {self.cron} ({self.timezone or 'UTC'})" if self.cron else f"every {self.interval}"
         return f"Retrains {self.experiment}: {when}; missed runs: {self.missed}"
 
 
-class Planned(NamedTuple):
-    """A schedule with what it retrains."""
+class ScheduledExperiment(NamedTuple):
+    """A schedule and the experiment that it retrains."""
 
     schedule: Schedule
     experiment: Experiment
 
 
 def file() -> Path:
-    """Where the schedules stand: HALLMARK_SCHEDULES, or `schedules.toml` in the project's root."""
+    """Return the path of the schedules: HALLMARK_SCHEDULES, or `schedules.toml` in the project's root."""
     return settings.read().schedules or DEFAULT
 
 
-def load() -> list[Planned]:
-    """Read every schedule with the experiment that it retrains.
+def load() -> list[ScheduledExperiment]:
+    """Read the schedules and their experiments.
 
     Returns:
-        nothing where there is no file and none was named.
+        the schedules in the order of the file; empty if HALLMARK_SCHEDULES is not set and the default does not exist.
 
     Raises:
-        InputError: anything that does not fit, in one line: the file, the schedule, the field.
+        InputError: the file is invalid; one line names the file, the schedule and the field.
     """
     path = file()
     if path == DEFAULT and not path.exists():
         return []
     tree = toml.load(path)
     if unknown := set(tree) - {"name", "schedule"}:
-        raise InputError(f"{path}: there is no such table: '{sorted(unknown)[0]}': each schedule is a [[schedule]]")
+        raise InputError(f"{path}: unknown table '{sorted(unknown)[0]}': write each schedule as [[schedule]]")
     entries = tree.get("schedule", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f"{path}: schedule: expected [[schedule]], with two brackets")
-    found = [_read(path, position, entry) for position, entry in enumerate(entries, 1)]
-    names = [planned.schedule.name for planned in found]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f"{path}: schedule '{twice}': the name is used twice: give one of them another")
-    return found
+        raise InputError(f"{path}: schedule: expected [[schedule]] with two brackets")
+    planned = [_read(path, position, entry) for position, entry in enumerate(entries, 1)]
+    names = [one.schedule.name for one in planned]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"{path}: schedule '{repeated}': the name is used twice: rename one of the schedules")
+    return planned
 
 
-def _read(path: Path, position: int, entry: dict[str, Any]) -> Planned:
+def _read(path: Path, position: int, entry: dict[str, Any]) -> ScheduledExperiment:
     where = f"{path}: schedule '{entry['name']}'" if entry.get("name") else f"{path}: schedule {position}"
     try:
         schedule = Schedule.model_validate(entry)
@@ -162,9 +167,9 @@ def _read(path: Path, position: int, entry: dict[str, Any]) -> Planned:
         raise InputError(f"{where}: {_explain(problem)}") from error
     source = schedule.experiment
     if source.endswith(".toml"):
-        source = str(path.parent / source)  # an absolute path stays
+        source = str(path.parent / source)  # an absolute path is not changed
     try:
-        return Planned(schedule, _experiment(source, schedule.options))
+        return ScheduledExperiment(schedule, _experiment(source, schedule.options))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
@@ -172,12 +177,12 @@ def _read(path: Path, position: int, entry: dict[str, Any]) -> Planned:
 def _experiment(source: str, overrides: dict[str, Any]) -> Experiment:
     given = dict(_flat(overrides))
     if unknown := next((name for name in given if name not in options.fields()), None):
-        raise InputError(f"options: there is no option '{unknown}': `hallmark train --help` lists them")
+        raise InputError(f"options: there is no option '{unknown}': see `hallmark train --help`")
     return options.build(options.read(source), given, source)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Options as dotted paths, whether they were written as `training.lr = 1`, "training.lr" = 1 or as a table."""
+    """Yield options as dotted paths, written as `training.lr = 1`, as `"training.lr" = 1` or as a table."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
@@ -189,18 +194,18 @@ def _refuse_impossible(schedule: Schedule) -> None:
     try:
         dates = schedule.upcoming(1, datetime.now(UTC))
     except ValueError as error:  # pydantic's and croniter's
-        raise ValueError(f"there is no such cron, or it never comes: '{schedule.cron}'") from error
+        raise ValueError(f"not a valid cron expression, or one without dates: '{schedule.cron}'") from error
     if not dates:
-        raise ValueError(f"cron: '{schedule.cron}' never comes")
+        raise ValueError(f"cron: '{schedule.cron}' has no dates")
 
 
 def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own type is not public
-    """What is wrong with a field, in words. An address may hold a secret, and is not shown."""
+    """Describe what is wrong with a field. The value of `notify` is not shown, because it may contain a secret."""
     field = ".".join(str(step) for step in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         known = ", ".join(Schedule.model_fields)
-        return f"{field}: there is no such field: there are {known}"
+        return f"{field}: there is no such field: choose from {known}"
     sentence = f"{field}: " * bool(field) + message[0].lower() + message[1:]
     found = problem["input"]
     shown = isinstance(found, str | int | float | bool) and field != "notify"

@@ -1,6 +1,6 @@
-"""Serving: the schedules of the file as Prefect deployments, and each of their runs in a process of its own.
+"""Serve the schedules: register them as Prefect deployments and run each of their runs in its own process.
 
-Run by `hallmark serve`, or inside `hallmark up`.
+Started by `hallmark serve` and by `hallmark up`.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from uuid import UUID
 
 from filelock import FileLock, Timeout
 
-from hallmark.flows.scheduling import deployments, schedules
+from hallmark.flows.scheduling import deployments, missed_runs, schedules
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import progress, scheduled_process, settings
 
@@ -28,24 +28,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 30
-"""The shortest that Prefect allows."""
+"""Interval of the runs' heartbeats; the shortest that Prefect allows."""
 
-SILENCE = timedelta(seconds=2.5 * HEARTBEAT_SECONDS)
-"""A run that was silent for so long has crashed: said before its third heartbeat would have come."""
+HEARTBEAT_TIMEOUT = timedelta(seconds=2.5 * HEARTBEAT_SECONDS)
+"""Time without a heartbeat after which a run counts as crashed."""
 
-SILENT = f"No sign of life for {SILENCE.total_seconds():.0f} seconds: its process or machine is gone"
+HEARTBEAT_MESSAGE = (
+    f"No sign of life for {HEARTBEAT_TIMEOUT.total_seconds():.0f} seconds: its process or machine is gone"
+)
 
-START = timedelta(minutes=5)
-"""A run whose process has not begun so long after it was taken up never will."""
+START_TIMEOUT = timedelta(minutes=5)
+"""Time after which a pending run whose process has not started counts as crashed."""
 
 RETRIES = "7"
-"""Of a request to a Prefect server that is away: four minutes, as MLflow's client tries. Prefect's default is one."""
+"""Retries of a request to Prefect: four minutes in total, like MLflow's client. Prefect's default takes one minute."""
 
 POLL_SECONDS = 2.0
-LOOK_SECONDS = 15.0
+CHECK_SECONDS = 15.0
 
 STOP_SECONDS = 30.0
-"""What a runner gets to end its runs and to tell Prefect."""
+"""Time limit for the runner to stop its runs and report to Prefect."""
 
 AUTOMATION = "hallmark: a run without heartbeats has crashed"
 
@@ -54,11 +56,11 @@ def main() -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Raises:
-        InputError: the schedules cannot be used, another process serves them, or there is no Prefect server that
-            answers. Nothing was changed.
+        InputError: the schedules are invalid, another process serves them, or no Prefect server answers. Nothing was
+            changed.
     """
-    found, file = schedules.load(), schedules.file()
-    # Before Prefect reads the environment, which its runs inherit.
+    planned, file = schedules.load(), schedules.file()
+    # Set before Prefect is imported. The processes of the runs inherit the environment.
     os.environ[scheduled_process.MARK] = "1"
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "hallmark")
@@ -67,39 +69,41 @@ def main() -> None:
     locks = settings.read().home / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(locks / f"{deployments.mark(file)}.lock", timeout=0):
-            asyncio.run(_serve(found, file))
+        with FileLock(locks / f"{deployments.file_tag(file)}.lock", timeout=0):
+            asyncio.run(_serve(planned, file))
     except Timeout as error:
-        raise InputError(f"{file}: another process serves these schedules already: end that one first") from error
+        raise InputError(f"{file}: another process serves these schedules already: stop it first") from error
 
 
-async def _serve(found: list[schedules.Planned], file: Path) -> None:
+async def _serve(planned: list[schedules.ScheduledExperiment], file: Path) -> None:
     from prefect.client.orchestration import get_client
 
-    ending = asyncio.Event()
-    _end_with(ending)
+    stopping = asyncio.Event()
+    _set_on_signal(stopping)
     async with get_client() as client:
-        for line in await deployments.reconcile(client, found, file):
+        for line in await deployments.reconcile(client, planned, file):
             progress.line("schedule", line)
         await watch_heartbeats(client)
-        for line in await deployments.settle_missed(client, found, file):
+        for line in await missed_runs.handle_missed(client, planned, file):
             progress.line("missed", line)
-        for line in await deployments.tell_of_silent(client, file, SILENT):
+        for line in await missed_runs.notify_of_crashes(client, file, HEARTBEAT_MESSAGE):
             progress.line("crashed", line)
-        mine = await deployments.served(client, file)
-    names = ", ".join(sorted(mine.values()))
-    progress.line("serving", f"{len(mine)} of {len(found)} schedules: {names}" if found else "there are no schedules")
-    if mine:
-        await _run(found, file, mine, ending)
+        served = {one.id: one.name for one in await deployments.served(client, file)}
+    names = ", ".join(sorted(served.values()))
+    progress.line("serving", f"{len(served)} of {len(planned)} schedules: {names}" if planned else "no schedules")
+    if served:
+        await _run(planned, file, served, stopping)
     else:
-        await ending.wait()
-    progress.line("serving", "ended; schedules stay active")
+        await stopping.wait()
+    progress.line("serving", "stopped; schedules are kept and run again at the next start")
 
 
-async def _run(found: list[schedules.Planned], file: Path, mine: dict[UUID, str], ending: asyncio.Event) -> None:
+async def _run(
+    planned: list[schedules.ScheduledExperiment], file: Path, served: dict[UUID, str], stopping: asyncio.Event
+) -> None:
     from prefect.runner import Runner
 
-    # A run is taken up when its time has come, not before: waiting, it would keep another from running.
+    # No prefetching: a run that was taken before its time would occupy the place of another.
     runner = Runner(
         name="hallmark",
         query_seconds=POLL_SECONDS,
@@ -108,59 +112,59 @@ async def _run(found: list[schedules.Planned], file: Path, mine: dict[UUID, str]
         limit=settings.read().serve_limit,
         pause_on_shutdown=False,
     )
-    for identifier, name in mine.items():
-        await runner.aadd_deployment(_Known(identifier, name))  # type: ignore[arg-type]
-    logging.getLogger("prefect.runner").setLevel(logging.WARNING)  # it would say at each look that a run waits
+    for identifier, name in served.items():
+        await runner.aadd_deployment(_ExistingDeployment(identifier, name))  # type: ignore[arg-type]
+    logging.getLogger("prefect.runner").setLevel(logging.WARNING)  # otherwise it logs every waiting run at every poll
     running = asyncio.create_task(runner.start())
     while not runner.started and not running.done():
         await asyncio.sleep(POLL_SECONDS / 100)
-    _end_with(ending)  # once more: the runner has put its own handler in place
-    ended = asyncio.create_task(ending.wait())
-    looking = asyncio.create_task(_look(found, file))
-    await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
-    ended.cancel()
-    looking.cancel()
-    if ending.is_set():
+    _set_on_signal(stopping)  # again, because the runner has installed its own handler
+    stopped = asyncio.create_task(stopping.wait())
+    checking = asyncio.create_task(_check_waiting(planned, file))
+    await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    checking.cancel()
+    if stopping.is_set():
         scheduled_process.ENDING.set()
         await _stop(runner)
     await running
 
 
 async def _stop(runner: "Runner") -> None:
-    """End the runs and tell Prefect so. Where it does not answer, end nevertheless: its runs follow."""
-    stopping = asyncio.create_task(runner.astop())
-    await asyncio.wait({stopping}, timeout=STOP_SECONDS)
-    if not stopping.done():
-        progress.line("serving", "ended; Prefect does not answer, so it does not know of it")
+    """Stop the runs and report to Prefect. If Prefect does not answer, exit: the runs end with this process."""
+    task = asyncio.create_task(runner.astop())
+    await asyncio.wait({task}, timeout=STOP_SECONDS)
+    if not task.done():
+        progress.line("serving", "stopped; Prefect does not answer, so its runs are not marked as stopped")
         sys.stderr.flush()
-        os._exit(1)  # whatever else waits for Prefect would go on waiting
-    await stopping
+        os._exit(1)  # other tasks may wait for Prefect for minutes
+    await task
 
 
-async def _look(found: list[schedules.Planned], file: Path) -> None:
-    """Let no more than one run of a schedule wait while others train, unless all are asked for, and none for ever."""
+async def _check_waiting(planned: list[schedules.ScheduledExperiment], file: Path) -> None:
+    """Cancel waiting runs that a later run of the schedule supersedes, and crash runs that do not start."""
     from prefect.client.orchestration import get_client
 
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(CHECK_SECONDS)
         try:
             async with get_client() as client:
-                for line in await deployments.thin(client, found, file):
+                for line in await missed_runs.cancel_superseded(client, planned, file):
                     progress.line("waiting", line)
-                for line in await deployments.crash_unstarted(client, file, datetime.now(UTC) - START):
+                for line in await missed_runs.crash_unstarted(client, file, datetime.now(UTC) - START_TIMEOUT):
                     progress.line("crashed", line)
-        except Exception as error:  # noqa: BLE001 - the server may be away for a while; the next look comes
-            logger.warning("waiting runs were not looked at: %s", error)
+        except Exception as error:  # noqa: BLE001 - the server may be away for a while; it is asked again
+            logger.warning("waiting runs could not be checked: %s", error)
 
 
-def _end_with(ending: asyncio.Event) -> None:
+def _set_on_signal(event: asyncio.Event) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
 
 
 @dataclass
-class _Known:
-    """A deployment that exists, in the shape in which Prefect's runner takes one that is to be made."""
+class _ExistingDeployment:
+    """An existing deployment with the interface that Prefect's runner expects of a new one."""
 
     id: UUID
     name: str
@@ -171,9 +175,9 @@ class _Known:
 
 
 async def watch_heartbeats(client: "PrefectClient") -> None:
-    """Let Prefect's server call a run crashed that has ceased to give signs of life. Made once, and kept as it is here.
+    """Create or update the automation that marks runs without heartbeats as crashed.
 
-    On Prefect's own cloud this is built in; a self-hosted server needs to be told.
+    Prefect Cloud does this by itself; a self-hosted server needs the automation.
     """
     wanted = _automation()
     known = await client.read_automations_by_name(AUTOMATION)
@@ -190,7 +194,7 @@ def _automation() -> "AutomationCore":
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-    sign = "prefect.flow-run.heartbeat"
+    heartbeat = "prefect.flow-run.heartbeat"
     ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
     return AutomationCore(
         name=AUTOMATION,
@@ -199,23 +203,23 @@ def _automation() -> "AutomationCore":
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{deployments.TAG}"},
-            after={sign},
-            expect={sign} | ends,
+            after={heartbeat},
+            expect={heartbeat} | ends,
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=SILENCE,
+            within=HEARTBEAT_TIMEOUT,
         ),
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
                 name="Crashed",
-                message=SILENT,
+                message=HEARTBEAT_MESSAGE,
             )
         ],
     )
 
 
 def _content(automation: "AutomationCore") -> dict[str, object]:
-    told = {"name", "description", "enabled", "trigger", "actions"}
-    return automation.model_dump(include=told, exclude={"trigger": {"id"}})
+    fields = {"name", "description", "enabled", "trigger", "actions"}
+    return automation.model_dump(include=fields, exclude={"trigger": {"id"}})

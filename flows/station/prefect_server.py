@@ -1,10 +1,11 @@
-"""A Prefect server for the length of one command, where the settings name none.
+"""An embedded Prefect server for the duration of one command, used if the settings name no server.
 
-Prefect starts such a server by itself, but only after the flow is called, while the caller waits for it and
-imports the server's code a second time (2.9 s). Started here, it boots on another core while the command imports
-torch and MLflow. It uses Prefect's own database, so that `prefect server start` shows these runs later.
+Prefect can start such a server by itself, but only when the flow is called: the caller then waits for it and imports
+the server's code a second time (2.9 s). Started here, it boots on another core while the command imports torch and
+MLflow. It uses Prefect's own database, so `prefect server start` shows its runs later.
 
-Run as a module (`python -m hallmark.flows.station.prefect_server DESCRIPTOR`) this file is that server.
+Run as a module, `python -m hallmark.flows.station.prefect_server DESCRIPTOR`, this file is the server, embedded or of a
+station.
 """
 
 import atexit
@@ -22,33 +23,36 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import prefect_api
 
 ENVIRONMENT = {
-    "PREFECT__SERVER_EPHEMERAL": "1",  # as Prefect's own: no UI, no scheduler
+    "PREFECT__SERVER_EPHEMERAL": "1",  # like Prefect's own ephemeral server: no UI, no scheduler
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # its console is our log file
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # its console output goes to the log file
 }
-BOOT_SECONDS = 120.0  # the first boot on a machine makes the database
+BOOT_SECONDS = 120.0
+"""Time limit for a server to answer. The first boot on a machine creates the database."""
 STOP_SECONDS = 10.0
-FINISH_SECONDS = 3  # which a server gives to open connections, when it ends
+"""Time limit for a server to stop before it is killed."""
+FINISH_SECONDS = 3
+"""Time limit for open connections when a server stops."""
 
 
 def provide(log: Path) -> Callable[[], None]:
-    """Give the flows of this process a Prefect server: that of the settings, of the station, or an embedded one.
+    """Provide a Prefect server for this process: that of PREFECT_API_URL, of the station, or an embedded one.
 
-    The embedded one ends with this process, however that ends.
+    The embedded server ends with this process, also if the process is killed.
 
     Args:
-        log: where the embedded server writes warnings and errors.
+        log: file to which the embedded server writes warnings and errors.
 
     Returns:
-        `wait()`, which returns when the server answers.
+        a function `wait()` that returns when the server answers.
 
     Raises:
-        InputError: the server that the settings name, or the station's, does not answer.
+        InputError: the server of PREFECT_API_URL or of the station does not answer.
     """
     if prefect_api.use_running():
         return lambda: None
     process, url = _start(log)
-    # Prefect sends its last logs and events when threads are shut down, which is before these callbacks.
+    # Prefect sends its last logs and events when threads are shut down, before atexit callbacks run.
     atexit.register(_stop, process)
     prefect_api.use(url)
     return lambda: _wait(url, process, log)
@@ -59,12 +63,12 @@ def _start(log: Path) -> tuple[subprocess.Popen[bytes], str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "hallmark.flows.station.prefect_server", str(listener.fileno())],
             env=os.environ | ENVIRONMENT,
-            # The server lives as long as this pipe is open: kill -9 closes it too.
+            # The server runs until this pipe is closed, which kill -9 does too.
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             pass_fds=[listener.fileno()],
-            # Ctrl-C reaches the command alone, which has yet to tell the server how its flow ended.
+            # Ctrl-C must reach the command alone, which still has to report to the server how its flow ended.
             start_new_session=True,
         )
         return process, f"http://127.0.0.1:{listener.getsockname()[1]}/api"
@@ -87,10 +91,10 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def follow_owner() -> None:
-    """End this process when the one that holds the other end of its stdin has ended, however that ended."""
+    """End this process when the process at the other end of its stdin ends, also if that is killed."""
 
     def follow() -> None:
-        os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read(), whose lock Python wants back when it ends
+        os.read(sys.stdin.fileno(), 1)  # sys.stdin.read() would hold a lock that Python needs at exit
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(STOP_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -106,7 +110,7 @@ def _serve(descriptor: int) -> None:
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            # The start migrates Prefect's database; on a fresh one, servers that start together would collide.
+            # The start migrates the database. On a new database, servers that start at the same time would collide.
             home = PREFECT_HOME.value()
             home.mkdir(parents=True, exist_ok=True)
             with FileLock(home / "hallmark-start.lock"):

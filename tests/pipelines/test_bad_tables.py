@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
     ("content", "tokens", "message"),
     [
         (None, "--target t", "there is no such file or folder: did you mean '.*rows.parquet'?"),
-        (GOOD, "", "which column is to be predicted? Add --target and its name: it has a, b, t"),
+        (GOOD, "", "the column to predict is missing: add --target and one of the columns: a, b, t"),
         (GOOD, "--target tt", "--target: there is no column 'tt': did you mean 't'?"),
         (GOOD, "--target t --data.ignore aa", "--data.ignore: there is no column 'aa': did you mean 'a'?"),
         (GOOD, "--target t --data.split.group bb", "--data.split.group: there is no column 'bb': did you mean 'b'?"),

@@ -87,7 +87,7 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_a_command_says_what_it_does_and_has_an_example(command: str, helps: Help) -> None:
+def test_help_describes_the_command_with_an_example(command: str, helps: Help) -> None:
     text = helps.texts[command]
     assert re.search(rf"^(Example: |  )hallmark {command}\b", text, re.MULTILINE)
     module, _, name = COMMANDS[command][0].partition(":")
@@ -101,7 +101,7 @@ def test_help_imports_no_command(helps: Help) -> None:
     assert helps.imported == []
 
 
-def test_the_help_of_a_command_fills_a_narrow_terminal() -> None:
+def test_help_fills_a_narrow_terminal() -> None:
     lines = hallmark("verify", "--help", COLUMNS="60").stdout.splitlines()
     text = "\n".join(line.rstrip() for line in lines)
     exits = text[text.index("Exit code 0") : text.index("\n\nExample")].split("\n")
@@ -118,7 +118,7 @@ def test_the_help_of_a_command_fills_a_narrow_terminal() -> None:
         ("HALLMARK_UI_PORT", "abc", "HALLMARK_UI_PORT: .*found 'abc'"),
     ],
 )
-def test_a_machine_that_is_set_up_wrongly_is_refused(
+def test_invalid_settings_are_refused(
     console: Call, variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -135,7 +135,7 @@ def test_a_prefect_server_that_does_not_answer_is_refused() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_strict_refuses_known_mistakes_before_anything_begins(console: Callable[..., tuple[int, str, str]]) -> None:
+def test_strict_refuses_known_mistakes_before_training(console: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = console("train", "iris_as_published", "--strict", "--json")
     assert code == 2
     assert json.loads(out)["status"] == "refused"
@@ -146,9 +146,7 @@ def test_strict_refuses_known_mistakes_before_anything_begins(console: Callable[
 
 
 @pytest.mark.usefixtures("home", "prefect_server")  # a home where nothing was fetched before
-def test_data_that_cannot_be_fetched_is_refused_and_leaves_no_run(
-    console: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_download_is_refused_and_leaves_no_run(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HALLMARK_MIRROR", "http://127.0.0.1:9")
     name = f"t{uuid.uuid4().hex[:12]}"
     code, _, error = console("train", "mnist", "--name", name)
@@ -159,7 +157,7 @@ def test_data_that_cannot_be_fetched_is_refused_and_leaves_no_run(
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
+def test_json_is_the_last_line_of_stdout_and_complete(console: Call) -> None:
     name = f"j{uuid.uuid4().hex[:12]}"
     code, out, _ = console("train", "iris", "--json", "--name", name, "--training.epochs", "3")
     assert code == 0
@@ -182,7 +180,7 @@ def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_step_that_fails_is_named_with_its_log_and_exit_code_1(console: Call) -> None:
+def test_failed_step_is_named_with_its_log_and_exit_code_1(console: Call) -> None:
     name = f"f{uuid.uuid4().hex[:12]}"
     options = ["--name", name, "--training.lr", "1e30", "--training.optimizer", "sgd"]
     code, out, error = console("train", "iris", "--json", *options)
@@ -197,7 +195,7 @@ def test_a_step_that_fails_is_named_with_its_log_and_exit_code_1(console: Call) 
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_damaged_dataset_is_made_anew_and_said_aloud(
+def test_damaged_dataset_is_prepared_again_with_a_warning(
     console: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HALLMARK_HOME", str(tmp_path))
@@ -213,7 +211,7 @@ def test_a_damaged_dataset_is_made_anew_and_said_aloud(
     assert "Created version" in "".join(log.read_text() for log in tmp_path.glob("logs/*.log"))
 
 
-def test_json_says_why_it_was_refused(console: Call) -> None:
+def test_json_contains_the_reason_of_a_refusal(console: Call) -> None:
     code, out, _ = console("train", "iris", "--json", "--training.epochs", "0")
     assert code == 2
     assert json.loads(out)["status"] == "refused"
@@ -250,7 +248,7 @@ def test_runs_are_listed(console: Call) -> None:
     assert (code, f"did you mean '{name}'?" in error) == (2, True)
 
 
-def test_the_ui_of_a_server_is_the_servers(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ui_of_a_server_is_referred_to(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert console("ui") == (
         0,

@@ -1,5 +1,6 @@
 """Schedules as Prefect deployments, on a server without a scheduler."""
 
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -8,9 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.states import Completed, Pending, Scheduled
 
-from hallmark.flows.scheduling import deployments, schedules, serve
+from hallmark.flows.scheduling import deployments, missed_runs, schedules, serve
 from hallmark.tasks.common.errors import InputError
 from tests.pipelines.test_notification import receiver
 from tests.support.processes import until
@@ -22,7 +24,7 @@ def reconcile(path: Path, pool: str | None = None) -> list[str]:
 
 
 def ours(path: Path) -> dict[str, Any]:
-    found = with_client(lambda client: deployments._ours(client, deployments.mark(path)))
+    found = with_client(lambda client: deployments.registered(client, path))
     return {one.name: one for one in found}
 
 
@@ -54,7 +56,38 @@ def test_deployments_are_made_equal_to_the_file(write_schedules: Callable[..., P
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_automation_is_made_once_and_kept_as_it_should_be() -> None:
+def test_deployment_with_an_older_entrypoint_is_updated_or_reported(
+    write_schedules: Callable[..., Path],
+) -> None:
+    path = write_schedules(QUICK)
+    assert reconcile(path) == ["quick: added"]
+
+    def make_old(**changes: str) -> None:
+        update = DeploymentUpdate(entrypoint="flows.retrain.retrain", **changes)
+        identifier = ours(path)["quick"].id
+        with_client(lambda client: client.update_deployment(identifier, update))
+        assert ours(path)["quick"].entrypoint == "flows.retrain.retrain"
+
+    make_old()
+    assert reconcile(path) == ["quick: changed"]
+    assert ours(path)["quick"].entrypoint == deployments.ENTRYPOINT
+
+    pool = f"p{uuid.uuid4().hex[:8]}"
+    with_client(lambda client: client.create_work_pool(WorkPoolCreate(name=pool, type="process")))
+    make_old(work_pool_name=pool)
+    (line,) = reconcile(path)
+    assert line == (
+        f"quick: run by work pool '{pool}' with the entrypoint of another version (flows.retrain.retrain): "
+        f"run `hallmark deploy --pool {pool}` to update it"
+    )
+    assert reconcile(path, pool) == ["quick: changed"]
+    assert reconcile(path) == [f"quick: run by work pool '{pool}'"]
+    path.write_text("")
+    reconcile(path)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_automation_is_created_once_and_kept_up_to_date() -> None:
     def known() -> list[Any]:
         return list(with_client(lambda client: client.read_automations_by_name(serve.AUTOMATION)))
 
@@ -71,7 +104,7 @@ def test_the_automation_is_made_once_and_kept_as_it_should_be() -> None:
 
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize(("missed", "kept"), [("skip", []), ("latest", [1]), ("all", [3, 2, 1])])
-def test_what_was_missed_is_run_as_the_schedule_asks(
+def test_missed_runs_are_handled_by_the_policy_of_the_schedule(
     write_schedules: Callable[..., Path], missed: str, kept: list[int]
 ) -> None:
     # No date of a daily schedule passes while this runs; one that did would be made up for, too.
@@ -87,26 +120,26 @@ def test_what_was_missed_is_run_as_the_schedule_asks(
         ]
 
     async def settle(client: Any) -> list[str]:  # noqa: ANN401
-        return await deployments.settle_missed(client, schedules.load(), path)
+        return await missed_runs.handle_missed(client, schedules.load(), path)
 
     async def names(client: Any) -> list[str]:  # noqa: ANN401
         return [(await client.read_flow_run(identifier)).state.name for identifier in planned]
 
     planned = with_client(plan)
-    assert with_client(settle) == [f"quick: 3 missed, {len(kept)} to be run, {3 - len(kept)} cancelled"]
-    thinned = with_client(lambda client: deployments.thin(client, schedules.load(), path))
+    assert with_client(settle) == [f"quick: 3 missed, {len(kept)} to run, {3 - len(kept)} cancelled"]
+    thinned = with_client(lambda client: missed_runs.cancel_superseded(client, schedules.load(), path))
     assert thinned == []  # one at most is left, or all were asked for
     wanted = ["Scheduled" if minutes in kept else "Missed" for minutes in (3, 2, 1)]
     assert with_client(names) == [*wanted, "Scheduled"]
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_dates_that_passed_while_prefect_itself_was_off_are_made_up_for(write_schedules: Callable[..., Path]) -> None:
+def test_dates_missed_while_prefect_was_off_are_planned(write_schedules: Callable[..., Path]) -> None:
     path = write_schedules(QUICK.replace("10s", "1s") + 'missed = "all"\n')
     reconcile(path)  # on a server without a scheduler: nothing is planned
 
     async def settle(client: Any) -> list[str]:  # noqa: ANN401
-        return await deployments.settle_missed(client, schedules.load(), path)
+        return await missed_runs.handle_missed(client, schedules.load(), path)
 
     def missed() -> int:
         (line,) = with_client(settle) or ["quick: 0 missed"]
@@ -118,7 +151,7 @@ def test_dates_that_passed_while_prefect_itself_was_off_are_made_up_for(write_sc
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_clock_that_is_set_back_plans_no_date_twice(write_schedules: Callable[..., Path]) -> None:
+def test_clock_that_is_set_back_plans_no_date_twice(write_schedules: Callable[..., Path]) -> None:
     path, now = write_schedules(QUICK.replace("10s", "1h")), datetime.now(UTC)
     reconcile(path)
     deployment = ours(path)["quick"].id
@@ -140,7 +173,7 @@ def test_a_clock_that_is_set_back_plans_no_date_twice(write_schedules: Callable[
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_run_that_was_taken_up_and_never_began_has_crashed_and_somebody_hears_of_it(
+def test_pending_run_that_never_starts_is_crashed_with_a_notification(
     write_schedules: Callable[..., Path],
 ) -> None:
     with receiver() as (told_at, told):
@@ -150,10 +183,10 @@ def test_a_run_that_was_taken_up_and_never_began_has_crashed_and_somebody_hears_
         run = with_client(lambda client: client.create_flow_run_from_deployment(deployment, state=Pending()))
 
         def look(since: datetime) -> list[str]:
-            return list(with_client(lambda client: deployments.crash_unstarted(client, path, since)))
+            return list(with_client(lambda client: missed_runs.crash_unstarted(client, path, since)))
 
         assert look(datetime.now(UTC) - timedelta(minutes=1)) == []  # it may still begin
-        assert look(datetime.now(UTC)) == [f"quick: run '{run.name}': {deployments.UNSTARTED}"]
+        assert look(datetime.now(UTC)) == [f"quick: run '{run.name}': {missed_runs.UNSTARTED}"]
         assert [one.id for one in runs(address(), path, "Crashed")] == [run.id]
         assert [one["title"] for one in told] == ["quick (iris): CRASHED"]
         assert look(datetime.now(UTC)) == []

@@ -60,7 +60,7 @@ def look(mirror: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     return call
 
 
-def test_a_machine_that_is_well(look: Look, mirror: str) -> None:
+def test_machine_without_problems(look: Look, mirror: str) -> None:
     code, checks, error = look()
     assert (code, error) == (0, "")
     assert list(checks) == [
@@ -80,7 +80,7 @@ def test_a_machine_that_is_well(look: Look, mirror: str) -> None:
         ("MLFLOW_TRACKING_URI", "http://127.0.0.1:9", "mlflow", "MLFLOW_TRACKING_URI: http://127.0.0.1:9 cannot be"),
     ],
 )
-def test_what_is_not_well_is_named_with_what_helps(
+def test_problem_is_named_with_a_fix(
     look: Look, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, check: str, said: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -90,7 +90,7 @@ def test_what_is_not_well_is_named_with_what_helps(
 
 
 @pytest.mark.parametrize(("variable", "check"), [("PREFECT", "prefect port"), ("UI", "mlflow port")])
-def test_a_port_in_use_is_named(look: Look, monkeypatch: pytest.MonkeyPatch, variable: str, check: str) -> None:
+def test_port_in_use_is_named(look: Look, monkeypatch: pytest.MonkeyPatch, variable: str, check: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         monkeypatch.setenv(f"HALLMARK_{variable}_PORT", str(port))
@@ -99,7 +99,7 @@ def test_a_port_in_use_is_named(look: Look, monkeypatch: pytest.MonkeyPatch, var
     assert checks[check][1].startswith(f"HALLMARK_{variable}_PORT: {port} on 127.0.0.1: address already in use")
 
 
-def test_what_was_downloaded_needs_no_mirror(look: Look, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirror_is_not_needed_after_the_download(look: Look, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HALLMARK_MIRROR", "http://127.0.0.1:9")
     raw = home / "downloads" / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -109,7 +109,7 @@ def test_what_was_downloaded_needs_no_mirror(look: Look, home: Path, monkeypatch
     assert (code, checks["mirror"]) == (0, (True, "not needed: MNIST is already downloaded"))
 
 
-def test_a_library_of_another_version_is_named(tmp_path: Path, mirror: str) -> None:
+def test_library_with_a_wrong_version_is_named(tmp_path: Path, mirror: str) -> None:
     found = tmp_path / "cyclopts-1.0.dist-info"
     found.mkdir()
     (found / "METADATA").write_text("Metadata-Version: 2.1\nName: cyclopts\nVersion: 1.0\n")

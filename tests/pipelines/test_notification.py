@@ -41,13 +41,13 @@ def receiver(status: int = 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         server.server_close()
 
 
-def test_a_message_arrives_without_the_secrets_of_addresses_in_it() -> None:
+def test_message_arrives_without_secrets() -> None:
     with receiver() as (address, told):
         assert notification.send(address, "iris: HOLD", "see http://user:password@127.0.0.1/runs")
     assert [(one["title"], one["message"]) for one in told] == [("iris: HOLD", "see http://127.0.0.1/runs")]
 
 
-def test_an_address_can_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_can_be_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with receiver() as (address, told):
         monkeypatch.setenv("TELL", address)
         notification.refuse("env:TELL")
@@ -55,11 +55,11 @@ def test_an_address_can_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch
     assert len(told) == 1
 
 
-def test_nobody_is_told_where_there_is_no_address() -> None:
+def test_nothing_is_sent_without_an_address() -> None:
     assert not notification.send(None, "iris: HOLD", "why")
 
 
-def test_a_message_that_is_not_taken_is_a_warning_without_secrets(
+def test_failed_message_is_a_warning_without_secrets(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TELL", raising=False)
@@ -81,14 +81,14 @@ def test_a_message_that_is_not_taken_is_a_warning_without_secrets(
 
 
 @pytest.mark.parametrize("address", ["", "somewhere", f"nosuch://{SECRET}@host"])
-def test_an_address_that_apprise_does_not_understand_is_refused(address: str) -> None:
+def test_address_unknown_to_apprise_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="no address that Apprise understands") as caught:
         notification.refuse(address)
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_failed_run_tells_the_address_of_its_schedule() -> None:
+def test_failed_run_notifies_the_address_of_its_schedule() -> None:
     @flow(name="failing", on_failure=[notification.failed], on_crashed=[notification.failed])
     def failing(experiment: dict[str, Any], notify: str | None, schedule: str | None) -> None:  # noqa: ARG001
         raise ValueError("postgresql://user:password@host is away")

@@ -46,20 +46,20 @@ def files(folder: Path) -> list[Path]:
     [
         (["irsi", SEED, "0,1"], "there is no preset 'irsi': did you mean 'iris'?"),
         ([], "requires an argument"),
-        (["iris"], "nothing varies: give at least one option several values, as --training.seed 0..4"),
-        (["iris", LR, "0.1"], "nothing varies: "),
-        (["iris", LR, ","], "--training.lr: expected values between ',', found ','"),
+        (["iris"], "no option varies: give at least one option several values, as --training.seed 0..4"),
+        (["iris", LR, "0.1"], "no option varies: "),
+        (["iris", LR, ","], "--training.lr: expected values separated by ',', found ','"),
         (["iris", LR, "fast,slow"], "--training.lr: input should be a valid number, .*found 'fast'"),
         (["iris", "--data.seed", "0,1"], "--data.seed: "),
         (["iris", "--data.split.seed", "0..4"], "--data.split.seed: cannot vary within a sweep"),
-        (["iris", "--training.optimizer", "0..4"], "--training.optimizer: it takes no numbers from a range"),
-        (["iris", SEED, "4..0"], "--training.seed: the range runs backwards, found '4..0': write 0..4"),
+        (["iris", "--training.optimizer", "0..4"], "--training.optimizer: expected no range or distribution"),
+        (["iris", SEED, "4..0"], "--training.seed: the range is reversed, found '4..0': write 0..4"),
         (["iris", LR, "uniform:0:1"], "--training.lr: a distribution needs --random"),
         (["iris", "--random", "4", LR, "loguniform:1:1e-4"], "--training.lr: expected LOW below HIGH, found"),
         (["iris", "--random", "0", LR, "uniform:0:1"], "--random: expected 1 to "),
         (["iris", "--random", "many", LR, "uniform:0:1"], "--random"),
-        (["iris", LR, "1,2", "--data.split.validation", "0"], "--data.split.validation: a sweep chooses by the valid"),
-        (["threshold", LR, "1,2"], "threshold: data.split.validation: a sweep chooses by the validation loss"),
+        (["iris", LR, "1,2", "--data.split.validation", "0"], "--data.split.validation: a sweep chooses by valid"),
+        (["threshold", LR, "1,2"], "threshold: data.split.validation: a sweep chooses by validation loss"),
         (["iris", "--training.batch_size", "30,91"], "91 is more than the 90 rows of the training split"),
         (["iris", "--training.device", "mps", SEED, "0,1"], "training.device: torch .* finds no 'mps' device"),
     ],
@@ -83,14 +83,14 @@ def assert_refused(console: Call, tokens: list[str], message: str, home: Path, m
     assert len(recent_runs(None, 1000)) == before
 
 
-def test_more_members_than_fit_are_refused_before_anything_begins(
+def test_members_that_exceed_memory_are_refused_before_training(
     console: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = r"100 members with the same shape do not fit into memory together: \d+ fit: give fewer values"
     assert_refused(console, ["iris", *HUGE], message, tmp_path, monkeypatch)
 
 
-def test_more_members_than_fit_are_refused_with_the_number_that_fits(console: Call) -> None:
+def test_members_that_exceed_memory_are_refused_with_the_number_that_fits(console: Call) -> None:
     """Where the rows must be fetched first, too."""
     name = f"c{uuid.uuid4().hex[:12]}"
     code, out, error = console("iris", *HUGE, "--name", name)
@@ -101,7 +101,7 @@ def test_more_members_than_fit_are_refused_with_the_number_that_fits(console: Ca
     assert recent_runs(name, 1) == []
 
 
-def test_json_says_why_it_was_refused(console: Call) -> None:
+def test_json_contains_the_reason_of_a_refusal(console: Call) -> None:
     code, out, error = console("iris", SEED, "4..0", "--json")
     assert code == 2
     assert json.loads(out) == {"status": "refused", "error": error.removeprefix("hallmark: ").strip()}
@@ -111,7 +111,7 @@ def named() -> list[str]:
     return ["--name", f"c{uuid.uuid4().hex[:12]}", "--training.epochs", "3", "--training.device", "cpu"]
 
 
-def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
+def test_json_is_the_last_line_of_stdout_and_complete(console: Call) -> None:
     options = named()
     code, out, error = console("iris", LR, "0.01,1e30", "--training.optimizer", "sgd", *options, "--json")
     assert code == 0, error
@@ -133,14 +133,12 @@ def test_json_is_the_last_line_of_stdout_and_says_all(console: Call) -> None:
     assert client.connect().get_run(result["run_id"]).info.status == "FINISHED"
 
 
-def test_json_has_what_that_of_train_has(console: Call) -> None:
+def test_json_has_the_keys_of_train(console: Call) -> None:
     _, out, _ = console("iris", SEED, "0,1", *named(), "--json")
     assert {"experiment_digest", "resumed_from"} <= set(json.loads(out.splitlines()[-1]))
 
 
-def test_the_table_has_the_best_first_and_fits_a_narrow_terminal(
-    console: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_table_lists_the_best_first_and_fits_a_narrow_terminal(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     given = [LR, "0.001,0.01", "--training.weight_decay", "0,0.001,0.01", SEED, "0..2"]
     code, out, error = console("iris", *given, *named())
@@ -159,7 +157,7 @@ def test_the_table_has_the_best_first_and_fits_a_narrow_terminal(
     assert "\x1b" not in out + error
 
 
-def test_options_of_one_name_are_told_apart_and_no_number_is_cut(
+def test_options_with_equal_last_names_are_distinguished_and_no_number_is_truncated(
     console: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "30")
@@ -172,7 +170,7 @@ def test_options_of_one_name_are_told_apart_and_no_number_is_cut(
     assert "0.0123456" in first
 
 
-def test_a_step_that_fails_is_named(console: Call) -> None:
+def test_failed_step_is_named(console: Call) -> None:
     code, out, error = console("iris", LR, "1e30,1e29", "--training.optimizer", "sgd", *named(), "--json")
     assert code == 1
     assert re.match(
@@ -181,7 +179,7 @@ def test_a_step_that_fails_is_named(console: Call) -> None:
     assert json.loads(out)["status"] == "failed"
 
 
-def test_what_fails_in_no_step_is_the_sweep(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_outside_of_a_step_names_the_flow(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("a plan is broken")
 
@@ -193,6 +191,7 @@ def test_what_fails_in_no_step_is_the_sweep(console: Call, monkeypatch: pytest.M
 
 def test_help_has_the_grammar_and_examples(helps: Help) -> None:
     text = helps.texts["sweep"]
+    words = " ".join(text.split())
     for line in (*sweep_grids.GRAMMAR.splitlines(), "hallmark sweep mnist --random 32 --training.lr loguniform:1e-4:1"):
-        assert line.strip() in text
+        assert " ".join(line.split()) in words
     assert max(map(len, text.splitlines())) <= 80

@@ -42,7 +42,7 @@ def runs(url: str, path: Path, *states: str) -> list[Any]:
     from prefect.client.schemas.sorting import FlowRunSort
 
     wanted = filters.FlowRunFilter(
-        tags=filters.FlowRunFilterTags(all_=[deployments.mark(path)]),
+        tags=filters.FlowRunFilterTags(all_=[deployments.file_tag(path)]),
         state=filters.FlowRunFilterState(name=filters.FlowRunFilterStateName(any_=list(states))),
     )
     order = FlowRunSort.EXPECTED_START_TIME_ASC

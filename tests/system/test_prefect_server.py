@@ -33,7 +33,7 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGKILL])
-def test_the_embedded_server_answers_and_ends_with_its_process(tmp_path: Path, number: int | None) -> None:
+def test_embedded_server_answers_and_ends_with_its_process(tmp_path: Path, number: int | None) -> None:
     command = [sys.executable, "-c", CODE, str(tmp_path / "server.log")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
     assert process.stdout is not None
@@ -46,7 +46,7 @@ def test_the_embedded_server_answers_and_ends_with_its_process(tmp_path: Path, n
     until(lambda: not answers(url))
 
 
-def test_servers_that_start_together_on_a_fresh_database_do_not_collide(tmp_path: Path) -> None:
+def test_servers_can_start_together_on_a_new_database(tmp_path: Path) -> None:
     environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
     command = [sys.executable, "-c", CODE, str(tmp_path / "server.log")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -57,13 +57,13 @@ def test_servers_that_start_together_on_a_fresh_database_do_not_collide(tmp_path
     assert len(urls) == 3
 
 
-def test_a_server_that_the_settings_name_is_used(prefect_server: str, tmp_path: Path) -> None:
+def test_server_of_the_settings_is_used(prefect_server: str, tmp_path: Path) -> None:
     server.provide(tmp_path / "server.log")()
     assert answers(prefect_server)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_named_server_that_does_not_answer_is_refused(tmp_path: Path) -> None:
+def test_server_of_the_settings_that_does_not_answer_is_refused(tmp_path: Path) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     address = "http://127.0.0.1:9/api"
@@ -72,7 +72,7 @@ def test_a_named_server_that_does_not_answer_is_refused(tmp_path: Path) -> None:
         server.provide(tmp_path / "server.log")
 
 
-def test_an_embedded_server_that_cannot_start_says_where_its_log_is(tmp_path: Path) -> None:
+def test_embedded_server_that_does_not_start_names_its_log(tmp_path: Path) -> None:
     database = f"sqlite+aiosqlite:///{tmp_path}/nowhere/prefect.db"
     environment = os.environ | {"PREFECT_API_DATABASE_CONNECTION_URL": database, "PREFECT_HOME": str(tmp_path)}
     done = subprocess.run(

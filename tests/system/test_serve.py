@@ -12,12 +12,12 @@ from tests.support.processes import hallmark, process, until
 from tests.support.scheduled import QUICK, ask, engines, runs, serving
 
 
-def test_what_cannot_be_served_is_refused_in_one_line(write_schedules: Callable[..., Path]) -> None:
+def test_invalid_schedules_are_refused_in_one_line(write_schedules: Callable[..., Path]) -> None:
     path = write_schedules(QUICK)
     for command in (("serve",), ("deploy", "--pool", "nowhere")):
         refused = hallmark(*command)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
-        assert "there is no Prefect server to take schedules" in refused.stderr
+        assert "there is no Prefect server for the schedules" in refused.stderr
     path.write_text("[[schedule]]\nname = \n")
     refused = hallmark("serve")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
@@ -25,7 +25,7 @@ def test_what_cannot_be_served_is_refused_in_one_line(write_schedules: Callable[
     assert "line 2" in refused.stderr
 
 
-def test_a_schedule_runs_and_ends_cleanly_while_its_dates_stay(
+def test_schedule_runs_and_stays_active_after_the_server_stops(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = write_schedules(QUICK)
@@ -39,17 +39,17 @@ def test_a_schedule_runs_and_ends_cleanly_while_its_dates_stay(
         served.terminate()
         assert served.wait(60) == 0
     assert not engines()
-    (deployment,) = ask(scheduler, lambda client: deployments._ours(client, deployments.mark(path)))
+    (deployment,) = ask(scheduler, lambda client: deployments.registered(client, path))
     assert (deployment.paused, [one.active for one in deployment.schedules]) == (False, [True])
 
 
-def test_the_schedules_can_be_given_to_a_work_pool(
+def test_schedules_can_be_assigned_to_a_work_pool(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = write_schedules(QUICK)
     refused = hallmark("deploy", "--pool", "station", PREFECT_API_URL=scheduler)
     assert refused.returncode == 2
-    assert "there is no work pool 'station': there are none yet" in refused.stderr
+    assert "there is no work pool 'station', existing pools: none" in refused.stderr
     made = subprocess.run(
         [sys.executable, "-m", "prefect", "work-pool", "create", "station", "--type", "process"],
         check=False, capture_output=True, text=True, env=os.environ | {"PREFECT_API_URL": scheduler},
@@ -62,11 +62,11 @@ def test_the_schedules_can_be_given_to_a_work_pool(
         done, *_ = until(lambda: runs(scheduler, path, "Completed"))
     assert done.work_pool_name == "station"
     assert ask(scheduler, lambda client: deployments.reconcile(client, schedules.load(), path)) == [
-        "quick: left to work pool 'station'"
+        "quick: run by work pool 'station'"
     ]
 
 
-def test_one_model_is_retrained_once_at_a_time(python: Callable[..., str]) -> None:
+def test_model_is_retrained_by_one_run_at_a_time(python: Callable[..., str]) -> None:
     code = (
         "import sys, time\nfrom hallmark.tasks.runtime import scheduled_process\n"
         "with scheduled_process.turn(sys.argv[1]): print(time.monotonic()); time.sleep(1); print(time.monotonic())"

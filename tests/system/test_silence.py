@@ -40,4 +40,4 @@ def silence(url: str, path: Path, tmp_path: Path, log: Path) -> None:
     (crashed,) = until(lambda: runs(url, path, "Crashed"), 3 * serve.HEARTBEAT_SECONDS + 10)
     assert time.monotonic() - killed < 3 * serve.HEARTBEAT_SECONDS + 10
     assert crashed.id == running.id
-    assert crashed.state.message == serve.SILENT
+    assert crashed.state.message == serve.HEARTBEAT_MESSAGE

@@ -60,7 +60,7 @@ def get(url: str, auth: str | None = None) -> int:
         return error.code
 
 
-def test_a_station_is_used_by_every_command_and_leaves_nothing_behind(place: Place) -> None:
+def test_station_is_used_by_every_command_and_leaves_no_process_behind(place: Place) -> None:
     place.schedules.write_text(DAILY)
     up = place.hallmark("up", "--detach")
     assert up.returncode == 0, up.stderr
@@ -105,7 +105,7 @@ def test_a_station_is_used_by_every_command_and_leaves_nothing_behind(place: Pla
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_all_parts(place: Place, number: int) -> None:
+def test_signal_stops_all_parts(place: Place, number: int) -> None:
     with place.foreground() as process:
         assert process.stdout
         assert process.stdout.readline().startswith("Prefect UI: http://127.0.0.1:")
@@ -119,7 +119,7 @@ def test_a_signal_ends_all_parts(place: Place, number: int) -> None:
     assert place.hallmark("status").stderr == "hallmark: no station is up: start one with `hallmark up`\n"
 
 
-def test_a_signal_while_it_starts_ends_what_has_started(place: Place) -> None:
+def test_signal_during_the_start_stops_the_started_parts(place: Place) -> None:
     with place.foreground() as process:
         until(lambda: len(list(place.home.glob("logs/*-station-mlflow.log"))) == 1)
         process.send_signal(signal.SIGTERM)
@@ -140,7 +140,7 @@ def listens(place: Place) -> bool:
     return is_taken("HALLMARK_PREFECT_PORT") or is_taken("HALLMARK_UI_PORT")
 
 
-def test_parts_follow_a_killed_station_and_a_dead_part_is_named(place: Place) -> None:
+def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(place: Place) -> None:
     assert place.hallmark("up", "--detach").returncode == 0
     killed = place.station
     os.kill(killed.pid, signal.SIGKILL)
@@ -171,7 +171,7 @@ def test_parts_follow_a_killed_station_and_a_dead_part_is_named(place: Place) ->
     assert gone(found)
 
 
-def test_both_servers_ask_for_user_and_password(place: Place) -> None:
+def test_both_servers_require_user_and_password(place: Place) -> None:
     guarded = Place(place.folder, place.environment | {"HALLMARK_AUTH": AUTH, "HALLMARK_HOST": "0.0.0.0"})  # noqa: S104
     up = guarded.hallmark("up", "--detach")
     assert up.returncode == 0, up.stderr
@@ -201,7 +201,7 @@ def test_both_servers_ask_for_user_and_password(place: Place) -> None:
 
 
 @pytest.mark.parametrize("variable", ["HALLMARK_PREFECT_PORT", "HALLMARK_UI_PORT"])
-def test_a_port_in_use_is_named(place: Place, variable: str) -> None:
+def test_port_in_use_is_named(place: Place, variable: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         refused = place.hallmark("up", **{variable: str(port)})
@@ -221,7 +221,7 @@ def test_a_port_in_use_is_named(place: Place, variable: str) -> None:
         ({"HALLMARK_SCHEDULES": "/nowhere/schedules.toml"}, "/nowhere/schedules.toml"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_starts(place: Place, environment: dict[str, str], said: str) -> None:
+def test_invalid_settings_are_refused_before_the_start(place: Place, environment: dict[str, str], said: str) -> None:
     refused = place.hallmark("up", **environment)
     assert refused.returncode == 2
     assert len(lines(refused.stderr)) == 1
@@ -230,7 +230,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(place: Place, environm
     assert not list(place.home.glob("logs/*"))
 
 
-def test_a_part_that_does_not_start_is_named_and_the_others_are_ended(place: Place) -> None:
+def test_part_that_does_not_start_is_named_and_the_others_are_stopped(place: Place) -> None:
     database = f"sqlite+aiosqlite:///{place.folder}/nowhere/prefect.db"
     refused = place.hallmark("up", PREFECT_API_DATABASE_CONNECTION_URL=database)
     assert refused.returncode == 2
@@ -238,7 +238,7 @@ def test_a_part_that_does_not_start_is_named_and_the_others_are_ended(place: Pla
     until(lambda: not listens(place))
 
 
-def test_a_station_is_known_by_its_lock(tmp_path: Path) -> None:
+def test_station_is_recognised_by_its_lock(tmp_path: Path) -> None:
     part = station_file.Part(name="mlflow", pid=2, log=tmp_path / "log", url="http://127.0.0.1:5000")
     made = station_file.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=(part,))
     assert station_file.current(tmp_path) is None
@@ -251,7 +251,7 @@ def test_a_station_is_known_by_its_lock(tmp_path: Path) -> None:
     assert made.url("mlflow") == "http://127.0.0.1:5000"
 
 
-def test_credentials_are_wanted_only_where_the_servers_ask(tmp_path: Path) -> None:
+def test_credentials_are_required_only_by_servers_with_a_password(tmp_path: Path) -> None:
     made = station_file.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=())
     given = {
         "PREFECT_API_AUTH_STRING": "me:a:b",

@@ -131,7 +131,7 @@ def tell(place: Place, model: str, verdict: str) -> tuple[dict[str, int], dict[s
     return aliases, decision
 
 
-def test_a_schedule_promotes_holds_and_rejects_and_both_servers_tell_the_same(place: Place) -> None:
+def test_schedule_promotes_holds_and_rejects_and_both_servers_agree(place: Place) -> None:
     model = f"s{uuid.uuid4().hex[:12]}"
     points().write(place, model)
 

@@ -10,7 +10,7 @@ from hallmark.tasks.ml.config.models import MLP, Linear
 TOML = '[data]\nkind = "iris"\n[model]\nkind = "mlp"\n'
 
 
-def test_options_are_laid_over_the_preset_and_keep_the_rest() -> None:
+def test_options_override_the_preset_and_keep_other_fields() -> None:
     experiment = options.experiment(
         "iris_as_published", ["--training.epochs", "20", "--data.split.seed=7", "--model.hidden", "8,4"]
     )
@@ -22,28 +22,28 @@ def test_options_are_laid_over_the_preset_and_keep_the_rest() -> None:
     assert experiment.data.split.validation == 0
 
 
-def test_values_are_read_as_the_fields_say() -> None:
+def test_values_are_converted_to_the_type_of_the_field() -> None:
     experiment = options.experiment(
         "digits", ["--training.batch_size", "full", "--training.lr", "1e-3", "--name", "d2"]
     )
     assert (experiment.training.batch_size, experiment.training.lr, experiment.name) == ("full", 0.001, "d2")
 
 
-def test_another_kind_starts_from_its_own_defaults() -> None:
+def test_another_kind_starts_from_its_defaults() -> None:
     assert options.experiment("iris", ["--model.kind", "linear"]).model == Linear(kind="linear")
     changed = options.experiment("iris_as_published", ["--data.kind", "digits"])
     assert changed.data == Digits(kind="digits")
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_order_of_options_is_no_matter(order: int) -> None:
+def test_order_of_options_does_not_matter(order: int) -> None:
     pairs = [["--data.kind", "digits"], ["--model.kind", "linear"], ["--data.split.seed", "5"]][::order]
     experiment = options.experiment("iris", [token for pair in pairs for token in pair])
     assert experiment.data == Digits(kind="digits", split=Split(seed=5))
     assert experiment.model == Linear(kind="linear")
 
 
-def test_a_file_takes_its_stem_for_a_name(tmp_path: Path) -> None:
+def test_experiment_of_a_file_is_named_after_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(TOML)
     assert options.experiment(str(path), ["--training.epochs", "3"]).name == "mine"
@@ -51,7 +51,7 @@ def test_a_file_takes_its_stem_for_a_name(tmp_path: Path) -> None:
     assert options.experiment(str(path), []).name == "other"
 
 
-def test_no_option_is_undocumented() -> None:
+def test_every_option_is_documented() -> None:
     help_text = options.describe()
     assert options.fields().keys() >= set(presets.get("digits").flat())
     for path in options.fields():
@@ -67,13 +67,13 @@ def test_no_option_is_undocumented() -> None:
     ("tokens", "message"),
     [
         (["--training.epoch", "3"], "--training.epoch: there is no such option: did you mean 'training.epochs'?"),
-        (["--qqqq", "3"], "--qqqq: there is no such option: `hallmark train --help` lists them"),
+        (["--qqqq", "3"], "--qqqq: there is no such option: run `hallmark train --help` to list them"),
         (["--training.epochs", "ten"], "--training.epochs: input should be a valid integer, .*, found 'ten'"),
         (["--training.epochs", "0"], "--training.epochs: .*greater than or equal to 1, found '0'"),
         (["--training.epochs", "-3"], "--training.epochs: .*greater than or equal to 1, found '-3'"),
         (["--training.epochs"], "--training.epochs: expected a value after it"),
         (["--training.epochs", "--training.lr", "1"], "--training.epochs: expected a value after it"),
-        (["training.epochs", "3"], "'training.epochs': expected an option such as --training.epochs 20"),
+        (["training.epochs", "3"], "expected an option such as --training.epochs 20, found 'training.epochs'"),
         (["--training.batch_size", "0"], "--training.batch_size: .*'full' or .*greater than or equal to 1, found '0'"),
         (["--training.momentum", "0.9"], "iris: training: momentum 0.9 and optimizer 'adam' contradict each other"),
         (["--data.split.test", "0.9"], "iris: data.split: validation 0.2 and test 0.9 leave no rows to train on"),
@@ -93,7 +93,7 @@ def test_no_option_is_undocumented() -> None:
         (["--name", "a/b"], "--name: .*found 'a/b'"),
     ],
 )
-def test_refused_in_one_line(tokens: list[str], message: str) -> None:
+def test_invalid_options_are_refused_in_one_line(tokens: list[str], message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}") as refused:
         options.experiment("iris", tokens)
     assert "\n" not in str(refused.value)
@@ -110,7 +110,7 @@ def test_refused_in_one_line(tokens: list[str], message: str) -> None:
         (b"\xff\xfe", r"cannot be read"),
     ],
 )
-def test_a_bad_file_is_refused_and_named(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_invalid_file_is_refused_by_name(tmp_path: Path, text: str | bytes, message: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message) as refused:
@@ -118,7 +118,7 @@ def test_a_bad_file_is_refused_and_named(tmp_path: Path, text: str | bytes, mess
     assert str(refused.value).startswith(str(path))
 
 
-def test_a_missing_file_is_refused() -> None:
+def test_missing_file_is_refused() -> None:
     with pytest.raises(InputError, match=r"nowhere.toml: cannot be read"):
         options.experiment("nowhere.toml", [])
 
@@ -129,7 +129,7 @@ def own(folder: Path, heading: str = "a.b,age,species", rows: int = 3) -> str:
     return str(path)
 
 
-def test_a_table_gets_a_model_and_a_training_that_suit_its_size(tmp_path: Path) -> None:
+def test_default_model_and_training_depend_on_the_size_of_a_table(tmp_path: Path) -> None:
     small, large = (options.experiment(own(tmp_path, rows=rows), ["--target", "species"]) for rows in (3, 20_000))
     assert (small.name, small.data.name) == ("flowers-of-mine", "flowers-of-mine")
     assert small.model == large.model == MLP(kind="mlp", hidden=(32,))  # there is text
@@ -141,36 +141,36 @@ def test_a_table_gets_a_model_and_a_training_that_suit_its_size(tmp_path: Path) 
     ("more", "hidden"),
     [([], (32,)), (["--data.ignore", "a.b"], (64, 32)), (["--data.split.group", "a.b"], (64, 32))],
 )
-def test_a_model_suits_the_kinds_of_the_columns_that_are_inputs(
+def test_default_model_depends_on_the_kinds_of_the_input_columns(
     tmp_path: Path, more: list[str], hidden: tuple[int, ...]
 ) -> None:
     assert options.experiment(own(tmp_path), ["--target", "species", *more]).model == MLP(kind="mlp", hidden=hidden)
 
 
-def test_what_is_typed_wins_over_what_suits(tmp_path: Path) -> None:
+def test_options_override_default_model_and_training(tmp_path: Path) -> None:
     tokens = ["--target=species", "--model.kind", "linear", "--training.epochs", "7", "--name", "mine"]
     experiment = options.experiment(own(tmp_path), tokens)
     assert (experiment.model, experiment.training.epochs, experiment.name) == (Linear(kind="linear"), 7, "mine")
 
 
-def test_each_column_has_an_option_whatever_it_is_called(tmp_path: Path) -> None:
+def test_each_column_has_an_option_whatever_its_name(tmp_path: Path) -> None:
     tokens = ["--target", "species", "--data.columns.a.b", "categorical", "--data.columns.age=numeric"]
     data = options.experiment(own(tmp_path), tokens).data
     assert isinstance(data, Table)
     assert data.columns == {"a.b": "categorical", "age": "numeric"}
 
 
-def test_a_table_without_target_is_refused_and_names_its_columns(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"which column is to be predicted.* it has a.b, age, species"):
+def test_table_without_target_is_refused_with_a_list_of_columns(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the column to predict is missing: .* the columns: a.b, age, species"):
         options.experiment(own(tmp_path), [])
 
 
-def test_a_file_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
+def test_missing_table_is_refused_with_the_closest_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no such file or folder: did you mean '.*flowers of mine.csv'"):
         options.experiment(own(tmp_path).replace("flowers", "flower"), ["--target", "species"])
 
 
-def test_a_toml_experiment_on_a_table_starts_from_its_own_folder(tmp_path: Path) -> None:
+def test_path_in_a_toml_file_is_relative_to_that_file(tmp_path: Path) -> None:
     own(tmp_path)
     path = tmp_path / "mine.toml"
     path.write_text(

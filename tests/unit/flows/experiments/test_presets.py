@@ -9,7 +9,7 @@ def changed(experiment: Experiment, **training: object) -> Experiment:
     return experiment.model_copy(update={"training": experiment.training.model_copy(update=training)})
 
 
-def test_each_preset_says_its_kind() -> None:
+def test_each_preset_has_a_kind() -> None:
     for name, (kind, build) in presets.PRESETS.items():
         assert presets.kind_of(build()) == kind
         assert name.endswith("_as_published") == (kind == "published")
@@ -22,17 +22,17 @@ def test_each_preset_says_its_kind() -> None:
     assert of_reference == {"iris_softmax", "iris_softmax_l2", "iris_softmax_sigmoid"}
 
 
-def test_no_two_presets_are_the_same_experiment() -> None:
+def test_presets_are_different_experiments() -> None:
     assert len({presets.get(name).digest for name in presets.PRESETS}) == len(presets.PRESETS) == 18
 
 
-def test_a_changed_preset_is_ones_own_and_a_renamed_one_is_not() -> None:
+def test_changed_preset_is_own_but_renamed_preset_is_not() -> None:
     published = presets.get("iris_as_published")
     assert presets.kind_of(changed(published, epochs=7)) == "own"
     assert presets.kind_of(published.model_copy(update={"name": "mine"})) == "published"
 
 
-def test_a_run_is_named_by_what_differs_from_its_preset() -> None:
+def test_run_name_lists_the_changes_to_the_preset() -> None:
     assert presets.run_name(presets.get("iris")) == "iris"
     assert (
         presets.run_name(changed(presets.get("iris"), epochs=20, seed=3)) == "iris training.epochs=20 training.seed=3"
@@ -56,8 +56,8 @@ def test_iris_as_published_is_the_tutorial() -> None:
     assert expected.items() <= flat.items()
 
 
-def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
+def test_unknown_preset_is_refused_with_the_closest_name() -> None:
     with pytest.raises(InputError, match=r"'irsi'.*did you mean 'iris'"):
         presets.get("irsi")
-    with pytest.raises(InputError, match="`hallmark presets` lists them"):
+    with pytest.raises(InputError, match="run `hallmark presets` to list them"):
         presets.get("zzzzzz")
