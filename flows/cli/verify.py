@@ -1,4 +1,4 @@
-"""`hallmark verify`: look at a shipped file as its consumer would. For a file it needs no torch, Prefect or MLflow."""
+"""`hallmark verify`: check a shipped file. For a file on disk, torch, Prefect and MLflow are not imported."""
 
 from dataclasses import asdict
 from typing import Any
@@ -16,21 +16,21 @@ def verify(
     registered: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Check a shipped file: sealed, well-formed, and right on its golden vectors.
+    """Check a shipped file: its seal, its graph, and its predictions for its golden vectors.
 
-    Exit code 0: it holds. 1: it does not. 2: it is no file that Hallmark shipped. The seal detects damage and careless
-    edits; whoever forges a file can seal it anew, which --registered finds.
+    Exit code 0: all checks passed. 1: a check failed. 2: not a file that Hallmark has shipped. The seal detects damage
+    and careless edits. A forged file can be sealed again: --registered detects that.
 
     Example: hallmark verify --registered iris.onnx
 
     Parameters
     ----------
     model
-        A file, or models:/NAME@ALIAS or models:/NAME/VERSION in the registry, which is fetched first.
+        A file, or models:/NAME@ALIAS or models:/NAME/VERSION, which is fetched from the registry first.
     registered
-        Compare the file's SHA-256 with those of all registered versions, too.
+        Also look up the file's SHA-256 among all registered versions.
     json
-        End with one line of JSON on stdout instead of a table.
+        Print one line of JSON instead of a table.
     """
     from hallmark.tasks.tracking import model_reference
 
@@ -81,8 +81,8 @@ def _print(verdict: Verdict, checks: list[Check]) -> None:
 def _describe(said: Certificate) -> dict[str, str]:
     proof, ways = said.proof, len(said.proof["ways"])
     return {
-        "proof": f"{proof['rows']} test rows and {proof['rows_made']} more in {ways} ways, "
-        f"largest error {proof['largest_error']:.1e} where float32's own is {proof['own_error']:.1e}",
+        "proof": f"{proof['rows']} test rows and {proof['rows_made']} synthetic rows in {ways} ways, "
+        f"maximum deviation {proof['largest_error']:.1e} (PyTorch's own rounding: {proof['own_error']:.1e})",
         "test split": f"accuracy {said.metrics['test/accuracy']:.4f}, loss {said.metrics['test/loss']:.4f}",
         "takes": ", ".join(_form(one.name, one.dtype, ("N", *one.shape)) for one in said.inputs),
         "gives": f"{_form('label', 'int64', ('N',))}, {_form('probabilities', 'float32', ('N', len(said.classes)))}",

@@ -181,7 +181,7 @@ def prepare_mistakes() -> None:
 
 MISTAKES = [
     (["nowhere.onnx", "rows.csv"], "nowhere.onnx: cannot be read: No such file"),
-    (["text.onnx", "rows.csv"], "text.onnx: is no ONNX file"),
+    (["text.onnx", "rows.csv"], "text.onnx: not an ONNX file"),
     (["iris.onnx", "nowhere.csv"], "nowhere.csv: there is no such file or folder"),
     (["iris.onnx", "iris.onnx"], "iris.onnx: expected a file that ends in .csv, .parquet"),
     (["iris.onnx", "empty.csv"], "empty.csv: has no heading"),

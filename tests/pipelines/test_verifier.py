@@ -48,7 +48,7 @@ def refuse(artifact: Artifact, classifier: networks.Classifier, dataset: Dataset
     return report
 
 
-def test_an_honest_file_passes(
+def test_an_unchanged_file_passes(
     artifact: Artifact, classifier: networks.Classifier, iris: tuple[Experiment, Dataset]
 ) -> None:
     proof, report = verify(artifact, classifier, iris[1])
@@ -119,7 +119,7 @@ def one_column_of_probabilities_less(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "message", "operator"),
     [
-        (nudge, r"onnxruntime: .*rows disagree; the worst is \w+ row '?\w+'?: torch says label \d of \[", "Gemm"),
+        (nudge, r"onnxruntime: .*rows disagree; the worst is \w+ row '?\w+'?: torch predicts label \d from \[", "Gemm"),
         (swap_classes, "rows disagree", "Gemm"),
         (break_with_nan, "512 of 512 rows disagree.*nan", "Gemm"),
         (drop_the_scaling, "rows disagree.*normalisation left out", "Sub"),
@@ -128,7 +128,7 @@ def one_column_of_probabilities_less(model: onnx.ModelProto) -> None:
         (one_column_of_probabilities_less, r"'probabilities' is FLOAT \[0, 2\], expected .* \[0, 3\]", None),
     ],
 )
-def test_a_file_that_predicts_otherwise_is_refused(
+def test_a_file_with_other_predictions_is_refused(
     artifact: Artifact,
     classifier: networks.Classifier,
     iris: tuple[Experiment, Dataset],
@@ -216,7 +216,7 @@ def test_a_graph_made_for_one_batch_size_is_refused(
     refuse(Artifact(path, file_digest(path)), classifier, iris[1], r"'sepal_length' is FLOAT \[30, 1\], expected")
 
 
-def test_a_file_changed_since_it_was_written_is_not_even_opened(
+def test_a_file_changed_since_it_was_written_is_not_opened(
     artifact: Artifact, classifier: networks.Classifier, iris: tuple[Experiment, Dataset]
 ) -> None:
     artifact.path.write_bytes(artifact.path.read_bytes() + b"!")
@@ -239,7 +239,7 @@ def test_a_file_changed_since_it_was_written_is_not_even_opened(
         ("--model.kind=cnn", "--model.channels=4", "--model.kernel=5", "--model.padding=valid"),
     ],
 )
-def test_every_loss_and_output_is_served_as_it_was_trained(tokens: tuple[str, ...], tmp_path: Path) -> None:
+def test_every_loss_and_output_is_exported_as_trained(tokens: tuple[str, ...], tmp_path: Path) -> None:
     experiment = options.experiment("digits", [*tokens, "--training.epochs=3"])
     dataset = prepare(experiment.data, tmp_path)
     classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
@@ -247,7 +247,7 @@ def test_every_loss_and_output_is_served_as_it_was_trained(tokens: tuple[str, ..
     assert verify(artifact, classifier, dataset)[0].rows == 360
 
 
-def test_one_unit_is_served_as_two_classes(tmp_path: Path) -> None:
+def test_one_unit_is_exported_as_two_classes(tmp_path: Path) -> None:
     experiment = options.experiment("threshold", ["--training.epochs=5"])
     dataset = prepare(experiment.data, tmp_path)
     classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
@@ -270,7 +270,7 @@ def test_one_unit_is_served_as_two_classes(tmp_path: Path) -> None:
         {"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
     ],
 )
-def test_pooling_is_that_of_onnx(attributes: dict[str, Any]) -> None:
+def test_pooling_equals_that_of_onnx(attributes: dict[str, Any]) -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 9, 8)).astype(np.float32)
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("MaxPool", ["x"], ["y"], **attributes)], "pool", ends[:1], ends[1:])

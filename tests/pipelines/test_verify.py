@@ -39,7 +39,7 @@ def console(capsys: pytest.CaptureFixture[str]) -> Call:
     return call
 
 
-def test_a_shipped_file_holds(console: Call, trained: tuple[Experiment, Outcome]) -> None:
+def test_a_shipped_file_passes(console: Call, trained: tuple[Experiment, Outcome]) -> None:
     artifact = trained[1].artifact
     code, out, error = console("verify", str(artifact.path))
     assert (code, error) == (0, "")
@@ -56,9 +56,7 @@ def test_json_is_the_last_line(console: Call, trained: tuple[Experiment, Outcome
     assert said["certificate"]["proof"]["verdict"] == "passed"
 
 
-def test_a_file_that_was_edited_does_not_hold(
-    console: Call, trained: tuple[Experiment, Outcome], tmp_path: Path
-) -> None:
+def test_an_edited_file_fails(console: Call, trained: tuple[Experiment, Outcome], tmp_path: Path) -> None:
     model = onnx.load(trained[1].artifact.path)
     model.graph.node[0].name = "renamed"
     onnx.save(model, tmp_path / "edited.onnx")
@@ -70,7 +68,7 @@ def test_a_file_that_was_edited_does_not_hold(
 
 
 @pytest.mark.parametrize("content", [b"", b"text", onnx.ModelProto(ir_version=10).SerializeToString()])
-def test_what_hallmark_has_not_shipped_is_refused(console: Call, tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused(console: Call, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.onnx"
     path.write_bytes(content)
     code, out, error = console("verify", str(path))
@@ -154,7 +152,7 @@ def test_a_refused_file_leaves_its_evidence_with_the_run(
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_run_comes_out_the_same_again(console: Call, trained: tuple[Experiment, Outcome]) -> None:
+def test_a_run_is_reproduced_identically(console: Call, trained: tuple[Experiment, Outcome]) -> None:
     before = len(connect().search_model_versions(f"name = '{trained[0].name}'"))
     code, out, _ = console("reproduce", trained[1].run.id, "--json")
     said = json.loads(out.splitlines()[-1])
@@ -164,7 +162,7 @@ def test_a_run_comes_out_the_same_again(console: Call, trained: tuple[Experiment
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_what_has_changed_since_is_named(console: Call, trained: tuple[Experiment, Outcome]) -> None:
+def test_changes_since_the_run_are_named(console: Call, trained: tuple[Experiment, Outcome]) -> None:
     client, run_id = connect(), trained[1].run.id
     weights = client.get_run(run_id).data.tags["hallmark.weights_sha256"]
     fingerprint = client.get_run(run_id).data.tags["hallmark.fingerprint"]
@@ -183,7 +181,7 @@ def test_what_has_changed_since_is_named(console: Call, trained: tuple[Experimen
 
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize(("run_id", "message"), [("ffffffff", "no run id begins"), ("no run", "is not a run id")])
-def test_a_run_that_is_none_is_refused(console: Call, run_id: str, message: str) -> None:
+def test_an_unknown_run_is_refused(console: Call, run_id: str, message: str) -> None:
     code, out, error = console("reproduce", run_id)
     assert (code, out) == (2, "")
     assert message in error

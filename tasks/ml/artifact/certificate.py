@@ -1,10 +1,10 @@
-"""The certificate that a shipped file carries: what it takes and gives, where it comes from, and the evidence.
+"""The certificate in a shipped file: inputs, outputs, origin and proof.
 
-It lies in the file's metadata, a JSON value under `hallmark.<field>` for each field of `Certificate`. The last entry,
-`hallmark.digest`, is the SHA-256 of every byte before it: the seal. It detects damage and careless edits; whoever
-changes a file on purpose can seal it anew, and is found by comparing the file's own SHA-256 with the registry.
+It is stored in the file's metadata, one JSON value under `hallmark.<field>` for each field of `Certificate`. The last
+entry, `hallmark.digest`, is the seal: the SHA-256 of all bytes before it. It detects damage and careless edits. A file
+that was changed on purpose can be sealed again; comparing its SHA-256 with the registry detects that.
 
-This module imports onnx, onnxruntime and numpy alone: whoever checks a file needs no torch.
+This module imports only onnx, onnxruntime and numpy: checking a file needs no torch.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from hallmark.tasks.ml.artifact import runtimes
 from hallmark.tasks.ml.artifact.runtimes import Answer, Feeds
 
 LIMIT = 512 * 2**20
-"""Bytes that a file may have: more is not even read."""
+"""Largest file in bytes; larger ones are not read."""
 BATCH_SIZES = (1, 2, 7)
-"""Rows at a time when golden vectors are run, beside all at once."""
+"""Batch sizes in which golden vectors are run, besides all rows at once."""
 ENOUGH = 14
-"""Golden vectors are repeated to so many rows: two batches of seven."""
+"""Rows to which golden vectors are repeated: two batches of seven."""
 
 _PREFIX = "hallmark."
 _SEAL = "hallmark.digest"
@@ -42,61 +42,61 @@ class Input:
     dtype: str
     """`float32`, `uint8` or `string`."""
     shape: tuple[int, ...]
-    """Of one row: `(1,)` for a column, `(H, W)` for a grey image, `(H, W, 3)` for one in colour."""
+    """Shape of one row: `(1,)` for a column, `(H, W)` for a grey image, `(H, W, 3)` for a colour image."""
     lowest: float | None
     highest: float | None
-    """The range that the training rows had; None of text."""
+    """Range of the training rows; None for text."""
     description: str
     kind: str | None = None
-    """Of a table of one's own `numeric`, `boolean` or `categorical`: a value may be missing. None: it may not."""
+    """`numeric`, `boolean` or `categorical` for a user's table, where values may be missing; else None."""
     values: tuple[str, ...] = ()
-    """What the network knows of a categorical column."""
+    """Values of a categorical column that the network knows."""
     mixed: bool = False
-    """Whether text counts as missing where a number belongs, as it did in training."""
+    """Whether text in place of a number is treated as missing, as in training."""
     resized: bool = False
-    """Whether image files are made upright and of this size when they are decoded, as `pictures.decode` does."""
+    """Whether image files are turned upright and resized to this size when they are decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A few real rows with the answers that are expected of any runtime."""
+    """A few real rows with the predictions that every runtime must give."""
 
     inputs: dict[str, list[Any]]
-    """Rows by input name, each nested as its shape is."""
+    """Rows by input name, nested like their shape."""
     label: list[int]
     probabilities: list[list[float]]
     tolerance: float
-    """Largest absolute difference of a probability that is mere rounding."""
+    """Largest absolute difference of a probability that counts as rounding."""
 
     def feeds(self, inputs: tuple[Input, ...]) -> Feeds:
-        """The rows as a runtime takes them."""
+        """Return the rows as arrays that a runtime accepts."""
         types = {"string": object}
         return {one.name: np.array(self.inputs[one.name], dtype=types.get(one.dtype, one.dtype)) for one in inputs}
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a shipped file says of itself. No run and no clock: the same experiment gives the same bytes."""
+    """The content of a certificate. It names no run and no time: the same experiment gives the same bytes."""
 
     inputs: tuple[Input, ...]
     classes: tuple[str, ...]
     """Names; `label` is an index into them."""
     class_shares: tuple[float, ...]
-    """Of the training rows."""
+    """Shares of the classes in the training rows."""
     experiment: str
     """Digest of the experiment, 64 hex digits."""
     dataset: str
     """Digest of the dataset, 64 hex digits."""
     metrics: dict[str, float]
-    """On the test split."""
+    """Metrics on the test split."""
     proof: dict[str, Any]
-    """The verdict of `hallmark.tasks.ml.artifact.proof.verifier`, with its numbers on a CPU."""
+    """Verdict and numbers of `hallmark.tasks.ml.artifact.proof.verifier` on a CPU."""
     golden: Golden
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     passed: bool
@@ -105,53 +105,53 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a look at a file found."""
+    """The results of all checks of a file."""
 
     sha256: str
-    """Of the whole file: what the registry knows it by."""
+    """SHA-256 of the whole file, which identifies it in the registry."""
     certificate: Certificate | None
-    """None if it cannot be read."""
+    """None if the certificate cannot be read."""
     checks: tuple[Check, ...]
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether every check passed."""
         return all(check.passed for check in self.checks)
 
 
 def stamp(bare: Path, certificate: Certificate, path: Path) -> str:
-    """Write a proven graph with its certificate, read the file back and check it, and return its SHA-256.
+    """Write a proven graph with its certificate, read the file back, check it, and return its SHA-256.
 
     Args:
-        bare: the graph as it was proven.
-        certificate: what is said of it.
-        path: where the file appears, whole or not at all.
+        bare: the proven graph.
+        certificate: the certificate to add.
+        path: the file to write, whole or not at all.
 
     Raises:
-        DamagedError: what was written does not hold.
+        DamagedError: the written file fails a check.
     """
     model = _parse(load(bare), bare)
     del model.metadata_props[:]
-    values = asdict(certificate) | {"inputs": [_said(one) for one in certificate.inputs]}
+    values = asdict(certificate) | {"inputs": [_without_defaults(one) for one in certificate.inputs]}
     onnx.helper.set_model_props(model, {_PREFIX + name: json.dumps(value) for name, value in values.items()})
     body = model.SerializeToString(deterministic=True)
     with whole_file(path) as temporary:
         temporary.write_bytes(body + _seal(body))
         verdict = check(temporary)
         if not verdict.holds:
-            raise DamagedError(f"{path}: the stamped file does not hold: {failures(verdict)}")
+            raise DamagedError(f"{path}: the stamped file fails its checks: {failures(verdict)}")
     return verdict.sha256
 
 
 def check(path: Path) -> Verdict:
-    """Look at everything that a file says of itself: form, seal, and the golden vectors at several batch sizes.
+    """Check a file: well-formed graph, seal, and the golden vectors in several batch sizes.
 
     Args:
-        path: of the file.
+        path: the file.
 
     Raises:
-        InputError: it cannot be read, is too large, is no ONNX file, keeps weights outside itself, or is not sealed
-            by Hallmark.
+        InputError: the file cannot be read, is too large, is not an ONNX file, has weights in another file, or has no
+            seal.
     """
     content = load(path)
     model = _parse(content, path)
@@ -168,16 +168,16 @@ def check(path: Path) -> Verdict:
 
 
 def read(path: Path) -> tuple[Certificate, bytes]:
-    """Certificate and content of a sealed file, before it is used.
+    """Return certificate and content of a sealed file.
 
     Raises:
-        InputError: as `check`.
+        InputError: see `check`.
         DamagedError: the seal is broken, or the certificate cannot be read.
     """
     content = load(path)
     properties = _properties(_parse(content, path), path)
     if not (sealed := _check_seal(content)).passed:
-        raise DamagedError(f"{path}: {sealed.found}: fetch the file again, `hallmark verify` says more")
+        raise DamagedError(f"{path}: {sealed.found}: fetch the file again; see `hallmark verify`")
     try:
         return _certificate(properties), content
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -185,51 +185,51 @@ def read(path: Path) -> tuple[Certificate, bytes]:
 
 
 def load(path: Path) -> bytes:
-    """Read a file that is not too large.
+    """Read a file of at most `LIMIT` bytes.
 
     Raises:
-        InputError: it is too large, or cannot be read.
+        InputError: the file is too large or cannot be read.
     """
     try:
         if (size := path.stat().st_size) > LIMIT:
-            raise InputError(f"{path}: has {size:,} bytes: expected at most {LIMIT:,}")
+            raise InputError(f"{path}: the file has {size:,} bytes: expected at most {LIMIT:,}")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def failures(verdict: Verdict) -> str:
-    """What is wrong, in one line."""
+    """Return the failed checks in one line."""
     return "; ".join(f"{check.name}: {check.found}" for check in verdict.checks if not check.passed)
 
 
-def _said(one: Input) -> dict[str, Any]:
-    """Of an input what there is to say."""
+def _without_defaults(one: Input) -> dict[str, Any]:
+    """Return the fields of an input, without optional ones that have their default."""
     return {
         key: value for key, value in asdict(one).items() if value or key not in ("kind", "values", "mixed", "resized")
     }
 
 
 def _parse(content: bytes, path: Path) -> onnx.ModelProto:
-    """Parse what keeps its weights inside itself. No other file is opened."""
+    """Parse a model that contains its weights. No other file is opened."""
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:
-        raise InputError(f"{path}: is no ONNX file: it cannot be parsed") from error
+        raise InputError(f"{path}: not an ONNX file: it cannot be parsed") from error
     if not model.HasField("graph"):
-        raise InputError(f"{path}: is no ONNX file: it has no graph")
+        raise InputError(f"{path}: not an ONNX file: it has no graph")
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             places = [entry.value for entry in tensor.external_data if entry.key == "location"]
             raise InputError(
-                f"{path}: keeps weights outside itself, '{tensor.name}' in '{' '.join(places)}': "
-                "expected one file that holds them all"
+                f"{path}: weights are in another file, '{tensor.name}' in '{' '.join(places)}': "
+                "expected one file with all weights"
             )
     return model
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor, those in functions, attributes and inner graphs among them."""
+    """Yield every tensor, including those in functions, attributes and inner graphs."""
     nodes = [node for function in model.functions for node in function.node]
     graphs = [model.graph, *(graph for info in model.training_info for graph in (info.initialization, info.algorithm))]
     while nodes or graphs:
@@ -251,7 +251,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def _properties(model: onnx.ModelProto, path: Path) -> dict[str, str]:
     properties = {entry.key: entry.value for entry in model.metadata_props}
     if _SEAL not in properties:
-        raise InputError(f"{path}: is an ONNX file without Hallmark's seal: only files that Hallmark shipped have one")
+        raise InputError(f"{path}: an ONNX file without Hallmark's seal: give a file that Hallmark has shipped")
     return properties
 
 
@@ -265,7 +265,7 @@ def _check_form(model: onnx.ModelProto) -> Check:
 
 
 def _seal(body: bytes) -> bytes:
-    """The last entry of the metadata, as it lies in the file."""
+    """Return the last entry of the metadata as it is stored in the file."""
     entry = onnx.ModelProto()
     onnx.helper.set_model_props(entry, {_SEAL: hashlib.sha256(body).hexdigest()})
     return bytes(entry.SerializeToString())
@@ -274,8 +274,8 @@ def _seal(body: bytes) -> bytes:
 def _check_seal(content: bytes) -> Check:
     body = content[: -len(_seal(b""))]
     if content == body + _seal(body):
-        return Check("seal", passed=True, found="every byte is as it was sealed")
-    return Check("seal", passed=False, found="the content is not what was sealed: damaged or edited")
+        return Check("seal", passed=True, found="no byte has changed since it was sealed")
+    return Check("seal", passed=False, found="the content has changed since it was sealed: damaged or edited")
 
 
 def _certificate(properties: dict[str, str]) -> Certificate:
@@ -288,7 +288,7 @@ def _certificate(properties: dict[str, str]) -> Certificate:
 
 
 def _check_golden(content: bytes, certificate: Certificate) -> Check:
-    """Run the golden vectors, with the graph as it is and as onnxruntime rewrites it."""
+    """Run the golden vectors, with the graph as it is and as optimised by onnxruntime."""
     golden = certificate.golden
     rows = np.arange(max(ENOUGH, len(golden.label))) % len(golden.label)
     expected = Answer(np.array(golden.label), np.array(golden.probabilities)).take(rows)
@@ -303,16 +303,16 @@ def _check_golden(content: bytes, certificate: Certificate) -> Check:
                 if wrong := difference(found, expected, golden.tolerance):
                     return Check("golden vectors", passed=False, found=f"{where}: {wrong}")
                 largest = max(largest, float(np.abs(found.probabilities - expected.probabilities).max()))
-    except Exception as error:  # noqa: BLE001 - whatever a runtime raises is what it says of the file
+    except Exception as error:  # noqa: BLE001 - any error of a runtime is a failure of the file
         return Check("golden vectors", passed=False, found=f"cannot be run: {' '.join(str(error).split())[:300]}")
-    text = f"{len(golden.label)} rows as proven, largest difference {largest:.1e} of {golden.tolerance:.1e} allowed"
+    text = f"{len(golden.label)} rows as proven, maximum deviation {largest:.1e} (allowed: {golden.tolerance:.1e})"
     return Check("golden vectors", passed=True, found=text)
 
 
 def difference(found: Answer, expected: Answer, tolerance: float) -> str:
-    """In what an answer is not the one that is expected: in words, or nothing.
+    """Describe how predictions differ from the expected ones; empty if they do not.
 
-    Another label is right where both have the same probability, within the tolerance: a tie.
+    A different label is accepted if both classes have the same probability within the tolerance: a tie.
     """
     if found.probabilities.shape != expected.probabilities.shape or found.label.shape != expected.label.shape:
         return f"expected shape {expected.probabilities.shape}, found {found.probabilities.shape}"

@@ -1,4 +1,4 @@
-"""From a trained classifier to the bare graph: raw input in, label and probabilities out; proven and stamped later."""
+"""Export of a trained classifier to an ONNX graph: raw input in, label and probabilities out. No certificate yet."""
 
 import warnings
 from pathlib import Path
@@ -19,11 +19,11 @@ from hallmark.tasks.ml.data.tables import encoding
 from hallmark.tasks.ml.models.networks import Classifier
 
 EXAMPLE_ROWS = 3
-"""Rows of the example that is traced: a batch of one may be specialised into a constant."""
+"""Rows of the traced example. A batch of one may be specialised into a constant."""
 
 
 class Served(nn.Module):
-    """The classifier as its consumer sees it."""
+    """A classifier with the inputs and outputs of the exported graph."""
 
     def __init__(self, classifier: Classifier) -> None:
         """Wrap a trained classifier."""
@@ -45,21 +45,21 @@ class Served(nn.Module):
 
 
 def input_names(dataset: Dataset) -> tuple[str, ...]:
-    """Names of the graph's inputs: one per column, or `image`."""
+    """Return the names of the graph's inputs: one for each column, or `image`."""
     return dataset.columns or ("image",)
 
 
 def input_types(dataset: Dataset) -> tuple[str, ...]:
-    """What each of them takes: `float32`, `uint8`, or `string` of categorical columns."""
+    """Return the type of each input: `float32`, `uint8`, or `string` for a categorical column."""
     if dataset.is_table:
         return tuple("string" if kind == "categorical" else "float32" for kind in dataset.kinds)
     return (dataset.dtype,) * len(input_names(dataset))
 
 
 def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onnx.ONNXProgram:
-    """What torch makes of the classifier: the graph, and the program of its own that it was made from.
+    """Trace the classifier with torch: the ONNX graph, and the torch program that it was made from.
 
-    Of a table of one's own it is what lies behind the encoding, which torch cannot express: text goes into it.
+    For a user's table, only the part after the encoding is traced, because torch cannot express text.
     """
     zeros = np.zeros((EXAMPLE_ROWS, *dataset.shape), dtype=dataset.dtype)
     names: tuple[str, ...] = (encoding.FEATURES,) if dataset.is_table else input_names(dataset)
@@ -69,7 +69,7 @@ def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onn
     example = tuple(torch.from_numpy(value) for value in given.values())
     batch = torch.export.Dim("N")
     with warnings.catch_warnings():
-        # Every input shares the one batch axis; torch says so for each of them.
+        # All inputs share one batch axis, and torch warns for each of them.
         warnings.filterwarnings("ignore", message=".*axis name: N will not be used", category=UserWarning)
         traced = torch.onnx.export(
             Served(classifier).eval(),
@@ -86,16 +86,15 @@ def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onn
 
 
 def export(classifier: Classifier, dataset: Dataset, export: Export, path: Path) -> Artifact:
-    """Write the classifier as one ONNX file with a dynamic batch and its weights inside.
+    """Write the classifier as one ONNX file with a dynamic batch size and its weights inside.
 
-    The same classifier gives the same bytes from any folder: what torch notes about the source code that was
-    traced is taken out.
+    The same classifier gives the same bytes in any folder: torch's notes on the traced source code are removed.
 
     Args:
         classifier: the trained model, on the CPU.
-        dataset: names, shape and classes of what it takes and gives.
+        dataset: gives names, shapes and types of the inputs, and the classes.
         export: the operator set.
-        path: where the file appears, whole or not at all.
+        path: the file to write, whole or not at all.
     """
     model = trace(classifier, dataset, export).model_proto
     if dataset.is_table:
@@ -108,7 +107,7 @@ def export(classifier: Classifier, dataset: Dataset, export: Export, path: Path)
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Take out torch's notes on what was traced: stack traces with absolute paths among them."""
+    """Remove torch's notes on the traced code, such as stack traces with absolute paths."""
     graph = model.graph
     for noted in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         noted.ClearField("metadata_props")

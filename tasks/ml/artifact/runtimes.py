@@ -1,7 +1,7 @@
-"""What a file says of some rows, asked of onnxruntime and of onnx's reference evaluator; imports no torch.
+"""Predictions of an ONNX file by onnxruntime and by onnx's reference evaluator. Imports no torch.
 
-Run as a module (`python -m hallmark.tasks.ml.artifact.runtimes FILE FOLDER`) it is the other side of the proof, in a
-process that has not imported torch: see `main`.
+Run as a module (`python -m hallmark.tasks.ml.artifact.runtimes FILE FOLDER`), it computes the predictions that a proof
+compares with torch's, in a process that has not imported torch; see `main`.
 """
 
 import itertools
@@ -21,9 +21,9 @@ from onnx.reference.ops import op_max_pool
 
 OUTPUTS = ("label", "probabilities")
 BATCH_SIZES = (1, 2, 3, 7)
-"""Rows at a time, beside all at once; three is what the exporter traces with."""
+"""Batch sizes besides all rows at once. The exporter traces with three rows."""
 ROWS_AT_ONCE = 500
-"""So many rows pass a graph together when there are many: a convolution of all would take gigabytes."""
+"""Batch size for many rows: a convolution of all at once would take gigabytes."""
 CUDA = "onnxruntime, CUDA"
 
 Feeds = dict[str, NDArray[np.generic]]
@@ -33,7 +33,7 @@ Run = Callable[[Feeds], list[NDArray[np.generic]]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is said of some rows."""
+    """Predictions for some rows."""
 
     label: NDArray[np.int64]
     """`(N,)`."""
@@ -41,17 +41,17 @@ class Answer:
     """`(N, C)`."""
 
     def take(self, rows: NDArray[np.int64]) -> "Answer":
-        """The answers at these positions."""
+        """Return the predictions at these positions."""
         return Answer(self.label[rows], self.probabilities[rows])
 
 
 def feeds(columns: tuple[str, ...], x: NDArray[np.generic], values: Mapping[str, Sequence[str]] | None = None) -> Feeds:
-    """What a consumer feeds: each column as `(N, 1)` by its name, else `image`, `(N, H, W)` or `(N, H, W, 3)`.
+    """Return the inputs of a graph: each column as `(N, 1)` by its name, or `image`, `(N, H, W)` or `(N, H, W, 3)`.
 
     Args:
-        columns: their names.
+        columns: names of the columns; empty for images.
         x: raw rows.
-        values: of the columns of text, of which the rows hold an index: see `text`.
+        values: values of each text column, for which the rows hold an index; see `text`.
     """
     if not columns:
         return {"image": x}
@@ -60,7 +60,7 @@ def feeds(columns: tuple[str, ...], x: NDArray[np.generic], values: Mapping[str,
 
 
 def text(x: NDArray[np.generic], values: Sequence[str]) -> NDArray[np.object_]:
-    """What the indices of values stand for: NaN for no text at all, and `UNKNOWN` for one that nobody has heard of."""
+    """Return the texts for indices: an empty text for NaN, and one that is in no column for `UNKNOWN`."""
     unknown = "unheard of"
     while unknown in values:
         unknown += "!"
@@ -76,49 +76,49 @@ def open_session(
 
     Args:
         model: path or content.
-        optimise: whether the graph is rewritten to be faster, fully or not at all.
-        threads: on the CPU, and they do not spin: one is right for models this small.
-        device: `CPU`, or `CUDA`, where products round as float32 does and not to TF32.
+        optimise: whether onnxruntime optimises the graph, fully or not at all.
+        threads: number of CPU threads, which do not spin; one is best for small models.
+        device: `CPU`, or `CUDA`, which then computes products in float32 and not in TF32.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-    options.log_severity_level = 4  # what is wrong is raised, and need not be printed too
+    options.log_severity_level = 4  # errors are raised, so they need not be printed
     provider = ("CUDAExecutionProvider", {"use_tf32": "0"}) if device == "CUDA" else "CPUExecutionProvider"
-    # Without its fallback: an answer of the CPU must not pass for that of a GPU.
+    # No fallback: predictions of the CPU must not be taken for those of a GPU.
     return onnxruntime.InferenceSession(model, options, providers=[provider], enable_fallback=0)
 
 
 def ask(run: Run, given: Feeds, size: int) -> Answer:
-    """Let rows pass, `size` at a time."""
+    """Predict rows in batches of `size`."""
     answers = [run(batch) for batch in batches(given, size)]
     label, probabilities = (np.concatenate(parts) for parts in zip(*answers, strict=True))
     return Answer(label, probabilities)
 
 
 def runner(session: onnxruntime.InferenceSession) -> Run:
-    """Rows to label and probabilities, by a session."""
+    """Return a function that predicts rows with a session."""
     return lambda given: list(session.run(OUTPUTS, given))
 
 
 def batches(given: Feeds, size: int) -> Iterator[Feeds]:
-    """Neighbouring rows, `size` at a time; the last are fewer where they do not divide."""
+    """Yield batches of `size` rows in order; the last batch may be smaller."""
     rows = len(next(iter(given.values())))
     return ({name: value[start : start + size] for name, value in given.items()} for start in range(0, rows, size))
 
 
 def answer(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[str, Answer]]:
-    """Ask a file in every way there is.
+    """Predict with a file in every way: runtimes, graph optimisation and batch sizes.
 
     Args:
-        file: its path.
-        given: all rows.
-        rows: positions of those that are also asked in the ways that take longer, all the others with them.
+        file: path of the file.
+        given: all rows, by input name.
+        rows: positions of the rows that are predicted in every way.
 
     Yields:
-        The way's name, and what it says: the first of all rows, all others of `rows`.
+        The name of the way and the predictions: the first way predicts all rows, the others predict `rows`.
     """
     plain, fast = open_session(file, optimise=False), open_session(file)
     yield "onnxruntime", ask(runner(fast), given, ROWS_AT_ONCE)
@@ -132,21 +132,21 @@ def answer(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[s
 
 
 def answer_on_gpu(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[str, Answer]]:
-    """As `answer`, of `rows` alone, where onnxruntime was built for CUDA."""
+    """Predict `rows` on a GPU, if onnxruntime was built for CUDA."""
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         some = {name: value[rows] for name, value in given.items()}
         yield CUDA, ask(runner(open_session(file, device="CUDA")), some, len(rows))
 
 
 def reference(model: str | onnx.ModelProto) -> ReferenceEvaluator:
-    """Open onnx's reference evaluator: plain numpy, and slow."""
+    """Open onnx's reference evaluator, which is plain NumPy and slow."""
     return ReferenceEvaluator(model, new_ops=[MaxPool])
 
 
 class MaxPool(op_max_pool.MaxPool):
-    """As onnx's own, which goes in Python from window to window, but where these lie side by side much faster.
+    """onnx's MaxPool, but much faster for windows that do not overlap. onnx's own loops over windows in Python.
 
-    The evaluator knows it by its name, the operator's.
+    The evaluator finds it by its class name, which is that of the operator.
     """
 
     op_domain = ""
@@ -165,11 +165,11 @@ class MaxPool(op_max_pool.MaxPool):
 
 
 def main() -> None:
-    """Be the other side of the proof.
+    """Predict the rows of a proof and write the predictions.
 
-    In the folder lie `x.npy` (raw rows), `rows.npy` (those that are asked in every way) and `columns.json` (names of
-    the columns, and the values of those of text). It writes `answers.npz`: `<way>/label` and `<way>/probabilities`,
-    and `error` or `gpu_error` where a runtime refuses.
+    The folder holds `x.npy` (raw rows), `rows.npy` (positions of the rows to predict in every way) and `columns.json`
+    (names of the columns, and the values of text columns). `answers.npz` is written: `<way>/label` and
+    `<way>/probabilities`, and `error` or `gpu_error` if a runtime fails.
     """
     file, folder = sys.argv[1], Path(sys.argv[2])
     x, rows = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("x.npy", "rows.npy"))
@@ -181,7 +181,7 @@ def main() -> None:
         try:
             for way, said in asked(file, given, rows):
                 told |= {f"{way}/label": said.label, f"{way}/probabilities": said.probabilities}
-        except Exception as error:  # noqa: BLE001 - whatever a runtime raises is what it says of the file
+        except Exception as error:  # noqa: BLE001 - any error of a runtime is a result
             told[kind] = np.array(f"after '{way}': {' '.join(str(error).split())}")
     np.savez(folder / "answers.npz", allow_pickle=False, **told)
 

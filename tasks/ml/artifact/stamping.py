@@ -1,4 +1,4 @@
-"""From a proven graph to the file that is shipped: what its certificate says, and the stamp."""
+"""Stamping: the certificate of a proven graph is made and written into the shipped file."""
 
 from collections import defaultdict
 from dataclasses import asdict
@@ -18,9 +18,9 @@ from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, op
 from hallmark.tasks.ml.models.networks import Classifier
 
 GOLDEN = 8
-"""So many golden vectors, of as many classes as there are."""
+"""Number of golden vectors, of as many classes as possible."""
 CLEAR = 1e-3
-"""A golden vector's label leads by so much at least, so that it is the same on any machine."""
+"""Smallest lead of a golden vector's class in probability, so that the label is the same on any machine."""
 
 
 def stamp(
@@ -32,21 +32,21 @@ def stamp(
     proof: Proof,
     path: Path,
 ) -> Artifact:
-    """Write the shipped file, check it as its consumer would, and take the bare graph away.
+    """Write the shipped file, check it, and remove the bare graph.
 
-    The same arguments give the same bytes: nothing in the file knows a run, a folder or a clock.
+    The same arguments give the same bytes: nothing in the file depends on a run, a folder or the time.
 
     Args:
-        bare: the graph as it was proven.
+        bare: the proven graph.
         classifier: the torch model, on the CPU.
-        experiment: whose digest the file bears.
-        dataset: what it was trained on.
-        evaluation: its metrics on the test split.
-        proof: the evidence.
-        path: where the file appears, whole or not at all.
+        experiment: its digest is written into the certificate.
+        dataset: the dataset that the classifier was trained on.
+        evaluation: metrics on the test split.
+        proof: the proof of the graph.
+        path: the file to write, whole or not at all.
 
     Raises:
-        DamagedError: what was written does not hold, and is not kept.
+        DamagedError: the written file fails a check; it is not kept.
     """
     metrics = {name: value for name, value in evaluation.metrics.items() if name.startswith("test/")}
     evidence = {name: value for name, value in asdict(proof).items() if name != "report"}
@@ -66,7 +66,7 @@ def stamp(
 
 
 def inputs(dataset: Dataset) -> tuple[Input, ...]:
-    """What the file takes, with the range that training has seen."""
+    """Return the inputs of the file, with the ranges of the training rows."""
     lowest, highest = training_range(dataset)
     if dataset.is_table:
         described = zip(columns_of(dataset), lowest.tolist(), highest.tolist(), strict=True)
@@ -79,7 +79,7 @@ def inputs(dataset: Dataset) -> tuple[Input, ...]:
 
 
 def image(dataset: Dataset) -> str:
-    """What an image must be, for whoever feeds one."""
+    """Describe the image that the file accepts."""
     height, width, *colours = dataset.shape
     kind = "colour image (RGB)" if colours else "grey image"
     text = f"{kind} as a decoder gives it, {height} x {width} pixels, 0 to {dataset.largest:g}"
@@ -88,7 +88,7 @@ def image(dataset: Dataset) -> str:
 
 
 def _input(column: Column, lowest: float, highest: float) -> Input:
-    """What the file takes for a column of a table."""
+    """Return the input of the file for a column of a table."""
     if column.kind == "categorical":
         values = tuple(column.values[code] for code in column.kept if code != MISSING)
         text = "one text a row, empty where it is missing; one that training has not seen counts as unknown"
@@ -100,24 +100,24 @@ def _input(column: Column, lowest: float, highest: float) -> Input:
 
 
 def class_shares(dataset: Dataset) -> tuple[float, ...]:
-    """Of the training rows."""
+    """Return the share of each class in the training rows."""
     y = open_split(dataset, "train").y
     shares: list[float] = (np.bincount(y, minlength=len(dataset.classes)) / len(y)).tolist()
     return tuple(shares)
 
 
 def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden:
-    """Choose test rows on which the model is least sure, though clearly of one class: those tell most changes.
+    """Choose the test rows on which the model is least confident, but not undecided: they detect most changes.
 
     Args:
-        classifier: the torch model, which is asked in float64.
-        dataset: whose test split is used.
-        tolerance: that of the proof.
+        classifier: the torch model; it predicts in float64.
+        dataset: its test split is used.
+        tolerance: the tolerance of the proof.
     """
     rows = probes(dataset)
     x = rows.x[rows.chosen[rows.chosen < rows.test]]
     answer = float64_reference.ask(float64_reference.exact(classifier), dataset, x)
-    chosen = _least_sure(answer.probabilities)
+    chosen = _least_confident(answer.probabilities)
     given = runtimes.feeds(dataset.columns, x[chosen], category_values(dataset))
     return Golden(
         inputs={name: _in_json(value) for name, value in given.items()},
@@ -128,15 +128,15 @@ def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden
 
 
 def _in_json(value: NDArray[np.generic]) -> list[Any]:
-    """An array as JSON has it, which knows no NaN: nothing stands for one."""
+    """Return an array as lists, with None for NaN, which JSON does not have."""
     if value.dtype == np.float32 and np.isnan(value).any():
         return [[None if np.isnan(field) else float(field) for field in row] for row in value.reshape(len(value), -1)]
     found: list[Any] = value.tolist()
     return found
 
 
-def _least_sure(probabilities: NDArray[np.floating]) -> list[int]:
-    """Rows of all classes in turn, each class's least sure ones first; unclear ones only where there is no other."""
+def _least_confident(probabilities: NDArray[np.floating]) -> list[int]:
+    """Return rows of all classes in turn, the least confident of a class first, and undecided rows last."""
     best = np.sort(probabilities, axis=1)
     margin = best[:, -1] - best[:, -2]
     labels = probabilities.argmax(axis=1)

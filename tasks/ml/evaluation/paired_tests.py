@@ -1,4 +1,4 @@
-"""What the rows tell on which exactly one of two models is right: p-value, interval, and the least they could show.
+"""Paired tests of two models on the same rows: p-value, interval, and the smallest detectable difference.
 
 A *win* is a row on which only the challenger is right, a *loss* one on which only the champion is.
 """
@@ -9,16 +9,18 @@ from itertools import accumulate, count
 from statistics import NormalDist
 
 WHOLE_NUMBERS = 2000
-"""Up to so many disagreements, p is computed in whole numbers: within a millisecond, and correct to the last bit."""
+"""Up to this number of disagreements, p is computed in whole numbers: in under a millisecond, exact to the last bit.
+
+`scipy.stats.binomtest` differs in the last bits, takes 100 times as long, and is slow to import."""
 HALVINGS = 60
-"""Of an interval no longer than 2: what is left is below the spacing of float64 near 1."""
+"""Bisections of an interval of length 2: the rest is below the spacing of float64 near 1."""
 
 
 def mcnemar(wins: int, losses: int) -> float:
-    """The p-value of the exact two-sided McNemar test: 1 if there are no disagreements.
+    """Return the p-value of the exact two-sided McNemar test; 1 if there are no disagreements.
 
-    `min(1, 2 * P(X <= min(wins, losses)))` with X of Binomial(wins + losses, 1/2), which is symmetric, so that doubling
-    the tail and adding up all that is no likelier are the same.
+    `min(1, 2 * P(X <= min(wins, losses)))` with X of Binomial(wins + losses, 1/2), which is symmetric, so doubling the
+    tail equals the sum over all outcomes that are no more likely.
 
     Args:
         wins: rows on which only the challenger is right.
@@ -37,12 +39,12 @@ def mcnemar(wins: int, losses: int) -> float:
 
 
 def paired_interval(wins: int, losses: int, rows: int, alpha: float) -> tuple[float, float]:
-    """Confidence interval of the difference of two accuracies on the same rows, at level `1 - alpha`.
+    """Return the confidence interval of the difference of two accuracies on the same rows, at level `1 - alpha`.
 
     Tango's score interval: all differences d for which the score test does not reject "the true difference is d". It
     keeps its level where disagreements are few or one-sided, and stays within -1 and 1. It leaves out 0 if and only if
-    McNemar's test without its exactness (`|wins - losses| > z * sqrt(wins + losses)`) rejects, so that it can leave out
-    0 where the exact test, which is the stricter, is not significant.
+    the asymptotic McNemar test (`|wins - losses| > z * sqrt(wins + losses)`) rejects. So it can leave out 0
+    although the exact test, which is stricter, is not significant.
     Tango, Equivalence test and confidence interval for the difference in proportions for the paired-sample design,
     Statistics in Medicine 17 (1998), equations 24 to 26; recommended by Fagerland, Lydersen and Laake, Recommended
     tests and confidence intervals for paired binomial proportions, Statistics in Medicine 33 (2014).
@@ -58,14 +60,14 @@ def paired_interval(wins: int, losses: int, rows: int, alpha: float) -> tuple[fl
 
 
 def smallest_detectable(disagreements: int, rows: int, alpha: float) -> float | None:
-    """The smallest difference in accuracy, as observed on these rows, that could have been significant.
+    """Return the smallest observed difference in accuracy that could have been significant on these rows.
 
-    With so many disagreements, that is `(wins - losses) / rows` for the fewest wins among them with `p < alpha`. Where
-    even wins alone would not reach that (fewer than six disagreements at alpha = 0.05), it is the smallest over any
-    number of disagreements: the fewest that are significant if all are wins, divided by the rows. None if these are
-    more than there are rows: then nothing that models say of these rows could be significant.
+    With this number of disagreements, that is `(wins - losses) / rows` for the fewest wins with `p < alpha`. If even
+    wins alone are not significant (fewer than six disagreements at alpha = 0.05), it is the smallest for any number of
+    disagreements: the fewest that are significant if all are wins, divided by the rows. None if these are more than
+    there are rows: then no predictions on these rows could be significant.
 
-    It bounds what is observed. A true difference of this size is found significant about every second time.
+    This is about observed differences. A true difference of this size is found significant about every second time.
 
     Args:
         disagreements: rows on which exactly one of the models is right.
@@ -82,12 +84,12 @@ def smallest_detectable(disagreements: int, rows: int, alpha: float) -> float | 
 
 
 def fewest_disagreements(alpha: float) -> int:
-    """So many wins without a loss are significant."""
+    """Return the fewest wins that are significant without a loss."""
     return next(n for n in count(1) if mcnemar(n, 0) < alpha)
 
 
 def _lower_bound(wins: int, losses: int, rows: int, z: float) -> float:
-    """The difference below the observed one at which Tango's score is z. The score falls as the difference grows."""
+    """Return the difference below the observed one at which Tango's score is z. The score falls with the difference."""
     outside, inside = -1.0, (wins - losses) / rows
     for _ in range(HALVINGS):
         middle = (outside + inside) / 2
@@ -99,7 +101,7 @@ def _lower_bound(wins: int, losses: int, rows: int, z: float) -> float:
 
 
 def _variance(wins: int, losses: int, rows: int, difference: float) -> float:
-    """Variance of `wins - losses` if that is the true difference, from the likeliest share of losses under it."""
+    """Return the variance of `wins - losses` for a true difference, from the likeliest share of losses."""
     a = 2 * rows
     b = (2 * rows - wins + losses) * difference - wins - losses
     c = -losses * difference * (1 - difference)

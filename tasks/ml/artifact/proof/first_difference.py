@@ -1,6 +1,6 @@
-"""Where a graph leaves the way of the torch model: the first node whose value differs, and what that usually means.
+"""The first node of a graph whose value differs from torch's, and the usual cause.
 
-torch's exporter names the values of a graph as torch.export names those of its own program, so that both can be run
+torch's exporter gives the values of a graph the names that they have in torch.export's program. So both can be run
 value by value, the graph by onnx's reference evaluator and the program by torch, and compared by name.
 """
 
@@ -21,9 +21,9 @@ from hallmark.tasks.ml.data.tables import encoding
 from hallmark.tasks.ml.models.networks import Classifier
 
 TOLERANCES = (1e-4, 1e-5, 1e-6)
-"""A value differs if it is off by this share of the largest one beside it: the coarsest that finds a node is told."""
+"""A value differs if it is off by this share of the largest value of the node. The first that finds a node is used."""
 
-MEANINGS = {
+CAUSES = {
     "Conv": "the kernel's weights, a transposition of channels or pixels, or a cast to fewer bits",
     "Gemm": "weights or bias, their transposition, or a cast to fewer bits",
     "MatMul": "weights, their transposition, or a cast to fewer bits",
@@ -33,7 +33,7 @@ MEANINGS = {
     "Mul": "a factor: the scaling, or an activation written out",
     "Cast": "a type that cannot hold the values",
     "OneHotEncoder": "other values of a column, or their order",
-    "Imputer": "another number that stands for a missing one",
+    "Imputer": "another number in place of a missing one",
     "Scaler": "mean or deviation of other rows",
     "Relu": "another activation",
     "Sigmoid": "another activation, or onnxruntime's own sigmoid, which is cut off at -18",
@@ -48,13 +48,13 @@ MEANINGS = {
 
 
 class _Recorder(Interpreter):
-    """Runs a program and keeps every value by name."""
+    """Run a program and keep every value by name."""
 
     def __init__(self, program: torch.fx.GraphModule) -> None:
         super().__init__(program)
         self.values: dict[str, NDArray[Any]] = {}
 
-    def run_node(self, n: Node) -> Any:  # noqa: ANN401 - whatever a node gives
+    def run_node(self, n: Node) -> Any:  # noqa: ANN401 - any value of a node
         value = super().run_node(n)
         if isinstance(value, torch.Tensor):
             self.values[n.name] = value.numpy()
@@ -66,31 +66,31 @@ def first(model: onnx.ModelProto, classifier: Classifier, dataset: Dataset, x: R
 
     Args:
         model: the graph.
-        classifier: what it should compute.
-        dataset: names its inputs.
-        x: raw rows on which they disagree.
+        classifier: the model that the graph should compute.
+        dataset: gives the names of the inputs.
+        x: raw rows on which the two differ.
 
     Returns:
-        `node`, `operator`, `value` and `difference` (relative), if there is one; and `sentence`, for people.
+        `node`, `operator`, `value` and `difference` (relative), if a node is found; and a `sentence` that describes it.
     """
     try:
         found = _by_graph(model, dataset, x)
         expected = _by_encoding(dataset, x) | _by_torch(classifier, dataset, x)
-    except Exception as error:  # noqa: BLE001 - a graph that is wrong may fail anyhow, and this only explains it
-        return {"sentence": f"the node cannot be found: {' '.join(str(error).split())[:200]}"}
+    except Exception as error:  # noqa: BLE001 - a wrong graph may fail in any way, and this only explains it
+        return {"sentence": f"the node that differs cannot be found: {' '.join(str(error).split())[:200]}"}
     for tolerance in TOLERANCES:
         for node in model.graph.node:
             for name in node.output:
                 if name in found and (known := expected.get(encoding.network_value_name(name))) is not None:
                     apart = _apart(found[name], known)
                     if not apart <= tolerance:
-                        return _tell(node, name, apart)
-    return {"sentence": "no node of the graph differs by itself: the runtime does, or the graph's types are too short"}
+                        return _describe(node, name, apart)
+    return {"sentence": "no single node differs: the runtime differs, or the types of the graph have too few bits"}
 
 
-def _tell(node: onnx.NodeProto, name: str, apart: float) -> dict[str, Any]:
-    meaning = MEANINGS.get(node.op_type, "its inputs or its attributes")
-    sentence = f"the first node that differs is {node.op_type} '{node.name}', usually {meaning}"
+def _describe(node: onnx.NodeProto, name: str, apart: float) -> dict[str, Any]:
+    cause = CAUSES.get(node.op_type, "its inputs or its attributes")
+    sentence = f"the first node that differs is {node.op_type} '{node.name}', usually because of {cause}"
     difference = float(apart) if np.isfinite(apart) else None
     return {
         "node": node.name, "operator": node.op_type, "value": name, "difference": difference, "sentence": sentence,
@@ -112,7 +112,7 @@ def _by_torch(classifier: Classifier, dataset: Dataset, x: RawRows) -> dict[str,
 
 
 def _by_encoding(dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
-    """What lies within the encoding of a table of one's own, as it was fitted: torch has that in one step."""
+    """Return the values inside the fitted encoding of a user's table, which torch computes in one step."""
     if not dataset.is_table:
         return {}
     fitted = _by_graph(onnx.load(dataset.folder / ENCODING), dataset, x, encoding.graph_input_names(dataset.columns))
@@ -129,7 +129,7 @@ def _by_graph(
 
 
 def _apart(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """By which share of the largest value two differ; infinite where their shapes do."""
+    """Return the difference relative to the largest value; infinite if the shapes differ."""
     if found.shape != expected.shape:
         return float("inf")
     if expected.dtype.kind not in "biuf":  # text

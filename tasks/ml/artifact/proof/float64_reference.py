@@ -1,4 +1,4 @@
-"""What torch says of the rows that a file is proven on: the oracle is the same model in float64."""
+"""The reference of a proof: the torch model in float64, and in float32 to measure its own rounding."""
 
 import copy
 
@@ -15,37 +15,37 @@ from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.models.networks import Classifier
 
 FACTOR = 8.0
-"""A probability may be wrong by so many times what torch's own float32 is wrong by, at the most, on like rows."""
+"""A probability may be off by this many times the largest error of torch's own float32 on rows of the same kind."""
 FLOOR = 5e-7
-"""And by this besides: four steps of float32 just below 1."""
+"""Tolerance added to that: four steps of float32 just below 1."""
 
 
 class Oracle:
-    """What torch says in float32 of all rows, in float64 of those chosen, and of others when it is asked."""
+    """Predictions by torch: in float32 for all rows, in float64 for the chosen rows and for others on request."""
 
     def __init__(self, classifier: Classifier, dataset: Dataset, rows: Probes) -> None:
-        """Ask torch.
+        """Predict with torch.
 
         Args:
             classifier: the trained model, on the CPU.
-            dataset: names its inputs.
-            rows: of whom it is asked.
+            dataset: gives the names of the inputs.
+            rows: the rows to predict.
         """
         self._exact, self._dataset, self._x = exact(classifier), dataset, rows.x
         self.float32 = ask(Served(classifier).eval(), dataset, rows.x)
         self.known = self.float32.probabilities.astype(np.float64)
-        """`(N, C)`: in float64 where that was asked for, in float32 elsewhere."""
+        """`(N, C)`: probabilities in float64 where `is_exact`, in float32 elsewhere."""
         self.is_exact = np.zeros(len(rows.x), dtype=bool)
         self.look_up(rows.chosen)
         own = np.abs(self.float32.probabilities - self.known).max(axis=1)
         made = np.arange(len(rows.x)) >= rows.test
         self.own = {name: float(own[part].max()) for name, part in (("test", ~made), ("made", made))}
-        """The largest error of a probability in torch's own float32, on test rows and on rows that were made."""
+        """The largest error of a probability in torch's own float32, on test rows and on synthetic rows."""
         self.tolerance = FLOOR + FACTOR * np.where(made, self.own["made"], self.own["test"])
-        """`(N,)`: what a runtime's error may be; NaN, which nothing is within, where the model itself is not finite."""
+        """`(N,)`: largest allowed error of a runtime; NaN, which no error meets, if the model itself is not finite."""
 
     def look_up(self, rows: NDArray[np.int64]) -> None:
-        """Ask for float64 where that has not been done yet."""
+        """Compute float64 predictions for the rows that have none yet."""
         new = rows[~self.is_exact[rows]]
         if len(new):
             self.known[new] = ask(self._exact, self._dataset, self._x[new]).probabilities
@@ -53,12 +53,12 @@ class Oracle:
 
 
 def exact(classifier: Classifier) -> Served:
-    """The same model in float64: its weights are those of float32, and nothing else is rounded to it."""
+    """Return the same model in float64: the weights are those of float32, and nothing else is rounded."""
     return Served(copy.deepcopy(classifier).double()).eval()
 
 
 def ask(served: Served, dataset: Dataset, x: RawRows) -> Answer:
-    """What torch says, in the precision that the weights have."""
+    """Predict rows with torch, in the precision of the weights."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(x), runtimes.ROWS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""The rows that a proof is made on: the test split, the edges of the input's domain, and seeded noise."""
+"""The rows of a proof: the test split, and synthetic rows (extremes of the inputs, and seeded noise)."""
 
 from dataclasses import dataclass
 
@@ -10,33 +10,33 @@ from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
 from hallmark.tasks.ml.data.source_rows import RawRows
 
 ENOUGH = 512
-"""So many rows, at least, are asked in every way."""
+"""Fewest rows that are predicted in every way."""
 NOISE = 64
-"""Rows of noise, at least; more where the test split is short."""
+"""Fewest rows of noise; more if the test split is small."""
 EDGES = ("zeros", "lowest", "highest", "constant", "lowest seen", "highest seen")
 EDGES_OF_TABLES = ("nothing missing", "all missing", "all unknown")
-"""Of a table of one's own besides: there, a field may be empty, or a text that training has never seen."""
+"""Further extremes of a user's table, where a field may be empty or hold a text that is not in the training rows."""
 GAPS = 0.1
-"""Share of the fields of a table's noise that are missing, and of its text that is unknown."""
+"""Share of missing fields, and of unknown text, in the noise of a table."""
 
 Bounds = tuple[NDArray[np.generic], NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Rows, raw as a consumer feeds them."""
+    """Raw rows."""
 
     x: RawRows
     """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`: test rows, then edges, then noise."""
     test: int
-    """So many of them, the first, are the test split."""
+    """Number of test rows, which come first."""
     chosen: NDArray[np.int64]
-    """Those that are asked in every way: all edges, all noise, and test rows evenly spread."""
+    """Positions of the rows that are predicted in every way: all synthetic rows, and evenly spread test rows."""
     edges: tuple[str, ...] = EDGES
-    """What the edges are called."""
+    """Names of the extremes."""
 
     def name(self, row: int) -> str:
-        """What a row is."""
+        """Return a name for a row."""
         if row < self.test:
             return f"test row {row}"
         edge = row - self.test
@@ -44,7 +44,7 @@ class Probes:
 
 
 def probes(dataset: Dataset) -> Probes:
-    """Lay out the rows that a file of this dataset is proven on; the same dataset gives the same rows."""
+    """Return the rows on which a file of this dataset is proven; the same dataset gives the same rows."""
     test = open_split(dataset, "test").x
     lowest, highest = training_range(dataset)
     edges = _edges(dataset, lowest, highest)
@@ -56,10 +56,10 @@ def probes(dataset: Dataset) -> Probes:
 
 
 def training_range(dataset: Dataset) -> Bounds:
-    """Smallest and largest value that each column or pixel has in the training rows.
+    """Return the smallest and largest value of each column or pixel in the training rows.
 
-    Of a table of one's own without what is missing; of a column that is missing everywhere both are 0. Of text they are
-    those of all its values' indices.
+    Missing values of a user's table are ignored; both are 0 for a column without values. For text, they are
+    the smallest and largest index of its values.
     """
     x = open_split(dataset, "train").x
     if not dataset.is_table:
@@ -73,14 +73,14 @@ def training_range(dataset: Dataset) -> Bounds:
 
 
 def _domain(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic]) -> Bounds:
-    """What an input may be: any pixel a source can give, or a column's values as far as they are known."""
+    """Return the range of the inputs: all possible pixels, or the training range of a column."""
     if dataset.largest is None:
         return lowest, highest
     return np.zeros_like(lowest), np.full_like(highest, dataset.largest)
 
 
 def _edges(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic]) -> RawRows:
-    """The rows that `EDGES` names; where pixels have a domain of their own, it goes further than what was seen."""
+    """Return the rows named by `EDGES`. The range of pixels is wider than their training range."""
     low, high = _domain(dataset, lowest, highest)
     constant = np.full_like(low, (float(low.min()) + float(high.max())) / 2)
     if not dataset.is_table:
@@ -96,10 +96,10 @@ def _edges(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
 
 
 def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic], rows: int) -> RawRows:
-    """Evenly spread over the domain, value by value."""
+    """Return rows whose values are uniform over the range of the inputs."""
     low, high = (bound.astype(np.float64) for bound in _domain(dataset, lowest, highest))
     random = np.random.default_rng(0)
-    if dataset.dtype == "uint8":  # one by one: all at once may be gigabytes of float64
+    if dataset.dtype == "uint8":  # row by row: all at once may be gigabytes of float64
         return np.stack([(low + random.random(low.shape) * (high - low)).round().astype(np.uint8) for _ in range(rows)])
     drawn = low + random.random((rows, *low.shape)) * (high - low)
     return _with_gaps(drawn, dataset) if dataset.is_table else drawn.astype(np.float32)

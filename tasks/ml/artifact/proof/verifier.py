@@ -1,8 +1,8 @@
-"""The proof that a file predicts what torch was trained to predict, in units of the model's own rounding.
+"""Proof that an exported file gives the same predictions as the PyTorch model.
 
-What torch loses to float64 (`float64_reference`) is rounding; what a runtime loses is rounding too as long as it is of
-that size, and a defect beyond. The runtimes are asked in a process of their own, which has not imported torch
-(`hallmark.tasks.ml.artifact.runtimes`), while torch answers in this one.
+The tolerance is relative to the model's own rounding: the error of torch in float32 compared with float64
+(`float64_reference`). A runtime's error of that size is rounding; a larger one is a defect. The runtimes run in a
+process that has not imported torch (`hallmark.tasks.ml.artifact.runtimes`), at the same time as torch in this one.
 """
 
 import json
@@ -34,33 +34,33 @@ from hallmark.tasks.ml.data.dataset_store import category_values
 from hallmark.tasks.ml.models.networks import Classifier
 
 SUM = 1e-5
-"""Probabilities may add up to 1 but for this."""
+"""Largest deviation of the sum of probabilities from 1."""
 SHOWN = 5
-"""So many of the worst rows are shown."""
-ASKED_ANEW = 200
-"""Rows beyond those chosen that the oracle is asked about, at most: the most doubtful."""
+"""Worst rows in the report."""
+MOST_DOUBTFUL = 200
+"""Largest number of further rows that are computed in float64: those with the largest errors."""
 SECONDS = 600
-"""A runtime that takes longer hangs."""
+"""Time limit of the runtimes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What one way of asking came to."""
+    """The result of one way of predicting."""
 
     way: str
     rows: NDArray[np.int64]
-    """`(n,)`: which were asked."""
+    """`(n,)`: positions of the rows predicted."""
     answer: Answer
     error: NDArray[np.float64]
-    """`(n,)`: the largest error of a probability; NaN or infinite where there is no answer."""
+    """`(n,)`: the largest error of a probability; NaN or infinite if there is no prediction."""
     is_wrong: NDArray[np.bool_]
-    """`(n,)`: beyond the tolerance, inconsistent, or of another label that is no tie."""
+    """`(n,)`: beyond the tolerance, inconsistent, or with another label that is not a tie."""
     is_tie: NDArray[np.bool_]
-    """`(n,)`: of another label, whose class is as probable within the error measured."""
+    """`(n,)`: with another label, whose class has the same probability within the measured error."""
 
     @property
     def worst(self) -> NDArray[np.int64]:
-        """Positions of some rows that are wrong, the worst first."""
+        """Positions of the worst rows, the worst first."""
         error = np.where(np.isfinite(self.error), self.error, np.inf)
         order = np.argsort(-np.where(self.is_wrong, error, -1.0), kind="stable")
         return order[: min(SHOWN, int(self.is_wrong.sum()))]
@@ -68,40 +68,40 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All that was asked of a file and of torch."""
+    """All predictions of a file and of torch."""
 
     rows: Probes
     torchs: Oracle
     judged: list[Judged]
-    """By way of asking."""
+    """One result for each way."""
     problem: str
-    """Why it came to no numbers, if so: the graph's form, or what a runtime said."""
+    """The form of the graph or the error of a runtime, if that prevents a comparison; else empty."""
     gpu_error: str
-    """What a runtime said on a GPU, which is reported and decides nothing."""
+    """The error of a runtime on a GPU, which is reported but does not fail the proof."""
 
     @property
     def on_cpu(self) -> list[Judged]:
-        """The ways that decide, and that a certificate tells of."""
+        """The ways on a CPU, which decide and are listed in the certificate."""
         return [one for one in self.judged if not one.way.startswith(runtimes.CUDA)]
 
     @property
     def refused(self) -> Judged | None:
-        """The first way in which a row is wrong."""
+        """The first way with a wrong row."""
         return next((one for one in self.on_cpu if one.is_wrong.any()), None)
 
 
 def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset, report: Path) -> Proof:
-    """Prove a file, or refuse it; either way say in `report` what was found.
+    """Prove a file, or refuse it, and write a report in both cases.
 
     Args:
-        artifact: the file as exported.
-        classifier: the torch model it was exported from, on the CPU.
-        dataset: whose test split is used, and whose training split knows the domain.
-        report: a JSON file, written whole.
+        artifact: the exported file.
+        classifier: the torch model that was exported, on the CPU.
+        dataset: its test split is predicted; its training split gives the range of the inputs.
+        report: the JSON file to write, whole.
 
     Raises:
-        ParityError: the message names the way, the worst row, and the first node of the graph that differs.
-        DamagedError: the file is not the one that was written.
+        ParityError: a prediction differs; the message names the way, the worst row, and the first node that differs.
+        DamagedError: the file has changed since it was written.
     """
     file = check(artifact.path, artifact.sha256)
     found = compare(file, classifier, dataset)
@@ -118,18 +118,21 @@ def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset, report:
 
 
 def compare(file: Path, classifier: Classifier, dataset: Dataset) -> Comparison:
-    """Ask the runtimes and torch, and hold the one against the other.
+    """Compare the predictions of the runtimes with those of torch.
 
-    The whole test split passes onnxruntime, its graph fully optimised. At least 512 rows (some of the test split, edges
-    of the input's domain, noise) pass it as it is too, and in batches of several sizes; onnx's reference evaluator is a
-    second runtime. A row passes if each probability is within `FLOOR + FACTOR * own` of float64, where `own` is the
-    largest error of torch's own float32 on like rows; if its label is that of float64, or of a class that is as
-    probable within twice the error measured there; and if label, sum and finiteness fit. Rows of the whole test split
-    that are beyond doubt are compared with float32 alone.
+    onnxruntime predicts the whole test split with an optimised graph. At least 512 rows (test rows, extremes, noise)
+    are also predicted without optimisation, in several batch sizes, and by onnx's reference evaluator. A row passes if
+
+    - each probability is within `FLOOR + FACTOR * own` of float64, where `own` is the largest error of torch's own
+      float32 on rows of the same kind (test or synthetic);
+    - its label is that of float64, or that of a class with the same probability within twice the measured error;
+    - its label is the class with the largest probability, and the probabilities are finite and sum to 1.
+
+    Test rows with small errors are compared only with float32.
     """
     rows = probes(dataset)
     problem = form(onnx.load(file, load_external_data=False), dataset)
-    with _asked(file, dataset, rows) as answers, _one_thread():
+    with _runtimes(file, dataset, rows) as answers, _one_thread():
         torchs = Oracle(classifier, dataset, rows)
         told = answers()
     said, on_gpu = (str(told.pop(name, "")) for name in ("error", "gpu_error"))
@@ -137,7 +140,7 @@ def compare(file: Path, classifier: Classifier, dataset: Dataset) -> Comparison:
 
 
 def form(model: onnx.ModelProto, dataset: Dataset) -> str:
-    """In what inputs and outputs, their types, shapes and names differ from the contract: in words, or nothing."""
+    """Describe how names, types and shapes of inputs and outputs differ from the contract; empty if they do not."""
     types = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8, "string": onnx.TensorProto.STRING}
     row = (1,) if dataset.columns else dataset.shape
     expected = [
@@ -158,7 +161,7 @@ def form(model: onnx.ModelProto, dataset: Dataset) -> str:
 
 
 def judge(way: str, answer: Answer, torchs: Oracle, rows: Probes) -> Judged:
-    """Hold what one way says against what torch says."""
+    """Compare the predictions of one way with those of torch."""
     asked = np.arange(len(rows.x)) if len(answer.label) == len(rows.x) else rows.chosen
     if problem := _misshapen(answer, len(asked), torchs.known.shape[1]):
         never, always = np.zeros(len(asked), dtype=bool), np.ones(len(asked), dtype=bool)
@@ -167,7 +170,7 @@ def judge(way: str, answer: Answer, torchs: Oracle, rows: Probes) -> Judged:
     error = _error(answer, torchs.known[asked])
     doubt = np.where(np.isfinite(error), error, np.inf)
     doubtful = np.flatnonzero((answer.label != torchs.float32.label[asked]) | (doubt > tolerance))
-    torchs.look_up(asked[doubtful[np.argsort(-doubt[doubtful], kind="stable")][:ASKED_ANEW]])
+    torchs.look_up(asked[doubtful[np.argsort(-doubt[doubtful], kind="stable")][:MOST_DOUBTFUL]])
     known = torchs.known[asked]
     error = _error(answer, known)
     margin = known.max(axis=1) - known[np.arange(len(asked)), answer.label.clip(0, known.shape[1] - 1)]
@@ -178,7 +181,7 @@ def judge(way: str, answer: Answer, torchs: Oracle, rows: Probes) -> Judged:
 
 
 def show(judged: Judged, position: int, found: Comparison) -> dict[str, Any]:
-    """A row in full: what each said of it, and by how much its label leads."""
+    """Return all predictions for a row, and the margin of its class."""
     row, torchs = int(judged.rows[position]), found.torchs
     known = torchs.known[row]
     best = np.sort(known)
@@ -198,8 +201,8 @@ def show(judged: Judged, position: int, found: Comparison) -> dict[str, Any]:
 
 
 @contextmanager
-def _asked(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[], dict[str, NDArray[Any]]]]:
-    """Ask the runtimes in a process of their own; yields what waits for their answers and reads them."""
+def _runtimes(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[], dict[str, NDArray[Any]]]]:
+    """Start the runtimes in a process of their own; yield a function that waits for the predictions and reads them."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "x.npy", rows.x, allow_pickle=False)
@@ -212,9 +215,11 @@ def _asked(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[], 
                 try:
                     _, said = process.communicate(timeout=SECONDS)
                 except subprocess.TimeoutExpired as error:
-                    raise ParityError(f"parity: the runtimes gave no answer in {SECONDS} seconds") from error
+                    raise ParityError(f"parity: the runtimes did not finish within {SECONDS} seconds") from error
                 if process.returncode:
-                    raise ParityError(f"parity: the runtimes ended with {process.returncode}: {said.strip()[-300:]}")
+                    raise ParityError(
+                        f"parity: the runtimes ended with exit code {process.returncode}: {said.strip()[-300:]}"
+                    )
                 with np.load(folder / "answers.npz", allow_pickle=False) as stored:
                     return dict(stored)
 
@@ -226,7 +231,7 @@ def _asked(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[], 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Leave a core to the other process: two threads that wait for each other would take many times as long."""
+    """Leave a core to the other process: threads that wait for each other would take many times as long."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -249,20 +254,20 @@ def _misshapen(answer: Answer, rows: int, classes: int) -> str:
 
 
 def _error(answer: Answer, known: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`(n,)`: the largest absolute error of a row's probabilities; NaN where one is none."""
+    """Return the largest absolute error of each row's probabilities, `(n,)`; NaN if a probability is NaN."""
     found: NDArray[np.float64] = np.abs(answer.probabilities.astype(np.float64) - known).max(axis=1)
     return found
 
 
 def _is_inconsistent(answer: Answer) -> NDArray[np.bool_]:
-    """Whose label is not that of the largest probability, or whose probabilities do not add up to one."""
+    """Return whether the label is not the class with the largest probability, or probabilities do not sum to 1."""
     sums = answer.probabilities.astype(np.float64).sum(axis=1)
     found: NDArray[np.bool_] = (answer.label != answer.probabilities.argmax(axis=1)) | ~(np.abs(sums - 1) <= SUM)
     return found
 
 
 def _describe(found: Comparison) -> dict[str, Any]:
-    """All numbers of the comparison."""
+    """Return all numbers of the comparison."""
     judged, torchs, rows = found.judged, found.torchs, found.rows
     largest = [float(one.error.max()) for one in judged]
     return {
@@ -300,12 +305,12 @@ def _proof(found: Comparison, report: Path) -> Proof:
 
 def _complain(judged: Judged, found: Comparison) -> str:
     row = show(judged, int(judged.worst[0]), found)
-    said, expected = (_scores(row[name]) for name in ("probabilities", "torch_float32"))
+    found_scores, expected = (_scores(row[name]) for name in ("probabilities", "torch_float32"))
     allowed = found.torchs.tolerance[judged.rows[judged.worst[0]]]
     return (
         f"{judged.way}: {int(judged.is_wrong.sum())} of {len(judged.rows)} rows disagree; the worst is {row['row']}: "
-        f"torch says label {row['torch_label']} of {expected}, the file says label {row['label']} of {said}; "
-        f"allowed is {allowed:.1e} and no other label"
+        f"torch predicts label {row['torch_label']} from {expected}, the file predicts label {row['label']} from "
+        f"{found_scores}; the allowed deviation is {allowed:.1e} with the same label"
     )
 
 
@@ -318,7 +323,7 @@ def _numbers(values: NDArray[np.floating]) -> list[float | None]:
 
 
 def _number(value: float) -> float | None:
-    """For JSON, which has neither NaN nor infinity."""
+    """Return None for NaN and infinity, which JSON does not have."""
     return float(value) if np.isfinite(value) else None
 
 

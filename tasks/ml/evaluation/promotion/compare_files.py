@@ -1,4 +1,4 @@
-"""Two shipped files on the same rows, which neither has seen in training. Imports no torch, Prefect or MLflow."""
+"""Comparison of two shipped files on test rows that neither was trained on. Imports no torch, Prefect or MLflow."""
 
 import statistics
 import time
@@ -20,34 +20,34 @@ from hallmark.tasks.ml.evaluation.promotion import decision_rule
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Gate, Judgement, Rule
 
 CALLS = 101
-"""One row is asked so often; the latency is the median."""
+"""Number of timed predictions of one row; the latency is their median."""
 WARM = 10
-"""After so many calls that do not count."""
+"""Number of predictions before those that are timed."""
 SEEN = ("train", "validation")
-"""Splits that have a say in what a model becomes: the second chooses its weights."""
+"""Splits that influence a model: training, and validation, which chooses the weights."""
 
 Digests = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """The test rows that both models may be asked about."""
+    """The test rows on which both models may be compared."""
 
     rows: NDArray[np.int64]
     """Positions in the test split."""
     refused: int
-    """So many others were trained on, or chose the weights, of one of the models."""
+    """Number of other test rows, which one of the models was trained on or chosen by."""
 
 
 def seen(folder: Path, files: dict[str, str] | None = None) -> Digests:
-    """Digests of the rows that a model was trained on or chosen by: `(N, 32) uint8`.
+    """Return the digests of the rows that a model was trained on or chosen by: `(N, 32) uint8`.
 
     Args:
         folder: holds `train.rows.npy` and `validation.rows.npy`.
-        files: their SHA-256 by name, if they are known.
+        files: their SHA-256 by name; not checked if not given.
 
     Raises:
-        DamagedError: a file has another digest, or is no list of digests.
+        DamagedError: a file has another digest, or does not hold digests.
     """
     found = []
     for split in SEEN:
@@ -62,17 +62,21 @@ def seen(folder: Path, files: dict[str, str] | None = None) -> Digests:
 
 
 def unseen(dataset: Dataset, models: Sequence[Digests]) -> Unseen:
-    """The test rows of a dataset that none of several models has seen, by the digests of what they were trained on.
+    """Return the test rows of a dataset that none of the models was trained on.
+
+    Args:
+        dataset: the prepared splits.
+        models: digests of the rows that each model was trained on or chosen by.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no such rows.
     """
     test = np.load(dataset.folder / "test.rows.npy", allow_pickle=False)
     known = np.isin(as_values(test), np.concatenate([as_values(rows) for rows in models]))
     if known.all():
         raise InputError(
-            f"dataset {dataset.name}: all {len(test)} test rows were trained on by one of the two models: they cannot "
-            "be judged on them: split by content (--data.split.method content), or add rows"
+            f"dataset {dataset.name}: all {len(test)} test rows were used to train one of the two models, so the "
+            "models cannot be compared: split by content (--data.split.method content), or add rows"
         )
     return Unseen(np.flatnonzero(~known), int(known.sum()))
 
@@ -80,19 +84,19 @@ def unseen(dataset: Dataset, models: Sequence[Digests]) -> Unseen:
 def compare(
     champion: Path, challenger: Path, dataset: Dataset, rows: Unseen, rule: Rule, more: Sequence[Gate] = ()
 ) -> Judgement:
-    """Let two files predict the same test rows, look at the challenger's gates, and judge.
+    """Predict the same test rows with two files, check the gates of the challenger, and decide.
 
     Args:
         champion: the file in service.
-        challenger: the file that would take its place.
-        dataset: whose test split is asked.
-        rows: those of them that neither has seen.
-        rule: what decides.
-        more: gates that were looked at elsewhere.
+        challenger: the file that may replace it.
+        dataset: its test split is predicted.
+        rows: the test rows that neither was trained on.
+        rule: the conditions of a promotion.
+        more: gates that were checked elsewhere.
 
     Raises:
-        DamagedError: the champion's own proof does not hold, so that nothing can be compared with it.
-        InputError: the dataset is not what the champion takes.
+        DamagedError: the champion fails its checks, so nothing can be compared with it.
+        InputError: the dataset has other inputs or classes than the champion.
     """
     first, second = certificate.check(champion), certificate.check(challenger)
     if not first.holds or first.certificate is None:
@@ -104,7 +108,7 @@ def compare(
     gates = [_proof(second), _signature(first.certificate, second.certificate)]
     theirs = _ask(_open(champion), given)
     if not all(gate.passed for gate in gates):
-        # It cannot be asked, or its classes are others: whatever it says of a row, it says nothing to compare.
+        # The challenger cannot predict these rows, or has other classes: its predictions cannot be compared.
         return decision_rule.judge(y, theirs.label, theirs.label, rule, (*gates, *more), dataset.classes)
     run = _open(challenger)
     own = _ask(run, given)
@@ -129,8 +133,9 @@ def _refuse_others(said: Certificate, dataset: Dataset, path: Path) -> None:
     names = dataset.columns or ("image",)
     if tuple(one.name for one in said.inputs) != names or said.classes != dataset.classes:
         raise InputError(
-            f"{path}: takes {', '.join(one.name for one in said.inputs)} and knows {', '.join(said.classes)}; the rows "
-            f"have {', '.join(names)} and {', '.join(dataset.classes)}: promote a model of the new rows by hand"
+            f"{path}: the model has inputs {', '.join(one.name for one in said.inputs)} and classes "
+            f"{', '.join(said.classes)}, the rows have {', '.join(names)} and {', '.join(dataset.classes)}: promote a "
+            "model of the new rows by hand"
         )
 
 
@@ -153,7 +158,7 @@ def _form(said: Certificate) -> str:
 
 
 def _loss(own: Answer, y: NDArray[np.int64]) -> Gate:
-    """The log-loss as scikit-learn has it: a probability of 0 counts as the smallest step of its type; a NaN stays."""
+    """Check the log-loss, computed as by scikit-learn: probabilities are clipped to the type's epsilon; NaN stays."""
     given = own.probabilities[np.arange(len(y)), y]
     loss = float(-np.log(np.clip(given, np.finfo(given.dtype).eps, 1)).mean())
     return Gate("loss finite", bool(np.isfinite(own.probabilities).all()) and bool(np.isfinite(loss)), f"{loss:.4f}")

@@ -1,6 +1,6 @@
-"""The decision of champion against challenger, from what both say of the same test rows.
+"""The decision between champion and challenger, from their predictions for the same test rows.
 
-1. Hard gates. One that fails rejects the challenger, whatever the rows say.
+1. Hard gates. One that fails rejects the challenger, whatever it predicts.
 2. The exact McNemar test on the rows where exactly one of the two models is right. A *win* is a row on which only the
    challenger is right, a *loss* one on which only the champion is. If both models were equally good, each such row
    would be a win or a loss with the same chance, so that the wins follow Binomial(wins + losses, 1/2).
@@ -64,12 +64,12 @@ class Gate:
     name: str
     passed: bool
     found: str
-    """What was measured and what is asked, in words."""
+    """What was measured and what is required."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The decision and everything that it rests on. Shares are of all rows."""
+    """The decision and its reasons. Shares are of all rows."""
 
     verdict: Verdict
     reason: str
@@ -81,9 +81,9 @@ class Judgement:
     losses: int
     """Rows on which only the champion is right."""
     p: float
-    """Of the exact two-sided McNemar test."""
+    """P-value of the exact two-sided McNemar test."""
     difference: float
-    """The challenger's accuracy less the champion's: `(wins - losses) / rows`."""
+    """The challenger's accuracy minus the champion's: `(wins - losses) / rows`."""
     interval: tuple[float, float]
     """Lower and upper bound of the difference; see `paired_interval`."""
     smallest_detectable: float | None
@@ -94,7 +94,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """What the rows on which the models disagree say."""
+    """The counts that the decision depends on."""
 
     rows: int
     wins: int
@@ -111,22 +111,22 @@ def judge(
 
     REJECT if a gate fails or the challenger is significantly worse (`losses > wins` and `p < alpha`); PROMOTE if it is
     significantly better (`wins > losses` and `p < alpha`); otherwise HOLD. The mode `non_inferior` promotes, instead of
-    holding, a challenger of which the interval's lower bound lies above `-delta`, unless it has more losses than wins:
-    it is meant for "newer and no worse", and a chain of promotions, each a little worse than the last but within delta,
-    would lead downhill. So neither mode ever promotes what is right on fewer of these rows.
+    holding, a challenger whose interval has a lower bound above `-delta`, unless it has more losses than wins:
+    otherwise a chain of promotions, each a little worse than the last but within delta, would lead downhill. So neither
+    mode promotes a challenger that is right on fewer of these rows.
 
-    In the mode `better`, exchanging the models exchanges PROMOTE and REJECT where no gate fails.
+    In the mode `better`, exchanging the models exchanges PROMOTE and REJECT if no gate fails.
 
     Args:
         y: `(N,)` class index of the test rows.
-        champion: `(N,)` what the champion says of them.
-        challenger: `(N,)` what the challenger says.
+        champion: `(N,)` class index that the champion predicts.
+        challenger: `(N,)` class index that the challenger predicts.
         rule: the bounds.
         gates: measured elsewhere (proof, loss, size, latency, signature); those of `label_gates` are added.
         classes: the C names.
 
     Raises:
-        InputError: there are no rows, or an array does not hold one of the C classes for each.
+        InputError: there are no rows, or an array does not hold one of the C classes for each row.
     """
     _check(y, champion, challenger, classes)
     ours, theirs = champion == y, challenger == y
@@ -154,20 +154,20 @@ def judge(
 def label_gates(
     y: Labels, champion: Labels, challenger: Labels, rule: Rule, classes: tuple[str, ...]
 ) -> tuple[Gate, Gate]:
-    """The gates that labels alone decide: the accuracy floor and the guard of every class's recall.
+    """Return the gates that depend on labels alone: the accuracy floor and the recall of each class.
 
-    The guard compares, for each class that has rows, the share of them that each model finds. It knows no chance: of a
-    class with ten rows, one more that is missed is a fall of 0.1.
+    The second compares the recall of both models for each class that has rows. It does not allow for chance: in a class
+    of ten rows, one more error is a fall of 0.1.
 
     Args:
         y: `(N,)` class index, N > 0.
-        champion: `(N,)` its labels.
-        challenger: `(N,)` its labels.
+        champion: `(N,)` class index that the champion predicts.
+        challenger: `(N,)` class index that the challenger predicts.
         rule: the bounds.
         classes: the C names.
     """
     right = int((challenger == y).sum())
-    # A correctly rounded quotient meets a bound written in decimals exactly, which a product with it may not.
+    # A correctly rounded quotient can equal a bound written in decimals; a product may not.
     floor = Gate(
         "accuracy floor",
         right / len(y) >= rule.accuracy_floor,
@@ -182,7 +182,7 @@ def label_gates(
     guard = Gate(
         "recall of each class",
         bool(fall[worst] <= rule.recall_drop),
-        f"{counts} and the challenger {finds[worst]}, no class fares worse; recall may fall by {rule.recall_drop:g}",
+        f"{counts} and the challenger {finds[worst]}, the largest fall of any class; allowed is {rule.recall_drop:g}",
     )
     return floor, guard
 
@@ -190,7 +190,7 @@ def label_gates(
 def _decide(found: _Comparison, rule: Rule, gates: tuple[Gate, ...]) -> tuple[Verdict, str]:
     if failed := [f"{gate.name} ({gate.found})" for gate in gates if not gate.passed]:
         return "REJECT", f"the challenger fails {' and '.join(failed)}"
-    counted = f"it alone is right on {found.wins} rows, the champion alone on {found.losses}"
+    counted = f"only the challenger is right on {found.wins} rows, only the champion on {found.losses}"
     tested = f"{counted}: p = {found.p:.4g}"
     if found.p < rule.alpha:
         better = found.wins > found.losses
@@ -198,22 +198,22 @@ def _decide(found: _Comparison, rule: Rule, gates: tuple[Gate, ...]) -> tuple[Ve
         return verdict, f"the challenger is {'better' if better else 'worse'}: {tested}, below {rule.alpha:g}"
     limit = _limit(found, rule.alpha)
     if rule.mode == "better":
-        return "HOLD", f"the test split cannot decide on the challenger: {tested}, not below {rule.alpha:g}; {limit}"
+        return "HOLD", f"not enough evidence: {tested}, not below {rule.alpha:g}; {limit}"
     bound = f"the lower bound of the difference in accuracy is {_percent(found.low)}"
     if found.low <= -rule.delta:
-        return "HOLD", f"the test split cannot decide: {bound}, not above {_percent(-rule.delta)}; {limit}"
+        return "HOLD", f"not enough evidence: {bound}, not above {_percent(-rule.delta)}; {limit}"
     if found.losses > found.wins:
-        return "HOLD", f"the challenger is right on fewer rows, which is never promoted: {counted}; {limit}"
+        return "HOLD", f"a challenger that is right on fewer rows is never promoted: {counted}; {limit}"
     return "PROMOTE", f"the challenger is no worse: {bound}, above {_percent(-rule.delta)}"
 
 
 def _limit(found: _Comparison, alpha: float) -> str:
-    """What such rows can show, in words."""
+    """Say what these rows can show at best."""
     disagreements = found.wins + found.losses
     few = disagreements < fewest_disagreements(alpha)
-    why = f"{disagreements} disagreements are too few for any outcome to be significant, and " if few else ""
-    smallest = "none at all" if found.smallest is None else _percent(found.smallest)
-    return f"{why}the smallest difference that {found.rows} such rows can show is {smallest}"
+    why = f"{disagreements} disagreements are too few for a significant result, and " if few else ""
+    smallest = "none" if found.smallest is None else _percent(found.smallest)
+    return f"{why}the smallest difference that {found.rows} rows can show is {smallest}"
 
 
 def _percent(share: float) -> str:

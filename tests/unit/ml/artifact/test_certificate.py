@@ -1,4 +1,4 @@
-"""What a shipped file says of itself, and what is found out when it is changed."""
+"""The certificate of a shipped file, and the detection of changes."""
 
 import json
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def failed(path: Path) -> dict[str, str]:
     return {check.name: check.found for check in certificate.check(path).checks if not check.passed}
 
 
-def test_a_shipped_file_holds_and_says_where_it_comes_from(shipped: tuple[Experiment, Dataset, Artifact]) -> None:
+def test_a_shipped_file_passes_its_checks_and_names_its_origin(shipped: tuple[Experiment, Dataset, Artifact]) -> None:
     experiment, dataset, artifact = shipped
     verdict = certificate.check(artifact.path)
     assert verdict.holds
@@ -125,8 +125,8 @@ def double_a_weight(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize("how", [edit_a_number, add_a_note, double_a_weight])
 def test_an_edit_breaks_the_seal(file: Path, how: Change) -> None:
     change(file, how)
-    assert "not what was sealed" in failed(file)["seal"]
-    with pytest.raises(DamagedError, match=r"iris\.onnx: the content is not what was sealed"):
+    assert "has changed since it was sealed" in failed(file)["seal"]
+    with pytest.raises(DamagedError, match=r"iris\.onnx: the content has changed since it was sealed"):
         certificate.read(file)
 
 
@@ -144,7 +144,7 @@ def reseal(path: Path) -> None:
     path.write_bytes(body + certificate._seal(body))
 
 
-def test_golden_vectors_find_a_change_that_was_sealed_anew(file: Path) -> None:
+def test_golden_vectors_detect_a_change_that_was_sealed_again(file: Path) -> None:
     change(file, double_a_weight)
     reseal(file)
     assert list(failed(file)) == ["golden vectors"]
@@ -162,7 +162,7 @@ def test_a_certificate_that_cannot_be_read_is_a_failure_in_one_line(file: Path) 
         certificate.read(file)
 
 
-def test_a_graph_that_is_not_well_formed_is_found(file: Path) -> None:
+def test_a_malformed_graph_is_detected(file: Path) -> None:
     change(file, lambda model: model.graph.node[0].input.__setitem__(0, "nothing"))
     reseal(file)
     assert set(failed(file)) == {"ONNX checker", "golden vectors"}
@@ -180,7 +180,7 @@ def test_weights_outside_the_file_are_refused_wherever_they_are(file: Path, loca
     model = onnx.load(file)
     outside(model, location)
     file.write_bytes(model.SerializeToString())
-    with pytest.raises(InputError, match=f"keeps weights outside itself, .* in '{location}'"):
+    with pytest.raises(InputError, match=f"weights are in another file, .* in '{location}'"):
         certificate.check(file)
 
 
@@ -198,9 +198,9 @@ def test_weights_outside_are_found_in_inner_graphs_too(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is no ONNX file"), (b"not a model at all", "is no ONNX file"), (None, "cannot be read: No such file")],
+    [(b"", "not an ONNX file"), (b"not a model at all", "not an ONNX file"), (None, "cannot be read: No such file")],
 )
-def test_what_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "x.onnx"
     if content is not None:
         path.write_bytes(content)
@@ -222,27 +222,29 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         certificate.check(path)
 
 
-def test_an_onnx_file_of_somebody_else_is_refused(file: Path) -> None:
+def test_an_onnx_file_without_a_seal_is_refused(file: Path) -> None:
     change(file, lambda model: model.metadata_props.__delitem__(slice(None)))
     with pytest.raises(InputError, match="without Hallmark's seal"):
         certificate.check(file)
 
 
-def test_what_does_not_hold_is_not_shipped(shipped: tuple[Experiment, Dataset, Artifact], tmp_path: Path) -> None:
+def test_a_file_that_fails_a_check_is_not_shipped(
+    shipped: tuple[Experiment, Dataset, Artifact], tmp_path: Path
+) -> None:
     said, content = certificate.read(shipped[2].path)
     wrong = replace(said, golden=replace(said.golden, label=[0] * len(said.golden.label)))
     bare = tmp_path / "bare.onnx"
     bare.write_bytes(content)
-    with pytest.raises(DamagedError, match="does not hold: golden vectors"):
+    with pytest.raises(DamagedError, match="fails its checks: golden vectors"):
         certificate.stamp(bare, wrong, tmp_path / "never.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["bare.onnx"]
 
 
-def test_golden_vectors_are_of_all_classes_and_of_the_least_sure() -> None:
+def test_golden_vectors_are_the_least_confident_rows_of_all_classes() -> None:
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.50001, 0.49999], [0.45, 0.55]])
-    assert stamping._least_sure(probabilities) == [1, 4, 0, 2, 3]
+    assert stamping._least_confident(probabilities) == [1, 4, 0, 2, 3]
 
 
-def test_the_certificate_has_one_entry_a_field(file: Path) -> None:
+def test_the_certificate_has_one_entry_for_each_field(file: Path) -> None:
     keys = {entry.key for entry in onnx.load(file).metadata_props}
     assert keys == {f"hallmark.{name}" for name in Certificate.__dataclass_fields__} | {"hallmark.digest"}

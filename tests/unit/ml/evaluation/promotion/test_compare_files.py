@@ -57,14 +57,14 @@ def test_the_same_file_is_held_with_every_gate_passed(dataset: Dataset, champion
     assert all(gate.passed for gate in said.gates)
 
 
-def test_only_rows_that_neither_has_seen_are_asked(dataset: Dataset, champion: Path) -> None:
+def test_only_rows_that_neither_was_trained_on_are_compared(dataset: Dataset, champion: Path) -> None:
     test = np.load(dataset.folder / "test.rows.npy")
     other = np.zeros((5, 32), np.uint8)
     rows = compare_files.unseen(dataset, [np.concatenate([test[:7], other]), test[5:10]])
     assert rows.rows.tolist() == list(range(10, ROWS))
     assert rows.refused == 10
     assert compare_files.compare(champion, champion, dataset, rows, Rule()).rows == ROWS - 10
-    with pytest.raises(InputError, match="all 60 test rows were trained on by one of the two models"):
+    with pytest.raises(InputError, match="all 60 test rows were used to train one of the two models"):
         compare_files.unseen(dataset, [test[:30], test[30:]])
 
 
@@ -127,7 +127,7 @@ def test_rows_that_no_model_gives_a_number_for_are_a_loss_that_is_not_finite(dat
 
 def test_rows_of_another_kind_are_refused(dataset: Dataset, champion: Path, folder: Path) -> None:
     other = certified.images(folder / "model.onnx")
-    with pytest.raises(InputError, match="takes image and knows dark, light; the rows have sepal_length"):
+    with pytest.raises(InputError, match="inputs image and classes dark, light, the rows have sepal_length"):
         compare_files.compare(other, champion, dataset, every(dataset), Rule())
 
 

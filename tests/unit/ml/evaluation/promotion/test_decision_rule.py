@@ -160,19 +160,19 @@ def test_newer_and_no_worse() -> None:
 @pytest.mark.parametrize(
     ("counts", "rule", "said"),
     [
-        ((2, 1, 27), {}, "3 disagreements are too few for any outcome to be significant, and the smallest difference"),
-        ((2, 1, 27), {}, "30 such rows can show is 20%"),
-        ((9, 4, 17), {}, "p = 0.2668, not below 0.05; the smallest difference that 30 such rows can show is 30%"),
+        ((2, 1, 27), {}, "3 disagreements are too few for a significant result, and the smallest difference"),
+        ((2, 1, 27), {}, "30 rows can show is 20%"),
+        ((9, 4, 17), {}, "p = 0.2668, not below 0.05; the smallest difference that 30 rows can show is 30%"),
         (
             (5, 1, 24),
             {},
-            "alone on 1: p = 0.2188, not below 0.05; the smallest difference that 30 such rows can show is 20%",
+            "only the champion on 1: p = 0.2188, not below 0.05; the smallest difference that 30 rows can show is 20%",
         ),
-        ((3, 0, 2), {}, "that 5 such rows can show is none at all"),
+        ((3, 0, 2), {}, "that 5 rows can show is none"),
         (
             (2, 1, 27),
             {"mode": "non_inferior"},
-            "cannot decide: the lower bound of the difference in accuracy is -11.3%, not above -1%;",
+            "not enough evidence: the lower bound of the difference in accuracy is -11.3%, not above -1%;",
         ),
     ],
 )
