@@ -1,12 +1,13 @@
 """Time limits of the tests, by tier: a test that outgrows its tier fails with a sentence that says so.
 
 Only the call counts, not its fixtures. Busy neighbours fail no test: time in which the thread waits for a core does not
-count (Linux), and the limits grow with the load of the machine beyond two processes a core.
+count (Linux), and with more than two processes a core the CPU time of this process is judged instead of elapsed time.
 """
 
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 TIERS = {"unit": 2.0, "pipelines": 15.0}
 """Seconds that a test below this folder of `tests/` may take."""
@@ -14,19 +15,32 @@ VARIABLE = "HALLMARK_TEST_LIMITS"
 """Environment variable: `off`, or a factor for the limits, such as 3 on a slow machine."""
 
 
+class Times(NamedTuple):
+    """A moment, in seconds."""
+
+    elapsed: float
+    """Without the time in which this thread waited for a core."""
+    cpu: float
+    """CPU time of this process."""
+
+
 def limit(path: Path, root: Path) -> float | None:
-    """Return the limit of a test in seconds at the present load, None where it has none."""
+    """Return the limit of a test in seconds, None where it has none."""
     setting = os.environ.get(VARIABLE, "1")
     seconds = TIERS.get(path.relative_to(root).parts[0]) if path.is_relative_to(root) else None
-    if setting == "off" or seconds is None:
-        return None
-    load = os.getloadavg()[0] / (2 * (os.cpu_count() or 1))
-    return seconds * float(setting) * max(1.0, load)
+    return None if setting == "off" or seconds is None else seconds * float(setting)
 
 
-def clock() -> float:
-    """Return a time in seconds that stands still while this thread waits for a core."""
-    return time.monotonic() - _seconds_without_core()
+def now() -> Times:
+    """Read the clocks."""
+    return Times(time.monotonic() - _seconds_without_core(), time.process_time())
+
+
+def seconds_since(start: Times) -> float:
+    """Return what a test took that began at a moment."""
+    is_busy = os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
+    end = now()
+    return end.cpu - start.cpu if is_busy else end.elapsed - start.elapsed
 
 
 def _seconds_without_core() -> float:

@@ -18,7 +18,7 @@ from tests.support import databases
 T = TypeVar("T")
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
-LIMIT = 180
+LIMIT = 300
 """Seconds after which what has not happened is a failure."""
 
 

@@ -15,34 +15,38 @@ UNIT, SYSTEM = TESTS / "unit" / "ml" / "test_x.py", TESTS / "system" / "test_x.p
 
 
 @pytest.mark.parametrize(
-    ("path", "setting", "load", "expected"),
+    ("path", "setting", "expected"),
     [
-        (UNIT, "1", 0, 2),
-        (UNIT, "3", 0, 6),
-        (UNIT, "off", 0, None),
-        (UNIT, "1", 8, 4),  # four processes on each of two cores
-        (TESTS / "pipelines" / "test_x.py", "1", 4, 15),
-        (SYSTEM, "1", 0, None),
+        (UNIT, "1", 2),
+        (UNIT, "3", 6),
+        (UNIT, "off", None),
+        (TESTS / "pipelines" / "test_x.py", "1", 15),
+        (SYSTEM, "1", None),
     ],
 )
-def test_a_limit_depends_on_tier_setting_and_load(
-    path: Path, setting: str, load: float, expected: float | None, monkeypatch: pytest.MonkeyPatch
+def test_a_limit_depends_on_tier_and_setting(
+    path: Path, setting: str, expected: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:  # the limit of this test is looked up afterwards
         patch.setenv(limits.VARIABLE, setting)
+        assert limits.limit(path, TESTS) == expected
+
+
+@pytest.mark.parametrize(("load", "expected"), [(4, 5), (4.1, 1)])
+def test_on_a_busy_machine_cpu_time_is_judged(load: float, expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
         patch.setattr(os, "cpu_count", lambda: 2)
         patch.setattr(os, "getloadavg", lambda: (load, 0, 0))
-        assert limits.limit(path, TESTS) == expected
+        patch.setattr(limits, "now", lambda: limits.Times(elapsed=105, cpu=11))
+        assert limits.seconds_since(limits.Times(elapsed=100, cpu=10)) == expected
 
 
 def call(path: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the hook around a test of this file that takes so long."""
-    clock = iter([0.0, seconds])
     hook = pytest_runtest_call(SimpleNamespace(path=path))  # type: ignore[arg-type]
     with monkeypatch.context() as patch, suppress(StopIteration):
         patch.delenv(limits.VARIABLE, raising=False)
-        patch.setattr(os, "getloadavg", lambda: (0, 0, 0))
-        patch.setattr(limits, "clock", lambda: next(clock))
+        patch.setattr(limits, "seconds_since", lambda _: seconds)
         next(hook)
         next(hook)
 
