@@ -206,7 +206,7 @@ def test_damaged_dataset_is_prepared_again_with_a_warning(
     rows.write_bytes(rows.read_bytes()[:-1] + b"!")
     code, _, error = console(*command)
     assert code == 0
-    assert [line for line in error.splitlines() if "is damaged and is made anew" in line]
+    assert [line for line in error.splitlines() if "is damaged and is written again" in line]
     assert "Traceback" not in error
     assert "Created version" in "".join(log.read_text() for log in tmp_path.glob("logs/*.log"))
 

@@ -1,4 +1,4 @@
-"""Datasets: divided and laid once on disk under their digest."""
+"""Prepared datasets: split once and stored on disk under their digest."""
 
 import hashlib
 import json
@@ -29,62 +29,62 @@ from hallmark.tasks.ml.data.splits import divide, row_digests
 logger = logging.getLogger(__name__)
 
 COLUMNS, ENCODING = "columns.json", "encoding.onnx"
-"""Files that the dataset of a table of one's own has besides: see `records.Dataset`."""
-_BYTES_AT_ONCE = 2**24
-"""Of rows that are read together while a dataset is made."""
+"""Further files of a dataset that was read from a user's table; see `records.Dataset`."""
+_CHUNK_BYTES = 2**24
+"""Bytes of rows read at a time while a dataset is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One split, memory-mapped."""
+    """Rows of one split, memory-mapped."""
 
     x: RawRows
     y: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
-    """Rows of an array that may be larger than memory: read some at a time, whenever they are needed."""
+class Selection:
+    """Selection rows of an array that may be larger than memory, read in chunks."""
 
     array: NDArray[Any]
     rows: NDArray[np.int64]
 
-    def parts(self) -> Iterator[NDArray[Any]]:
-        """The rows in order, some at a time."""
-        size = max(1, _BYTES_AT_ONCE // max(1, self.array[:1].nbytes))
+    def chunks(self) -> Iterator[NDArray[Any]]:
+        """Return the rows in order, in chunks."""
+        size = max(1, _CHUNK_BYTES // max(1, self.array[:1].nbytes))
         starts = range(0, len(self.rows), size)
         return (np.ascontiguousarray(self.array[self.rows[start : start + size]]) for start in starts)
 
     def digest(self) -> str:
-        """SHA-256 of their bytes."""
+        """Return the SHA-256 (64 hex digits) of the rows' bytes."""
         found = hashlib.sha256()
-        for part in self.parts():
-            found.update(part.data)
+        for chunk in self.chunks():
+            found.update(chunk.data)
         return found.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write them as `np.save` would."""
+        """Write the file that `np.save` would write."""
         header = {"descr": np.lib.format.dtype_to_descr(self.array.dtype), "fortran_order": False}
         with path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header | {"shape": (len(self.rows), *self.array.shape[1:])})
-            for part in self.parts():
-                file.write(part.data)
+            for chunk in self.chunks():
+                file.write(chunk.data)
 
 
 def refuse_impossible(source: SourceRows, split: Split, model: Model, training: Training) -> None:
-    """Refuse what can be known to fail from the rows alone, before anything is written.
+    """Reject an experiment that cannot work with these rows, before anything is written.
 
     Raises:
-        InputError: a split would leave a class empty, a batch is larger than the training split, a schedule has
-            too few updates, images are too small for the network or cannot be augmented as asked, or the loss has not
-            as many factors as it needs.
+        InputError: a split has no rows of some class, a batch is larger than the training split, a schedule has too
+            few updates, the images are too small for the network or the augmentation, or the loss has the wrong
+            number of factors.
     """
     divided = divide(source, split)
     train = len(divided["train"])
     if training.patience and training.monitor == "validation" and not len(divided["validation"]):
         raise InputError(
-            f"training.patience: {training.patience} and no row is of the split validation: give some, or "
-            "--training.patience 0"
+            f"training.patience: {training.patience} needs a validation split with rows: add validation "
+            "rows, or use --training.patience 0"
         )
     if training.batch_size != "full" and training.batch_size > train:
         raise InputError(
@@ -94,8 +94,8 @@ def refuse_impossible(source: SourceRows, split: Split, model: Model, training: 
     updates = training.epochs * (1 if training.batch_size == "full" else math.ceil(train / training.batch_size))
     if isinstance(training.schedule, OneCycle) and training.schedule.warmup * (updates + 1) <= 1:
         raise InputError(
-            f"training.schedule.warmup: {training.schedule.warmup} of {updates} updates leaves none in which the "
-            "learning rate rises: give a larger share, or more epochs"
+            f"training.schedule.warmup: {training.schedule.warmup} of {updates} updates leaves no update in which "
+            "the learning rate increases: use a larger fraction or more epochs"
         )
     model.refuse_shape(source.x.shape[1:])
     _refuse_factors(model, training.loss, len(source.classes))
@@ -103,20 +103,20 @@ def refuse_impossible(source: SourceRows, split: Split, model: Model, training: 
 
 
 def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
-    """Lay the splits of `source` under `home/datasets/<digest>`, or reuse them if they lie there undamaged.
+    """Write the splits of `source` to `home/datasets/<digest>`, or reuse an existing undamaged dataset.
 
-    Whoever comes first makes the folder, under a kernel lock; others wait and reuse it. Every file's digest
-    is checked on reuse; a damaged dataset is made anew, which is logged.
+    A kernel lock lets one process write while others wait and reuse its dataset. The digest of every file is checked
+    before reuse; a damaged dataset is written again, with a warning in the log.
 
     Args:
-        source: every row, as `sources.read` gives it.
-        data: what it is, and how it is divided.
+        source: all rows, as returned by `sources.read`.
+        data: the data part of the experiment, with its split.
         home: Hallmark's home folder.
     """
     divided = divide(source, data.split)
     digests = row_digests(source.x, source.table_columns)
     arrays = {
-        f"{split}.{suffix}.npy": Selected(array, rows)
+        f"{split}.{suffix}.npy": Selection(array, rows)
         for split, rows in divided.items()
         for suffix, array in (("x", source.x), ("y", source.y), ("rows", digests))
     }
@@ -135,7 +135,7 @@ def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
 
 
 def outline(source: SourceRows, data: Data) -> Dataset:
-    """What `prepare` would give, but nothing is written: without folder and digest."""
+    """Return the record that `prepare` would return, without folder and digest; nothing is written."""
     divided = divide(source, data.split)
     return _outline(source, data, divided, _encode(source, data, divided["train"])[0])
 
@@ -151,12 +151,12 @@ def unlabelled(dataset: Dataset) -> int:
 
 
 def category_values(dataset: Dataset) -> dict[str, tuple[str, ...]]:
-    """All values of each categorical column, by its name: a raw row holds their indices."""
+    """Return all values of each categorical column by name; raw rows hold indices into them."""
     return {one.name: one.values for one in columns_of(dataset) if one.kind == "categorical"}
 
 
 def open_split(dataset: Dataset, split: SplitName) -> Rows:
-    """Memory-map one split: nothing is read before it is used."""
+    """Memory-map one split; its rows are read from disk when they are used."""
     x, y = (np.load(dataset.folder / f"{split}.{part}.npy", mmap_mode="r") for part in ("x", "y"))
     return Rows(x=x, y=y)
 
@@ -167,34 +167,34 @@ def split_digests(dataset: Dataset, split: str) -> set[bytes]:
 
 
 def _refuse_factors(model: Model, loss: Loss, classes: int) -> None:
-    wanted = output_units(model, loss, classes)
+    expected = output_units(model, loss, classes)
     for name in ("weight", "pos_weight"):
         factors = getattr(loss, name, None)
-        if factors is not None and len(factors) != wanted:
+        if factors is not None and len(factors) != expected:
             raise InputError(
-                f"training.loss.{name}: expected {wanted} factors, one for each output of the network, "
+                f"training.loss.{name}: expected {expected} factors, one for each output of the network, "
                 f"found {len(factors)}"
             )
     ignored = getattr(loss, "ignore_index", None)
     if ignored is not None and ignored >= classes:
-        raise InputError(f"training.loss.ignore_index: there is no class {ignored}: expected 0 to {classes - 1}")
+        raise InputError(f"training.loss.ignore_index: there is no class {ignored}: use 0 to {classes - 1}")
 
 
 def _refuse_augmentation(augmentation: Augmentation, shape: tuple[int, ...]) -> None:
     for name in ("saturation", "hue"):
         if getattr(augmentation, name) and len(shape) == 2:
             raise InputError(
-                f"training.augmentation.{name}: {getattr(augmentation, name)}, and the images are grey: use 0"
+                f"training.augmentation.{name}: {getattr(augmentation, name)} needs colour images, found grey: use 0"
             )
     if augmentation.shift and augmentation.shift >= min(shape[:2]):
         raise InputError(
-            f"training.augmentation.shift: {augmentation.shift} moves images of {shape[0]} x {shape[1]} pixels out of "
-            f"sight: choose less than {min(shape[:2])}"
+            f"training.augmentation.shift: {augmentation.shift} can move images of {shape[0]} x {shape[1]} pixels "
+            f"completely out of view: use less than {min(shape[:2])}"
         )
 
 
 def _encode(source: SourceRows, data: Data, train: NDArray[np.int64]) -> tuple[tuple[Column, ...], bytes]:
-    """What becomes of the columns of a table of one's own; of any other nothing."""
+    """Fit the encoding of a user's table: its columns, and the ONNX graph as bytes. Both are empty for other data."""
     if not isinstance(data, config_data.Table):
         return (), b""
     from hallmark.tasks.ml.data.tables import encoding
@@ -227,8 +227,8 @@ def _outline(
 
 
 def _dump(columns: tuple[Column, ...], unlabelled: int) -> bytes:
-    said = {"unlabelled": unlabelled, "columns": [asdict(column) for column in columns]}
-    return (json.dumps(said, indent=1, allow_nan=False) + "\n").encode()
+    content = {"unlabelled": unlabelled, "columns": [asdict(column) for column in columns]}
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
 @lru_cache(maxsize=8)
@@ -247,12 +247,12 @@ def _is_intact(folder: Path) -> bool:
         for name, digest in files.items():
             check(folder / name, digest)
     except (DamagedError, OSError, ValueError, KeyError) as error:
-        logger.warning("dataset %s is damaged and is made anew: %s", folder.name[:SHOWN], error)
+        logger.warning("dataset %s is damaged and is written again: %s", folder.name[:SHOWN], error)
         return False
     return True
 
 
-def _write(dataset: Dataset, arrays: Mapping[str, Selected], texts: Mapping[str, bytes]) -> None:
+def _write(dataset: Dataset, arrays: Mapping[str, Selection], texts: Mapping[str, bytes]) -> None:
     with whole_folder(dataset.folder) as temporary:
         for name, array in arrays.items():
             array.save(temporary / name)
@@ -264,8 +264,8 @@ def _write(dataset: Dataset, arrays: Mapping[str, Selected], texts: Mapping[str,
 
 
 def _describe(dataset: Dataset) -> dict[str, object]:
-    """What the dataset is, wherever it lies."""
-    said = {key: value for key, value in asdict(dataset).items() if key not in ("folder", "digest")}
-    # What a dataset has not leaves no trace, so that a new field changes no old digest.
+    """Return the dataset as JSON values, without its location and digest."""
+    content = {key: value for key, value in asdict(dataset).items() if key not in ("folder", "digest")}
+    # Later fields are omitted when they are empty, so that they change no existing digest.
     new = {field.name for field in fields(dataset) if field.default in ((), False)}
-    return {key: value for key, value in said.items() if value or key not in new}
+    return {key: value for key, value in content.items() if value or key not in new}

@@ -1,4 +1,4 @@
-"""Where rows come from: each kind of data, read whole and in the source's own order."""
+"""Read all rows of each kind of data, in the source's own order."""
 
 from pathlib import Path
 
@@ -9,22 +9,22 @@ from hallmark.tasks.ml.data.source_rows import Progress, SourceRows
 
 
 def is_local(data: Data) -> bool:
-    """Whether the rows come with this machine's libraries, and need no download."""
+    """Return whether the rows can be read without a download."""
     return not isinstance(data, MNIST)
 
 
 def read(data: Data, home: Path, mirror: str | None = None, progress: Progress | None = None) -> SourceRows:
-    """Read every row of the source that `data` names.
+    """Read all rows of a source.
 
     Args:
         data: the source.
-        home: Hallmark's home folder; downloads lie there.
-        mirror: address to download from; see `downloads.fetch`.
-        progress: shows how many images of one's own were decoded; nothing is shown if not given.
+        home: Hallmark's home folder, which has a subfolder for downloads.
+        mirror: URL to download from; see `downloads.fetch`.
+        progress: displays how many of a user's images have been decoded; None displays nothing.
 
     Raises:
-        InputError: a download cannot be reached, or data of one's own is not what it must be.
-        DamagedError: a download is not what it should be.
+        InputError: a download fails, or the user's own data is invalid.
+        DamagedError: a downloaded file does not match its digest.
     """
     match data:
         case Iris():
@@ -48,7 +48,7 @@ def _iris() -> SourceRows:
     from sklearn.datasets import load_iris
 
     bunch = load_iris()
-    # scikit-learn says "sepal length (cm)"; an ONNX input is better off with an identifier.
+    # "sepal length (cm)" becomes an identifier, which suits the name of an ONNX input better.
     columns = tuple(name.removesuffix(" (cm)").replace(" ", "_") for name in bunch.feature_names)
     classes = tuple(str(name) for name in bunch.target_names)
     return SourceRows(bunch.data.astype(np.float32), bunch.target.astype(np.int64), columns, classes)

@@ -1,4 +1,4 @@
-"""The division of rows into training, validation and test."""
+"""Split rows into training, validation and test."""
 
 import hashlib
 
@@ -12,35 +12,35 @@ from hallmark.tasks.ml.data.source_rows import RawRows, SourceRows
 
 Indices = NDArray[np.int64]
 
-REMEDY = "choose a larger share or method 'stratified'"
+REMEDY = "use a larger fraction or method 'stratified'"
 REMEDIES = {
-    "group": "choose a larger share, or another seed",
-    "time": "choose a larger share",
-    "column": "let the column give each split some of every class",
+    "group": "use a larger fraction or another seed",
+    "time": "use a larger fraction",
+    "column": "assign rows of every class to each split",
 }
-"""What to do where a split has no row of some class."""
+"""Remedies for a split that has no rows of some class, by split method."""
 
-_ROWS_AT_ONCE = 10_000
-"""So many rows are made ready to be digested at once."""
+_CHUNK_ROWS = 10_000
+"""Number of rows that are converted at a time to compute their digests."""
 
 
 def divide(source: SourceRows, split: Split) -> dict[SplitName, Indices]:
-    """Divide rows as `split` says.
+    """Split rows by the method of `split`.
 
     Args:
-        source: every row of the source.
-        split: method, shares and seed.
+        source: all rows of the source.
+        split: method, fractions and seed.
 
     Returns:
-        The row numbers of each split; `validation` is empty if its share is 0.
+        Row indices of each split; `validation` is empty if its fraction is 0.
 
     Raises:
-        InputError: a split would have no row of some class.
+        InputError: a split has no rows of some class.
     """
     everything = np.arange(len(source.y))
     match split.method:
         case "resubstitution":
-            # The source's own test rows stay out of it.
+            # The source's own test rows are not used.
             rows = everything[: len(everything) - source.test_rows]
             divided: dict[SplitName, Indices] = {"train": rows, "validation": rows[:0], "test": rows}
         case "content":
@@ -62,30 +62,30 @@ def divide(source: SourceRows, split: Split) -> dict[SplitName, Indices]:
 
 
 def row_digests(x: RawRows, columns: tuple[Column, ...] = ()) -> NDArray[np.uint8]:
-    """SHA-256 of each row's raw input, without its label: `(N, 32) uint8`.
+    """Return the SHA-256 of each row's raw input, without its label: `(N, 32) uint8`.
 
-    Two rows with the same input share a digest even where their labels disagree, so that whoever asks
-    "was this row trained on?" gets the cautious answer. What stands in a table of one's own is digested, and not the
-    index that stands for it: rows that a table gains change no digest.
+    Rows with the same input have the same digest even if their labels differ, so that "was this row trained on?" is
+    answered cautiously. For a user's table the digest covers categorical values and not their indices, so that new
+    rows in the table change no existing digest.
 
     Args:
-        x: the rows.
-        columns: what the columns of a table of one's own are.
+        x: raw rows.
+        columns: columns of a user's table; empty for other data.
     """
     values = {index: _value_digests(one) for index, one in enumerate(columns) if one.kind == "categorical"}
     digests = np.empty((len(x), 32), dtype=np.uint8)
-    for start in range(0, len(x), _ROWS_AT_ONCE):
-        part = _contents(x[start : start + _ROWS_AT_ONCE], values)
+    for start in range(0, len(x), _CHUNK_ROWS):
+        part = _contents(x[start : start + _CHUNK_ROWS], values)
         found = b"".join(hashlib.sha256(row.tobytes()).digest() for row in part)
         digests[start : start + len(part)] = np.frombuffer(found, dtype=np.uint8).reshape(-1, 32)
     return digests
 
 
 def _contents(x: RawRows, values: dict[int, NDArray[np.uint64]]) -> NDArray[np.generic]:
-    """What is digested of rows: their numbers; and where columns have values, eight bytes of each field."""
+    """Return the content to hash: numbers; for rows with categorical columns, eight bytes per field."""
     if x.dtype != np.float32:
         return x
-    x = x + np.float32(0)  # -0.0 and 0.0 are one number
+    x = x + np.float32(0)  # -0.0 and 0.0 get the same digest
     if not values:
         return x
     contents = np.where(np.isnan(x), np.float32(np.nan), x).view(np.uint32).astype(np.uint64)
@@ -95,18 +95,18 @@ def _contents(x: RawRows, values: dict[int, NDArray[np.uint64]]) -> NDArray[np.g
 
 
 def _value_digests(column: Column) -> NDArray[np.uint64]:
-    """Eight bytes of the digest of each value, and last of there being none."""
+    """Return eight bytes of the digest of each value, and last those of a missing value."""
     texts = [*(f"={value}" for value in column.values), ""]
     return np.frombuffer(b"".join(hashlib.sha256(text.encode()).digest()[:8] for text in texts), dtype=np.uint64)
 
 
 def _split_key(source: SourceRows) -> NDArray[np.int64]:
-    assert source.split_key is not None  # noqa: S101 - the source reads what the split names
+    assert source.split_key is not None  # noqa: S101 - reading the source sets it
     return source.split_key
 
 
 def _by_group(group: NDArray[np.int64], split: Split) -> dict[SplitName, Indices]:
-    """Cut groups with scikit-learn's `GroupShuffleSplit`: shares are those of the groups, not of the rows."""
+    """Split groups with scikit-learn's `GroupShuffleSplit`: the fractions are of groups, not of rows."""
     from sklearn.model_selection import GroupShuffleSplit
 
     def cut(rows: Indices, size: float) -> tuple[Indices, Indices]:
@@ -119,20 +119,20 @@ def _by_group(group: NDArray[np.int64], split: Split) -> dict[SplitName, Indices
     try:
         rows, test = cut(np.arange(len(group)), split.test)
         train, validation = cut(rows, split.validation / (1 - split.test))
-    except ValueError as error:  # scikit-learn's refusal of fewer groups than splits
+    except ValueError as error:  # scikit-learn rejects fewer groups than splits
         raise InputError(
-            f"data.split.group: column '{split.group}' has {group.max() + 1} groups, which leaves a split without any: "
-            "choose larger shares, or divide by another column"
+            f"data.split.group: column '{split.group}' has {group.max() + 1} groups, too few for every split: "
+            "use larger fractions, or split by another column"
         ) from error
     return {"train": train, "validation": validation, "test": test}
 
 
 def _by_time(rank: NDArray[np.int64], split: Split) -> dict[SplitName, Indices]:
-    """The latest rows are tested, those before them steer, and the earliest train; of one time all share a split."""
+    """Split by time: earliest rows for training, latest for testing. Rows with the same time share a split."""
     order = np.argsort(rank, kind="stable")
     latest = rank[order]
     ends = [round(len(rank) * share) for share in (1 - split.test - split.validation, 1 - split.test)]
-    # A cut within a time moves to where the time begins.
+    # A boundary within rows of the same time moves to the first of them.
     first, second = (int(np.searchsorted(latest, latest[min(end, len(rank) - 1)])) for end in ends)
     if not split.validation:
         first = second
@@ -141,7 +141,7 @@ def _by_time(rank: NDArray[np.int64], split: Split) -> dict[SplitName, Indices]:
 
 
 def _by_content(source: SourceRows, split: Split) -> dict[SplitName, Indices]:
-    """Place each row by a number in [0, 1) that its own digest gives: no other row has a say."""
+    """Place each row by a number in [0, 1) derived from its own digest, independent of all other rows."""
     seed = split.seed.to_bytes(4, "big")
     digests = row_digests(source.x, source.table_columns)
     salted = b"".join(hashlib.sha256(seed + row.tobytes()).digest()[:8] for row in digests)
@@ -156,7 +156,7 @@ def _by_content(source: SourceRows, split: Split) -> dict[SplitName, Indices]:
 
 
 def _by_seed(source: SourceRows, rows: Indices, test: Indices | None, split: Split) -> dict[SplitName, Indices]:
-    """Cut `rows` with scikit-learn's `train_test_split`: first the test split, if there is none, then validation."""
+    """Split `rows` with scikit-learn's `train_test_split`: first the test split if it is not given, then validation."""
     from sklearn.model_selection import train_test_split
 
     y, counts = source.y, np.bincount(source.y, minlength=len(source.classes))
@@ -172,16 +172,16 @@ def _by_seed(source: SourceRows, rows: Indices, test: Indices | None, split: Spl
         train, validation = rows, rows[:0]
         if split.validation:
             train, validation = cut(rows, max(1, round(split.validation * len(y))))
-    except ValueError as error:  # scikit-learn's refusal of a split that cannot hold every class
+    except ValueError as error:  # scikit-learn rejects a split that cannot hold every class
         rarest = int(counts.argmin())
         if counts[rarest] < len(SPLITS):
             raise InputError(
                 f"data.split: class '{source.classes[rarest]}' has {counts[rarest]} of {len(y)} rows, too few for "
-                "every split: gather more, leave it out, or give several rare classes one name"
+                "every split: collect more rows, remove the class, or merge rare classes"
             ) from error
         raise InputError(
             f"data.split: validation {split.validation} and test {split.test} of {len(y)} rows leave a split "
-            f"without rows of every class ({error}): choose larger shares"
+            f"without rows of every class ({error}): use larger fractions"
         ) from error
     return {"train": train, "validation": validation, "test": test}
 
@@ -193,6 +193,6 @@ def _refuse_empty_classes(source: SourceRows, divided: dict[SplitName, Indices],
             if name == "validation" and not split.validation:
                 continue
             raise InputError(
-                f"data.split: {len(rows)} {name} rows hold none of class '{source.classes[min(missing)]}' "
+                f"data.split: {len(rows)} {name} rows include none of class '{source.classes[min(missing)]}' "
                 f"(method '{split.method}', seed {split.seed}): {REMEDIES.get(split.method, REMEDY)}"
             )

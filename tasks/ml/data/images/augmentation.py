@@ -1,7 +1,7 @@
-"""Training images, changed a little each time they are seen, by torchvision's v2 transforms.
+"""Random changes of the training images, by torchvision's v2 transforms.
 
-What becomes of a batch is a function of a seed, the epoch and the batch's place in it alone: a training that goes on
-from a checkpoint sees the same images as one that was never interrupted.
+The changes of a batch depend only on a seed, the epoch and the index of the batch, so that a training resumed from a
+checkpoint sees the same images as an uninterrupted one.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.config.experiment import Augmentation, Training
 
 Augment = Callable[[Tensor, int, int], Tensor]
-"""From raw images, each flat, `(B, F) uint8`, the epoch, from 1, and the batch's index in it, to as many others."""
+"""Takes flattened raw images `(B, F) uint8`, the epoch (from 1) and the index of the batch; returns `(B, F) uint8`."""
 
 
 def of(training: Training, dataset: Dataset) -> Augment | None:
-    """What changes the training images, if anything is to."""
+    """Return the function that augments batches, or None if all augmentations are off."""
     if training.augmentation.first is None:
         return None
     transform = _compose(training.augmentation, dataset.shape)
@@ -29,7 +29,7 @@ def of(training: Training, dataset: Dataset) -> Augment | None:
         images = x.view(-1, height, width, *(colours or (1,))).permute(0, 3, 1, 2)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(_seed(training.order_seed, epoch, batch))
-            # One by one: a transform would change all images of a batch alike.
+            # One by one, because a transform changes all images of a batch in the same way.
             changed = torch.stack([transform(image) for image in images])
         return changed.clamp_(max=largest).permute(0, 2, 3, 1).flatten(1)
 
@@ -41,7 +41,7 @@ def _seed(seed: int, epoch: int, batch: int) -> int:
 
 
 def _compose(given: Augmentation, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
-    """The transforms that are on, in this order: what moves pixels comes before what colours them."""
+    """Compose the active transforms: those that move pixels first, then those that change colours."""
     from torchvision.transforms import v2
 
     jitter = given.brightness, given.contrast, given.saturation, given.hue

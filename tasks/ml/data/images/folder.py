@@ -1,4 +1,4 @@
-"""Images of one's own as they lie on disk: a folder with a folder for each class, listed and not yet opened."""
+"""List a user's images: a folder with one folder for each class. No image is opened."""
 
 import os
 import stat
@@ -9,21 +9,21 @@ from pathlib import Path
 from hallmark.tasks.common.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Of files that are decoded. Others in the folder of a class count as unreadable."""
+"""Suffixes of image files. Other files in a class folder count as unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A file in the folder of a class."""
+    """A file in a class folder."""
 
     label: int
-    """Index of its class."""
+    """Index of the class."""
     name: str
-    """Path within the folder."""
+    """Path relative to the listed folder."""
     size: int
-    """Bytes; -1 of what is no file."""
+    """Size in bytes; -1 if it is not a regular file."""
     changed: int
-    """Nanoseconds since the epoch."""
+    """Modification time in nanoseconds since the Unix epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +36,24 @@ class Listing:
 
 
 def look(folder: Path) -> Listing:
-    """List a folder that has a folder for each class. Hidden files and folders are left out.
+    """List a folder that has one folder for each class. Hidden files and folders are ignored.
 
     Raises:
-        InputError: there is no such folder, it has fewer than two class folders, one of them is empty or holds folders
-            itself, images lie beside them, or a link leads out of the folder.
+        InputError: the folder does not exist or has fewer than two class folders; a class folder is empty or contains
+            folders; there are images beside the class folders; or a link leads out of the folder.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder with a folder of images for each class")
+        raise InputError(f"{folder}: expected a folder that contains one folder of images for each class")
     entries = _entries(folder, folder)
     if loose := [entry.name for entry in entries if _is_image(entry.name)]:
         raise InputError(
-            f"{folder}: '{_shown(loose[0])}' lies beside the class folders, where it is of no class: "
+            f"{folder}: '{_shown(loose[0])}' is beside the class folders and so has no class: "
             "move it into the folder of its class"
         )
     classes = [entry.name for entry in entries if entry.is_dir()]
     if len(classes) < 2:
-        found = f"found '{_shown(classes[0])}' alone" if classes else "found none"
-        raise InputError(f"{folder}: expected a folder of images for each of two classes or more, {found}")
+        found = f"found only '{_shown(classes[0])}'" if classes else "found none"
+        raise InputError(f"{folder}: expected folders of images for at least two classes, {found}")
     _refuse_unnameable(folder, classes)
     photos = tuple(photo for label, name in enumerate(classes) for photo in _class(folder, label, name))
     return Listing(folder, tuple(classes), photos)
@@ -62,18 +62,18 @@ def look(folder: Path) -> Listing:
 def _class(folder: Path, label: int, name: str) -> Iterator[Photo]:
     entries = _entries(folder / name, folder)
     if not entries:
-        raise InputError(f"{folder / name}: has no images: add some, or take the folder of this class away")
+        raise InputError(f"{folder / name}: has no images: add some, or remove the folder of this class")
     for entry in entries:
         if entry.is_dir():
             raise InputError(
                 f"{folder / name}: expected images, found the folder '{_shown(entry.name)}': "
-                "give the folder whose folders are the classes"
+                "give the folder that contains the class folders"
             )
         yield Photo(label, f"{name}/{entry.name}", *_facts(entry))
 
 
 def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder and is not hidden, sorted by name."""
+    """Return the entries of a folder that are not hidden, sorted by name."""
     try:
         with os.scandir(folder) as found:
             entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda one: one.name)
@@ -83,13 +83,13 @@ def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     for entry in entries:
         if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
             raise InputError(
-                f"{_shown(entry.path)}: is a link that leaves {root}, and is not followed: copy what it leads to"
+                f"{_shown(entry.path)}: is a link that leaves {root} and is not followed: copy its target instead"
             )
     return entries
 
 
 def _facts(entry: os.DirEntry[str]) -> tuple[int, int]:
-    """Size and time of a file, which tell whether it has changed; of what is no file, that it is none."""
+    """Return size and modification time of a file; the size is -1 if it is not a regular file."""
     try:
         found = entry.stat()
     except OSError:
@@ -99,8 +99,8 @@ def _facts(entry: os.DirEntry[str]) -> tuple[int, int]:
 
 def _refuse_unnameable(folder: Path, classes: list[str]) -> None:
     for name in classes:
-        if not name.isprintable():  # neither are bytes that are no UTF-8
-            raise InputError(f"{folder}: the folder {name!r} has a name that no class can have: rename it")
+        if not name.isprintable():  # also rejects bytes that are not UTF-8
+            raise InputError(f"{folder}: the folder {name!r} has a name with unprintable characters: rename it")
 
 
 def _is_image(name: str) -> bool:

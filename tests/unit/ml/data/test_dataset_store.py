@@ -34,7 +34,7 @@ def test_a_batch_larger_than_the_training_split_is_refused() -> None:
         refuse(IRIS, Training(batch_size=91))
 
 
-def test_a_prepared_dataset_holds_the_rows_their_labels_and_their_digests(tmp_path: Path) -> None:
+def test_a_prepared_dataset_holds_rows_labels_and_row_digests(tmp_path: Path) -> None:
     table = sources.read(IRIS, tmp_path)
     divided = splits.divide(table, IRIS.split)
     dataset = prepare(IRIS, tmp_path)
@@ -55,20 +55,20 @@ def test_a_prepared_dataset_holds_the_rows_their_labels_and_their_digests(tmp_pa
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int64])
 @pytest.mark.parametrize("shape", [(), (3,), (4, 5), (4, 5, 3)])
-def test_rows_that_are_written_some_at_a_time_are_those_that_numpy_writes(
+def test_chunked_writing_gives_the_same_file_as_numpy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type, shape: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(dataset_store, "_BYTES_AT_ONCE", 100)
+    monkeypatch.setattr(dataset_store, "_CHUNK_BYTES", 100)
     array = np.random.default_rng(0).integers(0, 200, (50, *shape)).astype(dtype)
     for rows in (np.array([7, 3, 3, 49, 0] * 9), np.array([], np.int64)):
-        chosen = dataset_store.Selected(array, rows)
+        chosen = dataset_store.Selection(array, rows)
         chosen.save(tmp_path / "some.npy")
         np.save(tmp_path / "all.npy", array[rows])
         assert (tmp_path / "some.npy").read_bytes() == (tmp_path / "all.npy").read_bytes()
         assert chosen.digest() == hashlib.sha256(array[rows].tobytes()).hexdigest()
 
 
-def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
+def test_the_digest_depends_only_on_the_content(tmp_path: Path) -> None:
     first = prepare(IRIS, tmp_path / "one")
     assert prepare(IRIS, tmp_path / "two").digest == first.digest
     # How the rows are scaled is no matter of the rows.
@@ -77,7 +77,7 @@ def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
     assert len(list((tmp_path / "one" / "datasets").iterdir())) == 2
 
 
-def test_an_intact_dataset_is_reused_and_a_damaged_one_made_anew(
+def test_an_intact_dataset_is_reused_and_a_damaged_one_is_written_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dataset = prepare(IRIS, tmp_path)
@@ -106,13 +106,13 @@ def test_an_intact_dataset_is_reused_and_a_damaged_one_made_anew(
         (("--training.loss.ignore_index=3",), r"training.loss.ignore_index: there is no class 3"),
     ],
 )
-def test_factors_that_do_not_fit_the_classes_are_refused(tokens: tuple[str, ...], message: str) -> None:
+def test_loss_factors_that_do_not_match_the_classes_are_refused(tokens: tuple[str, ...], message: str) -> None:
     experiment = options.experiment("iris", list(tokens))
     with pytest.raises(InputError, match=message):
         refuse(experiment.data, experiment.training, experiment.model)
 
 
-def test_a_cycle_without_a_rise_is_refused() -> None:
+def test_a_one_cycle_schedule_without_increasing_updates_is_refused() -> None:
     tokens = ["--training.schedule.kind=one_cycle", "--training.schedule.warmup=0.1", "--training.epochs"]
     experiment = options.experiment("iris", [*tokens, "9"])
     with pytest.raises(InputError, match=r"training\.schedule\.warmup: 0\.1 of 9 updates"):

@@ -27,7 +27,7 @@ def content(x: np.ndarray, split: Split) -> dict[SplitName, set[bytes]]:
 
 
 @pytest.mark.parametrize("source", [IRIS, Digits(kind="digits")])
-def test_splits_share_no_row_leave_none_out_and_keep_the_class_shares(source: Data) -> None:
+def test_splits_are_disjoint_and_complete_and_keep_the_class_proportions(source: Data) -> None:
     y = table(source).y
     divided = splits.divide(table(source), source.split)
     np.testing.assert_array_equal(np.sort(np.concatenate(list(divided.values()))), np.arange(len(y)))
@@ -39,7 +39,7 @@ def test_splits_share_no_row_leave_none_out_and_keep_the_class_shares(source: Da
 
 
 @pytest.mark.parametrize("method", ["stratified", "shuffled", "content"])
-def test_the_split_is_a_function_of_its_seed(method: str) -> None:
+def test_the_same_seed_gives_the_same_split(method: str) -> None:
     def divide(seed: int) -> dict[SplitName, splits.Indices]:
         return splits.divide(table(IRIS), Split.model_validate({"method": method, "seed": seed}))
 
@@ -49,14 +49,14 @@ def test_the_split_is_a_function_of_its_seed(method: str) -> None:
         assert not np.array_equal(first[split], other[split])
 
 
-def test_the_published_split_is_the_tutorials() -> None:
+def test_the_published_split_equals_the_tutorials() -> None:
     _, test = train_test_split(np.arange(150), test_size=0.2, random_state=2)
     divided = splits.divide(table(IRIS), presets.get("iris_as_published").data.split)
     np.testing.assert_array_equal(divided["test"], test)
     assert (len(divided["train"]), len(divided["validation"])) == (120, 0)
 
 
-def test_a_given_split_keeps_the_sources_test_rows_and_cuts_validation_from_the_others() -> None:
+def test_a_given_split_keeps_the_test_rows_and_takes_validation_from_the_rest() -> None:
     split = Split(method="given", validation=0.2, test=0)
     divided = splits.divide(table(Threshold(kind="threshold")), split)
     np.testing.assert_array_equal(divided["test"], np.arange(40, 79))
@@ -64,14 +64,14 @@ def test_a_given_split_keeps_the_sources_test_rows_and_cuts_validation_from_the_
     np.testing.assert_array_equal(np.sort([*divided["train"], *divided["validation"]]), np.arange(40))
 
 
-def test_resubstitution_tests_on_the_training_rows_in_their_order_and_leaves_out_the_sources_test_rows() -> None:
+def test_resubstitution_tests_on_the_training_rows_and_ignores_the_sources_test_rows() -> None:
     divided = splits.divide(table(Threshold(kind="threshold")), Split(method="resubstitution", validation=0, test=0))
     np.testing.assert_array_equal(divided["train"], np.arange(40))
     np.testing.assert_array_equal(divided["test"], np.arange(40))
     assert len(divided["validation"]) == 0
 
 
-def test_by_content_a_row_never_moves_as_data_grows_or_is_reordered() -> None:
+def test_by_content_a_row_keeps_its_split_as_data_grows_or_is_reordered() -> None:
     x = np.random.default_rng(0).normal(size=(3000, 3)).astype(np.float32)
     split = Split(method="content", validation=0.1, test=0.3)
     few, many, turned = content(x[:1000], split), content(x, split), content(x[::-1], split)
@@ -89,7 +89,7 @@ def test_by_content_duplicates_stay_together() -> None:
     assert not found["train"] & found["test"]
 
 
-def test_by_content_a_row_keeps_its_place_when_the_other_share_changes() -> None:
+def test_by_content_test_rows_stay_when_the_validation_fraction_changes() -> None:
     x = table(Blobs(kind="blobs")).x
     narrow, wide = (content(x, Split(method="content", validation=share, test=0.2)) for share in (0.1, 0.3))
     assert narrow["test"] == wide["test"]
@@ -112,13 +112,13 @@ def test_a_split_that_leaves_a_class_empty_is_refused(split: Split) -> None:
         splits.divide(table(IRIS), split)
 
 
-def test_a_class_that_has_no_row_at_all_is_refused() -> None:
+def test_a_class_without_rows_is_refused() -> None:
     source = Blobs(kind="blobs", rows=10, centers=20, split=Split(method="resubstitution", validation=0, test=0))
-    with pytest.raises(InputError, match="hold none of class '10'"):
+    with pytest.raises(InputError, match="include none of class '10'"):
         splits.divide(table(source), source.split)
 
 
-def test_zero_is_zero_whatever_its_sign() -> None:
+def test_positive_and_negative_zero_have_the_same_digest() -> None:
     digests = splits.row_digests(np.array([[0.0], [-0.0]], dtype=np.float32))
     assert bytes(digests[0]) == bytes(digests[1])
 
@@ -142,7 +142,7 @@ def own(divider: np.ndarray, y: np.ndarray | None = None) -> SourceRows:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_group_is_in_one_split_alone(seed: int) -> None:
+def test_a_group_is_in_exactly_one_split(seed: int) -> None:
     group = RNG.integers(0, 60, ROWS)
     divided = splits.divide(own(group), Split(group="patient", seed=seed))
     np.testing.assert_array_equal(np.sort(np.concatenate(list(divided.values()))), np.arange(ROWS))
@@ -153,9 +153,7 @@ def test_a_group_is_in_one_split_alone(seed: int) -> None:
 
 @pytest.mark.parametrize("validation", [0.2, 0.0])
 @pytest.mark.parametrize("times", [ROWS, 40, 7])
-def test_what_is_tested_is_later_than_what_was_trained_on_and_a_time_has_one_split(
-    times: int, validation: float
-) -> None:
+def test_test_rows_are_later_than_training_rows_and_equal_times_share_a_split(times: int, validation: float) -> None:
     rank = RNG.integers(0, times, ROWS)
     divided = splits.divide(own(rank), Split(time="day", validation=validation))
     np.testing.assert_array_equal(np.sort(np.concatenate(list(divided.values()))), np.arange(ROWS))
@@ -167,24 +165,28 @@ def test_what_is_tested_is_later_than_what_was_trained_on_and_a_time_has_one_spl
     assert len(divided["test"]) <= 0.2 * ROWS + np.bincount(rank).max()
 
 
-def test_a_column_says_the_split_of_each_row() -> None:
-    told = RNG.integers(0, 3, ROWS)
-    divided = splits.divide(own(told), Split(column="split"))
+def test_a_column_assigns_each_row_to_a_split() -> None:
+    assigned = RNG.integers(0, 3, ROWS)
+    divided = splits.divide(own(assigned), Split(column="split"))
     for index, split in enumerate(SPLITS):
-        np.testing.assert_array_equal(divided[split], np.flatnonzero(told == index))
+        np.testing.assert_array_equal(divided[split], np.flatnonzero(assigned == index))
 
 
 @pytest.mark.parametrize(
     ("table", "split", "message"),
     [
-        (own(np.zeros(ROWS, int)), Split(group="g"), "column 'g' has 1 groups, which leaves a split without any"),
-        (own(np.zeros(ROWS, int)), Split(time="t"), "0 train rows hold none of class 'no'"),
-        (own(np.arange(ROWS), np.arange(ROWS) // 200), Split(time="t"), "80 validation rows hold none of class 'no'"),
-        (own(np.arange(ROWS) // 4 % 2), Split(column="s"), "0 test rows hold .*: let the column give each split"),
+        (own(np.zeros(ROWS, int)), Split(group="g"), "column 'g' has 1 groups, too few for every split"),
+        (own(np.zeros(ROWS, int)), Split(time="t"), "0 train rows include none of class 'no'"),
+        (
+            own(np.arange(ROWS), np.arange(ROWS) // 200),
+            Split(time="t"),
+            "80 validation rows include none of class 'no'",
+        ),
+        (own(np.arange(ROWS) // 4 % 2), Split(column="s"), "0 test rows include .*: assign rows of every class"),
         (own(np.arange(9), np.array([0] * 8 + [1])), Split(), "class 'yes' has 1 of 9 rows, too few for every split"),
     ],
 )
-def test_a_table_that_cannot_be_divided_is_refused(table: SourceRows, split: Split, message: str) -> None:
+def test_a_table_that_cannot_be_split_is_refused(table: SourceRows, split: Split, message: str) -> None:
     with pytest.raises(InputError, match=message):
         splits.divide(table, split)
 
@@ -193,7 +195,7 @@ def described(values: tuple[str, ...]) -> tuple[Column, ...]:
     return Column("n", "numeric", 0), Column("c", "categorical", 0, values)
 
 
-def test_a_row_is_known_by_what_stands_in_it_and_not_by_the_index_that_stands_for_it() -> None:
+def test_a_rows_digest_covers_values_and_not_their_indices() -> None:
     nan = np.nan
     x = np.array([[1, 0], [1, 1], [nan, 1], [-0.0, nan], [2, 0]], np.float32)
     more = np.array([[1, 1], [1, 3], [nan, 3], [0.0, nan], [2, 1], [2, 0], [2, 2]], np.float32)
@@ -203,12 +205,12 @@ def test_a_row_is_known_by_what_stands_in_it_and_not_by_the_index_that_stands_fo
     assert len({row.tobytes() for row in after}) == 7
 
 
-def test_a_missing_text_is_no_text_of_that_spelling() -> None:
+def test_a_missing_text_differs_from_an_empty_text() -> None:
     x = np.array([[1, 0], [1, np.nan]], np.float32)
     assert len({row.tobytes() for row in splits.row_digests(x, described(("",)))}) == 2
 
 
-def test_rows_keep_their_split_by_content_as_a_table_grows_new_values() -> None:
+def test_by_content_rows_keep_their_split_when_a_table_gains_values() -> None:
     x = np.stack([RNG.normal(size=ROWS), RNG.integers(0, 3, ROWS)], axis=1).astype(np.float32)
     more = np.concatenate([x, [[0.5, -1]] * 5]).astype(np.float32)
     more[:, 1] += 1  # a value was added that comes first

@@ -173,9 +173,12 @@ def test_a_contradiction_names_both_fields() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("saturation=0.1", r"training\.augmentation\.saturation: 0\.1, and the images are grey"),
-        ("hue=0.1", r"training\.augmentation\.hue: 0\.1, and the images are grey"),
-        ("shift=8", r"training\.augmentation\.shift: 8 moves images of 8 x 8 pixels out of sight: choose less than 8"),
+        ("saturation=0.1", r"training\.augmentation\.saturation: 0\.1 needs colour images, found grey"),
+        ("hue=0.1", r"training\.augmentation\.hue: 0\.1 needs colour images, found grey"),
+        (
+            "shift=8",
+            r"training\.augmentation\.shift: 8 can move images of 8 x 8 pixels completely out of view: use less",
+        ),
     ],
 )
 def test_what_the_images_rule_out_is_refused(tmp_path: Path, option: str, message: str) -> None:

@@ -79,11 +79,11 @@ def link_upwards(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (empty, "green: has no images: add some, or take the folder of this class away"),
-        (alone, "expected a folder of images for each of two classes or more, found 'blue' alone"),
-        (loose, "'stray.jpeg' lies beside the class folders"),
-        (nested, "red: expected images, found the folder 'more': give the folder whose folders are the classes"),
-        (misnamed, "has a name that no class can have: rename it"),
+        (empty, "green: has no images: add some, or remove the folder of this class"),
+        (alone, "expected folders of images for at least two classes, found only 'blue'"),
+        (loose, "'stray.jpeg' is beside the class folders"),
+        (nested, "red: expected images, found the folder 'more': give the folder that contains the class folders"),
+        (misnamed, "has a name with unprintable characters: rename it"),
         (link_to_file, "red/link.png: is a link that leaves "),
         (link_to_folder, "etc: is a link that leaves "),
         (link_upwards, "up: is a link that leaves "),
@@ -97,8 +97,8 @@ def test_a_folder_that_is_laid_out_otherwise_is_refused(
 
 
 def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
-    assert "expected a folder of images for each of two classes or more, found none" in refused(tmp_path)
-    assert "expected a folder with a folder of images for each class" in refused(tmp_path / "nowhere")
+    assert "expected folders of images for at least two classes, found none" in refused(tmp_path)
+    assert "expected a folder that contains one folder of images for each class" in refused(tmp_path / "nowhere")
 
 
 def test_a_link_that_stays_within_the_folder_is_followed(folder: Path) -> None:
