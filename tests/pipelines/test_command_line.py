@@ -151,7 +151,7 @@ def test_failed_download_is_refused_and_leaves_no_run(console: Call, monkeypatch
     name = f"t{uuid.uuid4().hex[:12]}"
     code, _, error = console("train", "mnist", "--name", name)
     assert code == 2
-    assert "HALLMARK_MIRROR must be the address of a folder" in error
+    assert "HALLMARK_MIRROR must be the URL of a folder" in error
     assert "Traceback" not in error
     assert recent_runs(name, 1) == []
 

@@ -1,4 +1,4 @@
-"""MNIST and its kin over HTTP: torchvision's own download, with a mirror, digests on everything, and no plain http."""
+"""Download MNIST, Fashion-MNIST and KMNIST with torchvision, adding a mirror, digests of all files, and https only."""
 
 import gzip
 import hashlib
@@ -28,30 +28,31 @@ ADDRESSES = {
     "FashionMNIST": "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
     "KMNIST": "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
 }
-"""torchvision's first mirror, and for those that it fetches over plain http the authors' own https address."""
+"""torchvision's first mirror, or the authors' https address where torchvision uses plain http."""
 
 FETCHES = 2
-"""A damaged archive is fetched again once."""
-_SECONDS = 30.0
+"""Number of attempts to download an archive with the right digest."""
+_TIMEOUT = 30.0
+"""Timeout of network operations, in seconds."""
 
 
 def fetch(kind: Kind, home: Path, mirror: str | None = None) -> Path:
-    """Bring the archives of `kind` under `home/downloads` and unpack them, unless they lie there undamaged.
+    """Download the archives of `kind` to `home/downloads` and unpack them, unless undamaged copies exist.
 
-    An archive is compared with the md5 that torchvision knows, an unpacked file with its archive.
+    Archives are checked against the md5 in torchvision, unpacked files against their archive.
 
     Args:
-        kind: a torchvision dataset that shares MNIST's code.
+        kind: torchvision dataset class that shares MNIST's code.
         home: Hallmark's home folder.
-        mirror: address of a folder that holds MNIST's archives, and those of other kinds in a folder of their
-            name; None for the official address. Plain http only if it says so.
+        mirror: URL of a folder with MNIST's archives, and with a subfolder named after each other kind; None for the
+            official address. Plain http is used only if the URL begins with `http:`.
 
     Returns:
-        What torchvision calls `root`.
+        The folder that torchvision takes as `root`.
 
     Raises:
-        InputError: nothing answers at the address.
-        DamagedError: what was fetched twice is not what torchvision expects.
+        InputError: the server cannot be reached or does not have the file.
+        DamagedError: the archive has the wrong md5 after two downloads.
     """
     root = home / "downloads"
     raw = root / kind.__name__ / "raw"
@@ -67,14 +68,14 @@ def fetch(kind: Kind, home: Path, mirror: str | None = None) -> Path:
 
 
 def address(kind: Kind, mirror: str | None) -> str:
-    """The folder that the archives of `kind` are fetched from, with a slash at its end."""
+    """Return the URL of the folder with the archives of `kind`, with a trailing slash."""
     if mirror is None:
         return ADDRESSES[kind.__name__]
     return f"{mirror.rstrip('/')}/{_folder(kind)}"
 
 
 def _folder(kind: Kind) -> str:
-    """Where in a mirror the archives of `kind` lie."""
+    """Return the subfolder of a mirror with the archives of `kind`."""
     return "" if kind is torchvision.datasets.MNIST else f"{kind.__name__}/"
 
 
@@ -82,30 +83,30 @@ def _fetch(kind: Kind, mirror: str | None, archive: Path, md5: str) -> None:
     url = address(kind, mirror) + archive.name
     shown = without_secrets(url)
     for _ in range(FETCHES):
-        with _polite(url):
+        with _guarded(url):
             try:
                 download_url(url, str(archive.parent), archive.name)
             except (OSError, RuntimeError, HTTPException, ValueError) as error:
                 archive.unlink(missing_ok=True)
                 if isinstance(error, HTTPError):
-                    error.close()  # it holds the connection
-                wanted = _folder(kind) + archive.name
+                    error.close()  # closes the connection
+                needed = _folder(kind) + archive.name
                 remedy = (
-                    f"HALLMARK_MIRROR must be the address of a folder that holds {wanted}"
+                    f"HALLMARK_MIRROR must be the URL of a folder that has {needed}"
                     if mirror
-                    else "connect this machine to the network, or set HALLMARK_MIRROR to the address of a folder that "
-                    f"holds {wanted}"
+                    else "connect this machine to the network, or set HALLMARK_MIRROR to the URL of a folder that "
+                    f"has {needed}"
                 )
-                raise InputError(f"{shown} cannot be fetched ({_cause(error)}): {remedy}") from error
+                raise InputError(f"{shown} cannot be downloaded ({_cause(error)}): {remedy}") from error
             except BaseException:
-                archive.unlink(missing_ok=True)  # interrupted: half a file is none
+                archive.unlink(missing_ok=True)  # interrupted: the file is incomplete
                 raise
         found = calculate_md5(archive)
         if found == md5:
             return
         logger.warning("%s: expected md5 %s, found %s: removed", shown, md5, found)
         archive.unlink()
-    raise DamagedError(f"{shown}: expected md5 {md5}, found {found} {FETCHES} times: the address serves another file")
+    raise DamagedError(f"{shown}: expected md5 {md5}, found {found} {FETCHES} times: the server has another file")
 
 
 def _is_intact(archive: Path, md5: str) -> bool:
@@ -113,7 +114,7 @@ def _is_intact(archive: Path, md5: str) -> bool:
         return False
     if (found := calculate_md5(archive)) == md5:
         return True
-    logger.warning("%s is damaged (expected md5 %s, found %s) and is fetched again", archive, md5, found)
+    logger.warning("%s is damaged (expected md5 %s, found %s) and is downloaded again", archive, md5, found)
     archive.unlink()
     return False
 
@@ -132,29 +133,29 @@ def _is_unpacked(archive: Path) -> bool:
 
 
 class _NoPlainHttp(urllib.request.HTTPHandler):
-    """Refuses what torchvision would fall back to, and a redirect to it."""
+    """Handler that rejects plain http, which torchvision falls back to, and redirects to it."""
 
     def http_open(self, req: urllib.request.Request) -> HTTPResponse:
         raise URLError(f"plain http refused: {req.full_url}")
 
 
 @contextmanager
-def _polite(url: str) -> Iterator[None]:
-    """No plain http beside an https address, no endless wait, and torchvision's bar only where somebody sees it."""
+def _guarded(url: str) -> Iterator[None]:
+    """Reject plain http if `url` is https, set a timeout, and show torchvision's progress bar only on a terminal."""
     seconds = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SECONDS)
+    socket.setdefaulttimeout(_TIMEOUT)
     if url.startswith("https:"):
         urllib.request.install_opener(urllib.request.build_opener(_NoPlainHttp))
     try:
         with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
             yield
     finally:
-        urllib.request.install_opener(None)  # as urllib starts
+        urllib.request.install_opener(None)  # restores urllib's default
         socket.setdefaulttimeout(seconds)
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong first: torchvision tries something else in between."""
+    """Return the message of the original error; torchvision raises others while it handles it."""
     while error.__context__ is not None:
         error = error.__context__
     return without_secrets(" ".join(str(error).split())) or type(error).__name__

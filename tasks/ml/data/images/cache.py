@@ -1,4 +1,4 @@
-"""Images of one's own, decoded once: by all cores, into one file of pixels that is memory-mapped ever after."""
+"""Cache of a user's decoded images: all cores decode a folder once into one file of pixels, which is memory-mapped."""
 
 import hashlib
 import json
@@ -31,20 +31,20 @@ from hallmark.tasks.ml.data.source_rows import Progress, ShowProgress
 logger = logging.getLogger(__name__)
 
 LARGEST = 64
-"""Pixels on a side that images have at most, where no size is given: more takes a network long on a processor."""
-TOLD = 3
-"""So many unreadable files are named in a message; all stand in a file."""
+"""Largest default side of images, in pixels. Larger images make training on a CPU slow."""
+NAMED = 3
+"""Number of unreadable files that a message names; a file lists all of them."""
 
-_TOGETHER = 64
-"""Images that a thread decodes before it hands them over, at most."""
-_BYTES_TOGETHER = 2**21
-"""Of their pixels, at most."""
+_CHUNK_IMAGES = 64
+"""Maximum number of images that a thread decodes at a time."""
+_CHUNK_BYTES = 2**21
+"""Maximum size of their pixels in bytes."""
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 Unreadable = tuple[tuple[str, str], ...]
-"""Files, each with the reason."""
+"""Names of files, each with the reason why it cannot be read."""
 Found = tuple[Photo, NDArray[np.uint8] | str]
-"""A file with its pixels, or with the reason why there are none."""
+"""A file with its pixels, or with the reason why it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +52,33 @@ class Decoded:
     """All images of a folder."""
 
     x: NDArray[np.uint8]
-    """`(N, H, W)` grey or `(N, H, W, 3)` in colour, memory-mapped; class by class, and by name within."""
+    """`(N, H, W)` grey or `(N, H, W, 3)` colour, memory-mapped; ordered by class, then by name."""
     y: NDArray[np.int64]
-    """`(N,)` class index."""
+    """`(N,)` class indices."""
     classes: tuple[str, ...]
     notes: tuple[str, ...]
-    """What was made of them, and what was left out, in words."""
+    """Sentences on how the images were converted and what was left out."""
 
 
-def silent(what: str) -> AbstractContextManager[ShowProgress]:  # noqa: ARG001 - a progress's shape
-    """A progress that nobody sees."""
-    return nullcontext(lambda passed, total: None)  # noqa: ARG005 - a show's shape
+def silent(what: str) -> AbstractContextManager[ShowProgress]:  # noqa: ARG001 - the signature of a `Progress`
+    """Display no progress."""
+    return nullcontext(lambda passed, total: None)  # noqa: ARG005 - the signature of a `ShowProgress`
 
 
 def read(data: Images, home: Path, progress: Progress = silent) -> Decoded:
-    """Decode a folder of images into `home/images`, or open what was decoded before and has not changed since.
+    """Decode a folder of images into `home/images`, or open the cached pixels if no file has changed.
 
-    Names, sizes and times of all files tell whether it has: then no image is opened. The file of pixels is written
-    whole or not at all, its digest is checked before it is used, and no more than some images are held at a time.
+    Names, sizes and modification times of the files show whether any has changed; if not, no image is opened. The file
+    of pixels is written atomically, its digest is checked before use, and only a few images are in memory at a time.
 
     Args:
-        data: the folder, and what is made of its images.
+        data: the folder, and the size and colour mode of the images.
         home: Hallmark's home folder.
-        progress: shows how far it is.
+        progress: displays how many images have been processed.
 
     Raises:
-        InputError: the folder is not laid out as `photos.look` wants it, a file is a decompression bomb, more files
-            cannot be read than `data.unreadable` allows, or none of a class can.
+        InputError: `photos.look` refuses the folder, a file is a decompression bomb, more files are unreadable than
+            `data.unreadable` allows, or all files of a class are.
     """
     folder = Path(data.path)
     listing = photos.look(folder)
@@ -99,7 +99,7 @@ def _identity(listing: Listing) -> list[tuple[str, int, int]]:
 
 
 def _known(target: Path, key: str) -> dict[str, Any] | None:
-    """What is known of images that were decoded before, if they have not changed."""
+    """Return the facts of the cached pixels, or None if they are missing, damaged or out of date."""
     try:
         facts: dict[str, Any] = json.loads((target / "images.json").read_text())
         if facts["key"] != key:
@@ -108,13 +108,13 @@ def _known(target: Path, key: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (DamagedError, ValueError, TypeError, KeyError) as error:
-        logger.warning("decoded images %s are damaged and are decoded anew: %s", target.name, error)
+        logger.warning("decoded images %s are damaged and are decoded again: %s", target.name, error)
         return None
     return facts
 
 
 def _decode(listing: Listing, data: Images, target: Path, key: str, progress: Progress) -> dict[str, Any]:
-    """Look at all files, choose one shape for all, decode those that can be, and write them with what is known."""
+    """Read all headers, choose one shape for all images, decode them, and write pixels and facts."""
     headers, bad = _headers(listing, progress)
     _refuse_unreadable(bad, listing, data, target)
     readable = _without(listing.photos, bad)
@@ -130,10 +130,10 @@ def _decode(listing: Listing, data: Images, target: Path, key: str, progress: Pr
 
 
 def choose(headers: Sequence[Header], data: Images) -> tuple[Shape, str]:
-    """The shape that all images are given, and why.
+    """Return the shape to which all images are converted, and the reason for it.
 
-    Where no size is given it is that which more than half of them have, if that is at most 64 on a side, else 64 x 64:
-    neither changes when a few images are added. They are in colour where any is.
+    The default size is that of more than half of the images if no side exceeds 64 pixels, else 64 x 64: neither
+    changes when a few images are added. All images become colour images if any has colour.
     """
     if data.height and data.width:
         sides, why = (data.height, data.width), "as given"
@@ -147,7 +147,7 @@ def choose(headers: Sequence[Header], data: Images) -> tuple[Shape, str]:
 
 
 def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unreadable]:
-    """What the files say of themselves, and those that cannot be read."""
+    """Return the headers of all readable files, and the unreadable files."""
     found: list[Header] = []
     bad: list[tuple[str, str]] = []
     with image_file.quiet(), progress("looked at") as show:
@@ -156,9 +156,9 @@ def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unread
                 found.append(_header(listing.folder, photo))
             except InputError:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever a decoder raises is what it says of the file
+            except Exception as error:  # noqa: BLE001 - decoders raise many types; the error is reported with the file
                 bad.append((photo.name, image_file.why(error)))
-            if passed % _TOGETHER == 0:
+            if passed % _CHUNK_IMAGES == 0:
                 show(passed, len(listing.photos))
     return found, tuple(bad)
 
@@ -174,7 +174,7 @@ def _header(folder: Path, photo: Photo) -> Header:
 def _write(
     listing: Listing, readable: Sequence[Photo], shape: Shape, path: Path, progress: Progress
 ) -> tuple[list[int], str, Unreadable]:
-    """Write the pixels of all images. Returns how many each class has, the file's SHA-256, and what was unreadable."""
+    """Write the pixels of all images. Return images per class, the file's SHA-256, and the unreadable files."""
     bad: list[tuple[str, str]] = []
     digest, counts = hashlib.sha256(), [0] * len(listing.classes)
     with path.open("wb") as file, image_file.quiet(), progress("decoded") as show:
@@ -185,18 +185,18 @@ def _write(
                 counts[photo.label] += 1
                 digest.update(image.data)
                 file.write(image.data)
-            if passed % _TOGETHER == 0:
+            if passed % _CHUNK_IMAGES == 0:
                 show(passed, len(readable))
     return counts, digest.hexdigest(), tuple(bad)
 
 
 def _by_all_cores(folder: Path, readable: Sequence[Photo], shape: Shape) -> Iterator[Found]:
-    """Decode in as many threads as there are cores; images come in order, and no more than some wait to be taken.
+    """Decode with one thread per core; yield the images in order, with a bounded number of them waiting.
 
-    Threads, since Pillow leaves Python's lock while it decodes, and processes take longer to begin than most folders
-    take to decode.
+    Threads suffice because Pillow releases Python's lock while it decodes, and starting processes takes longer than
+    decoding most folders.
     """
-    together = max(1, min(_TOGETHER, _BYTES_TOGETHER // math.prod(shape)))
+    together = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // math.prod(shape)))
 
     def decoded(start: int) -> list[Found]:
         return [(photo, _image(folder / photo.name, shape)) for photo in readable[start : start + together]]
@@ -211,14 +211,14 @@ def _by_all_cores(folder: Path, readable: Sequence[Photo], shape: Shape) -> Iter
             while waiting:
                 yield from waiting.popleft().result()
         finally:
-            for future in waiting:  # whoever interrupts does not wait for them
+            for future in waiting:  # after an interrupt, do not wait for them
                 future.cancel()
 
 
 def _image(file: Path, shape: Shape) -> NDArray[np.uint8] | str:
     try:
         return np.ascontiguousarray(image_file.decode(file, shape))
-    except Exception as error:  # noqa: BLE001 - whatever a decoder raises is what it says of the file
+    except Exception as error:  # noqa: BLE001 - decoders raise many types; the error is reported with the file
         return image_file.why(error)
 
 
@@ -236,32 +236,32 @@ def _refuse_empty(readable: Sequence[Photo], listing: Listing, bad: Unreadable) 
 
 
 def _refuse_unreadable(bad: Unreadable, listing: Listing, data: Images, target: Path) -> None:
-    """List unreadable files, and refuse them where they are more than the share that is allowed."""
+    """Refuse the folder if the fraction of unreadable files exceeds the accepted one."""
     share = len(bad) / len(listing.photos)
     if share <= data.unreadable:
         return
     raise InputError(
-        f"{listing.folder}: {_tell(bad, listing, target)}: more than the share of {data.unreadable:g} that "
-        "--data.unreadable allows"
+        f"{listing.folder}: {_list_unreadable(bad, listing, target)}: more than the fraction of {data.unreadable:g} "
+        "that --data.unreadable accepts"
     )
 
 
 def _notes(facts: dict[str, Any], listing: Listing, target: Path) -> tuple[str, ...]:
     height, width, *colours = facts["shape"]
-    said = (
+    summary = (
         f"{sum(facts['counts']):,} of {len(listing.classes)} classes, each resized to {height} x {width} pixels "
         f"({facts['why']}) and {'in colour' if colours else 'grey'}"
     )
-    return (said, _tell(facts["unreadable"], listing, target)) if facts["unreadable"] else (said,)
+    return (summary, _list_unreadable(facts["unreadable"], listing, target)) if facts["unreadable"] else (summary,)
 
 
-def _tell(bad: Unreadable, listing: Listing, target: Path) -> str:
-    """Say which files cannot be read: the first of them here, and all of them in a file."""
+def _list_unreadable(bad: Unreadable, listing: Listing, target: Path) -> str:
+    """Write the list of unreadable files, and return a sentence that names the first ones and the list."""
     path = target.with_name(f"{target.name}-unreadable.txt")
     with whole_file(path) as temporary:
         temporary.write_text("".join(f"{_shown(file)}\t{why}\n" for file, why in bad))
     total = len(listing.photos)
-    first = "; ".join(f"{_shown(file)}: {why}" for file, why in bad[:TOLD])
+    first = "; ".join(f"{_shown(file)}: {why}" for file, why in bad[:NAMED])
     return f"{len(bad):,} of {total:,} files ({len(bad) / total:.1%}) cannot be read ({first}), listed in {path}"
 
 

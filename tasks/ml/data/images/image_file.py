@@ -1,4 +1,4 @@
-"""Image files as a model takes them: as they are, or turned upright and resized as the images of one's own are."""
+"""Decode image files for a model: unchanged, or turned upright and resized as a user's training images are."""
 
 import os
 import warnings
@@ -14,37 +14,37 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from hallmark.tasks.common.errors import InputError
 
 VERSION = 1
-"""Raised by whoever changes what `decode` gives: pixels that were decoded before are decoded anew."""
+"""Version of `decode`. Increase it when the output of `decode` changes, so that cached pixels are decoded again."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP")
-"""What Pillow calls them. It knows others, some of which run programs."""
+"""Pillow's names of the accepted formats. Pillow knows others, some of which run external programs."""
 MODES = ("L", "1")
-"""What Pillow calls grey, in eight bits and in one."""
+"""Pillow's modes of grey images with eight bits and with one."""
 GREY = (*MODES, "LA", "La", "I", "I;16", "I;16B", "F")
-"""Modes without colour."""
+"""Pillow's modes without colour."""
 SHRUNK = 2
-"""A JPEG may be decoded smaller than it is, though never less than so many times the size that is wanted: that takes a
-fraction of the time, and is hardly seen."""
+"""Smallest factor between the size at which a JPEG is decoded and the target size. Decoding at reduced size is much
+faster and hardly visible."""
 
 Shape = tuple[int, ...]
-"""`(H, W)` of a grey image, `(H, W, 3)` of one in colour."""
+"""`(H, W)` for grey images, `(H, W, 3)` for colour images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of its image before any pixel is decoded."""
+    """Facts about an image that are known before any pixel is decoded."""
 
     height: int
     width: int
-    """Pixels, seen upright."""
+    """Height and width in pixels, after turning the image upright."""
     has_colour: bool
 
 
 def files(folder: Path) -> list[Path]:
-    """The images of a folder, sorted by name; what is hidden is left out.
+    """Return the images of a folder, sorted by name, without hidden files.
 
     Raises:
-        InputError: something else lies there.
+        InputError: the folder contains anything else.
     """
     found = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     for file in found:
@@ -54,32 +54,32 @@ def files(folder: Path) -> list[Path]:
 
 
 def name(file: Path) -> str:
-    """The name of a file, also where its bytes are no UTF-8."""
+    """Return the name of a file as text, even if its bytes are not UTF-8."""
     return os.fsencode(file.name).decode(errors="replace")
 
 
 def read(file: Path, shape: Shape) -> NDArray[np.uint8]:
-    """Decode a grey image, `(H, W) uint8`. Nothing is scaled, cut or made grey: that would be another image.
+    """Decode a grey image, `(H, W) uint8`, without scaling, cropping or converting it.
 
     Args:
-        file: its path.
-        shape: height and width, as the model takes it.
+        file: path of the image.
+        shape: height and width that the model takes.
 
     Raises:
-        InputError: it cannot be read, or has another size or mode.
+        InputError: the file cannot be read, or has another size or mode.
     """
     with _refusals(file), warnings.catch_warnings():
-        warnings.simplefilter("error")  # Pillow warns of sizes that nobody trained on
+        warnings.simplefilter("error")  # Pillow warns of extremely large images
         with Image.open(file, formats=FORMATS) as image:
             _check(image, file, shape)
             return np.asarray(image.convert("L"))
 
 
 def read_resized(file: Path, shape: Shape) -> NDArray[np.uint8]:
-    """Decode an image of any size as those of one's own are decoded for training: see `decode`.
+    """Decode an image of any size as training images are decoded; see `decode`.
 
     Raises:
-        InputError: it cannot be read, or is larger than anybody's image.
+        InputError: the file cannot be read or is a decompression bomb.
     """
     with _refusals(file), quiet():
         header(file)
@@ -87,35 +87,35 @@ def read_resized(file: Path, shape: Shape) -> NDArray[np.uint8]:
 
 
 def header(file: Path) -> Header:
-    """Look at a file without decoding it, within `quiet`.
+    """Read the header of a file without decoding it. Call it within `quiet`.
 
     Raises:
-        InputError: it has more pixels than Pillow takes for an image (89 million): a decompression bomb.
-        Exception: it cannot be read; what is raised is the decoder's.
+        InputError: the image exceeds Pillow's limit of 89 million pixels (a decompression bomb).
+        Exception: the file cannot be read; the error is the decoder's.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
-            sides = (image.width, image.height) if _lies(image) else (image.height, image.width)
+            sides = (image.width, image.height) if _is_sideways(image) else (image.height, image.width)
             return Header(*sides, has_colour=image.mode not in GREY)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
             f"{file}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels, as a decompression bomb would: "
-            "make it smaller, or take it away"
+            "reduce its size or remove it"
         ) from error
 
 
 def decode(file: Path, shape: Shape) -> NDArray[np.uint8]:
-    """Decode an image, turn it upright as its EXIF data says, and resize it, its sides each by their own factor.
+    """Decode an image, turn it upright by its EXIF orientation, and resize it without keeping its aspect ratio.
 
-    Transparent pixels lie on white; of 16 bits the upper eight are kept. Of several images in a file the first counts.
-    To be called within `quiet`.
+    Transparent pixels are blended with white; 16-bit pixels keep their upper eight bits; only the first image of a file
+    is read. Call it within `quiet`.
 
     Args:
-        file: its path, whose `header` was looked at.
-        shape: what is wanted, `(H, W)` or `(H, W, 3)`; an image in colour is made grey, or a grey one grey in colour.
+        file: path of the image, whose `header` has been read.
+        shape: target shape, `(H, W)` or `(H, W, 3)`; colours are converted to grey or grey to colour as needed.
 
     Raises:
-        Exception: it cannot be decoded; what is raised is the decoder's.
+        Exception: the image cannot be decoded; the error is the decoder's.
     """
     height, width = shape[:2]
     with Image.open(file, formats=FORMATS) as image:
@@ -132,9 +132,9 @@ def decode(file: Path, shape: Shape) -> NDArray[np.uint8]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let decoders keep to themselves what they think of damaged metadata, and raise what they think of size.
+    """Ignore decoder warnings about damaged metadata, and raise those about decompression bombs.
 
-    Of the whole process: enter it once, before any thread begins.
+    It affects the whole process: enter it once, before starting threads.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,9 +143,9 @@ def quiet() -> Iterator[None]:
 
 
 def why(error: Exception) -> str:
-    """What a decoder said, in one short line."""
+    """Return a decoder's error as one short line."""
     if isinstance(error, UnidentifiedImageError):
-        return "its format is unknown"  # Pillow's own words repeat the path
+        return "its format is unknown"  # Pillow's message repeats the path
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
@@ -165,7 +165,7 @@ def _check(image: Image.Image, file: Path, shape: Shape) -> None:
     if (image.height, image.width) != shape:
         raise InputError(
             f"{file}: expected {shape[0]} x {shape[1]} pixels (height x width), "
-            f"found {image.height} x {image.width}: scale it as the training images were"
+            f"found {image.height} x {image.width}: scale it like the training images"
         )
     if (frames := getattr(image, "n_frames", 1)) != 1:
         raise InputError(f"{file}: expected one image, found {frames} in one file")
@@ -180,25 +180,25 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image upright, by its orientation in EXIF."""
+"""Transpositions that turn an image upright, by EXIF orientation."""
 
 
 def _orientation(image: Image.Image) -> int:
-    """As EXIF has it; 1, upright, where it says nothing."""
+    """Return the EXIF orientation; 1 (upright) if there is none."""
     if "exif" not in image.info:
         return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 - whatever the parser makes of damaged metadata, the image is still one
+    except Exception:  # noqa: BLE001 - damaged metadata does not make the image unreadable
         return 1
 
 
-def _lies(image: Image.Image) -> bool:
+def _is_sideways(image: Image.Image) -> bool:
     return _orientation(image) >= 5
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:
-    """Of the mode that is wanted, and nothing transparent."""
+    """Convert to `mode`, and blend transparent pixels with white."""
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)

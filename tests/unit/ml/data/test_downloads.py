@@ -135,7 +135,7 @@ def test_an_archive_that_stays_damaged_is_fetched_twice_and_both_digests_named(s
 def test_an_archive_that_is_not_there_is_one_line_that_says_what_to_set(server: Server, tmp_path: Path) -> None:
     (server.folder / "Small" / LABELS).unlink()
     with pytest.raises(
-        InputError, match=rf"{server.address}/Small/{LABELS}.*404.*HALLMARK_MIRROR.*holds Small/{LABELS}"
+        InputError, match=rf"{server.address}/Small/{LABELS}.*404.*HALLMARK_MIRROR.*has Small/{LABELS}"
     ) as refused:
         downloads.fetch(Small, tmp_path, server.address)
     assert "\n" not in str(refused.value)

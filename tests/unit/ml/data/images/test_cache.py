@@ -165,7 +165,7 @@ def test_damaged_pixels_are_decoded_anew(folder: Path, caplog: pytest.LogCapture
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     np.testing.assert_array_equal(read(folder).x, before)
-    assert "are damaged and are decoded anew" in caplog.text
+    assert "are damaged and are decoded again" in caplog.text
 
 
 def test_unreadable_files_are_left_out_counted_and_listed(folder: Path) -> None:
@@ -191,7 +191,7 @@ def test_more_unreadable_files_than_the_share_stop_everything(folder: Path) -> N
     spoil(folder, 2)
     message = refused(folder)
     assert "2 of 40 files (5.0%) cannot be read (red/000.png: its format" in message
-    assert message.endswith("more than the share of 0.01 that --data.unreadable allows")
+    assert message.endswith("more than the fraction of 0.01 that --data.unreadable accepts")
     assert len(Path(message.partition("listed in ")[2].partition(": ")[0]).read_text().splitlines()) == 2
     assert "0.049" in refused(folder, unreadable=0.049)
     assert len(read(folder, unreadable=0.05).y) == 38
