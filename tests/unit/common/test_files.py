@@ -16,7 +16,7 @@ def half_write(path: Path) -> None:
     raise BoomError
 
 
-def test_a_file_appears_whole(tmp_path: Path) -> None:
+def test_a_file_is_written_atomically(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
     with files.whole_file(path) as temporary:
         temporary.write_text("half")
@@ -26,7 +26,7 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failure_leaves_the_former_file(tmp_path: Path) -> None:
+def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("former")
     with pytest.raises(BoomError), files.whole_file(path) as temporary:
@@ -35,7 +35,7 @@ def test_a_failure_leaves_the_former_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_appears_whole_and_replaces_the_former(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_atomically(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     for content in ("one", "two"):
         with files.whole_folder(path) as temporary:
@@ -47,7 +47,7 @@ def test_a_folder_appears_whole_and_replaces_the_former(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_whether_a_folder_can_be_written_is_tried(tmp_path: Path) -> None:
+def test_is_writable_creates_the_folder_and_leaves_nothing_in_it(tmp_path: Path) -> None:
     assert files.is_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
     (tmp_path / "file").write_text("")

@@ -85,7 +85,7 @@ def read(root: Path) -> datasets.MNIST:
     return Small(root, train=True)
 
 
-def test_archives_are_fetched_once_and_read_by_torchvision(server: Server, tmp_path: Path) -> None:
+def test_archives_are_downloaded_once_and_read_by_torchvision(server: Server, tmp_path: Path) -> None:
     root = downloads.fetch(Small, tmp_path, server.address)
     np.testing.assert_array_equal(read(root).data, PIXELS)
     assert read(root).targets.tolist() == [0, 1, 2, 3, 4]
@@ -94,7 +94,7 @@ def test_archives_are_fetched_once_and_read_by_torchvision(server: Server, tmp_p
     assert len(server.asked) == asked
 
 
-def test_a_damaged_archive_is_removed_and_fetched_again(
+def test_a_damaged_archive_is_downloaded_again(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     archive = downloads.fetch(Small, tmp_path, server.address) / "Small" / "raw" / IMAGES
@@ -106,7 +106,7 @@ def test_a_damaged_archive_is_removed_and_fetched_again(
     assert "is damaged" in caplog.text
 
 
-def test_a_damaged_unpacked_file_is_unpacked_again_without_the_network(
+def test_a_damaged_unpacked_file_is_unpacked_again_offline(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = downloads.fetch(Small, tmp_path, server.address)
@@ -120,7 +120,7 @@ def test_a_damaged_unpacked_file_is_unpacked_again_without_the_network(
     assert "expected sha256" in caplog.text
 
 
-def test_an_archive_that_stays_damaged_is_fetched_twice_and_both_digests_named(server: Server, tmp_path: Path) -> None:
+def test_an_archive_damaged_twice_is_refused_with_both_digests(server: Server, tmp_path: Path) -> None:
     server.put(IMAGES, b"something else")
     expected, found = (
         hashlib.md5(content, usedforsecurity=False).hexdigest() for content in (ARCHIVES[IMAGES], b"something else")
@@ -132,7 +132,7 @@ def test_an_archive_that_stays_damaged_is_fetched_twice_and_both_digests_named(s
     assert not (tmp_path / "downloads" / "Small" / "raw" / IMAGES).exists()
 
 
-def test_an_archive_that_is_not_there_is_one_line_that_says_what_to_set(server: Server, tmp_path: Path) -> None:
+def test_a_missing_archive_is_one_line_with_the_setting_to_change(server: Server, tmp_path: Path) -> None:
     (server.folder / "Small" / LABELS).unlink()
     with pytest.raises(
         InputError, match=rf"{server.address}/Small/{LABELS}.*404.*HALLMARK_MIRROR.*has Small/{LABELS}"
@@ -141,7 +141,7 @@ def test_an_archive_that_is_not_there_is_one_line_that_says_what_to_set(server: 
     assert "\n" not in str(refused.value)
 
 
-def test_no_server_is_one_line_that_says_what_to_set(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_one_line_with_the_setting_to_change(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(InputError, match=r"Connection refused.*HALLMARK_MIRROR"):
@@ -149,7 +149,7 @@ def test_no_server_is_one_line_that_says_what_to_set(tmp_path: Path) -> None:
     assert not list((tmp_path / "downloads").rglob("*.gz"))
 
 
-def test_without_a_mirror_the_network_is_named_and_secrets_are_not(tmp_path: Path) -> None:
+def test_an_error_shows_the_address_without_secrets(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^http://localhost:1/") as refused:
         downloads.fetch(Small, tmp_path, "http://user:hunter2@localhost:1")
     assert "hunter2" not in str(refused.value)
@@ -163,18 +163,18 @@ def test_https_never_becomes_plain_http(server: Server, tmp_path: Path) -> None:
     assert not [path for path in server.asked if "gz" in path and "Small" in path]
 
 
-def test_every_address_that_is_built_in_is_https() -> None:
+def test_every_official_address_is_https() -> None:
     for kind in (datasets.MNIST, datasets.FashionMNIST, datasets.KMNIST):
         assert downloads.address(kind, None).startswith("https://")
         assert downloads.address(kind, None).endswith("/")
 
 
-def test_a_mirror_holds_mnist_at_its_root_and_the_others_in_their_folders() -> None:
+def test_a_mirror_has_mnist_at_its_root_and_other_kinds_in_subfolders() -> None:
     assert downloads.address(datasets.MNIST, "http://mirror/data") == "http://mirror/data/"
     assert downloads.address(datasets.KMNIST, "http://mirror/data/") == "http://mirror/data/KMNIST/"
 
 
-def test_many_at_once_fetch_once(server: Server, tmp_path: Path) -> None:
+def test_concurrent_calls_download_once(server: Server, tmp_path: Path) -> None:
     racing = [Thread(target=downloads.fetch, args=(Small, tmp_path, server.address)) for _ in range(4)]
     for thread in racing:
         thread.start()

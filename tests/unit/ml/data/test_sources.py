@@ -15,7 +15,7 @@ def table(data: Data) -> SourceRows:
     return read(data, NOWHERE)
 
 
-def test_iris_and_digits_are_scikit_learns() -> None:
+def test_iris_and_digits_equal_scikit_learns() -> None:
     iris, digits = table(Iris(kind="iris")), table(Digits(kind="digits"))
     np.testing.assert_array_equal(iris.x, load_iris().data.astype(np.float32))
     assert iris.columns == ("sepal_length", "sepal_width", "petal_length", "petal_width")
@@ -24,7 +24,7 @@ def test_iris_and_digits_are_scikit_learns() -> None:
     assert (digits.x.dtype, digits.x.shape, digits.x.max(), digits.largest) == (np.uint8, (1797, 8, 8), 16, 16.0)
 
 
-def test_the_threshold_has_the_published_points_and_others_half_way_between() -> None:
+def test_threshold_tests_half_way_between_the_published_points() -> None:
     found = table(Threshold(kind="threshold"))
     published, between = found.x[:40, 0], found.x[40:, 0]
     np.testing.assert_array_equal(published, torch.arange(-2, 2, 0.1).numpy())
@@ -34,12 +34,12 @@ def test_the_threshold_has_the_published_points_and_others_half_way_between() ->
     assert found.test_rows == len(between) == 39
 
 
-def test_points_are_those_written_out() -> None:
+def test_points_equal_those_in_the_experiment() -> None:
     found = table(Points(kind="points", x=(1, 2.5), y=(1, 0)))
     assert (found.x.tolist(), found.y.tolist(), found.classes) == ([[1.0], [2.5]], [1, 0], ("0", "1"))
 
 
-def test_blobs_are_scikit_learns() -> None:
+def test_blobs_equal_scikit_learns() -> None:
     x, y = make_blobs(1000, n_features=2, centers=4, cluster_std=1.5, random_state=666)
     found = table(Blobs(kind="blobs"))
     np.testing.assert_array_equal(found.x, x.astype(np.float32))
@@ -47,6 +47,6 @@ def test_blobs_are_scikit_learns() -> None:
     assert (found.columns, found.classes) == (("x1", "x2"), ("0", "1", "2", "3"))
 
 
-def test_what_must_be_downloaded_is_not_local() -> None:
+def test_only_mnist_is_not_local() -> None:
     assert is_local(Iris(kind="iris"))
     assert not is_local(MNIST(kind="kmnist"))

@@ -44,11 +44,11 @@ def changed(
     return x, found.numpy().reshape(x.shape)
 
 
-def test_it_is_off_by_default_and_then_nothing_is_done(tmp_path: Path) -> None:
+def test_augmentation_is_off_by_default(tmp_path: Path) -> None:
     assert augmentation.of(Training(), prepare(DIGITS, tmp_path)) is None
 
 
-def test_an_image_is_flipped_as_often_as_asked(photos: Images, tmp_path: Path) -> None:
+def test_images_are_flipped_with_the_given_probability(photos: Images, tmp_path: Path) -> None:
     x, found = changed(photos, tmp_path, horizontal_flip=1)
     np.testing.assert_array_equal(found, x[:, :, ::-1])
     x, found = changed(photos, tmp_path, vertical_flip=1)
@@ -60,7 +60,7 @@ def test_an_image_is_flipped_as_often_as_asked(photos: Images, tmp_path: Path) -
     assert np.logical_or(is_flipped, is_same).all()
 
 
-def test_an_image_is_shifted_and_its_edge_repeated(photos: Images, tmp_path: Path) -> None:
+def test_a_shifted_image_repeats_its_edge(photos: Images, tmp_path: Path) -> None:
     x, found = changed(photos, tmp_path, shift=2)
     padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
     height, width = x.shape[1:3]
@@ -84,19 +84,19 @@ def test_brightness_is_one_factor_for_an_image(photos: Images, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["rotation", "contrast", "saturation", "hue"])
-def test_the_others_change_each_image_in_its_own_way(photos: Images, tmp_path: Path, name: str) -> None:
+def test_other_augmentations_change_each_image_differently(photos: Images, tmp_path: Path, name: str) -> None:
     x, found = changed(photos, tmp_path, **{name: 10 if name == "rotation" else 0.4})
     apart = np.abs(x.astype(int) - found).reshape(len(x), -1).mean(axis=1)
     assert (apart > 0).all()
     assert len(set(apart)) == len(x)
 
 
-def test_no_pixel_leaves_what_the_source_can_give(tmp_path: Path) -> None:
+def test_pixels_stay_in_the_range_of_the_source(tmp_path: Path) -> None:
     x, found = changed(DIGITS, tmp_path, brightness=1, contrast=1)
     assert x.max() == found.max() == 16
 
 
-def test_it_is_a_function_of_seed_epoch_and_batch_alone(tmp_path: Path) -> None:
+def test_augmentation_depends_only_on_seed_epoch_and_batch(tmp_path: Path) -> None:
     given = {"horizontal_flip": 0.5, "shift": 2, "rotation": 20, "brightness": 0.2}
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -115,9 +115,7 @@ def experiment(**given: Any) -> Experiment:  # noqa: ANN401 - any field of Train
 
 @pytest.mark.parametrize("scaling", ["range", "standard"])
 @pytest.mark.parametrize("batch_size", [64, "full"])
-def test_training_sees_changed_images_and_everything_else_the_true_ones(
-    tmp_path: Path, scaling: str, batch_size: int | str
-) -> None:
+def test_only_training_sees_augmented_images(tmp_path: Path, scaling: str, batch_size: int | str) -> None:
     source = Digits.model_validate({"kind": "digits", "scaling": scaling})
     dataset = prepare(source, tmp_path)
     flipped = experiment(batch_size=batch_size, augmentation={"horizontal_flip": 1}).model_copy(update={"data": source})
@@ -137,13 +135,13 @@ def test_a_mapped_file_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.M
     assert fit(one, dataset, tmp_path / "b").weights_sha256 == in_memory.weights_sha256
 
 
-def test_the_digest_is_changed_by_what_is_on_alone() -> None:
+def test_only_active_augmentations_change_the_digest() -> None:
     assert experiment(augmentation={}).digest == experiment().digest
     assert experiment(augmentation={"shift": 0}).digest == experiment().digest
     assert experiment(augmentation={"shift": 1}).digest != experiment().digest
 
 
-def test_augmented_members_of_a_sweep_train_alone(tmp_path: Path) -> None:
+def test_augmented_members_of_a_sweep_are_not_stacked(tmp_path: Path) -> None:
     members = [experiment(seed=seed, augmentation={"shift": 1}) for seed in (0, 1)]
     plan = sweep_plan.plan(members, prepare(DIGITS, tmp_path))
     assert (plan.stacks, plan.pool_stacks, plan.single) == ((), (), (0, 1))
@@ -153,7 +151,7 @@ def test_augmented_members_of_a_sweep_train_alone(tmp_path: Path) -> None:
     ("name", "value"),
     [("horizontal_flip", 1.1), ("vertical_flip", -0.1), ("shift", 65), ("shift", 1.5), ("rotation", 181), ("hue", 0.6)],
 )
-def test_what_is_out_of_bounds_is_refused(name: str, value: float) -> None:
+def test_values_out_of_bounds_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValidationError, match=name):
         Augmentation.model_validate({name: value})
 
@@ -181,14 +179,14 @@ def test_a_contradiction_names_both_fields() -> None:
         ),
     ],
 )
-def test_what_the_images_rule_out_is_refused(tmp_path: Path, option: str, message: str) -> None:
+def test_augmentations_that_do_not_suit_the_images_are_refused(tmp_path: Path, option: str, message: str) -> None:
     asked = options.experiment("digits", [f"--training.augmentation.{option}"])
     table = sources.read(asked.data, tmp_path)
     with pytest.raises(InputError, match=message):
         dataset_store.refuse_impossible(table, asked.data.split, asked.model, asked.training)
 
 
-def test_a_cnn_in_colour_trains_on_changed_images(photos: Images, tmp_path: Path) -> None:
+def test_a_cnn_trains_on_augmented_colour_images(photos: Images, tmp_path: Path) -> None:
     training = Training(
         device="cpu", epochs=8, batch_size=8, augmentation=Augmentation(vertical_flip=0.5, shift=1, saturation=0.1)
     )

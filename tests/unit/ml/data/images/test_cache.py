@@ -57,7 +57,7 @@ def test_all_images_are_decoded_in_the_order_of_their_names(folder: Path) -> Non
     assert found.notes == ("40 of 2 classes, each resized to 12 x 16 pixels (as most are) and in colour",)
 
 
-def test_the_pixels_are_those_that_a_prediction_sees(folder: Path) -> None:
+def test_training_and_prediction_decode_the_same_pixels(folder: Path) -> None:
     photographed.folder(folder.parent / "more", count=3, height=90, width=31, suffix=".jpg").rename(folder / "x")
     for file in sorted((folder / "x").glob("*/*")):
         file.rename(folder / "red" / f"{file.parent.name}-{file.name}")
@@ -71,7 +71,9 @@ def test_the_pixels_are_those_that_a_prediction_sees(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("colour", "shape"), [("auto", (12, 16, 3)), ("grey", (12, 16)), ("colour", (12, 16, 3))])
-def test_a_mix_of_grey_and_colour_becomes_what_was_asked_for(folder: Path, colour: str, shape: tuple[int, ...]) -> None:
+def test_mixed_grey_and_colour_images_are_converted_as_configured(
+    folder: Path, colour: str, shape: tuple[int, ...]
+) -> None:
     for file in sorted((folder / "red").iterdir())[1:]:
         photographed.save(file, photographed.drawn(0, 0)[:, :, 0])
     assert read(folder, colour=colour).x.shape[1:] == shape
@@ -95,7 +97,9 @@ def test_grey_images_stay_grey(folder: Path) -> None:
         ([(3000, 4000)] * 5, (64, 64)),
     ],
 )
-def test_the_size_is_that_of_most_images_if_it_is_small(sizes: list[tuple[int, int]], shape: tuple[int, int]) -> None:
+def test_the_default_size_is_the_most_common_one_if_it_is_small(
+    sizes: list[tuple[int, int]], shape: tuple[int, int]
+) -> None:
     headers = [Header(*size, has_colour=False) for size in sizes]
     assert cache.choose(headers, images(Path("x")))[0] == shape
     assert cache.choose(headers, images(Path("x"), height=5, width=6)) == ((5, 6), "as given")
@@ -151,7 +155,7 @@ def taken(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [changed, touched, added, taken])
-def test_what_has_changed_is_decoded_anew_in_the_same_place(folder: Path, change: Callable[[Path], None]) -> None:
+def test_a_changed_folder_is_decoded_again_in_the_same_place(folder: Path, change: Callable[[Path], None]) -> None:
     before = np.array(read(folder).x)
     change(folder)
     after = read(folder).x
@@ -159,7 +163,7 @@ def test_what_has_changed_is_decoded_anew_in_the_same_place(folder: Path, change
     assert len(list((folder.parent / "home" / "images").iterdir())) == 1
 
 
-def test_damaged_pixels_are_decoded_anew(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_pixels_are_decoded_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = np.array(read(folder).x)
     [file] = (folder.parent / "home" / "images").glob("*/pixels.bin")
     content = file.read_bytes()
@@ -187,7 +191,7 @@ def test_unreadable_files_are_left_out_counted_and_listed(folder: Path) -> None:
         assert "is no PNG or JPEG" in reasons["red/notes.txt"]
 
 
-def test_more_unreadable_files_than_the_share_stop_everything(folder: Path) -> None:
+def test_more_unreadable_files_than_accepted_are_refused(folder: Path) -> None:
     spoil(folder, 2)
     message = refused(folder)
     assert "2 of 40 files (5.0%) cannot be read (red/000.png: its format" in message
@@ -198,13 +202,13 @@ def test_more_unreadable_files_than_the_share_stop_everything(folder: Path) -> N
     assert "0.01" in refused(folder)  # though it was decoded meanwhile
 
 
-def test_a_truncated_file_counts_though_its_header_is_whole(folder: Path) -> None:
+def test_a_truncated_file_with_a_valid_header_is_unreadable(folder: Path) -> None:
     whole = (folder / "red" / "002.png").read_bytes()
     (folder / "red" / "002.png").write_bytes(whole[: len(whole) // 2])
     assert "1 of 40 files" in refused(folder)
 
 
-def test_a_class_of_which_no_image_can_be_read_is_refused(folder: Path) -> None:
+def test_a_class_without_readable_images_is_refused(folder: Path) -> None:
     spoil(folder, 20)
     message = "red: none of its files can be read as an image (red/000.png: its format is unknown"
     assert message in refused(folder, unreadable=0.9)
@@ -213,13 +217,13 @@ def test_a_class_of_which_no_image_can_be_read_is_refused(folder: Path) -> None:
     assert "red: none of its files can be read as an image" in refused(folder, unreadable=0.9)
 
 
-def test_a_decompression_bomb_stops_everything(folder: Path) -> None:
+def test_a_decompression_bomb_refuses_the_folder(folder: Path) -> None:
     bomb(folder / "red" / "bomb.png", 30_000)
     assert "red/bomb.png: has more than 89,478,485 pixels" in refused(folder, unreadable=0.9)
     assert not list((folder.parent / "home" / "images").glob("*"))
 
 
-def test_progress_is_told_of_both_passes(tmp_path: Path) -> None:
+def test_progress_reports_both_passes(tmp_path: Path) -> None:
     folder = photographed.folder(tmp_path / "photos", count=100)
     told: dict[str, list[tuple[int, int | None]]] = {}
 
@@ -235,7 +239,7 @@ def test_progress_is_told_of_both_passes(tmp_path: Path) -> None:
         assert {total for _, total in passed} == {200}
 
 
-def test_decoding_and_preparing_hold_few_pixels_at_a_time(tmp_path: Path) -> None:
+def test_decoding_and_preparing_use_bounded_memory(tmp_path: Path) -> None:
     folder, home = photographed.folder(tmp_path / "photos", count=120), tmp_path / "home"
     source = images(folder, height=256, width=256)
     whole = 240 * 256 * 256 * 3

@@ -32,7 +32,7 @@ def test_classes_and_files_are_listed_in_the_order_of_their_names(folder: Path) 
     assert listing.photos[0].changed == (folder / "blue" / "000.png").stat().st_mtime_ns
 
 
-def test_what_is_hidden_and_other_files_beside_the_classes_are_left_out(folder: Path) -> None:
+def test_hidden_files_and_other_files_beside_the_classes_are_ignored(folder: Path) -> None:
     before = photos.look(folder)
     (folder / ".cache").mkdir()
     (folder / "README.txt").write_text("about")
@@ -89,9 +89,7 @@ def link_upwards(folder: Path) -> None:
         (link_upwards, "up: is a link that leaves "),
     ],
 )
-def test_a_folder_that_is_laid_out_otherwise_is_refused(
-    folder: Path, spoil: Callable[[Path], None], message: str
-) -> None:
+def test_a_folder_with_another_layout_is_refused(folder: Path, spoil: Callable[[Path], None], message: str) -> None:
     spoil(folder)
     assert message in refused(folder)
 
@@ -101,13 +99,13 @@ def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
     assert "expected a folder that contains one folder of images for each class" in refused(tmp_path / "nowhere")
 
 
-def test_a_link_that_stays_within_the_folder_is_followed(folder: Path) -> None:
+def test_a_link_within_the_folder_is_followed(folder: Path) -> None:
     (folder / "red" / "again.png").symlink_to(folder / "red" / "000.png")
     photo = next(photo for photo in photos.look(folder).photos if photo.name == "red/again.png")
     assert photo.size == (folder / "red" / "000.png").stat().st_size
 
 
-def test_what_is_no_file_is_listed_as_such(folder: Path) -> None:
+def test_an_entry_that_is_not_a_file_has_size_minus_one(folder: Path) -> None:
     os.mkfifo(folder / "red" / "pipe.png")
     (folder / "red" / "broken.png").symlink_to(folder / "red" / "gone.png")
     sizes = {photo.name: photo.size for photo in photos.look(folder).photos}

@@ -18,14 +18,14 @@ GREY = PIXELS[:, :, 0]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
-def test_an_image_of_the_wanted_size_is_decoded_as_it_is(tmp_path: Path, suffix: str) -> None:
+def test_an_image_of_the_target_size_is_decoded_unchanged(tmp_path: Path, suffix: str) -> None:
     file = photographed.save(tmp_path / f"x{suffix}", PIXELS)
     np.testing.assert_array_equal(image_file.read_resized(file, PIXELS.shape), PIXELS)
     file = photographed.save(tmp_path / f"grey{suffix}", GREY)
     np.testing.assert_array_equal(image_file.read_resized(file, GREY.shape), GREY)
 
 
-def test_grey_becomes_colour_and_colour_grey(tmp_path: Path) -> None:
+def test_grey_and_colour_are_converted_to_each_other(tmp_path: Path) -> None:
     grey = photographed.save(tmp_path / "grey.png", GREY)
     found = image_file.read_resized(grey, PIXELS.shape)
     np.testing.assert_array_equal(found, np.repeat(GREY[:, :, None], 3, axis=2))
@@ -44,7 +44,7 @@ def test_an_image_is_resized_by_averaging(tmp_path: Path) -> None:
     assert (image_file.read_resized(flat, (8, 8)) == 77).all()
 
 
-def test_a_large_jpeg_shrinks_to_what_it_shows(tmp_path: Path) -> None:
+def test_a_large_jpeg_is_decoded_at_reduced_size(tmp_path: Path) -> None:
     slope = np.linspace(0, 255, 1024).astype(np.uint8)[None].repeat(768, axis=0)
     file = photographed.save(tmp_path / "slope.jpg", slope, quality=95)
     expected = np.asarray(Image.fromarray(slope).resize((16, 12), Image.Resampling.BILINEAR)).astype(int)
@@ -53,7 +53,7 @@ def test_a_large_jpeg_shrinks_to_what_it_shows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_an_image_stands_upright_as_its_exif_data_says(tmp_path: Path, orientation: int, suffix: str) -> None:
+def test_an_image_is_turned_upright_by_its_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
     upright = np.zeros((16, 24), np.uint8)
     upright[:8, :12], upright[8:, 12:] = 255, 128
     # How a camera lays the image down: EXIF 2.32, table 6.
@@ -75,7 +75,7 @@ def test_an_image_stands_upright_as_its_exif_data_says(tmp_path: Path, orientati
     assert (header.height, header.width) == (16, 24)
 
 
-def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
+def test_transparent_pixels_are_blended_with_white(tmp_path: Path) -> None:
     pixels = np.zeros((2, 2, 4), np.uint8)
     pixels[0, 0, 3] = 255
     photographed.save(tmp_path / "x.png", pixels)
@@ -86,13 +86,13 @@ def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
     assert image_file.read_resized(tmp_path / "p.png", (1, 2, 3)).tolist() == [[[255] * 3, [0, 0, 200]]]
 
 
-def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path) -> None:
+def test_sixteen_bit_pixels_keep_their_upper_eight_bits(tmp_path: Path) -> None:
     photographed.save(tmp_path / "x.png", np.array([[0, 255, 256, 40000, 65535]], np.uint16))
     assert image_file.read_resized(tmp_path / "x.png", (1, 5)).tolist() == [[0, 0, 1, 156, 255]]
     assert not image_file.header(tmp_path / "x.png").has_colour
 
 
-def test_damaged_metadata_spoil_no_image(tmp_path: Path) -> None:
+def test_an_image_with_damaged_metadata_is_decoded(tmp_path: Path) -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"
     file = photographed.save(tmp_path / "x.jpg", GREY, exif=exif)
     with warnings.catch_warnings(record=True) as told:
@@ -122,7 +122,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
             look(file)
 
 
-def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("no image")
     with pytest.raises(InputError, match=r"x\.png: cannot be read as an image: its format is unknown"):
         image_file.read_resized(tmp_path / "x.png", (8, 8))
@@ -132,7 +132,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
         image_file.read_resized(tmp_path / "y.png", (8, 8))
 
 
-def test_a_format_that_runs_a_program_is_not_opened(tmp_path: Path) -> None:
+def test_a_format_that_runs_a_program_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with pytest.raises(InputError, match="its format is unknown"):
         image_file.read_resized(tmp_path / "x.png", (8, 8))
