@@ -164,7 +164,7 @@ class HttpsAlone(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        """Called by urllib for each redirect."""
+        """Return the request for a redirect; urllib calls it for each one."""
         if not newurl.startswith("https:"):
             raise OSError(f"it leads to {newurl}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
