@@ -105,7 +105,10 @@ def test_what_was_rolled_back_is_rejected_by_a_schedule(name: str, console: Call
         (["judge", "NAME", "2", "--rule.alhpa", "1"], "--rule.alhpa: there is no such option"),
         (["judge", "NAME", "2", "--rule.alpha", "7"], "--rule.alpha: .*found '7'"),
         (["judge", "NAME", "2", "--rule.alpha"], "--rule.alpha: expected a value after it"),
-        (["judge", "NAME", "2", "--training.lr", "7"], "expected an option such as --rule.alpha 0.01, found '--training.lr'"),
+        (
+            ["judge", "NAME", "2", "--training.lr", "7"],
+            "expected an option such as --rule.alpha 0.01, found '--training.lr'",
+        ),
         (["judge", "NAME", "two"], "(?i)version"),
         (["promote", "NAME", "9", "--reason", "x"], "has no version 9: its versions are 1, 2, 3"),
         (["promote", "NAME", "1", "--reason", "x"], "version 1: is the champion already"),
