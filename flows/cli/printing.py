@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from hallmark.tasks.ml.config.data import TABLE_SUFFIXES
-
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -21,14 +19,6 @@ Flag = Annotated[bool, Parameter(negative="")]
 
 Token = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 """A token that the command parses itself, such as `--training.epochs` or its value."""
-
-ExperimentSource = Annotated[
-    str,
-    Parameter(
-        help=f"A preset, a .toml file, a table ({' or '.join(TABLE_SUFFIXES)}; needs --target), or a folder of images."
-    ),
-]
-"""What an experiment is built from."""
 
 MAX_WIDTH = 1000
 """Console width, in columns, of tables that are not fitted to the terminal."""

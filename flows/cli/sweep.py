@@ -9,8 +9,8 @@ from cyclopts import App
 from rich.table import Table
 
 from hallmark.flows.cli import execution
+from hallmark.flows.cli.experiment_source import ExperimentSource
 from hallmark.flows.cli.printing import (
-    ExperimentSource,
     Flag,
     Token,
     command_name,

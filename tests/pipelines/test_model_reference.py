@@ -96,7 +96,7 @@ def test_it_is_fetched_once_and_anew_where_it_was_damaged(
     original.write_bytes(content)
     found.write_bytes(content[:-1])
     assert model_reference.find(f"models:/{name}/1").read_bytes() == content
-    assert "is fetched anew" in caplog.text
+    assert "is downloaded again" in caplog.text
     assert files(home) == [found]
     assert capsys.readouterr().out == ""
 

@@ -89,7 +89,7 @@ def test_a_changed_template_retrains_nothing_and_changed_training_code_does(
     assert retrain(given).verdict == "FIRST"
     tasks = shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "code_digest", lambda: provenance.digest_of_code(tasks))
-    template, *_ = (tasks / "ml" / "reports").rglob("*.html")
+    template, *_ = (tasks / "ml" / "reports").rglob("*.html.jinja")
     template.write_text(template.read_text() + "\n")
     assert retrain(given).verdict == "UNCHANGED"
     with (tasks / "ml" / "training" / "loop.py").open("a") as code:

@@ -253,6 +253,6 @@ def test_as_many_members_as_are_allowed_are_begun(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("so far")
 
     monkeypatch.setattr("hallmark.flows.sweep.prepare", prepare)
-    found = grid(f"--{SEED}=1000000..{1_000_000 + sweep_grids.MOST - 1}")
+    found = grid(f"--{SEED}=1000000..{1_000_000 + sweep_grids.MAX_MEMBERS - 1}")
     with pytest.raises(RuntimeError, match="so far"):
         sweep(found.members, found.axes)

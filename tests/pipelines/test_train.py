@@ -245,7 +245,7 @@ def test_prefect_has_the_flow_its_tasks_and_its_summary(published: tuple[Experim
 def test_the_form_shows_the_experiment() -> None:
     schema = train.parameters.model_dump()
     fields = schema["definitions"]["Training"]["properties"]
-    assert fields["shuffle"]["description"] == "take the rows in another order every epoch, unless batch_size is full"
+    assert fields["shuffle"]["description"] == "shuffle the rows in every epoch; no effect if batch_size is full"
     assert schema["properties"]["experiment"]["position"] == 0
 
 

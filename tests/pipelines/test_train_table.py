@@ -264,7 +264,7 @@ def test_retrained_on_more_rows_none_changes_its_split_and_judged_again_it_comes
     second = retrain(owned.experiment(path, name))
     assert second.verdict in ("HOLD", "PROMOTE", "REJECT")
     after = prepare(owned.source(path, split={"method": "content"}), tmp_path)
-    assert dataset_store.category_values(before)["c0"] != dataset_store.values(after)["c0"]
+    assert dataset_store.category_values(before)["c0"] != dataset_store.category_values(after)["c0"]
     for split, rows in digests(before).items():
         assert rows <= digests(after)[split]
     assert second.decision is not None
