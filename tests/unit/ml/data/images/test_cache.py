@@ -240,9 +240,9 @@ def test_progress_reports_both_passes(tmp_path: Path) -> None:
 
 
 def test_decoding_and_preparing_use_bounded_memory(tmp_path: Path) -> None:
-    folder, home = photographed.folder(tmp_path / "photos", count=120), tmp_path / "home"
+    folder, home = photographed.folder(tmp_path / "photos", count=250), tmp_path / "home"
     source = images(folder, height=256, width=256)
-    whole = 240 * 256 * 256 * 3
+    whole = 500 * 256 * 256 * 3
     small = images(folder)
     dataset_store.prepare(sources.read(small, home), small, home)  # imports what is needed, which takes memory too
     tracemalloc.start()
