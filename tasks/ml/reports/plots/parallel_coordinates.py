@@ -115,7 +115,7 @@ def _legend(losses: Losses, *, has_bands: bool) -> list[Line2D]:
     if None in losses:
         handles.append(Line2D([], [], color=DIVERGED, linewidth=1, linestyle="--", label="diverged"))
     if has_bands:
-        handles.append(Line2D([], [], label="one value, lowest loss at the bottom", **GROUP))
+        handles.append(Line2D([], [], label="same value, low loss below", **GROUP))
     return handles
 
 

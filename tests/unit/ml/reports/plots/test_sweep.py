@@ -206,6 +206,12 @@ def test_two_options_off_a_grid_are_parallel_coordinates() -> None:
     assert lines(sweep.figure([LR, SEED], rows, [0.1, 0.2, 0.3], 0))
 
 
+def test_longest_legend_fits_the_narrowest_figure(tmp_path: Path) -> None:
+    rows: list[Row] = [{LR: lr, SEED: seed} for lr, seed in ((0.1, 3), (1e30, 3), (0.01, 3), (0.1, 4), (0.01, 4))]
+    # Matplotlib warns, and so fails this test, if the legend leaves no room for the axes.
+    assert sweep.picture([LR, SEED], rows, [1.0, None, 1.1, 0.9, 1.2], 3, tmp_path / "sweep.png").exists()
+
+
 @pytest.mark.parametrize("count", [1, 3, 32, 400])
 def test_labels_do_not_overlap_or_leave_the_figure(count: int) -> None:
     rows, losses = drawn_members(count, diverged=count // 10)
