@@ -109,7 +109,7 @@ def tables(draw: st.DrawFn) -> tuple[tuple[Column, ...], NDArray[np.float32], ND
     return tuple(columns), rows(*train), rows(*other)
 
 
-@settings(max_examples=8)
+@settings(max_examples=30)
 @given(tables(), st.sampled_from(["standard", "none"]), st.integers(1, 5))
 def test_graph_and_torch_agree_with_scikit_learn(
     table: tuple[tuple[Column, ...], NDArray[np.float32], NDArray[np.float32]], scaling: str, limit: int
