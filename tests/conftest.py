@@ -17,7 +17,7 @@ from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.models import networks
-from hallmark.tasks.ml.training import trainer
+from hallmark.tasks.ml.training import loop, trainer
 from tests.support import databases, limits, processes, scheduled, stations
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,6 +152,12 @@ def place(tmp_path: Path) -> Iterator[stations.Place]:
     """An empty place for a station, which is ended with the test."""
     with stations.empty(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a training look every few batches whether it shall stop, also within an epoch."""
+    monkeypatch.setattr(loop, "_SEGMENT_BATCHES", 5)
 
 
 @pytest.fixture

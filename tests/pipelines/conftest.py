@@ -1,8 +1,13 @@
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+
+from hallmark.flows.experiments import options, presets
+from tests.support.cards import CITIES, Trained, trained
 
 HELP = """
 import contextlib, io, json, sys
@@ -39,3 +44,34 @@ def helps(python: Callable[..., str]) -> Help:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
         return Help(**json.loads(python(HELP).splitlines()[-1]))
+
+
+@pytest.fixture(scope="session")
+def flowers(prefect_server: str) -> Trained:  # noqa: ARG001 - the server comes first
+    return trained(presets.iris())
+
+
+@pytest.fixture(scope="session")
+def digits(prefect_server: str) -> Trained:  # noqa: ARG001 - as above
+    return trained(presets.get("digits"))
+
+
+@pytest.fixture(scope="session")
+def table(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:  # noqa: ARG001 - as above
+    """Return a table of text, numbers and gaps, with names that contain markup."""
+    random, path = np.random.default_rng(0), tmp_path_factory.mktemp("own") / "own.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["age", "city <b>", "it's, 1", "kind"])
+        for _ in range(300):
+            age, city, number = random.normal(40, 12), str(random.choice(CITIES)), random.normal()
+            kind = "yes & no" if age + 10 * (city == CITIES[0]) + random.normal(0, 8) > 42 else "<no>"
+            gaps = random.random(2) < 0.1
+            writer.writerow(["" if gaps[0] else f"{age:.1f}", "" if gaps[1] else city, f"{number:.3f}", kind])
+    return trained(options.experiment(str(path), ["--target", "kind"]))
+
+
+@pytest.fixture(scope="session", params=["flowers", "digits", "table"])
+def each(request: pytest.FixtureRequest) -> Trained:
+    found: Trained = request.getfixturevalue(request.param)
+    return found

@@ -12,7 +12,7 @@ from hallmark.tasks.ml.artifact import exporter
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import loop
 from tests.conftest import load, prepare
-from tests.unit.ml.training.test_loop import CASES, Trial
+from tests.support.interrupted_training import CASES, Trial
 
 INTERRUPTED = ("adam", "lbfgs of a perceptron", "cnn")
 
@@ -23,7 +23,7 @@ from hallmark.flows.experiments import presets
 from hallmark.tasks.ml.artifact import exporter
 from hallmark.tasks.ml.training import loop, trainer
 from tests.conftest import load, prepare
-from tests.unit.ml.training.test_loop import CASES, Trial
+from tests.support.interrupted_training import CASES, Trial
 folder = Path(sys.argv[1])
 home, e = folder / "elsewhere", presets.iris()
 d = prepare(e.data, home)

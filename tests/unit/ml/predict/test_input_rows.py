@@ -1,7 +1,4 @@
 import os
-import tracemalloc
-from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,42 +7,12 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from pyarrow import csv, parquet
+from pyarrow import parquet
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.artifact.certificate import Input
 from hallmark.tasks.ml.data.tables import csv_file
 from hallmark.tasks.ml.predict import input_rows
-
-TWO = (Input("a", "float32", (1,), 0, 1, ""), Input("b", "float32", (1,), 0, 1, ""))
-GREY = (Input("image", "uint8", (3, 4), 0, 255, ""),)
-
-
-def read(path: Path | str, inputs: tuple[Input, ...] = TWO) -> tuple[list[object], dict[str, NDArray[np.generic]]]:
-    """Everything there is: rows by number or name, and feeds."""
-    source = input_rows.open_source(str(path), inputs)
-    batches = list(source.batches)
-    rows = [row for batch in batches for row in batch.rows]
-    assert source.total in (None, len(rows))
-    return rows, {one.name: np.concatenate([batch.feeds[one.name] for batch in batches]) for one in inputs}
-
-
-def refused(path: Path | str, inputs: tuple[Input, ...] = TWO) -> str:
-    with pytest.raises(InputError) as error:
-        read(path, inputs)
-    message = str(error.value)
-    assert "\n" not in message
-    return message
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
-
-
-def save(path: Path, **columns: object) -> Path:
-    parquet.write_table(pa.table(columns), path)
-    return path
+from tests.support.prediction_rows import GREY, TWO, read, refused, save, write
 
 
 def test_csv_columns_are_found_by_name_in_any_order(tmp_path: Path) -> None:
@@ -197,86 +164,6 @@ def test_a_file_that_is_no_array_is_refused(tmp_path: Path) -> None:
     assert "cannot be read as .npy" in refused(tmp_path / "x.npy")
 
 
-def test_an_array_of_images_is_one_or_many(tmp_path: Path) -> None:
-    images = np.arange(7 * 12, dtype=np.uint8).reshape(7, 3, 4)
-    np.save(tmp_path / "many.npy", images)
-    np.save(tmp_path / "one.npy", images[5])
-    rows, feeds = read(tmp_path / "many.npy", GREY)
-    assert rows == list(range(1, 8))
-    np.testing.assert_array_equal(feeds["image"], images)
-    rows, feeds = read(tmp_path / "one.npy", GREY)
-    assert rows == [1]
-    np.testing.assert_array_equal(feeds["image"], images[5:6])
-
-
-@pytest.mark.parametrize(
-    "array",
-    [np.zeros((2, 3, 4)), np.zeros((2, 4, 3), np.uint8), np.zeros((1, 2, 3, 4), np.uint8), np.zeros(12, np.uint8)],
-)
-def test_an_array_of_other_images_is_refused(tmp_path: Path, array: NDArray[np.generic]) -> None:
-    np.save(tmp_path / "x.npy", array)
-    message = refused(tmp_path / "x.npy", GREY)
-    assert "expected uint8 of shape (N, 3, 4) or (3, 4), found " in message
-    assert str(array.shape) in message
-
-
-def test_an_image_and_a_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (5, 3, 4), dtype=np.uint8)
-    for name, pixels in zip("cabed", images, strict=True):
-        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
-    (tmp_path / ".DS_Store").touch()
-    rows, feeds = read(tmp_path / "c.png", GREY)
-    assert rows == ["c.png"]
-    np.testing.assert_array_equal(feeds["image"], images[:1])
-    monkeypatch.setattr(input_rows, "ROWS_AT_ONCE", 2)
-    rows, feeds = read(tmp_path, GREY)
-    assert rows == [f"{name}.png" for name in "abcde"]
-    np.testing.assert_array_equal(feeds["image"], images[[1, 2, 0, 4, 3]])
-
-
-def test_an_image_of_one_bit_is_black_and_white(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 0, 0, 0], [255, 255, 255, 255], [0, 255, 0, 255]], np.uint8)).convert("1").save(
-        tmp_path / "x.png"
-    )
-    _, feeds = read(tmp_path / "x.png", GREY)
-    assert feeds["image"].tolist() == [[[0, 0, 0, 0], [255, 255, 255, 255], [0, 255, 0, 255]]]
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "I;16"])
-def test_an_image_of_another_mode_is_refused(tmp_path: Path, mode: str) -> None:
-    Image.new(mode, (4, 3)).save(tmp_path / "x.png")
-    assert f"x.png: expected a grey image (mode L), found mode {mode}" in refused(tmp_path / "x.png", GREY)
-
-
-def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
-    Image.new("L", (3, 4)).save(tmp_path / "x.png")
-    assert "x.png: expected 3 x 4 pixels (height x width), found 4 x 3" in refused(tmp_path / "x.png", GREY)
-    Image.new("1", (10_000, 10_000)).save(tmp_path / "x.png")  # Pillow warns of it
-    assert "x.png: cannot be read as an image: Image size" in refused(tmp_path / "x.png", GREY)
-
-
-def test_several_images_in_one_file_are_refused(tmp_path: Path) -> None:
-    one = Image.new("L", (4, 3))
-    one.save(tmp_path / "x.tif", save_all=True, append_images=[one, one])
-    assert "expected one image, found 3 in one file" in refused(tmp_path / "x.tif", GREY)
-
-
-def test_files_that_are_not_images_are_refused(tmp_path: Path) -> None:
-    assert "cannot be read as an image" in refused(write(tmp_path / "x.png", "no image"), GREY)
-    Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(tmp_path / "x.png")
-    os.truncate(tmp_path / "x.png", 45)
-    assert "x.png: cannot be read as an image" in refused(tmp_path / "x.png", GREY)
-
-
-def test_a_folder_with_anything_else_or_nothing_is_refused(tmp_path: Path) -> None:
-    assert "has no rows" in refused(tmp_path, GREY)
-    write(tmp_path / "notes.txt", "")
-    assert "expected images alone" in refused(tmp_path, GREY)
-    (tmp_path / "notes.txt").unlink()
-    (tmp_path / "0.png").mkdir()
-    assert "found '0.png'" in refused(tmp_path, GREY)
-
-
 def test_a_source_that_the_model_cannot_take_is_refused(tmp_path: Path) -> None:
     Image.new("L", (4, 3)).save(tmp_path / "x.png")
     assert "x.png: the model takes a table with the columns a, b, not images" in refused(tmp_path / "x.png")
@@ -285,137 +172,3 @@ def test_a_source_that_the_model_cannot_take_is_refused(tmp_path: Path) -> None:
     assert message in refused(write(tmp_path / "x.csv", "a,b\n1,2\n"), GREY)
     assert "nowhere.csv: there is no such file or folder" in refused(tmp_path / "nowhere.csv")
     assert "expected a file that ends in .csv, .parquet, .npy, .png" in refused(write(tmp_path / "x.txt", "a,b\n1,2\n"))
-
-
-SOURCES: dict[str, Callable[[Path, NDArray[np.float64]], object]] = {
-    ".csv": lambda path, x: csv.write_csv(pa.table({"a": x[:, 0], "b": x[:, 1]}), path),
-    ".npy": np.save,
-    ".parquet": lambda path, x: parquet.write_table(pa.table({"a": x[:, 0], "b": x[:, 1]}), path),
-}
-
-
-@pytest.mark.parametrize("suffix", SOURCES)
-def test_memory_is_bounded_by_a_few_batches(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 32 MB. Python's own memory, NumPy's among it, and Arrow's."""
-    monkeypatch.setattr(csv_file, "_BLOCK", 2**18)
-    path = tmp_path / f"x{suffix}"
-    SOURCES[suffix](path, np.random.default_rng(0).uniform(size=(2_000_000, 2)))
-    pool, before, rows, most = pa.default_memory_pool(), pa.total_allocated_bytes(), 0, 0
-    tracemalloc.start()
-    for batch in input_rows.open_source(str(path), TWO).batches:
-        rows += len(batch.rows)
-        most = max(most, pool.bytes_allocated() - before)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert rows == 2_000_000
-    assert peak < 12e6
-    assert most < 12e6
-
-
-OWN = (
-    Input("n", "float32", (1,), 0, 9, "", "numeric"),
-    Input("b", "float32", (1,), 0, 1, "", "boolean"),
-    Input("t", "string", (1,), None, None, "", "categorical", ("x", "NA?")),
-)
-
-
-def test_missing_values_booleans_and_text_of_an_own_table(tmp_path: Path) -> None:
-    text = ' n ,t,more,b\n1, x ,5,TRUE\n NA ,"NA",,\n-0,"say ""x""",z,0\n,é,,1.0\n'
-    source = input_rows.open_source(str(write(tmp_path / "x.csv", text)), OWN)
-    (batch,) = source.batches
-    assert source.left_out == ["more"]
-    np.testing.assert_array_equal(batch.feeds["n"].ravel(), [1, np.nan, 0, np.nan])
-    np.testing.assert_array_equal(batch.feeds["b"].ravel(), [1, np.nan, 0, 1])
-    assert batch.feeds["t"].ravel().tolist() == ["x", "", 'say "x"', "é"]
-
-
-def test_text_where_a_number_belongs_counts_as_missing_where_it_did_in_training(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.csv", "n,b,t\n1,1,x\n?,0,x\n2.5,0,?\n")
-    assert "row 2, column 'n'" in refused(path, OWN)
-    _, feeds = read(path, (replace(OWN[0], mixed=True), *OWN[1:]))
-    np.testing.assert_array_equal(feeds["n"].ravel(), [1, np.nan, 2.5])
-    assert feeds["t"].ravel().tolist() == ["x", "x", "?"]
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_the_separator_of_an_own_table_is_found_from_its_heading(tmp_path: Path, separator: str) -> None:
-    text = "\n".join(separator.join(line) for line in (["b", "n", "t"], ["true", "2.5", "x"]))
-    _, feeds = read(write(tmp_path / "x.csv", text), OWN)
-    assert [feeds[name].item() for name in "nbt"] == [2.5, 1, "x"]
-
-
-def test_stored_columns_are_read_as_the_same_text(tmp_path: Path) -> None:
-    path = save(
-        tmp_path / "x.parquet",
-        **{" n ": pa.array([1.5, float("nan"), None]), "b": pa.array([True, None, False])},
-        t=pa.array(["x", None, " NA "]).dictionary_encode(),
-    )
-    _, feeds = read(path, OWN)
-    np.testing.assert_array_equal(feeds["n"].ravel(), [1.5, np.nan, np.nan])
-    np.testing.assert_array_equal(feeds["b"].ravel(), [1, np.nan, 0])
-    assert feeds["t"].ravel().tolist() == ["x", "", ""]
-
-
-def test_stored_numbers_that_are_a_category_are_the_same_text_in_every_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(input_rows, "NUMBERS_AT_ONCE", 3)  # a row at a time
-    path = save(tmp_path / "x.parquet", n=[1, 2, 3], b=[0, 1, None], t=[1.0, 2.5, 12345678901.0])
-    _, feeds = read(path, OWN)
-    assert feeds["t"].ravel().tolist() == ["1", "2.5", "12345678901"]
-
-
-def test_an_array_may_have_missing_values_where_a_table_may(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.array([[1, 0], [np.nan, np.nan]]))
-    _, feeds = read(tmp_path / "x.npy", OWN[:2])
-    np.testing.assert_array_equal(feeds["n"].ravel(), [1, np.nan])
-    assert "column 't' is text, which .npy cannot hold" in refused(tmp_path / "x.npy", OWN)
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_field_in_quotes_goes_over_lines_and_blocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
-    texts = [f'{"y" * (index % 37)},{index}\n"quoted"\n' for index in range(300)]
-    quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
-    stray = [f'5" pipe {index}' for index in range(300)]  # a quote within a field opens nothing
-    lines = [f"{index},1,{text}" for index, pair in enumerate(zip(quoted, stray, strict=True)) for text in pair]
-    monkeypatch.setattr(csv_file, "_BLOCK", 256)
-    rows, feeds = read(write(tmp_path / "x.csv", end.join(['n,"b",t', *lines, ""])), OWN)
-    assert len(rows) == 600
-    expected = [text.strip() for pair in zip(texts, stray, strict=True) for text in pair]
-    assert [text.replace("\r\n", "\n") for text in feeds["t"].ravel()] == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("n,t\n1,x\n", "missing: 'b'"),
-        ("n,b,b,t\n1,1,1,x\n", "duplicated: 'b'"),
-        ("n,b,t\n1,1,x\nold,1,x\n", "row 2, column 'n': expected a finite number within float32, found 'old'"),
-        ("n,b,t\n1e39,1,x\n", "row 1, column 'n': expected a finite number within float32, found 1e+39"),
-        ("n,b,t\n1,1,x\n1,yes,x\n", "row 2, column 'b': expected true or false (or 1 or 0), found 'yes'"),
-        ("n,b,t\n1,0.5,x\n", "row 1, column 'b': expected true or false (or 1 or 0), found '0.5'"),
-        ("n,b,t\n1,1,x,2\n", "row 1: expected 3 fields as in the heading, found 4"),
-        ("n,b,t\n", "has no rows"),
-    ],
-)
-def test_rows_that_do_not_fit_an_own_table_are_refused(text: str, message: str, tmp_path: Path) -> None:
-    assert message in refused(write(tmp_path / "x.csv", text), OWN)
-
-
-def test_invalid_stored_booleans_and_nested_types_are_refused(tmp_path: Path) -> None:
-    assert "expected true or false (or 1 or 0), found '2'" in refused(
-        save(tmp_path / "x.parquet", n=[1], b=[2], t=["x"]), OWN
-    )
-    assert "column 't': expected text, numbers or booleans, found type list" in refused(
-        save(tmp_path / "x.parquet", n=[1], b=[1], t=[[1]]), OWN
-    )
-    assert "column 'n'" in refused(save(tmp_path / "x.parquet", n=[[1]], b=[1], t=["x"]), OWN)
-
-
-def test_decimals_and_nan_are_read_as_in_training(tmp_path: Path) -> None:
-    path = save(tmp_path / "x.parquet", n=["1", "NAN"], b=[1, 0], t=[Decimal("0.50"), Decimal("3.00")])
-    _, feeds = read(path, OWN)
-    np.testing.assert_array_equal(feeds["n"].ravel(), [1, np.nan])
-    assert feeds["t"].ravel().tolist() == ["0.5", "3"]

@@ -1,7 +1,6 @@
 import json
 import os
 import sys
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.data import Images
-from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.data.images import cache, image_file
 from hallmark.tasks.ml.data.images import folder as photos
 from hallmark.tasks.ml.data.images.cache import Decoded
@@ -237,23 +235,6 @@ def test_progress_reports_both_passes(tmp_path: Path) -> None:
     for passed in told.values():
         assert passed == sorted(passed)
         assert {total for _, total in passed} == {200}
-
-
-def test_decoding_and_preparing_use_bounded_memory(tmp_path: Path) -> None:
-    folder, home = photographed.folder(tmp_path / "photos", count=250), tmp_path / "home"
-    source = images(folder, height=256, width=256)
-    whole = 500 * 256 * 256 * 3
-    small = images(folder)
-    dataset_store.prepare(sources.read(small, home), small, home)  # imports what is needed, which takes memory too
-    tracemalloc.start()
-    try:
-        table = sources.read(source, home)
-        dataset = dataset_store.prepare(table, source, home)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert (home / "datasets" / dataset.digest / "train.x.npy").stat().st_size > whole / 2
-    assert peak < whole / 2
 
 
 def test_the_facts_of_a_folder_are_json(folder: Path) -> None:

@@ -1,0 +1,136 @@
+"""The folder of a live page: what it contains, and when `hallmark card --live` writes it."""
+
+import json
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hallmark.flows.experiments import presets
+from hallmark.flows.train import train
+from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.reports.live_page import browser_runtime, live_folder
+from hallmark.tasks.runtime import settings
+from tests.support import browsers, certified, registered, registries
+from tests.support.registered import Call
+
+
+@pytest.fixture(scope="module")
+def digits(prefect_server: str) -> Outcome:  # noqa: ARG001 - the server comes first
+    return shipped(presets.get("digits"))
+
+
+@pytest.fixture(scope="module")
+def runtime(machine: None) -> Path:  # noqa: ARG001 - the home comes first
+    browsers.executable()
+    with registries.serving(registries.archive()) as registry:
+        return browser_runtime.fetch(settings.read().home, registry.address)
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Call:
+    return registered.console(capsys)
+
+
+@pytest.fixture
+def made(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
+    """Return a function that writes the live page of a model for images of a shape."""
+
+    def make(shape: tuple[int, ...], classes: tuple[str, ...] = ("dark", "light"), *, resized: bool = False) -> Path:
+        onnx = certified.images(tmp_path / "hand.onnx", shape, classes, resized=resized)
+        return live_folder.write(onnx, b"<h1>card</h1>", "Made by hand.", runtime, tmp_path / "live")
+
+    return make
+
+
+def shipped(experiment: Experiment) -> Outcome:
+    training = experiment.training.model_copy(update={"device": "cpu"})
+    return train(experiment.model_copy(update={"name": f"c{uuid.uuid4().hex[:12]}", "training": training}))
+
+
+def test_folder_contains_all_linked_files(made: Callable[..., Path]) -> None:
+    folder = made((4, 4)).parent
+    assert {path.name for path in folder.iterdir()} == {"index.html", "hand.onnx", "card.html", "LICENSE.txt"}
+    assert "MIT License" in (folder / "LICENSE.txt").read_text()
+    text = (folder / "index.html").read_text()
+    linked = {link for link in re.findall(r'href="([^"]+)"', text) if not link.startswith("data:")}
+    assert linked == {"hand.onnx", "card.html", "LICENSE.txt"}
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']https?:""", text)
+
+
+def test_placement_is_the_median_over_images() -> None:
+    ink = np.zeros((3, 10, 12))
+    ink[0, 2:6, 3:5] = 1  # 4 x 2 around 4, 4
+    ink[1, 4:8, 5:8] = 7
+    assert live_folder.placement(ink[:2]) == {"side": 4.0, "x": 5.2, "y": 5.0}
+    assert live_folder.placement(ink[2:]) == {"side": 12.0, "x": 6.0, "y": 5.0}
+
+
+def test_background_is_taken_from_the_golden_rows(tmp_path: Path) -> None:
+    sealed, content = certificate.read(certified.images(tmp_path / "hand.onnx", (4, 4)))
+    rows = np.zeros((2, 4, 4), np.uint8)
+    rows[:, 1:3, 1:2] = 8
+    for ground, image in ((True, rows), (False, 8 - rows)):
+        golden = replace(sealed.golden, inputs={"image": image.tolist()})
+        facts = live_folder.about(replace(sealed, golden=golden), content)
+        assert (facts["dark"], facts["drawable"]) == (ground, True)
+        assert facts["placement"] == {"side": 2.0, "x": 1.5, "y": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda folder: (folder / "thesis.txt").write_text("x"), "contains another file, 'thesis.txt'"),
+        (lambda folder: (folder / "index.html").write_text("x"), "add --overwrite"),
+    ],
+)
+def test_existing_folder_is_not_replaced(
+    digits: Outcome, console: Call, tmp_path: Path, prepare: Callable[[Path], object], message: str
+) -> None:
+    folder = tmp_path / "live"
+    folder.mkdir()
+    prepare(folder)
+    before = sorted(path.name for path in folder.iterdir())
+    more = ["--overwrite"] if "thesis" in message else []
+    code, out, error = console("card", digits.run.id, "--live", str(folder), *more)
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert message in error
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_empty_folder_and_live_folder_are_replaced(
+    digits: Outcome, console: Call, runtime: Path, tmp_path: Path
+) -> None:
+    assert runtime.is_dir()
+    folder, card = tmp_path / "live", tmp_path / "card.html"
+    folder.mkdir()
+    code, out, _ = console("card", digits.run.id, "--live", str(folder), "--output", str(card), "--json")
+    assert json.loads(out) == {
+        "status": "written",
+        "run_id": digits.run.id,
+        "card": str(card),
+        "live": str(folder / "index.html"),
+    }
+    assert code == 0
+    assert (folder / "card.html").read_bytes() == card.read_bytes()
+    before = (folder / "index.html").read_bytes()
+    assert console("card", digits.run.id, "--live", str(folder), "--overwrite")[0] == 0
+    assert (folder / "index.html").read_bytes() == before
+
+
+def test_failed_download_gives_one_line(
+    digits: Outcome, console: Call, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALLMARK_NPM_REGISTRY", "http://127.0.0.1:9")
+    code, out, error = console("card", digits.run.id, "--live", str(tmp_path / "live"))
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert "onnxruntime-web-1.30.0.tgz: download failed" in error
+    assert "HALLMARK_NPM_REGISTRY" in error
+    assert not (tmp_path / "live").exists()
+    assert home.is_dir()
