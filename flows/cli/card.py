@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hallmark.flows.cli import execution
-from hallmark.flows.cli.printing import Flag, print_json, print_row, short_path
+from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.printing import Flag, print_json, print_row, short_path
 from hallmark.tasks.common.errors import HallmarkError, InputError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter, validators
 from rich.table import Table
 
-from hallmark.flows.cli import execution
-from hallmark.flows.cli.printing import Flag, Token, command_name, print_json, print_row, print_table
+from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_row, print_table
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
 

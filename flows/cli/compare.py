@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from hallmark.flows.cli import execution
-from hallmark.flows.cli.printing import MAX_WIDTH, Flag, print_json, short_path
+from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.printing import MAX_WIDTH, Flag, print_json, short_path
 from hallmark.tasks.common.errors import HallmarkError, InputError
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from dataclasses import asdict
 
-from hallmark.flows.cli import execution
-from hallmark.flows.cli.printing import Flag, print_json, print_row
+from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
 from hallmark.tasks.common.errors import HallmarkError
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from hallmark.flows.cli import execution
-from hallmark.flows.cli.printing import Flag, print_json
+from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.printing import Flag, print_json
 from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from hallmark.flows.cli.experiment_source import ExperimentSource
-from hallmark.flows.cli.printing import Flag, Token, print_json
+from hallmark.flows.cli.shared.experiment_source import ExperimentSource
+from hallmark.flows.cli.shared.printing import Flag, Token, print_json
 from hallmark.flows.experiments import presets as named
 from hallmark.tasks.ml.config import toml
 

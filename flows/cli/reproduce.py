@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from hallmark.flows.cli import execution
-from hallmark.flows.cli.printing import Flag, print_json, print_row
+from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
 from hallmark.tasks.common.errors import HallmarkError
 
 if TYPE_CHECKING:

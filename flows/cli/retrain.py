@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from cyclopts import App
 from pydantic import ValidationError
 
-from hallmark.flows.cli import execution
-from hallmark.flows.cli.experiment_source import ExperimentSource
-from hallmark.flows.cli.printing import Flag, Token, print_json, print_row
+from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.experiment_source import ExperimentSource
+from hallmark.flows.cli.shared.printing import Flag, Token, print_json, print_row
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule

@@ -12,7 +12,7 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
-from hallmark.flows.cli.printing import Flag, print_json
+from hallmark.flows.cli.shared.printing import Flag, print_json
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import settings
 

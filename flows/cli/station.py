@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from hallmark.flows.cli import execution
-from hallmark.flows.cli.printing import Flag, command_name, print_json, print_row
+from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.printing import Flag, command_name, print_json, print_row
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import progress, settings, signals
 from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, Station

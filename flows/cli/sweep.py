@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App
 from rich.table import Table
 
-from hallmark.flows.cli import execution
-from hallmark.flows.cli.experiment_source import ExperimentSource
-from hallmark.flows.cli.printing import (
+from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.experiment_source import ExperimentSource
+from hallmark.flows.cli.shared.printing import (
     Flag,
     Token,
     command_name,

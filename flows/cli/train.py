@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
-from hallmark.flows.cli import execution
-from hallmark.flows.cli.experiment_source import ExperimentSource
-from hallmark.flows.cli.printing import Flag, Token, command_name, print_json, print_row, short_path
+from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.experiment_source import ExperimentSource
+from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_row, short_path
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from hallmark.flows.cli.printing import Flag, print_json, print_row
+from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
 from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.artifact.certificate import Certificate, Check, Verdict

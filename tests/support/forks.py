@@ -8,7 +8,7 @@ import multiprocessing
 import os
 from multiprocessing.context import ForkServerContext
 
-from hallmark.flows.cli.execution import USED_LATER
+from hallmark.flows.cli.shared.execution import USED_LATER
 
 _IMPORTED = [
     "hallmark.flows.train",

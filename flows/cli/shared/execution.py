@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hallmark.flows.cli.printing import print_json
+from hallmark.flows.cli.shared.printing import print_json
 from hallmark.flows.station import prefect_server
 from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import HallmarkError, InputError
