@@ -16,7 +16,7 @@ def judge(name: str, champion: int, challenger: int, dataset: Dataset, rule: Rul
     """Judge two registered versions by their files; see `compare_files.compare`. Nothing is decided or recorded."""
     versions = (champion, challenger)
     rows = compare_files.unseen(dataset, [training_rows.find(name, version) for version in versions])
-    files = [model_registry.fetch(f"models:/{name}/{version}", anew=True) for version in versions]
+    files = [model_registry.fetch(f"models:/{name}/{version}", refresh=True) for version in versions]
     demoted = champions.is_demoted(name, challenger)
     found = "this file was never rolled back" if demoted is None else f"version {demoted}, the same file, was"
     gate = Gate("not rolled back", passed=demoted is None, found=found)

@@ -179,7 +179,7 @@ def refuse_unproven(name: str, version: int) -> None:
     """
     where = f"{name} version {version}"
     try:
-        verdict = certificate.check(model_registry.fetch(f"models:/{name}/{version}", anew=True))
+        verdict = certificate.check(model_registry.fetch(f"models:/{name}/{version}", refresh=True))
     except DamagedError as error:
         raise InputError(f"{where}: the stored file is not the one that was registered: {error}") from error
     if not verdict.holds:

@@ -144,14 +144,14 @@ def resolve(reference: str) -> tuple[str, int]:
     return name, int(number) if number else known[alias]
 
 
-def fetch(reference: str, *, anew: bool = False) -> Path:
+def fetch(reference: str, *, refresh: bool = False) -> Path:
     """Return the path of a registered model's file on this machine, downloaded once.
 
     It is kept in Hallmark's home under its SHA-256, and compared with the SHA-256 at its registration.
 
     Args:
         reference: see `resolve`.
-        anew: download even if the file was fetched before, to check what the store has now.
+        refresh: download even if the file was fetched before, to check what the store has now.
 
     Raises:
         InputError: the store cannot be reached, there is no such name, alias or version, or Hallmark did not
@@ -166,15 +166,15 @@ def fetch(reference: str, *, anew: bool = False) -> Path:
         sha256 = version(name, number).sha256
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise InputError(f"{name} version {number}: was not registered by Hallmark: it has no tag with a sha256")
-        return _download(name, number, sha256, home, anew=anew)
+        return _download(name, number, sha256, home, refresh=refresh)
     except (MlflowException, OSError) as error:
         cause = " ".join(without_secrets(str(error)).split())[:200]
         raise InputError(f"{reference}: cannot be fetched from the model registry: {cause}") from error
 
 
-def _download(name: str, number: int, sha256: str, home: Path, *, anew: bool) -> Path:
+def _download(name: str, number: int, sha256: str, home: Path, *, refresh: bool) -> Path:
     path = home / "models" / sha256 / f"{name}.onnx"
-    if path.exists() and not anew:
+    if path.exists() and not refresh:
         try:
             return check(path, sha256)
         except DamagedError as error:

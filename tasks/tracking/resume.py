@@ -109,7 +109,7 @@ def _take_up(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, d
                 f"{first.name}: an interrupted attempt was left by an older version of Hallmark and cannot be "
                 "continued: add --fresh to start over"
             )
-        progress.line("anew", "an interrupted attempt of an older version of Hallmark is discarded")
+        progress.line("restart", "an interrupted attempt of an older version of Hallmark is discarded")
         known = _discard(known, folder)
     marks = trainer.fingerprint_of(dataset, first.model, first.training)
     marks["version"] = str(trainer.VERSION)
@@ -130,7 +130,7 @@ def _usable(known: Attempt | None, marks: dict[str, str], folder: Path) -> Attem
     if known is None:
         return None
     if changed := next((mark for mark, value in marks.items() if known.marks.get(mark) != value), None):
-        progress.line("anew", f"an interrupted attempt had another {changed}: it is discarded")
+        progress.line("restart", f"an interrupted attempt had another {changed}: it is discarded")
         return _discard(known, folder)
     match run_lifecycle.status(known):
         case "FINISHED":

@@ -33,7 +33,7 @@ def test_what_ran_elsewhere_or_otherwise_is_not_continued_and_that_is_said(
     capsys.readouterr()
     interrupt(experiment, monkeypatch, at=EPOCHS)
     said = capsys.readouterr().err
-    assert "anew     an interrupted attempt had another torch: it is discarded" in said
+    assert "restart  an interrupted attempt had another torch: it is discarded" in said
     assert "resumed" not in said
     assert statuses(experiment.name) == ["KILLED", "KILLED"]
     assert_whole(runs(experiment.name)[1])
@@ -50,7 +50,7 @@ def test_what_an_older_hallmark_left_is_not_continued_and_that_is_said(
     capsys.readouterr()
     interrupt(experiment, monkeypatch)
     said = capsys.readouterr().err
-    assert "anew     an interrupted attempt had another version: it is discarded" in said
+    assert "restart  an interrupted attempt had another version: it is discarded" in said
     assert statuses(experiment.name) == ["KILLED", "KILLED"]
     assert len(left(home)) == 1
 
