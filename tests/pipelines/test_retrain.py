@@ -25,7 +25,7 @@ from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.records import Dataset, Outcome, Retrained
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources, splits
-from hallmark.tasks.promotion import champions, decision_log
+from hallmark.tasks.promotion import decision_log
 from hallmark.tasks.runtime import provenance, settings
 from hallmark.tasks.tracking import client as store
 from hallmark.tasks.tracking import training_rows
@@ -130,18 +130,6 @@ def test_where_nothing_has_changed_nothing_is_trained(thrice: tuple[str, list[Re
     assert "data, experiment and code are the champion's" in artifacts["retraining"]
 
 
-def test_what_is_significantly_better_becomes_champion(prefect_server: str) -> None:  # noqa: ARG001
-    name = new_name()
-    retrain(experiment(name, "digits", epochs=1, lr=1e-6))
-    result = retrain(experiment(name, "digits", epochs=5))
-    assert (result.verdict, result.champion) == ("PROMOTE", 2)
-    assert aliases(name) == {"champion": 2, "previous": 1}
-    assert champions.standing(name).why.startswith("PROMOTE: the challenger is ")
-    worse = retrain(experiment(name, "digits", epochs=1, lr=1e-6, seed=3))
-    assert (worse.verdict, worse.champion) == ("REJECT", 2)
-    assert aliases(name) == {"champion": 2, "previous": 1}
-
-
 @contextmanager
 def deciding(name: str) -> Iterator[None]:
     """Somebody else decides on a model."""
@@ -171,20 +159,6 @@ def test_who_comes_second_says_so_and_the_next_run_judges_what_was_trained(prefe
     result = retrain(experiment(name, epochs=10, seed=1))
     assert result.decision is not None
     assert (result.verdict, result.decision.version, versions(name)) == ("HOLD", 2, 2)
-
-
-def test_what_was_rolled_back_is_not_promoted_again(prefect_server: str) -> None:  # noqa: ARG001
-    name = new_name()
-    retrain(experiment(name, "digits", epochs=1, lr=1e-6))
-    better = experiment(name, "digits", epochs=3)
-    assert retrain(better).verdict == "PROMOTE"
-    champions.rollback(name, "it fails at night")
-    assert aliases(name) == {"champion": 1}
-    again = retrain(better)
-    assert (again.verdict, again.champion) == ("REJECT", 1)
-    assert "not rolled back" in again.reason
-    assert aliases(name) == {"champion": 1}
-    assert [one.verdict for one in decision_log.history(name)] == ["FIRST", "PROMOTE", "ROLLBACK", "REJECT"]
 
 
 @flow(name="train on other labels")
