@@ -18,7 +18,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.training import loop, trainer
-from tests.support import databases, limits, processes, scheduled, stations
+from tests.support import consoles, databases, limits, onnx_registry, processes, scheduled, stations
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,6 +71,7 @@ def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give this worker a home and a tracking store of its own: no test sees or touches the project's."""
     folder = tmp_path_factory.mktemp("machine")
+    onnx_registry.reuse()
     # A shell, or nohup, starts background jobs with these ignored, and the tests send them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
@@ -121,16 +122,19 @@ def server_for_children(prefect_server: str, monkeypatch: pytest.MonkeyPatch) ->
     return prefect_server
 
 
-@pytest.fixture(scope="module")
-def scheduler(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001 - as above
-    """A real Prefect server with all its services, for the tests of a file; its address, which the settings name."""
+@pytest.fixture(scope="session")
+def full_server(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001 - as above
+    """A real Prefect server with all its services, for all tests of this worker that have schedules; its address."""
     port = processes.free_port()
-    with (
-        processes.prefect_server(tmp_path_factory.mktemp("scheduler"), port),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
+    with processes.prefect_server(tmp_path_factory.mktemp("scheduler"), port):
         yield f"http://127.0.0.1:{port}/api"
+
+
+@pytest.fixture
+def scheduler(full_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a real Prefect server with all its services, which the settings name."""
+    monkeypatch.setenv("PREFECT_API_URL", full_server)
+    return full_server
 
 
 @pytest.fixture
@@ -152,6 +156,12 @@ def place(tmp_path: Path) -> Iterator[stations.Place]:
     """An empty place for a station, which is ended with the test."""
     with stations.empty(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> consoles.Call:
+    """Run a command in this process; exit code, stdout and stderr."""
+    return consoles.console(capsys)
 
 
 @pytest.fixture

@@ -9,14 +9,8 @@ import pytest
 
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking.client import connect
-from tests.support import registered
 from tests.support.cards import Trained, stored
-from tests.support.registered import Call
-
-
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
-    return registered.console(capsys)
+from tests.support.consoles import Call
 
 
 def test_command_accepts_every_kind_of_reference(

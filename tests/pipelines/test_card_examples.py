@@ -13,15 +13,10 @@ import pytest
 
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.reports import model_card
-from tests.support import browsers, registered
+from tests.support import browsers
 from tests.support.cards import WRITTEN, Trained
-from tests.support.registered import Call
+from tests.support.consoles import Call
 from tests.system.test_consumers import MODULES, visit
-
-
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
-    return registered.console(capsys)
 
 
 def code(text: str, caption: str) -> str:

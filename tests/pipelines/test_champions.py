@@ -11,7 +11,8 @@ from hallmark.tasks.promotion import champions
 from hallmark.tasks.tracking import model_registry
 from hallmark.tasks.tracking.client import connect
 from tests.support import registered
-from tests.support.registered import Call, aliases, everything, stored
+from tests.support.consoles import Call
+from tests.support.registered import aliases, everything, stored
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -19,11 +20,6 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 @pytest.fixture
 def name(three_seeds: list[Outcome]) -> str:
     return registered.model(three_seeds)
-
-
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
-    return registered.console(capsys)
 
 
 def test_a_person_promotes_rolls_back_and_the_commands_tell_it(name: str, console: Call) -> None:

@@ -11,29 +11,15 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
-from hallmark.flows.__main__ import COMMANDS, run
+from hallmark.flows.__main__ import COMMANDS
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
 from tests.pipelines.conftest import Help
+from tests.support.consoles import Call
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
-
-
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command in this process; exit code, stdout and stderr."""
-
-    def call(*tokens: str) -> tuple[int, str, str]:
-        code = run(list(tokens))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 def hallmark(*tokens: str, cwd: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -19,8 +19,8 @@ from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking import run_lookup
 from hallmark.tasks.tracking.client import connect
 from tests.support import registered
+from tests.support.consoles import Call
 from tests.support.html_pages import Parsed, is_self_contained
-from tests.support.registered import Call
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +43,6 @@ def twin(outcome: Outcome) -> str:
     for name, value in outcome.evaluation.metrics.items():
         client.log_metric(made, name, value)
     return made
-
-
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
-    return registered.console(capsys)
 
 
 def right(outcome: Outcome) -> dict[bytes, bool]:

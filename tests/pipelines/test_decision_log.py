@@ -9,7 +9,8 @@ from hallmark.tasks.common.records import Decision, Judged, Outcome
 from hallmark.tasks.promotion import champions, decision_log
 from hallmark.tasks.tracking.client import connect
 from tests.support import registered
-from tests.support.registered import Call, aliases, everything, killed
+from tests.support.consoles import Call
+from tests.support.registered import aliases, everything, killed
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -17,11 +18,6 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 @pytest.fixture
 def name(three_seeds: list[Outcome]) -> str:
     return registered.model(three_seeds)
-
-
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
-    return registered.console(capsys)
 
 
 def judged(name: str, verdict: str) -> Callable[[], Decision]:

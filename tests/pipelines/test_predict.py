@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,30 +19,22 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from hallmark.flows.__main__ import run
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.tracking.client import connect
 from tests.pipelines.conftest import Help
-from tests.support import certified
+from tests.support import certified, terminals
+from tests.support.consoles import Call
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 HEADER = ",".join(certified.COLUMNS)
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.3, 3.3, 6.0, 2.5], [9.0, 3.0, 4.5, 1.5]]
 """The last lies outside the training range."""
 
-Call = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
+def console(console: Call) -> Call:
     """Run `hallmark predict` in this process; exit code, stdout and stderr."""
-
-    def call(*tokens: str) -> tuple[int, str, str]:
-        code = run(["predict", *tokens])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return partial(console, "predict")
 
 
 @pytest.fixture
@@ -320,21 +312,10 @@ def test_an_interrupt_leaves_no_file(tmp_path: Path, number: signal.Signals) -> 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("columns", [40, 80])
 def test_a_terminal_gets_a_table_that_fits(columns: int) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        environment = os.environ | {"COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "xterm"}
-        os.execve(HALLMARK, [HALLMARK, "predict", "iris.onnx", "rows.csv"], environment)
-    output = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:  # Linux says so when the other side has closed
-            break
-        if not chunk:
-            break
-        output += chunk
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", output.decode())  # bold stays where colours go
+    environment = os.environ | {"COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "xterm"}
+    code, output = terminals.run([HALLMARK, "predict", "iris.onnx", "rows.csv"], environment)
+    assert code == 0
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)  # bold stays where colours go
     lines = [line for line in re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "\n", plain).splitlines() if line.strip()]
     start = next(index for index, line in enumerate(lines) if line.split()[:2] == ["row", "class"])
     names = [] if columns == 40 else [f"p_{name}" for name in certified.CLASSES]

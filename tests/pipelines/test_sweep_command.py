@@ -4,17 +4,17 @@ import json
 import re
 import sys
 import uuid
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from hallmark.flows.__main__ import run
 from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.tracking import client
 from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.pipelines.conftest import Help
+from tests.support.consoles import Call
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -22,19 +22,11 @@ HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 LR, SEED = "--training.lr", "--training.seed"
 HUGE = ["--model.hidden", "65536,65536", SEED, "0..99"]
 
-Call = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
+def console(console: Call) -> Call:
     """Run `hallmark sweep` in this process; exit code, stdout and stderr."""
-
-    def call(*tokens: str) -> tuple[int, str, str]:
-        code = run(["sweep", *tokens])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return partial(console, "sweep")
 
 
 def files(folder: Path) -> list[Path]:

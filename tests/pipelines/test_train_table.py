@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 from onnx import numpy_helper
 
-from hallmark.flows.__main__ import run
 from hallmark.flows.experiments import sweep_grids
 from hallmark.flows.judge import judge
 from hallmark.flows.retrain import retrain
@@ -30,10 +29,9 @@ from hallmark.tasks.ml.predict import input_rows, predictor
 from hallmark.tasks.tracking import client
 from tests.conftest import prepare
 from tests.support import interrupted, owned
+from tests.support.consoles import Call
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +47,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(prefect_server: str, here: Path) -> tuple[Experiment, Outcome]:  # noqa: ARG001 - the server comes first
     experiment = owned.experiment(here / "people.csv", new_name())
     return experiment, train(experiment)
-
-
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run a command in this process; exit code, stdout and stderr."""
-
-    def call(*tokens: object) -> tuple[int, str, str]:
-        code = run([*map(str, tokens)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def new_name() -> str:

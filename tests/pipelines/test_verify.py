@@ -8,15 +8,13 @@ from pathlib import Path
 import onnx
 import pytest
 
-from hallmark.flows.__main__ import run
 from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.tracking.client import connect
-
-Call = Callable[..., tuple[int, str, str]]
+from tests.support.consoles import Call
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +23,6 @@ def trained(prefect_server: str) -> tuple[Experiment, Outcome]:  # noqa: ARG001 
     changed = preset.training.model_copy(update={"device": "cpu", "epochs": 20, "seed": 17})
     experiment = preset.model_copy(update={"name": f"v{uuid.uuid4().hex[:12]}", "training": changed})
     return experiment, train(experiment)
-
-
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run a command in this process; exit code, stdout and stderr."""
-
-    def call(*tokens: str) -> tuple[int, str, str]:
-        code = run(list(tokens))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_a_shipped_file_passes(console: Call, trained: tuple[Experiment, Outcome]) -> None:

@@ -197,21 +197,15 @@ def until(happened: Callable[[], bool]) -> None:
 
 def forked(place: Place) -> BaseProcess:
     """The same command in a process that is forked from one that has imported everything."""
-    process = forks.context().Process(target=_train, args=(place.environment, str(place.folder)), daemon=True)
-    process.start()
-    return process
+    return forks.call(_train, place.folder, os.environ | place.environment)
 
 
-def _train(environment: dict[str, str], folder: str) -> None:
+def _train() -> int:
     from hallmark.flows.__main__ import run
     from hallmark.tasks.ml.training import checkpoints
 
-    os.environ.update(environment)
     checkpoints.SECONDS, checkpoints._SHARE = 0.1, 1e9
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        descriptor = os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, number)
-    os._exit(run(["train", *EXPERIMENT]))
+    return run(["train", *EXPERIMENT])
 
 
 def ended(process: BaseProcess, seconds: float) -> bool:

@@ -67,8 +67,9 @@ def process(command: list[str], log: Path, **environment: str) -> Iterator["subp
 
 @contextmanager
 def prefect_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """A Prefect server as people run one, with its scheduler and what evaluates automations."""
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    """A Prefect server as `prefect server start` runs it, with its scheduler and what evaluates automations."""
+    application = ["--factory", "prefect.server.api.server:create_app"]
+    command = [sys.executable, "-m", "uvicorn", *application, "--host", "127.0.0.1", "--port", str(port)]
     databases.prefect(folder / "prefect.db")
     environment = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     with process(command, folder / "server.log", **environment) as started:
@@ -88,6 +89,12 @@ def mlflow_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"
         "workers": "1",
     }
     command = [sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())]
-    with process(command, folder / "mlflow.log", MLFLOW_TRACKING_URI="", MLFLOW_DISABLE_TELEMETRY="true") as started:
+    # Without the process that runs jobs for language models, which Hallmark has none of.
+    environment = {
+        "MLFLOW_TRACKING_URI": "",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    with process(command, folder / "mlflow.log", **environment) as started:
         until(lambda: answers(f"http://127.0.0.1:{port}"))
         yield started

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from hallmark.flows.__main__ import run
 from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
 from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking.client import connect
 
-Call = Callable[..., tuple[int, str, str]]
 WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
 """How the methods of MLflow's client begin that write."""
 
@@ -63,18 +61,6 @@ def everything(name: str) -> tuple[object, ...]:
 
 def stored(name: str, version: int) -> Path:
     return settings.read().home / "stored" / name / str(version) / "model.onnx"
-
-
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
-    """What runs a command in this process and returns exit code, stdout and stderr."""
-
-    def call(*tokens: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run(list(tokens))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def die() -> None:

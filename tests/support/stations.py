@@ -10,8 +10,8 @@ from pathlib import Path
 
 from hallmark.tasks.runtime import station_file
 from hallmark.tasks.runtime.settings import ROOT
-from tests.support import databases
-from tests.support.processes import HALLMARK, LIMIT, free_port, until
+from tests.support import databases, forks
+from tests.support.processes import HALLMARK, free_port, until
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,7 @@ class Place:
         return found
 
     def hallmark(self, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [HALLMARK, *words],
-            env=self.environment | environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT,
-        )  # fmt: skip
+        return forks.hallmark(*words, environment=self.environment | environment)
 
     @contextmanager
     def foreground(self) -> Iterator["subprocess.Popen[str]"]:

@@ -9,6 +9,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import onnxruntime
@@ -18,13 +19,13 @@ from filelock import FileLock
 from hallmark.tasks.common.records import Attempt
 from hallmark.tasks.tracking import resume, run_lifecycle
 from hallmark.tasks.tracking.run_queries import recent_runs
-from tests.conftest import ROOT
 from tests.pipelines.test_resume import lock_of
 from tests.pipelines.test_retrain import LIMIT, new_name, versions
-from tests.support import registered
+from tests.support import forks
+from tests.support.consoles import Call
 from tests.support.interrupted import named, runs, statuses, tokens
 from tests.support.processes import HALLMARK, hallmark
-from tests.support.registered import Call, aliases
+from tests.support.registered import aliases
 
 SLOW = """
 [data]
@@ -38,17 +39,12 @@ optimizer = "sgd"
 """
 
 
-def until(happened: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+def until(happened: Callable[[], bool], process: BaseProcess) -> None:
     deadline = time.monotonic() + LIMIT
     while not happened():
-        assert process.poll() is None
+        assert process.exitcode is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
-    return registered.console(capsys)
 
 
 def test_one_command_from_a_preset_to_a_registered_model_with_the_embedded_server(tmp_path: Path) -> None:
@@ -66,25 +62,19 @@ def test_one_command_from_a_preset_to_a_registered_model_with_the_embedded_serve
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("server_for_children")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_a_killed_run_is_killed_in_mlflow_too(prefect_server: str, number: signal.Signals, tmp_path: Path) -> None:
+def test_a_killed_run_is_killed_in_mlflow_too(number: signal.Signals, tmp_path: Path) -> None:
     name = f"k{uuid.uuid4().hex[:12]}"
     path = tmp_path / f"{name}.toml"
     path.write_text(SLOW)
-    environment = os.environ | {"PREFECT_API_URL": prefect_server}
-    process = subprocess.Popen([HALLMARK, "train", str(path)], env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 90
-        while not [run for run in recent_runs(name, 1) if run.status == "RUNNING"]:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(number)
-        _, error = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130, error
+    process = forks.start(["train", str(path)], tmp_path)
+    until(lambda: [run.status for run in recent_runs(name, 1)] == ["RUNNING"], process)
+    assert process.pid
+    os.kill(process.pid, number)
+    process.join(60)
+    error = (tmp_path / "stderr").read_text()
+    assert process.exitcode == 130, error
     assert error.splitlines()[-1] == "hallmark: interrupted"
     assert "Traceback" not in error
     assert [run.status for run in recent_runs(name, 10)] == ["KILLED"]
@@ -132,27 +122,25 @@ def test_the_ui_serves_the_runs_on_this_machine_alone(
         socket.create_connection(("127.0.0.2", port), timeout=1)
 
 
-def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(
-    server_for_children: str,  # noqa: ARG001
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
+@pytest.mark.usefixtures("server_for_children")
+def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(home: Path, tmp_path: Path) -> None:
     name = new_name()
     source = tmp_path / f"{name}.toml"
     source.write_text('[data]\nkind = "digits"\n[model]\nkind = "linear"\n[training]\ndevice = "cpu"\nepochs = 2\n')
-    command = [HALLMARK, "retrain", str(source)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    command = ["retrain", str(source)]
+    assert forks.hallmark(*command).returncode == 0
     longer = [*command, "--training.epochs", "1500", "--training.batch_size", "16"]
-    with subprocess.Popen(longer, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-        until(lambda: any((tmp_path / "home" / "unfinished").glob("*/*.safetensors")), process)
-        resume.close_orphans()
-        assert sorted(one.info.status for one in runs(name)) == ["FINISHED", "RUNNING"]  # its process lives
-        os.kill(process.pid, signal.SIGKILL)
+    process = forks.start(longer, tmp_path)
+    until(lambda: any((home / "unfinished").glob("*/*.safetensors")), process)
+    resume.close_orphans()
+    assert sorted(one.info.status for one in runs(name)) == ["FINISHED", "RUNNING"]  # its process lives
+    process.kill()
+    process.join()
     assert (aliases(name), versions(name)) == ({"champion": 1}, 1)
     resume.close_orphans()
     (run,) = (one for one in runs(name) if one.info.status == "KILLED")
-    done = subprocess.run([*longer, "--json"], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = forks.hallmark(*longer, "--json")
+    assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["decision"]["run_id"] == run.info.run_id
     assert sorted(one.info.status for one in runs(name)) == ["FINISHED", "FINISHED"]
@@ -160,17 +148,19 @@ def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(
 
 
 @pytest.mark.usefixtures("home", "server_for_children")
-def test_two_processes_at_once_are_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_at_once_are_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     experiment = named()
     lock = FileLock(lock_of(experiment, monkeypatch))
-    arguments = [HALLMARK, "train", *tokens(experiment)]
-    with lock, subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stderr
-        said = [next(process.stderr).split()[0] for _ in range(2)]
-        assert said == ["prepare", "waiting"]
+
+    def steps() -> list[str]:
+        return [line.split()[0] for line in (tmp_path / "stderr").read_text().splitlines()]
+
+    with lock:
+        process = forks.start(["train", *tokens(experiment)], tmp_path)
+        until(lambda: len(steps()) == 2, process)
+        assert steps() == ["prepare", "waiting"]
         assert statuses(experiment.name) == ["KILLED"]
-        lock.release()
-        said += [line.split()[0] for line in process.stderr]
-    assert process.returncode == 0
-    assert said[2:] == ["resumed", "fit", "evaluate", "finding", "export", "verify", "stamp", "register", "card"]
+    process.join(LIMIT)
+    assert process.exitcode == 0
+    assert steps()[2:] == ["resumed", "fit", "evaluate", "finding", "export", "verify", "stamp", "register", "card"]
     assert statuses(experiment.name) == ["FINISHED"]

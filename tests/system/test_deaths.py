@@ -7,24 +7,10 @@ from pathlib import Path
 
 from hallmark.tasks.promotion import champions
 from tests.pipelines.test_notification import receiver
+from tests.support import forks
 from tests.support.interrupted import runs as training_runs
-from tests.support.processes import hallmark, until
+from tests.support.processes import until
 from tests.support.scheduled import LONG, engines, runs, serving
-
-
-def test_a_run_ends_with_the_process_that_serves_it_and_the_next_resumes_it(
-    scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path
-) -> None:
-    path, log = write_schedules(LONG), tmp_path / "serve.log"
-    with serving(tmp_path) as served:
-        until(lambda: "epoch" in log.read_text())
-        served.kill()
-        served.wait()
-        until(lambda: not engines(), 30)
-    (crashed,) = until(lambda: runs(scheduler, path, "Crashed"), 30)
-    assert "aborted" in crashed.state.message
-    with serving(tmp_path):
-        until(lambda: "resumed" in log.read_text())
 
 
 def test_nobody_is_told_of_a_run_that_was_told_to_end(
@@ -43,22 +29,22 @@ def test_nobody_is_told_of_a_run_that_was_told_to_end(
         assert not told
 
 
-def make_champion(url: str, tmp_path: Path, model: str) -> None:
+def make_champion(tmp_path: Path, model: str) -> None:
     """Train the first version of a model, shortly."""
-    first = hallmark("retrain", str(tmp_path / f"{model}.toml"), "--training.epochs", "2", PREFECT_API_URL=url)
+    first = forks.hallmark("retrain", str(tmp_path / f"{model}.toml"), "--training.epochs", "2")
     assert first.returncode == 0, first.stderr
 
 
-def test_a_run_whose_process_is_killed_has_crashed_and_the_next_goes_on_in_its_mlflow_run(
-    scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path, model: str
+def test_after_kills_of_a_run_and_of_what_serves_it_the_next_run_goes_on_in_its_mlflow_run(
+    scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path, home: Path, model: str
 ) -> None:
     log = tmp_path / "serve.log"
-    make_champion(scheduler, tmp_path, model)
-    entry = LONG.replace('"iris"', f'"{model}.toml"').replace('"10s"', '"30s"')
+    make_champion(tmp_path, model)
+    entry = LONG.replace('"iris"', f'"{model}.toml"')
     with receiver() as (address, told):
         path = write_schedules(entry + f'notify = "{address}"\n')
-        with serving(tmp_path):
-            until(lambda: log.read_text().count("epoch") > 3)  # a line each 5 seconds: a checkpoint was written
+        with serving(tmp_path) as served:
+            until(lambda: list(home.glob("unfinished/*/*.safetensors")))
             (killed,) = training_runs(model, "RUNNING")
             (engine,) = engines()
             os.kill(engine, signal.SIGKILL)
@@ -69,13 +55,21 @@ def test_a_run_whose_process_is_killed_has_crashed_and_the_next_goes_on_in_its_m
             assert [run.info.run_id for run in training_runs(model, "RUNNING")] == [killed.info.run_id]
             assert len(training_runs(model)) == 2
             assert champions.standing(model).version == 1
-    assert told[0]["title"] == f"long ({model}): CRASHED"
+            assert told[0]["title"] == f"long ({model}): CRASHED"
+            served.kill()
+            served.wait()
+            until(lambda: not engines(), 30)  # its runs end with it
+        until(lambda: len(runs(scheduler, path, "Crashed")) == 2, 30)
+        assert "aborted" in runs(scheduler, path, "Crashed")[1].state.message
+        with serving(tmp_path):
+            until(lambda: log.read_text().count("resumed") == 2)
+        assert len(training_runs(model)) == 2
 
 
 def test_somebody_hears_of_a_run_that_fails_and_the_champion_stays(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path, model: str
 ) -> None:
-    make_champion(scheduler, tmp_path, model)
+    make_champion(tmp_path, model)
     entry = LONG.replace('"iris"', f'"{model}.toml"').replace("1000000", '100, "training.lr" = 1e30')
     with receiver() as (address, told):
         path = write_schedules(entry + f'notify = "{address}"\n')

@@ -2,13 +2,11 @@
 
 import os
 import signal
-from collections.abc import Callable
-from multiprocessing.process import BaseProcess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from hallmark.flows.__main__ import run
 from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.promotion import decision_log
 from tests.pipelines.test_decision_log import judged
@@ -16,28 +14,22 @@ from tests.support import forks, registered
 from tests.support.registered import aliases, kill_after
 
 
-def forked(target: Callable[..., object], *given: object) -> BaseProcess:
-    """A process of its own, forked from one that has imported everything."""
-    process = forks.context().Process(target=target, args=({**os.environ}, *given), daemon=True)
-    process.start()
-    return process
-
-
-def promoted(environment: dict[str, str], name: str, writes: int) -> None:
+def kill_promotion_after(writes: int, name: str) -> None:
     """In a process of its own: promote version 2, and be killed with -9 after so many writes."""
-    os.environ.update(environment)
     with pytest.MonkeyPatch.context() as patch:
         kill_after(writes, patch, lambda: os.kill(os.getpid(), signal.SIGKILL))
         judged(name, "PROMOTE")()
 
 
 @pytest.mark.usefixtures("server_for_children")
-def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(three_seeds: list[Outcome]) -> None:
+def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(
+    three_seeds: list[Outcome], tmp_path: Path
+) -> None:
     writes = 0
     while True:
         writes += 1
         model = registered.model(three_seeds)
-        process = forked(promoted, model, writes)
+        process = forks.call(partial(kill_promotion_after, writes, model), tmp_path)
         process.join(120)
         assert process.exitcode in (0, -signal.SIGKILL)
         assert aliases(model) in ({"champion": 1}, {"champion": 1, "previous": 1}, {"champion": 2, "previous": 1})
@@ -50,25 +42,20 @@ def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_fini
     assert writes >= 7
 
 
-def one_of_two(environment: dict[str, str], name: str, version: int, folder: str) -> None:
-    """In a process of its own: promote a version by the command, and say how it ended."""
-    os.environ.update(environment)
-    error = Path(folder) / f"{version}.error"
-    os.dup2(os.open(error, os.O_WRONLY | os.O_CREAT), 2)
-    os._exit(run(["promote", name, str(version), "--reason", "two at once"]))
-
-
 @pytest.mark.usefixtures("server_for_children")
 def test_of_two_processes_at_once_each_wins_or_says_so(three_seeds: list[Outcome], tmp_path: Path) -> None:
     model = registered.model(three_seeds)
-    processes = {version: forked(one_of_two, model, version, str(tmp_path)) for version in (2, 3)}
+    processes = {
+        version: forks.start(["promote", model, str(version), "--reason", "two at once"], tmp_path / str(version))
+        for version in (2, 3)
+    }
     for process in processes.values():
         process.join(120)
     codes = {version: process.exitcode for version, process in processes.items()}
     assert set(codes.values()) <= {0, 2}
     assert 0 in codes.values()
     for version, code in codes.items():
-        said = (tmp_path / f"{version}.error").read_text()
+        said = (tmp_path / str(version) / "stderr").read_text()
         assert (code == 0) == (said == "")
         assert code == 0 or said.startswith(f"hallmark: {model}: another process is deciding on this model")
     made = decision_log.history(model)

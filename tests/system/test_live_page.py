@@ -26,8 +26,8 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports.live_page import browser_runtime, live_folder
 from hallmark.tasks.runtime import settings
-from tests.support import browsers, certified, registered, registries
-from tests.support.registered import Call
+from tests.support import browsers, certified, registries
+from tests.support.consoles import Call
 
 Points = list[tuple[float, float]]
 
@@ -46,11 +46,6 @@ def runtime(machine: None) -> Path:  # noqa: ARG001 - the home comes first
     browsers.executable()
     with registries.serving(registries.archive()) as registry:
         return browser_runtime.fetch(settings.read().home, registry.address)
-
-
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Call:
-    return registered.console(capsys)
 
 
 @pytest.fixture

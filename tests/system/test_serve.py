@@ -8,18 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hallmark.flows.scheduling import deployments, schedules
-from tests.support.processes import hallmark, process, until
+from tests.support import forks
+from tests.support.processes import process, until
 from tests.support.scheduled import QUICK, ask, engines, runs, serving
 
 
 def test_invalid_schedules_are_refused_in_one_line(write_schedules: Callable[..., Path]) -> None:
     path = write_schedules(QUICK)
     for command in (("serve",), ("deploy", "--pool", "nowhere")):
-        refused = hallmark(*command)
+        refused = forks.hallmark(*command)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
         assert "there is no Prefect server for the schedules" in refused.stderr
     path.write_text("[[schedule]]\nname = \n")
-    refused = hallmark("serve")
+    refused = forks.hallmark("serve")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
     assert "schedules.toml: is not valid TOML" in refused.stderr
     assert "line 2" in refused.stderr
@@ -33,7 +34,7 @@ def test_schedule_runs_and_stays_active_after_the_server_stops(
         first, *_ = until(lambda: runs(scheduler, path, "Completed"))
         assert first.auto_scheduled
         assert first.parameters["schedule"] == "quick"
-        second = hallmark("serve", PREFECT_API_URL=scheduler)
+        second = forks.hallmark("serve")
         assert (second.returncode, second.stderr.count("\n")) == (2, 1), second.stderr
         assert "another process serves these schedules already" in second.stderr
         served.terminate()
@@ -47,7 +48,7 @@ def test_schedules_can_be_assigned_to_a_work_pool(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = write_schedules(QUICK)
-    refused = hallmark("deploy", "--pool", "station", PREFECT_API_URL=scheduler)
+    refused = forks.hallmark("deploy", "--pool", "station")
     assert refused.returncode == 2
     assert "there is no work pool 'station', existing pools: none" in refused.stderr
     made = subprocess.run(
@@ -55,7 +56,7 @@ def test_schedules_can_be_assigned_to_a_work_pool(
         check=False, capture_output=True, text=True, env=os.environ | {"PREFECT_API_URL": scheduler},
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    given = hallmark("deploy", "--pool", "station", PREFECT_API_URL=scheduler)
+    given = forks.hallmark("deploy", "--pool", "station")
     assert (given.returncode, given.stdout) == (0, "quick: added\n"), given.stderr
     worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "station", "--limit", "1"]
     with process(worker, tmp_path / "worker.log"):

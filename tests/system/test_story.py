@@ -21,7 +21,7 @@ SCHEDULE = """
 [[schedule]]
 name = "always"
 experiment = "{model}.toml"
-interval = "5s"
+interval = "{interval}"
 options = {options}
 notify = "{address}"
 """
@@ -110,13 +110,23 @@ def in_mlflow(place: Place, model: str, number: int) -> tuple[dict[str, int], di
     return {alias: version for alias, version in aliases.items() if alias != "challenger"}, decision
 
 
-def tell(place: Place, model: str, verdict: str) -> tuple[dict[str, int], dict[str, Any]]:
-    """Wait for a verdict; champion and previous, and the decision, on which all who tell of it agree."""
-    (run, *_) = until(lambda: completed(place, f"{model} {verdict.lower()} version"))
+def request_run(place: Place, model: str, given: dict[str, float]) -> None:
+    """Start a run of the schedule now, with the model's file as it is and these options, as from Prefect's form."""
+    tokens = [f"--{name}={value}" for name, value in given.items()]
+    experiment = options.experiment(str(place.folder / f"{model}.toml"), tokens)
+    api = f"{place.station.url('prefect')}/api/deployments"
+    deployment = call(f"{api}/name/retrain/always")["id"]
+    parameters = {"experiment": experiment.model_dump(mode="json")}
+    call(f"{api}/{deployment}/create_flow_run", {"parameters": parameters, "state": {"type": "SCHEDULED"}})
+
+
+def tell(place: Place, model: str, verdict: str, version: int) -> tuple[dict[str, int], dict[str, Any]]:
+    """Wait for a verdict on a version; return the aliases and the decision, on which all who tell of it agree."""
+    (run,) = until(lambda: completed(place, f"{model} {verdict.lower()} version {version}"))
     table = in_prefect(place, run)
     number = int(table["decision"].partition(":")[0])
     aliases, decision = in_mlflow(place, model, number)
-    assert run["name"] == f"{model} {verdict.lower()} version {decision['version']}"
+    assert decision["version"] == version
     assert table["decision"] == f"{number}: {verdict}" == f"{number}: {decision['verdict']}"
     told = {"reason": "reason", "version": "version", "champion before": "before", "champion after": "champion"}
     assert {row: table[row] for row in told} == {row: str(decision[name] or "none") for row, name in told.items()}
@@ -135,30 +145,34 @@ def test_schedule_promotes_holds_and_rejects_and_both_servers_agree(place: Place
     model = f"s{uuid.uuid4().hex[:12]}"
     points().write(place, model)
 
-    def chapter(given: dict[str, float], verdict: str) -> tuple[dict[str, int], dict[str, Any]]:
+    def serve(given: dict[str, float], interval: str) -> None:
         options = "{ " + ", ".join(f'"{name}" = {value}' for name, value in given.items()) + " }"
-        place.schedules.write_text(SCHEDULE.format(model=model, options=options, address=address))
+        text = SCHEDULE.format(model=model, options=options, address=address, interval=interval)
+        place.schedules.write_text(text)
         up = place.hallmark("up", "--detach")
         assert up.returncode == 0, up.stderr
-        found = tell(place, model, verdict)
-        if verdict == "PROMOTE":
-            until(lambda: completed(place, f"{model} unchanged"))
-            assert found == tell(place, model, verdict)
-        assert place.hallmark("down").returncode == 0
-        return found
 
     with receiver() as (address, told):
-        aliases, _ = chapter(POOR, "FIRST")
+        serve(POOR, "5s")
+        aliases, _ = tell(place, model, "FIRST", 1)
         assert aliases == {"champion": 1}
-        aliases, decision = chapter(GOOD, "PROMOTE")
+        assert place.hallmark("down").returncode == 0
+        serve(GOOD, "1d")
+        request_run(place, model, GOOD)
+        aliases, decision = tell(place, model, "PROMOTE", 2)
         assert aliases == {"champion": 2, "previous": 1}
         assert decision["judgement"]["wins"] > 80
+        request_run(place, model, GOOD)
+        until(lambda: completed(place, f"{model} unchanged"))
+        assert (aliases, decision) == tell(place, model, "PROMOTE", 2)
         assert not told
-        aliases, decision = chapter(GOOD | {"training.seed": 1}, "HOLD")
+        request_run(place, model, GOOD | {"training.seed": 1})
+        aliases, decision = tell(place, model, "HOLD", 3)
         assert aliases == {"champion": 2, "previous": 1}
         assert told[0]["title"] == f"always ({model}): HOLD"
         shuffled(place, model).write(place, model)
-        aliases, decision = chapter(GOOD, "REJECT")
+        request_run(place, model, GOOD)
+        aliases, decision = tell(place, model, "REJECT", 4)
         assert aliases == {"champion": 2, "previous": 1}
         assert decision["judgement"]["losses"] > decision["judgement"]["wins"]
         assert told[-1]["title"] == f"always ({model}): REJECT"
@@ -166,6 +180,7 @@ def test_schedule_promotes_holds_and_rejects_and_both_servers_agree(place: Place
         back = place.hallmark("rollback", model, "--reason", "it fails at night", "--json")
         assert back.returncode == 0, back.stderr
         points().write(place, model)
-        aliases, decision = chapter(GOOD, "REJECT")
+        request_run(place, model, GOOD)
+        aliases, decision = tell(place, model, "REJECT", 5)
         assert aliases == {"champion": 1}
         assert "not rolled back" in decision["reason"]

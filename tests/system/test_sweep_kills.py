@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
-from hallmark.flows.__main__ import run as command
+from hallmark.flows.__main__ import run
 from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import DivergedError
@@ -31,7 +31,6 @@ from tests.support import forks
 
 LIMIT = 120
 """Seconds after which what has not happened is a failure."""
-ENVIRONMENT = ("HALLMARK_HOME", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME")
 
 Options = dict[str, object]
 
@@ -74,16 +73,11 @@ def members(tokens: Sequence[str]) -> tuple[Experiment, ...]:
 def forked(home: Path) -> Iterator[Callable[[Sequence[str]], BaseProcess]]:
     """Run the command in a process that is forked from one that has imported everything."""
     started: list[BaseProcess] = []
-    context = forks.context()
 
     def start(tokens: Sequence[str]) -> BaseProcess:
-        environment = {name: os.environ[name] for name in ENVIRONMENT}
-        home.mkdir(exist_ok=True)
-        line = ["sweep", "digits", *tokens, "--json"]
-        process = context.Process(target=_run, args=(line, environment, str(home), sweep_plan.SPLIT_THRESHOLD))
-        process.start()
-        started.append(process)
-        return process
+        sweep = partial(_sweep, ["sweep", "digits", *tokens, "--json"], sweep_plan.SPLIT_THRESHOLD)
+        started.append(forks.call(sweep, home))
+        return started[-1]
 
     yield start
     for process in started:
@@ -91,14 +85,9 @@ def forked(home: Path) -> Iterator[Callable[[Sequence[str]], BaseProcess]]:
         process.join()
 
 
-def _run(arguments: list[str], environment: dict[str, str], folder: str, splitting: float) -> None:
-    os.environ.update(environment)
-    sweep_plan.SPLIT_THRESHOLD = splitting
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        os.dup2(os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    code = command(arguments)
-    sys.stdout.flush()
-    os._exit(code)
+def _sweep(tokens: list[str], split_threshold: float) -> int:
+    sweep_plan.SPLIT_THRESHOLD = split_threshold
+    return run(tokens)
 
 
 def until(happened: Callable[[], bool], seconds: float = LIMIT) -> None:

@@ -87,7 +87,7 @@ def histograms(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[st
             edges = np.histogram_bin_edges(x[:, index], bins=20).tolist()
             for label in range(len(classes)):
                 values = x[y == label, index]
-                panel.hist(values, bins=edges, color=colour_of(label), alpha=0.3)
+                panel.hist(values, bins=edges, histtype="stepfilled", color=colour_of(label), alpha=0.3)
                 panel.hist(
                     values,
                     bins=edges,

@@ -1,7 +1,6 @@
 import csv
 import json
 import os
-import pty
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.predict import output_files
 from hallmark.tasks.ml.predict.output_files import Format
 from hallmark.tasks.ml.predict.predictions import Heading, Predictions
+from tests.support import terminals
 
 AWKWARD = ("plain", 'say "no"', "a,b", "naïve [red]", "")
 FILE_FORMS: tuple[Format, ...] = ("csv", "parquet", "jsonl")
@@ -196,25 +196,13 @@ def test_a_terminal_gets_a_table_and_no_parquet(form: Format | None, said: str) 
         f"try: print('chosen', output_files.choose_format(None, {form!r}))\n"
         "except output_files.InputError as error: print(error)\n"
     )
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-c", code])
-    output = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:  # Linux says so when the other side has closed
-            break
-        if not chunk:
-            break
-        output += chunk
-    os.waitpid(pid, 0)
+    _, output = terminals.run([sys.executable, "-c", code], os.environ)
     expected = (
         "--format: parquet cannot be printed on a terminal: add --output FILE"
         if form == "parquet"
         else f"chosen {said}"
     )
-    assert output.decode().strip() == expected
+    assert output.strip() == expected
 
 
 def refused(output: str, *, overwrite: bool = False) -> str:

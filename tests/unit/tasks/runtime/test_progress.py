@@ -1,10 +1,10 @@
 import os
-import pty
 import sys
 
 import pytest
 
 from hallmark.tasks.runtime import progress, steps
+from tests.support import terminals
 
 METRICS = {"train/loss": 0.5, "train/accuracy": 0.75}
 
@@ -34,22 +34,10 @@ def test_on_a_terminal_it_is_a_bar(colour: bool) -> None:  # noqa: FBT001
         "with progress.epochs(3) as show:\n"
         "    for epoch in (1, 2, 3): show(epoch, {'train/loss': 0.5, 'train/accuracy': 0.75})\n"
     )
-    pid, terminal = pty.fork()
-    if pid == 0:
-        inherited = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-        environment = inherited | {"TERM": "xterm-256color", "COLUMNS": "60"} | ({} if colour else {"NO_COLOR": "1"})
-        os.execve(sys.executable, [sys.executable, "-c", code], environment)
-    output = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:  # Linux says so when the other side has closed
-            break
-        if not chunk:
-            break
-        output += chunk
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    text = output.decode()
+    inherited = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    environment = inherited | {"TERM": "xterm-256color", "COLUMNS": "60"} | ({} if colour else {"NO_COLOR": "1"})
+    exit_code, text = terminals.run([sys.executable, "-c", code], environment)
+    assert exit_code == 0
     assert "3/3" in text
     assert "accuracy 0.750" in text
     assert ("\x1b[36m" in text or "\x1b[32m" in text) is colour
