@@ -56,13 +56,13 @@ def _look_up(sha256: str) -> Check:
 
 
 def _result(verdict: Verdict, checks: list[Check]) -> dict[str, Any]:
-    said = asdict(verdict.certificate) if verdict.certificate else None
+    fields = asdict(verdict.certificate) if verdict.certificate else None
     holds = all(check.passed for check in checks)
     return {
         "status": "holds" if holds else "failed",
         "sha256": verdict.sha256,
         "checks": [asdict(check) for check in checks],
-        "certificate": said,
+        "certificate": fields,
     }
 
 
@@ -78,17 +78,17 @@ def _print(verdict: Verdict, checks: list[Check]) -> None:
     print_row("verdict", "holds" if holds else "does not hold", width=16)
 
 
-def _describe(said: Certificate) -> dict[str, str]:
-    proof, ways = said.proof, len(said.proof["ways"])
+def _describe(shipped: Certificate) -> dict[str, str]:
+    proof, ways = shipped.proof, len(shipped.proof["ways"])
     return {
         "proof": f"{proof['rows']} test rows and {proof['rows_made']} synthetic rows in {ways} ways, "
         f"maximum deviation {proof['largest_error']:.1e} (PyTorch's own rounding: {proof['own_error']:.1e})",
-        "test split": f"accuracy {said.metrics['test/accuracy']:.4f}, loss {said.metrics['test/loss']:.4f}",
-        "takes": ", ".join(_form(one.name, one.dtype, ("N", *one.shape)) for one in said.inputs),
-        "gives": f"{_form('label', 'int64', ('N',))}, {_form('probabilities', 'float32', ('N', len(said.classes)))}",
-        "classes": ", ".join(said.classes),
-        "experiment": said.experiment,
-        "dataset": said.dataset,
+        "test split": f"accuracy {shipped.metrics['test/accuracy']:.4f}, loss {shipped.metrics['test/loss']:.4f}",
+        "takes": ", ".join(_form(one.name, one.dtype, ("N", *one.shape)) for one in shipped.inputs),
+        "gives": f"{_form('label', 'int64', ('N',))}, {_form('probabilities', 'float32', ('N', len(shipped.classes)))}",
+        "classes": ", ".join(shipped.classes),
+        "experiment": shipped.experiment,
+        "dataset": shipped.dataset,
     }
 
 

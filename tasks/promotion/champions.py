@@ -155,7 +155,7 @@ def rollback(name: str, reason: str) -> Decision:
         known = model_registry.aliases(name)
         before, version = known.get(CHAMPION), known.get(PREVIOUS)
         if version is None or version == before:
-            raise InputError(f"{name}: has no previous version to roll back to: `hallmark history {name}` tells why")
+            raise InputError(f"{name}: has no previous version to roll back to: `hallmark history {name}` says why")
         if before is None:
             raise InputError(f"{name}: has no champion to roll back: use `hallmark promote`")
         refuse_unproven(name, version)

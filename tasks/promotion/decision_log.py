@@ -65,7 +65,7 @@ def record(decision: Decision) -> Decision:
 def finish(decision: Decision) -> Decision:
     """Carry out a recorded decision, whatever part of it is done already, and return it. Call it inside `exclusive`.
 
-    Sets the aliases, reads them back, and marks the decision as done. If somebody else has changed the champion
+    Sets the aliases, reads them back, and marks the decision as done. If someone else has changed the champion
     meanwhile, the aliases stay, and the reason says so.
 
     Raises:

@@ -46,8 +46,8 @@ def rename_run(name: str) -> None:
 def _create(artifact: Artifact) -> None:
     run = prefect.runtime.flow_run.id
     text = str(artifact.format())
-    told = {"type": artifact.type, "key": artifact.key, "description": artifact.description}
-    _client().create_artifact(ArtifactCreate(**told, data=text, flow_run_id=run))
+    fields = {"type": artifact.type, "key": artifact.key, "description": artifact.description}
+    _client().create_artifact(ArtifactCreate(**fields, data=text, flow_run_id=run))
 
 
 def _client() -> "SyncPrefectClient":

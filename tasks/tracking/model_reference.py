@@ -23,7 +23,7 @@ def find(model: str) -> Path:
     if is_file(model):
         return Path(model)
     from hallmark.tasks.tracking import (
-        model_registry,  # a file that lies here needs no MLflow, which takes seconds to import
+        model_registry,  # a local file needs no MLflow, which takes seconds to import
     )
 
     return model_registry.fetch(model)

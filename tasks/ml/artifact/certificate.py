@@ -279,12 +279,13 @@ def _check_seal(content: bytes) -> Check:
 
 
 def _certificate(properties: dict[str, str]) -> Certificate:
-    said = {field.name: json.loads(properties[_PREFIX + field.name]) for field in fields(Certificate)}
+    content = {field.name: json.loads(properties[_PREFIX + field.name]) for field in fields(Certificate)}
     inputs = tuple(
-        Input(**one | {"shape": tuple(one["shape"]), "values": tuple(one.get("values", ()))}) for one in said["inputs"]
+        Input(**one | {"shape": tuple(one["shape"]), "values": tuple(one.get("values", ()))})
+        for one in content["inputs"]
     )
-    lists = {name: tuple(said[name]) for name in ("classes", "class_shares")}
-    return Certificate(**said | lists | {"inputs": inputs, "golden": Golden(**said["golden"])})
+    lists = {name: tuple(content[name]) for name in ("classes", "class_shares")}
+    return Certificate(**content | lists | {"inputs": inputs, "golden": Golden(**content["golden"])})
 
 
 def _check_golden(content: bytes, certificate: Certificate) -> Check:

@@ -175,15 +175,15 @@ def main() -> None:
     x, rows = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("x.npy", "rows.npy"))
     columns, values = json.loads((folder / "columns.json").read_text())
     given = feeds(tuple(columns), x, values)
-    told: dict[str, NDArray[np.generic]] = {}
+    answers: dict[str, NDArray[np.generic]] = {}
     for kind, asked in (("error", answer), ("gpu_error", answer_on_gpu)):
         way = "opening"
         try:
-            for way, said in asked(file, given, rows):
-                told |= {f"{way}/label": said.label, f"{way}/probabilities": said.probabilities}
+            for way, predicted in asked(file, given, rows):
+                answers |= {f"{way}/label": predicted.label, f"{way}/probabilities": predicted.probabilities}
         except Exception as error:  # noqa: BLE001 - any error of a runtime is a result
-            told[kind] = np.array(f"after '{way}': {' '.join(str(error).split())}")
-    np.savez(folder / "answers.npz", allow_pickle=False, **told)
+            answers[kind] = np.array(f"after '{way}': {' '.join(str(error).split())}")
+    np.savez(folder / "answers.npz", allow_pickle=False, **answers)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def stamp(
     """
     metrics = {name: value for name, value in evaluation.metrics.items() if name.startswith("test/")}
     evidence = {name: value for name, value in asdict(proof).items() if name != "report"}
-    said = Certificate(
+    content = Certificate(
         inputs=inputs(dataset),
         classes=dataset.classes,
         class_shares=class_shares(dataset),
@@ -60,7 +60,7 @@ def stamp(
         proof={"verdict": "passed"} | evidence,
         golden=golden(classifier, dataset, proof.tolerance),
     )
-    sha256 = certificate.stamp(bare.path, said, path)
+    sha256 = certificate.stamp(bare.path, content, path)
     bare.path.unlink()
     return Artifact(path=path, sha256=sha256)
 

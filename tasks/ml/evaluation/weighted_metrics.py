@@ -94,7 +94,7 @@ def calibration_gaps(y: NDArray[np.int64], probabilities: Floats) -> WeightedMet
 def _roc_auc(truth: NDArray[np.bool_], scores: Floats, row: NDArray[np.int64]) -> WeightedMetric:
     """Prepare the share of pairs of one positive and one negative in which the positive scores higher; ties count half.
 
-    The distinct scores of positives are sorted once. Each negative adds its weight at the first of them that lies above
+    The distinct scores of positives are sorted once. Each negative adds its weight at the first of them above
     its own score, and half of its weight at one that ties. The cumulative sum is the weight that each positive beats.
     NaN if there is no pair. This is Mann and Whitney's U, as in Hanley and McNeil, The meaning and use of the area
     under a ROC curve (1982).

@@ -134,9 +134,9 @@ def compare(file: Path, classifier: Classifier, dataset: Dataset) -> Comparison:
     problem = form(onnx.load(file, load_external_data=False), dataset)
     with _runtimes(file, dataset, rows) as answers, _one_thread():
         torchs = Oracle(classifier, dataset, rows)
-        told = answers()
-    said, on_gpu = (str(told.pop(name, "")) for name in ("error", "gpu_error"))
-    return Comparison(rows, torchs, [judge(*way, torchs, rows) for way in _ways(told)], problem or said, on_gpu)
+        predicted = answers()
+    failure, on_gpu = (str(predicted.pop(name, "")) for name in ("error", "gpu_error"))
+    return Comparison(rows, torchs, [judge(*way, torchs, rows) for way in _ways(predicted)], problem or failure, on_gpu)
 
 
 def form(model: onnx.ModelProto, dataset: Dataset) -> str:
@@ -213,12 +213,12 @@ def _runtimes(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[
 
             def answers() -> dict[str, NDArray[Any]]:
                 try:
-                    _, said = process.communicate(timeout=SECONDS)
+                    _, output = process.communicate(timeout=SECONDS)
                 except subprocess.TimeoutExpired as error:
                     raise ParityError(f"parity: the runtimes did not finish within {SECONDS} seconds") from error
                 if process.returncode:
                     raise ParityError(
-                        f"parity: the runtimes ended with exit code {process.returncode}: {said.strip()[-300:]}"
+                        f"parity: the runtimes ended with exit code {process.returncode}: {output.strip()[-300:]}"
                     )
                 with np.load(folder / "answers.npz", allow_pickle=False) as stored:
                     return dict(stored)
@@ -240,11 +240,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _ways(told: dict[str, NDArray[Any]]) -> Iterator[tuple[str, Answer]]:
-    for key, label in told.items():
+def _ways(predicted: dict[str, NDArray[Any]]) -> Iterator[tuple[str, Answer]]:
+    for key, label in predicted.items():
         way, _, what = key.rpartition("/")
         if what == "label":
-            yield way, Answer(label, told[f"{way}/probabilities"])
+            yield way, Answer(label, predicted[f"{way}/probabilities"])
 
 
 def _misshapen(answer: Answer, rows: int, classes: int) -> str:

@@ -129,13 +129,13 @@ def _ask(run: Run, given: Feeds) -> Answer:
     return runtimes.ask(run, given, runtimes.ROWS_AT_ONCE)
 
 
-def _refuse_others(said: Certificate, dataset: Dataset, path: Path) -> None:
+def _refuse_others(shipped: Certificate, dataset: Dataset, path: Path) -> None:
     names = dataset.columns or ("image",)
-    if tuple(one.name for one in said.inputs) != names or said.classes != dataset.classes:
+    if tuple(one.name for one in shipped.inputs) != names or shipped.classes != dataset.classes:
         raise InputError(
-            f"{path}: the model has inputs {', '.join(one.name for one in said.inputs)} and classes "
-            f"{', '.join(said.classes)}, the rows have {', '.join(names)} and {', '.join(dataset.classes)}: promote a "
-            "model of the new rows by hand"
+            f"{path}: the model has inputs {', '.join(one.name for one in shipped.inputs)} and classes "
+            f"{', '.join(shipped.classes)}, the rows have {', '.join(names)} and {', '.join(dataset.classes)}: promote "
+            "a model of the new rows by hand"
         )
 
 
@@ -152,9 +152,9 @@ def _signature(first: Certificate, second: Certificate | None) -> Gate:
     return Gate("same inputs and classes", ours == theirs, found)
 
 
-def _form(said: Certificate) -> str:
-    inputs = ", ".join(f"{one.name} {one.dtype} {one.shape}" for one in said.inputs)
-    return f"{inputs} to {', '.join(said.classes)}"
+def _form(shipped: Certificate) -> str:
+    inputs = ", ".join(f"{one.name} {one.dtype} {one.shape}" for one in shipped.inputs)
+    return f"{inputs} to {', '.join(shipped.classes)}"
 
 
 def _loss(own: Answer, y: NDArray[np.int64]) -> Gate:
