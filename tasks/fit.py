@@ -25,7 +25,8 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = F
     inputs = [experiment.digest, dataset.digest, device, trainer.VERSION]
     if experiment.training.initial_weights == "unseeded":
         inputs.append(run.id)  # no two runs are the same
-    folder = settings.read().home / "fits" / digest_of(inputs)[:SHOWN]
+    machine = settings.read()
+    folder = machine.home / "fits" / digest_of(inputs)[:SHOWN]
     parts = experiment.data, experiment.model, experiment.training
     with (
         progress.epochs(experiment.training.epochs, shown=not in_pool) as show,
@@ -38,7 +39,9 @@ def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = F
             if "train/loss" in metrics:
                 show(step, metrics)
 
-        policy = CheckpointPolicy(run.attempt.folder, lambda: bool(arrived), progress.resumed)
+        policy = CheckpointPolicy(
+            run.attempt.folder, lambda: bool(arrived), progress.resumed, machine.checkpoint_seconds
+        )
         result = trainer.fit(dataset, *parts, folder, report, policy)
     if result.best_epoch < experiment.training.epochs:
         progress.report(f"epoch {result.epochs}: {result.stopped}; kept epoch {result.best_epoch}")

@@ -8,7 +8,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.ml.training.history import Log
 from hallmark.tasks.ml.training.loop import CheckpointPolicy
-from hallmark.tasks.runtime import progress
+from hallmark.tasks.runtime import progress, settings
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import metric_log, run_logger
@@ -55,7 +55,9 @@ def fit_stack(
 
             return report
 
-        policy = CheckpointPolicy(unfinished, lambda: bool(arrived), progress.resumed)
+        policy = CheckpointPolicy(
+            unfinished, lambda: bool(arrived), progress.resumed, settings.read().checkpoint_seconds
+        )
         parts = first.data, first.model, trainings, folders
         results = trainer.fit_together(dataset, *parts, [reporting(log) for log in logs], policy)
         if lowest:

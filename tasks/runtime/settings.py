@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="where a station serves; where others reach it, it needs auth")
     auth: SecretStr | None = Field(default=None, description="user:password that both servers of a station ask for")
     schedules: Path | None = Field(default=None, description="the file of schedules; else schedules.toml in the root")
+    checkpoint_seconds: float = Field(default=10, gt=0, description="seconds between two checkpoints, at least")
     serve_limit: int = Field(default=1, ge=1, le=100, description="how many scheduled runs train at once")
 
     @field_validator("home", "schedules")

@@ -58,11 +58,10 @@ def measured(experiment: Experiment, dataset: Dataset, folder: Path, seconds: fl
     """Train with a checkpoint every so many seconds."""
     cost, kept = Cost(), folder / "kept"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "SECONDS", seconds)
         patch.setattr(TrainingLoop, "_state", cost.counted(TrainingLoop._state))
         patch.setattr(Checkpoints, "save", cost.counted(Checkpoints.save))
         parts = dataset, experiment.data, experiment.model, experiment.training
-        cost.fit_seconds = trainer.fit(*parts, folder, lambda *_: None, CheckpointPolicy(kept)).seconds
+        cost.fit_seconds = trainer.fit(*parts, folder, lambda *_: None, CheckpointPolicy(kept, seconds=seconds)).seconds
     cost.bytes = max(path.stat().st_size for path in kept.glob("*.safetensors"))
     return cost
 

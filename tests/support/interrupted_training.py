@@ -104,13 +104,17 @@ class Trial:
     """Of each member."""
     resumed: list[tuple[int, int]] = field(default_factory=list)
     fits: list[Fit | DivergedError] = field(default_factory=list)
+    seconds: float = 10
+    """Between two checkpoints, at least."""
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> "Trial":
         """Train to the end, or until `stop` returns true."""
         members = self.members or [self.experiment.training]
         folders = [self.folder / f"fit {index}" for index in range(len(members))]
         self.points += [[] for _ in members[len(self.points) :]]
-        policy = CheckpointPolicy(self.folder / "kept", stop, lambda epoch, step: self.resumed.append((epoch, step)))
+        policy = CheckpointPolicy(
+            self.folder / "kept", stop, lambda epoch, step: self.resumed.append((epoch, step)), self.seconds
+        )
         logs = [self._log(points) for points in self.points]
         parts = self.experiment.data, self.experiment.model
         self.fits = trainer.fit_together(self.dataset, *parts, members, folders, logs, policy)

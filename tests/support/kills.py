@@ -44,7 +44,8 @@ class Place:
     @property
     def environment(self) -> dict[str, str]:
         uri = f"sqlite:///{self.folder / 'mlruns' / 'mlflow.db'}"
-        return {"HALLMARK_HOME": str(self.folder / "home"), "MLFLOW_TRACKING_URI": uri}
+        home = str(self.folder / "home")
+        return {"HALLMARK_HOME": home, "MLFLOW_TRACKING_URI": uri, "HALLMARK_CHECKPOINT_SECONDS": "0.1"}
 
     @property
     def said(self) -> list[str]:
@@ -204,7 +205,7 @@ def _train() -> int:
     from hallmark.flows.__main__ import run
     from hallmark.tasks.ml.training import checkpoints
 
-    checkpoints.SECONDS, checkpoints._SHARE = 0.1, 1e9
+    checkpoints._SHARE = 1e9
     return run(["train", *EXPERIMENT])
 
 

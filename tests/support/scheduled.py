@@ -13,8 +13,8 @@ from hallmark.flows.scheduling import deployments
 from hallmark.tasks.runtime.prefect_api import answers
 from tests.support.processes import process
 
-QUICK = 'name = "quick"\nexperiment = "iris"\ninterval = "10s"\noptions = { "training.epochs" = 3 }\n'
-LONG = 'name = "long"\nexperiment = "iris"\ninterval = "10s"\noptions = { "training.epochs" = 1000000 }\n'
+QUICK = 'name = "quick"\nexperiment = "iris"\ninterval = "5s"\noptions = { "training.epochs" = 3 }\n'
+LONG = 'name = "long"\nexperiment = "iris"\ninterval = "5s"\noptions = { "training.epochs" = 1000000 }\n'
 
 
 def with_client(act: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - whatever the client gives
@@ -60,8 +60,9 @@ def forget(path: Path) -> None:
 
 @contextmanager
 def serving(tmp_path: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that serves the schedules; its log is `serve.log`."""
-    with process([sys.executable, "-m", "hallmark.flows", "serve"], tmp_path / "serve.log", **environment) as started:
+    """A process that serves the schedules; its log is `serve.log`. Its runs write checkpoints every second."""
+    command, log = [sys.executable, "-m", "hallmark.flows", "serve"], tmp_path / "serve.log"
+    with process(command, log, HALLMARK_CHECKPOINT_SECONDS="1", **environment) as started:
         yield started
 
 

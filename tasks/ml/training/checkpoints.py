@@ -23,7 +23,7 @@ from hallmark.tasks.common.files import whole_file
 logger = logging.getLogger(__name__)
 
 SECONDS = 10.0
-"""Minimum time between two checkpoints."""
+"""Default of the minimum time between two checkpoints."""
 _SHARE = 0.01
 """Maximum share of the training's time that writing checkpoints may take."""
 _KEPT = 2
@@ -43,15 +43,21 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one training, in their own folder."""
 
-    def __init__(self, folder: Path, identity: dict[str, str]) -> None:
-        """Use `folder`, and the `identity` of the training: digests and machine that determine its result."""
+    def __init__(self, folder: Path, identity: dict[str, str], seconds: float = SECONDS) -> None:
+        """Use `folder`.
+
+        Args:
+            folder: where the checkpoints are.
+            identity: digests and machine that determine the result of the training.
+            seconds: minimum time between two checkpoints.
+        """
         self._folder = folder
         self._identity = identity
         self._last = time.monotonic()
-        self._pause = SECONDS
+        self._seconds = self._pause = seconds
 
     def is_due(self) -> bool:
-        """Return whether the next checkpoint is due: at most every `SECONDS`, less often if writing one takes long."""
+        """Return whether the next checkpoint is due: at most every `seconds`, less often if writing one takes long."""
         return time.monotonic() - self._last >= self._pause
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -66,7 +72,7 @@ class Checkpoints:
         for old in self._files()[_KEPT:]:
             old.unlink()
         self._last = time.monotonic()
-        self._pause = max(SECONDS, (self._last - started) / _SHARE)
+        self._pause = max(self._seconds, (self._last - started) / _SHARE)
 
     def load(self) -> Checkpoint | None:
         """Return the newest checkpoint that is not damaged, if there is one.

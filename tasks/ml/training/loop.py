@@ -16,7 +16,7 @@ from hallmark.tasks.ml.config.models import Model
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.training.batch_metrics import BatchMetrics, measure_rows
 from hallmark.tasks.ml.training.batches import Epoch, Rows, order
-from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
+from hallmark.tasks.ml.training.checkpoints import SECONDS, Checkpoint, Checkpoints
 from hallmark.tasks.ml.training.history import History, Log, TimestampLog
 from hallmark.tasks.ml.training.member import Member
 from hallmark.tasks.ml.training.optim import losses, lr_schedules, optimizers
@@ -41,6 +41,8 @@ class CheckpointPolicy:
     """Called several times a second; if true, a checkpoint is written and KeyboardInterrupt raised."""
     on_resume: Callable[[int, int], None] = lambda epoch, step: None  # noqa: ARG005 - ignore both
     """Called before training resumes from a checkpoint, with completed epochs and completed updates of the next."""
+    seconds: float = SECONDS
+    """Minimum time between two checkpoints."""
 
 
 class TrainingLoop:
@@ -100,7 +102,7 @@ class TrainingLoop:
             InputError: the checkpoint does not have this `identity`.
         """
         self._policy = policy
-        self._checkpoints = Checkpoints(policy.folder, identity)
+        self._checkpoints = Checkpoints(policy.folder, identity, policy.seconds)
         checkpoint = self._checkpoints.load()
         timestamps = TimestampLog(policy.folder / "journal")
         for index, member in enumerate(self._members):

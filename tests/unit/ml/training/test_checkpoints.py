@@ -184,9 +184,8 @@ def clock(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
 
 
 def test_the_first_checkpoint_is_due_after_the_minimum_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "SECONDS", 10)
     clock(monkeypatch, 100, 100, 109.9, 110)
-    kept = Checkpoints(tmp_path, IDENTITY)
+    kept = Checkpoints(tmp_path, IDENTITY, seconds=10)
     assert [kept.is_due() for _ in range(3)] == [False, False, True]
 
 
@@ -194,10 +193,9 @@ def test_the_first_checkpoint_is_due_after_the_minimum_time(tmp_path: Path, monk
 def test_the_pause_grows_with_what_writing_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float, pause: float
 ) -> None:
-    monkeypatch.setattr(checkpoints, "SECONDS", 10)
     monkeypatch.setattr(checkpoints, "_SHARE", 0.01)
     written = 500 + cost
     clock(monkeypatch, 0, 500, written, written + 0.99 * pause, written + 1.01 * pause)
-    kept = Checkpoints(tmp_path, IDENTITY)
+    kept = Checkpoints(tmp_path, IDENTITY, seconds=10)
     kept.save(at(1))
     assert [kept.is_due(), kept.is_due()] == [False, True]

@@ -57,9 +57,8 @@ def test_a_checkpoint_after_every_segment_does_not_change_the_result(
     case = CASES["digits"]
     dataset = prepare(case.data, tmp_path)
     reference = Trial(case, dataset, tmp_path / "reference").run()
-    monkeypatch.setattr(checkpoints, "SECONDS", 0)
     monkeypatch.setattr(checkpoints, "_SHARE", 1e9)
-    trial = Trial(case, dataset, tmp_path / "often").run()
+    trial = Trial(case, dataset, tmp_path / "often", seconds=0).run()
     assert len(list(trial.folder.glob("kept/*.safetensors"))) == 2
     assert_equal(trial, reference)
 
@@ -70,9 +69,8 @@ def test_it_resumes_from_the_checkpoint_before_a_damaged_one(
     case = CASES["adam"]
     dataset = prepare(case.data, tmp_path)
     reference = Trial(case, dataset, tmp_path / "reference").run()
-    monkeypatch.setattr(checkpoints, "SECONDS", 0)
     monkeypatch.setattr(checkpoints, "_SHARE", 1e9)
-    trial = Trial(case, dataset, tmp_path / "damaged")
+    trial = Trial(case, dataset, tmp_path / "damaged", seconds=0)
     assert trial.stop_after(7)
     newest = max(trial.folder.glob("kept/*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-1])
@@ -84,7 +82,7 @@ def test_it_resumes_from_the_checkpoint_before_a_damaged_one(
 def test_it_starts_over_with_the_same_timestamps_if_all_checkpoints_are_damaged(tmp_path: Path) -> None:
     case = CASES["adam"]
     dataset = prepare(case.data, tmp_path)
-    trial = Trial(case, dataset, tmp_path / "damaged")
+    trial = Trial(case, dataset, tmp_path / "damaged", seconds=0)
     assert trial.stop_after(7)
     for path in trial.folder.glob("kept/*.safetensors"):
         path.write_bytes(b"")
