@@ -6,6 +6,8 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,13 +62,38 @@ def get(url: str, auth: str | None = None) -> int:
         return error.code
 
 
+@contextmanager
+def up(place: Place, number: signal.Signals) -> Iterator[station_file.Station]:
+    """A station in the foreground, which a signal stops at the end of the block."""
+    with place.foreground() as process:
+        assert process.stdout
+        addresses = [process.stdout.readline() for _ in range(2)]
+        found = place.station
+        assert addresses == [f"Prefect UI: {found.url('prefect')}\n", f"MLflow UI:  {found.url('mlflow')}\n"]
+        yield found
+        process.send_signal(number)
+        _, error = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0
+    assert lines(error)[-1] == "station  stopped; schedules are kept and run again after `hallmark up`"
+    assert gone(found)
+    assert not station_file.file(place.home).exists()
+    assert place.hallmark("status").stderr == "hallmark: no station is up: start one with `hallmark up`\n"
+
+
 def test_station_is_used_by_every_command_and_leaves_no_process_behind(place: Place) -> None:
     place.schedules.write_text(DAILY)
-    up = place.hallmark("up", "--detach")
-    assert up.returncode == 0, up.stderr
-    found = place.station
+    with up(place, signal.SIGINT) as found:
+        result = use(place, found)
+    # What the server has kept is whole without it.
+    runs = json.loads(lines(place.hallmark("runs", "--json").stdout)[-1])["runs"]
+    assert [run["id"] for run in runs] == [result["run_id"]]
+    verify = place.hallmark("verify", "models:/iris@champion", "--registered", "--json")
+    assert json.loads(lines(verify.stdout)[-1])["sha256"] == result["sha256"]
+
+
+def use(place: Place, found: station_file.Station) -> dict[str, Any]:
+    """Use a station that serves the daily schedule; return what a training printed."""
     prefect, mlflow = found.url("prefect"), found.url("mlflow")
-    assert lines(up.stdout) == [f"Prefect UI: {prefect}", f"MLflow UI:  {mlflow}"]
     assert get(prefect) == get(mlflow) == 200
     assert place.hallmark("ui").stdout == f"the station already serves the MLflow UI: {mlflow}\n"
 
@@ -77,7 +104,7 @@ def test_station_is_used_by_every_command_and_leaves_no_process_behind(place: Pl
 
     train = place.hallmark("train", "iris", "--training.device", "cpu", "--training.epochs", "2", "--json")
     assert train.returncode == 0, train.stderr
-    result = json.loads(lines(train.stdout)[-1])
+    result: dict[str, Any] = json.loads(lines(train.stdout)[-1])
     assert lines(train.stdout) == [json.dumps(result)]
     server = f"{mlflow}/ajax-api/2.0/mlflow"
     with urllib.request.urlopen(f"{server}/runs/get?run_id={result['run_id']}") as answer:  # noqa: S310
@@ -92,31 +119,7 @@ def test_station_is_used_by_every_command_and_leaves_no_process_behind(place: Pl
     assert {(run["schedule"], run["state"]) for run in said["next"]} == {("iris-daily", "Scheduled")}
     assert said["running"] == []
     assert [(run["schedule"], run["state"]) for run in said["last"]] == [(None, "Completed")]
-
-    down = place.hallmark("down")
-    assert down.returncode == 0, down.stderr
-    assert gone(found)
-    assert not station_file.file(place.home).exists()
-    # What the server has kept is whole without it.
-    runs = json.loads(lines(place.hallmark("runs", "--json").stdout)[-1])["runs"]
-    assert [run["id"] for run in runs] == [result["run_id"]]
-    verify = place.hallmark("verify", "models:/iris@champion", "--registered", "--json")
-    assert json.loads(lines(verify.stdout)[-1])["sha256"] == result["sha256"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_stops_all_parts(place: Place, number: int) -> None:
-    with place.foreground() as process:
-        assert process.stdout
-        assert process.stdout.readline().startswith("Prefect UI: http://127.0.0.1:")
-        assert process.stdout.readline().startswith("MLflow UI:  http://127.0.0.1:")
-        found = place.station
-        process.send_signal(number)
-        _, error = process.communicate(timeout=LIMIT)
-        assert process.returncode == 0
-    assert lines(error)[-1] == "station  stopped; schedules are kept and run again after `hallmark up`"
-    assert gone(found)
-    assert place.hallmark("status").stderr == "hallmark: no station is up: start one with `hallmark up`\n"
+    return result
 
 
 def test_signal_during_the_start_stops_the_started_parts(place: Place) -> None:
@@ -141,8 +144,10 @@ def listens(place: Place) -> bool:
 
 
 def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(place: Place) -> None:
-    assert place.hallmark("up", "--detach").returncode == 0
+    first = place.hallmark("up", "--detach")
+    assert first.returncode == 0, first.stderr
     killed = place.station
+    assert lines(first.stdout) == [f"Prefect UI: {killed.url('prefect')}", f"MLflow UI:  {killed.url('mlflow')}"]
     os.kill(killed.pid, signal.SIGKILL)
     until(lambda: gone(killed))
     for command in ("status", "down"):
@@ -153,8 +158,8 @@ def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(place: Place) 
     runs = place.hallmark("runs")
     assert runs.returncode == 0, runs.stderr
 
-    up = place.hallmark("up", "--detach")
-    assert up.returncode == 0, up.stderr
+    second = place.hallmark("up", "--detach")
+    assert second.returncode == 0, second.stderr
     found = place.station
     assert found.pid != killed.pid
     server = next(part for part in found.parts if part.name == "prefect")
@@ -167,37 +172,39 @@ def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(place: Place) 
     train = place.hallmark("train", "iris")
     assert train.returncode == 2
     assert "the station's Prefect server" in train.stderr
-    assert place.hallmark("down").returncode == 0
+    down = place.hallmark("down")
+    assert down.returncode == 0, down.stderr
     assert gone(found)
+    assert not station_file.file(place.home).exists()
 
 
 def test_both_servers_require_user_and_password(place: Place) -> None:
     guarded = Place(place.folder, place.environment | {"HALLMARK_AUTH": AUTH, "HALLMARK_HOST": "0.0.0.0"})  # noqa: S104
-    up = guarded.hallmark("up", "--detach")
-    assert up.returncode == 0, up.stderr
-    found = place.station
-    asked = [f"{found.url('prefect')}/api/admin/version", f"{found.url('mlflow')}/version", found.url("mlflow")]
-    for url in asked:
-        assert [get(url), get(url, "assayer:another"), get(url, AUTH)] == [401, 401, 200], url
-    for url in (f"{found.url('prefect')}/api/health", f"{found.url('mlflow')}/health"):
-        assert get(url) == 200
+    with up(guarded, signal.SIGTERM) as found:
+        asked = [f"{found.url('prefect')}/api/admin/version", f"{found.url('mlflow')}/version", found.url("mlflow")]
+        for url in asked:
+            assert [get(url), get(url, "assayer:another"), get(url, AUTH)] == [401, 401, 200], url
+        for url in (f"{found.url('prefect')}/api/health", f"{found.url('mlflow')}/health"):
+            assert get(url) == 200
 
-    assert status(guarded)["status"] == "up"
-    train = guarded.hallmark("train", "iris", "--training.device", "cpu", "--training.epochs", "2")
-    assert train.returncode == 0, train.stderr
-    for command in (["status"], ["train", "iris"], ["runs"]):
-        refused = place.hallmark(*command)
-        assert refused.returncode == 2
-        assert "HALLMARK_AUTH: the station asks for user and password" in refused.stderr
-    for command in (["status"], ["train", "iris"], ["runs"]):
-        wrong = place.hallmark(*command, HALLMARK_AUTH="assayer:another")
-        assert wrong.returncode == 2
-        assert "HALLMARK_AUTH: the station has another user or password" in wrong.stderr
+        assert status(guarded)["status"] == "up"
+        train = guarded.hallmark("train", "iris", "--training.device", "cpu", "--training.epochs", "2")
+        assert train.returncode == 0, train.stderr
+        for command in (["status"], ["train", "iris"], ["runs"]):
+            refused = place.hallmark(*command)
+            assert refused.returncode == 2
+            assert "HALLMARK_AUTH: the station asks for user and password" in refused.stderr
+        for command in (["status"], ["train", "iris"], ["runs"]):
+            wrong = place.hallmark(*command, HALLMARK_AUTH="assayer:another")
+            assert wrong.returncode == 2
+            assert "HALLMARK_AUTH: the station has another user or password" in wrong.stderr
 
-    written = [path.read_text(errors="replace") for path in (station_file.file(place.home), *place.home.glob("logs/*"))]
-    processes = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    password = AUTH.partition(":")[2]
-    assert not any(password in text for text in (*written, processes, up.stdout, up.stderr))
+        written = [
+            path.read_text(errors="replace") for path in (station_file.file(place.home), *place.home.glob("logs/*"))
+        ]
+        processes = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
+        password = AUTH.partition(":")[2]
+        assert not any(password in text for text in (*written, processes))
 
 
 @pytest.mark.parametrize("variable", ["HALLMARK_PREFECT_PORT", "HALLMARK_UI_PORT"])
