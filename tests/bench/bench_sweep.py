@@ -38,7 +38,7 @@ from tests.conftest import fit, prepare
 
 ROUNDS = 3
 EPOCHS = {"softmax": 80, "mlp": 25}
-"""As many as `stacking.SPLITTING` asks of each."""
+"""As many as `sweep_plan.SPLIT_THRESHOLD` asks of each."""
 LEARNING_RATES = [float(f"{rate:.3g}") for rate in np.geomspace(1e-4, 1e-2, 8)]
 WEIGHT_DECAYS = [1e-5, 1e-4, 1e-3, 1e-2]
 POOLED = 8
