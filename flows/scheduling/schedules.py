@@ -55,7 +55,7 @@ class Schedule(Part):
     )
     missed: Literal["skip", "latest", "all"] = Field(
         default="latest",
-        description="which runs to make up for whose time passed while nothing served: none, the latest, or all",
+        description="which runs to make up for if their time passed while no process served them: skip, latest or all",
     )
     notify: str | None = Field(default=None, description="address to notify of failures, HOLD and REJECT")
     rule: Rule = Field(default=Rule(), description="when a challenger is promoted")

@@ -17,7 +17,7 @@ from hallmark.tasks.runtime import prefect_api, settings, station_file
 from hallmark.tasks.runtime.settings import Settings
 
 LEAST_FREE = 2 * 10**9
-"""Bytes. MNIST, its dataset and a few runs need half of it."""
+"""Least free disk space in bytes. MNIST, its dataset and a few runs need half of it."""
 TIMEOUT_SECONDS = 5.0
 NAMED = ("torch", "torchvision", "prefect", "mlflow", "scikit-learn", "onnx", "onnxruntime")
 
@@ -56,9 +56,9 @@ def _versions() -> Check:
     for text in metadata.requires("hallmark") or []:
         wanted = Requirement(text)
         if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
-            found = metadata.version(wanted.name)
-            if not wanted.specifier.contains(found, prereleases=True):
-                wrong.append(f"{wanted.name} {found} is installed, {wanted.specifier} is required")
+            installed = metadata.version(wanted.name)
+            if not wanted.specifier.contains(installed, prereleases=True):
+                wrong.append(f"{wanted.name} {installed} is installed, {wanted.specifier} is required")
     if wrong:
         return Check(
             "versions", is_well=False, found=f"{'; '.join(wrong)}: `make clean run` installs the right versions"
@@ -131,10 +131,10 @@ def _port(name: str, host: str, port: int, variable: str) -> Check:
 
 def _schedules() -> Check:
     try:
-        found = schedules.load()
+        planned = schedules.load()
     except HallmarkError as error:
         return Check("schedules", is_well=False, found=str(error))
-    return Check("schedules", is_well=True, found=f"{len(found)} in {schedules.file()}")
+    return Check("schedules", is_well=True, found=f"{len(planned)} in {schedules.file()}")
 
 
 def _mirror(machine: Settings) -> Check:

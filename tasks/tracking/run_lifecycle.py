@@ -41,7 +41,7 @@ def open_run(
         dataset: its name becomes the name of the MLflow experiment.
         attempt: the attempt that the run belongs to.
         name: name of the run.
-        tags: further tags, beside digests and provenance; see `tags.origin`.
+        tags: further tags, besides digests and provenance; see `tags.origin`.
     """
     about = {
         tag.NAME: experiment.name,
@@ -94,7 +94,7 @@ def give_up(attempt: Attempt) -> None:
 
 @contextmanager
 def log_secondary_error(first: BaseException) -> Iterator[None]:
-    """Log an error of the block, which handles a first error, so that it does not replace the first."""
+    """Log an error raised while another error is handled, instead of raising it in place of the first."""
     try:
         yield
     except Exception as second:  # noqa: BLE001 - the first error is the one to be raised

@@ -73,9 +73,9 @@ def test_failed_message_is_a_warning_without_secrets(
     assert not notification.send("env:TELL", "iris: HOLD", "why")
     ours = [record.getMessage() for record in caplog.records if record.name == "hallmark.tasks.runtime.notification"]
     assert ours == [
-        "iris: HOLD: not sent: json://... does not take it",
-        "iris: HOLD: not sent: json://... does not take it",
-        "iris: HOLD: not sent: 'env:TELL' is no address that Apprise understands",
+        "iris: HOLD: not sent: json://... did not accept it",
+        "iris: HOLD: not sent: json://... did not accept it",
+        "iris: HOLD: not sent: 'env:TELL' is not an address that Apprise understands",
     ]
     assert SECRET not in "".join(ours)
 

@@ -28,7 +28,7 @@ LIMIT = 512 * 2**20
 BATCH_SIZES = (1, 2, 7)
 """Batch sizes in which golden vectors are run, besides all rows at once."""
 ENOUGH = 14
-"""Rows to which golden vectors are repeated: two batches of seven."""
+"""Number of rows to which golden vectors are repeated: two batches of seven."""
 
 _PREFIX = "hallmark."
 _SEAL = "hallmark.digest"

@@ -87,7 +87,7 @@ def open_session(
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.log_severity_level = 4  # errors are raised, so they need not be printed
     provider = ("CUDAExecutionProvider", {"use_tf32": "0"}) if device == "CUDA" else "CPUExecutionProvider"
-    # No fallback: predictions of the CPU must not be taken for those of a GPU.
+    # No fallback: predictions of the CPU must not be mistaken for those of a GPU.
     return onnxruntime.InferenceSession(model, options, providers=[provider], enable_fallback=0)
 
 

@@ -1,4 +1,4 @@
-"""Stamping: the certificate of a proven graph is made and written into the shipped file."""
+"""Create the certificate of a proven graph and write it into the shipped file."""
 
 from collections import defaultdict
 from dataclasses import asdict

@@ -178,7 +178,7 @@ def image_channels(shape: Shape) -> int:
 
 
 def output_units(model: Model, loss: Loss, classes: int) -> int:
-    """Return the number of logits: 1 if one sigmoid tells two classes apart, else one for each class."""
+    """Return the number of logits: 1 if one sigmoid separates two classes, else one for each class."""
     by_sigmoid = loss.kind in ("bce", "bce_with_logits") or (loss.kind == "mse" and model.output == "sigmoid")
     return 1 if by_sigmoid and classes == 2 else classes
 

@@ -44,7 +44,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Selection rows of an array that may be larger than memory, read in chunks."""
+    """Selected rows of an array that may be larger than memory, read in chunks."""
 
     array: NDArray[Any]
     rows: NDArray[np.int64]

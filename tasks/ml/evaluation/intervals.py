@@ -16,13 +16,13 @@ BATCH = 100
 """Resamples of a mean drawn at a time: 8 MB for 10,000 rows."""
 SEED = 0
 METRIC_RESAMPLES = 2000
-"""Resamples of a metric that is no mean. Between two seeds, bounds differ by at most a twentieth of the interval."""
+"""Resamples of a metric that is not a mean. Between two seeds, bounds differ by at most 1/20 of the interval."""
 FEWEST = 200
 """Fewest resamples drawn, for any size, and fewest used if some lack the metric; bounds then differ by a seventh."""
 WORK = 200_000_000
-"""Rows times classes times resamples beyond which fewer are drawn: MNIST's 10,000 by 10 take 0.8 s on one core."""
+"""Rows times classes times resamples beyond which fewer resamples are drawn: 0.8 s for MNIST on one core."""
 LARGEST = 5_000_000
-"""Rows times classes beyond which metrics that are no means have no interval: they would take over 5 s."""
+"""Rows times classes beyond which metrics that are not means have no interval: computing it would take over 5 s."""
 WEIGHTS = 500_000
 """Weights held in memory at a time: 4 MB."""
 FEWEST_AT_ONCE = 8
@@ -141,9 +141,9 @@ def percentiles(_: Floats, values: Floats) -> Interval | None:
 def calibration_error(gaps: Floats, resampled: Floats) -> Interval | None:
     """Return the interval of the calibration error, a sum of absolute values.
 
-    Chance alone makes gaps. So the rows have a larger error than the population, and resamples a larger one still: near
-    0, where a good model is, the percentile interval misses the true error. By the triangle inequality, the error is
-    off by at most the sum of the absolute deviations of the gaps, and resampling estimates those well. So the lower
+    Chance alone creates gaps, so the rows have a larger error than the population, and resamples a larger one still:
+    near 0, where a good model is, the percentile interval misses the true error. By the triangle inequality, the error
+    is off by at most the sum of the absolute deviations of the gaps, and resampling estimates those well. So the lower
     bound is the error minus the upper percentile of that sum, and at least 0. The upper bound is the percentile of the
     resampled errors, which is high rather than low. In simulations of well and badly calibrated models, the interval
     holds the true error in 95 % or more of cases with 200 rows or more, and in 90 % with 30 rows.

@@ -20,7 +20,7 @@ from hallmark.tasks.ml.evaluation.weighted_metrics import WeightedMetric
 Floats = NDArray[np.floating]
 
 LONGEST_CLASS = 100
-"""Characters of a class in the name of a metric."""
+"""Maximum length of a class name in the name of a metric, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class OfRows:
 
 @dataclass(frozen=True, slots=True)
 class OfResamples:
-    """The interval of a metric that is no mean over rows: the metric is computed on resampled rows."""
+    """The interval of a metric that is not a mean over rows: the metric is computed on resampled rows."""
 
     weighted: Callable[[Predictions], WeightedMetric]
     interval: Callable[[weighted_metrics.Floats, weighted_metrics.Floats], Interval | None] = intervals.percentiles
@@ -254,7 +254,7 @@ def confidence_intervals(predictions: Predictions) -> dict[str, Interval | None]
 
 
 def resampled_intervals(predictions: Predictions) -> dict[str, Interval | None]:
-    """Return the intervals of those metrics that are no means over rows, by name.
+    """Return the intervals of those metrics that are not means over rows, by name.
 
     All metrics are computed on the same resamples; see `hallmark.tasks.ml.evaluation.intervals.resampled`. An interval
     is None if it would have no length, if fewer than 200 resamples have the metric, and for more than 5,000,000 rows

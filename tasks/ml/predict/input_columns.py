@@ -14,15 +14,15 @@ from hallmark.tasks.ml.data.tables.values import FINITE, Location
 
 
 def is_table(inputs: Sequence[Input]) -> bool:
-    """Return whether the model was trained on a table of the user's own, so that values may be missing."""
+    """Return whether the model was trained on a user's table, so that values may be missing."""
     return any(one.kind is not None for one in inputs)
 
 
 def select(names: Sequence[str], inputs: Sequence[Input], source: str) -> tuple[list[int], list[str]]:
     """Find the model's inputs among the columns of a file, in any order.
 
-    A table of the user's own may have more columns than the model uses, as it had in training. Its column names are
-    compared without surrounding whitespace, as in training.
+    A user's table may have more columns than the model uses, as it had in training. Its column names are compared
+    without surrounding whitespace, as in training.
 
     Returns:
         The position of each input's column, and the names of the columns that the model does not use.
@@ -73,7 +73,7 @@ def convert(column: pa.Array, location: Location, one: Input, *, is_text: bool) 
 
 
 def _complete(column: pa.Array, location: Location, *, is_text: bool) -> NDArray[np.float32]:
-    """Convert a column of numbers of which none may be missing."""
+    """Convert a column of numbers without missing values."""
     if is_text:
         column = compute.utf8_trim_whitespace(column)
         numbers = values.parse_numbers(column)

@@ -21,7 +21,7 @@ from hallmark.tasks.ml.data.tables import encoding
 from hallmark.tasks.ml.models.networks import Classifier
 
 TOLERANCES = (1e-4, 1e-5, 1e-6)
-"""A value differs if it is off by this share of the largest value of the node. The first that finds a node is used."""
+"""Shares of a node's largest value by which a value must be off to differ. The first that finds a node is used."""
 
 CAUSES = {
     "Conv": "the kernel's weights, a transposition of channels or pixels, or a cast to fewer bits",

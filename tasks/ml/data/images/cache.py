@@ -165,9 +165,9 @@ def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unread
 
 def _header(folder: Path, photo: Photo) -> Header:
     if photo.size < 0:
-        raise ValueError("is no file")
+        raise ValueError("is not a file")
     if not photo.name.lower().endswith(photos.SUFFIXES):
-        raise ValueError(f"is no PNG or JPEG: expected a name that ends in {', '.join(photos.SUFFIXES)}")
+        raise ValueError(f"is not a PNG or JPEG file: expected a name that ends in {', '.join(photos.SUFFIXES)}")
     return image_file.header(folder / photo.name)
 
 

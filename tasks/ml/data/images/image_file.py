@@ -49,7 +49,7 @@ def files(folder: Path) -> list[Path]:
     found = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     for file in found:
         if file.suffix.lower() not in SUFFIXES or not file.is_file():
-            raise InputError(f"{folder}: expected images alone ({', '.join(SUFFIXES)}), found '{name(file)}'")
+            raise InputError(f"{folder}: expected only images ({', '.join(SUFFIXES)}), found '{name(file)}'")
     return found
 
 

@@ -205,7 +205,7 @@ def _rare_classes(table: ExaminedTable) -> Finding | None:
     return Finding(
         "rare_classes",
         f"fewer than {RARE} training rows each have the class {', '.join(rare[:NAMED])}{more}: too few to learn from",
-        "gather more rows, or give several rare classes one name",
+        "collect more rows, or merge rare classes",
     )
 
 
@@ -228,7 +228,7 @@ def _counts(table: ExaminedTable) -> NDArray[np.int64]:
 
 
 def _balancing(counts: NDArray[np.int64]) -> str:
-    """Say how to weight errors by the inverse share of a class, as scikit-learn's `balanced` does."""
+    """Suggest weighting errors by the inverse share of a class, as scikit-learn's `balanced` does."""
     remedy = "check the recall of each class"
     if len(counts) > NAMED:
         return remedy

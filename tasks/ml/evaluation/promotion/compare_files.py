@@ -36,7 +36,7 @@ class Unseen:
     rows: NDArray[np.int64]
     """Positions in the test split."""
     refused: int
-    """Number of other test rows, which one of the models was trained on or chosen by."""
+    """Number of the other test rows, on which one of the models was trained or by which it was chosen."""
 
 
 def seen(folder: Path, files: dict[str, str] | None = None) -> Digests:

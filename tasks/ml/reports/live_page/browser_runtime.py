@@ -153,7 +153,7 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
 
 
 class HttpsAlone(urllib.request.HTTPRedirectHandler):
-    """Refuses to be sent from https to anything else."""
+    """Redirect handler that refuses to leave https."""
 
     def redirect_request(
         self,
@@ -166,5 +166,5 @@ class HttpsAlone(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         """Return the request for a redirect; urllib calls it for each one."""
         if not newurl.startswith("https:"):
-            raise OSError(f"it leads to {newurl}, which is not https")
+            raise OSError(f"redirected to {newurl}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
