@@ -181,8 +181,8 @@ def _explain(error: ValidationError, tree: Tree, source: str, overrides: dict[st
     if problems[0]["type"] == "union_tag_not_found":
         return f"{where}: kind is missing: expected one of{_choices(fields()[f'{path}.kind'])}"
     expected = [_sentence(problem["msg"]) for problem in problems if _path(problem["loc"], tree) == path]
-    found = problems[0]["input"]
-    return f"{where}: {' or '.join(expected)}" + ("" if isinstance(found, dict | BaseModel) else f", found {found!r}")
+    given = problems[0]["input"]
+    return f"{where}: {' or '.join(expected)}" + ("" if isinstance(given, dict | BaseModel) else f", found {given!r}")
 
 
 def _kind(path: str, tree: Tree) -> str:

@@ -198,15 +198,15 @@ def _member(base: options.Tree, overrides: dict[str, str], source: str, axes: Se
 def _refuse_without_validation(member: Experiment, overrides: dict[str, str], source: str) -> None:
     """Refuse a member without a validation loss, by which the sweep chooses."""
     if not member.data.split.validation:
-        path, found, remedy = "data.split.validation", "0", "--data.split.validation 0.2"
+        path, value, remedy = "data.split.validation", "0", "--data.split.validation 0.2"
         if member.data.split.method == "resubstitution":
             remedy = f"--data.split.method stratified {remedy} --data.split.test 0.2"
     elif member.training.monitor != "validation":
-        path, found, remedy = "training.monitor", member.training.monitor, "--training.monitor validation"
+        path, value, remedy = "training.monitor", member.training.monitor, "--training.monitor validation"
     else:
         return
     where = f"--{path}" if path in overrides else f"{source}: {path}"
-    raise InputError(f"{where}: a sweep chooses by validation loss, found '{found}': use {remedy}")
+    raise InputError(f"{where}: a sweep chooses by validation loss, found '{value}': use {remedy}")
 
 
 def _read(tokens: Sequence[str]) -> dict[str, Values]:

@@ -83,10 +83,10 @@ def _disk(machine: Settings) -> Check:
         return Check("disk", is_well=False, found=f"{machine.home} cannot be written: {remedy}")
     existing = next(folder for folder in (machine.home, *machine.home.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    found = f"{free / 10**9:.1f} GB free for {machine.home}"
+    text = f"{free / 10**9:.1f} GB free for {machine.home}"
     if free < LEAST_FREE:
-        return Check("disk", is_well=False, found=f"{found}: free some space, or set HALLMARK_HOME to another folder")
-    return Check("disk", is_well=True, found=found)
+        return Check("disk", is_well=False, found=f"{text}: free some space, or set HALLMARK_HOME to another folder")
+    return Check("disk", is_well=True, found=text)
 
 
 def _prefect(machine: Settings) -> Check:
@@ -124,8 +124,8 @@ def _port(name: str, host: str, port: int, variable: str) -> Check:
         socket.create_server((host, port)).close()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        found = f"{variable}: {port} on {host}: {reason}: choose another port for `hallmark up`"
-        return Check(name, is_well=False, found=found)
+        text = f"{variable}: {port} on {host}: {reason}: choose another port for `hallmark up`"
+        return Check(name, is_well=False, found=text)
     return Check(name, is_well=True, found=f"{port} on {host} is free")
 
 

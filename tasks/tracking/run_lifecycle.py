@@ -165,8 +165,8 @@ def _runs_of(client: MlflowClient, attempts: str) -> list[MlflowRun]:
 
 def _experiment_id(client: MlflowClient, name: str) -> str:
     """Find or create the MLflow experiment. A local store keeps its artifacts beside its database."""
-    if found := client.get_experiment_by_name(name):
-        return found.experiment_id
+    if existing := client.get_experiment_by_name(name):
+        return existing.experiment_id
     database = settings.database(settings.read().tracking_uri)
     location = (database.absolute().parent / "artifacts" / name).as_uri() if database else None
     try:
@@ -174,8 +174,8 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
         return client.create_experiment(name, location, {"mlflow.experimentKind": "custom_model_development"})
     except MlflowException:
         # Another process may have been faster.
-        if found := client.get_experiment_by_name(name):
-            return found.experiment_id
+        if existing := client.get_experiment_by_name(name):
+            return existing.experiment_id
         raise
 
 

@@ -55,7 +55,7 @@ def mean(values: NDArray[np.floating]) -> Interval | None:
 
     if (values == values[0]).all():
         return None
-    found = bootstrap(
+    interval = bootstrap(
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
@@ -65,7 +65,7 @@ def mean(values: NDArray[np.floating]) -> Interval | None:
         method="percentile",
         random_state=np.random.default_rng(SEED),
     ).confidence_interval
-    return Interval(float(found.low), float(found.high), "bootstrap")
+    return Interval(float(interval.low), float(interval.high), "bootstrap")
 
 
 def share(correct: NDArray[np.floating] | NDArray[np.bool_]) -> Interval:
@@ -74,8 +74,8 @@ def share(correct: NDArray[np.floating] | NDArray[np.bool_]) -> Interval:
     Args:
         correct: `(N,)` booleans or 0 and 1, N at least 1.
     """
-    if found := mean(correct.astype(np.float64)):
-        return found
+    if interval := mean(correct.astype(np.float64)):
+        return interval
     return exact(int(correct.sum()), len(correct))
 
 
@@ -91,8 +91,8 @@ def exact(right: int, rows: int) -> Interval:
     """
     from scipy.stats import binomtest
 
-    found = binomtest(right, rows).proportion_ci(LEVEL, method="exact")
-    return Interval(float(found.low), float(found.high), "exact")
+    interval = binomtest(right, rows).proportion_ci(LEVEL, method="exact")
+    return Interval(float(interval.low), float(interval.high), "exact")
 
 
 def resampled(shape: tuple[int, ...], metrics: dict[str, WeightedMetric]) -> dict[str, tuple[Floats, Floats]]:
@@ -113,12 +113,12 @@ def resampled(shape: tuple[int, ...], metrics: dict[str, WeightedMetric]) -> dic
         length R.
     """
     rows, classes = shape
-    found: dict[str, list[Floats]] = {name: [] for name in metrics}
+    values: dict[str, list[Floats]] = {name: [] for name in metrics}
     for weights in _weights(rows, resamples(rows * classes)):
         for name, metric in metrics.items():
-            found[name].append(metric(weights))
+            values[name].append(metric(weights))
     every_row = np.ones((rows, 1))
-    return {name: (metric(every_row), np.concatenate(found[name], axis=-1)) for name, metric in metrics.items()}
+    return {name: (metric(every_row), np.concatenate(values[name], axis=-1)) for name, metric in metrics.items()}
 
 
 def percentiles(_: Floats, values: Floats) -> Interval | None:

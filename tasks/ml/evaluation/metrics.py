@@ -53,8 +53,8 @@ class Predictions:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """`(N,)` whether the predicted class is the true one."""
-        found: NDArray[np.bool_] = self.label == self.y
-        return found
+        correct: NDArray[np.bool_] = self.label == self.y
+        return correct
 
     @cached_property
     def roc(self) -> list[Curve]:
@@ -120,8 +120,8 @@ def _log_loss(predictions: Predictions) -> float:
 def _f1_macro(predictions: Predictions) -> float:
     from sklearn.metrics import f1_score
 
-    found = f1_score(predictions.y, predictions.label, labels=predictions.classes, average="macro", zero_division=0.0)
-    return float(found)
+    f1 = f1_score(predictions.y, predictions.label, labels=predictions.classes, average="macro", zero_division=0.0)
+    return float(f1)
 
 
 def _brier(predictions: Predictions) -> float:
@@ -263,8 +263,10 @@ def resampled_intervals(predictions: Predictions) -> dict[str, Interval | None]:
     kinds = {metric.name: metric.interval for metric in METRICS if isinstance(metric.interval, OfResamples)}
     if predictions.p.size > intervals.LARGEST:
         return dict.fromkeys(kinds)
-    found = intervals.resampled(predictions.p.shape, {name: kind.weighted(predictions) for name, kind in kinds.items()})
-    return {name: kind.interval(*found[name]) for name, kind in kinds.items()}
+    values = intervals.resampled(
+        predictions.p.shape, {name: kind.weighted(predictions) for name, kind in kinds.items()}
+    )
+    return {name: kind.interval(*values[name]) for name, kind in kinds.items()}
 
 
 def metric_names(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -274,13 +276,13 @@ def metric_names(classes: tuple[str, ...]) -> tuple[str, ...]:
     are cut. If two classes become equal that way, each changed one gets its index appended.
     """
     plain = [re.sub(r"[^\w\-. :]|^\.+$", "_", name)[:LONGEST_CLASS] for name in classes]
-    counts, found = Counter(plain), list[str]()
+    counts, names = Counter(plain), list[str]()
     for index, (original, name) in enumerate(zip(classes, plain, strict=True)):
         unique = name if original == name or counts[name] == 1 else f"{name}_{index}"
-        while unique in found:
+        while unique in names:
             unique = f"{unique}_{index}"
-        found.append(unique)
-    return tuple(found)
+        names.append(unique)
+    return tuple(names)
 
 
 def _roc(truth: NDArray[np.bool_], scores: Floats) -> Curve:

@@ -31,16 +31,16 @@ def select(names: Sequence[str], inputs: Sequence[Input], source: str) -> tuple[
         InputError: columns are missing, duplicated, or (for models of other data) not used; the message names them.
     """
     expected = [one.name for one in inputs]
-    found = [name.strip() for name in names] if is_table(inputs) else list(names)
-    unused = [name for name in found if name not in expected]
+    stripped = [name.strip() for name in names] if is_table(inputs) else list(names)
+    unused = [name for name in stripped if name not in expected]
     problems = {
-        "missing": [name for name in expected if name not in found],
+        "missing": [name for name in expected if name not in stripped],
         "unexpected": [] if is_table(inputs) else unused,
-        "duplicated": sorted({name for name in found if found.count(name) > 1}),
+        "duplicated": sorted({name for name in stripped if stripped.count(name) > 1}),
     }
     if wrong := [f"{problem}: {', '.join(map(repr, those))}" for problem, those in problems.items() if those]:
         raise InputError(f"{source}: expected the columns {', '.join(expected)}; {'; '.join(wrong)}")
-    return [found.index(name) for name in expected], unused
+    return [stripped.index(name) for name in expected], unused
 
 
 def convert(column: pa.Array, location: Location, one: Input, *, is_text: bool) -> NDArray[np.generic]:

@@ -61,10 +61,10 @@ class BatchMetrics:
         On a GPU this waits for the device.
         """
         start = self.collected[0].shape[1]
-        found = [tensor[:, start:stop].cpu().numpy().copy() for tensor in self._measured]
-        self.collected = [np.concatenate(pair, axis=1) for pair in zip(self.collected, found, strict=True)]
-        losses_found: NDArray[np.float32] = found[0]
-        return losses_found
+        values = [tensor[:, start:stop].cpu().numpy().copy() for tensor in self._measured]
+        self.collected = [np.concatenate(pair, axis=1) for pair in zip(self.collected, values, strict=True)]
+        new_losses: NDArray[np.float32] = values[0]
+        return new_losses
 
     def reset(self) -> None:
         """Start a new epoch."""

@@ -74,15 +74,15 @@ def first(model: onnx.ModelProto, classifier: Classifier, dataset: Dataset, x: R
         `node`, `operator`, `value` and `difference` (relative), if a node is found; and a `sentence` that describes it.
     """
     try:
-        found = _by_graph(model, dataset, x)
+        computed = _by_graph(model, dataset, x)
         expected = _by_encoding(dataset, x) | _by_torch(classifier, dataset, x)
     except Exception as error:  # noqa: BLE001 - a wrong graph may fail in any way, and this only explains it
         return {"sentence": f"the node that differs cannot be found: {' '.join(str(error).split())[:200]}"}
     for tolerance in TOLERANCES:
         for node in model.graph.node:
             for name in node.output:
-                if name in found and (known := expected.get(encoding.network_value_name(name))) is not None:
-                    apart = _apart(found[name], known)
+                if name in computed and (known := expected.get(encoding.network_value_name(name))) is not None:
+                    apart = _apart(computed[name], known)
                     if not apart <= tolerance:
                         return _describe(node, name, apart)
     return {"sentence": "no single node differs: the runtime differs, or the types of the graph have too few bits"}
@@ -124,8 +124,8 @@ def _by_graph(
 ) -> dict[str, NDArray[Any]]:
     given = runtimes.feeds(dataset.columns, x, category_values(dataset))
     given = dict(zip(names, given.values(), strict=True)) if names else given
-    found = cast(dict[str, Any], runtimes.reference(model).run(None, given, intermediate=True))
-    return {name: np.asarray(value) for name, value in found.items() if value is not None}
+    values = cast(dict[str, Any], runtimes.reference(model).run(None, given, intermediate=True))
+    return {name: np.asarray(value) for name, value in values.items() if value is not None}
 
 
 def _apart(found: NDArray[Any], expected: NDArray[Any]) -> float:

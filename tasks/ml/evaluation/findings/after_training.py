@@ -126,8 +126,8 @@ def _learning_curves(trained: Trained) -> Finding | None:
     if trained.fit.epochs < ENOUGH_EPOCHS:
         return None
     recorded = {name: np.array(values) for name, (_, values) in curves(trained.fit.history).items()}
-    found = (check(trained, recorded["train/loss"], recorded.get("val/loss")) for check in CURVE_CHECKS)
-    return next((finding for finding in found if finding), None)
+    findings = (check(trained, recorded["train/loss"], recorded.get("val/loss")) for check in CURVE_CHECKS)
+    return next((finding for finding in findings if finding), None)
 
 
 def _loss_oscillates(trained: Trained, train: NDArray[np.float64], _: NDArray[np.float64] | None) -> Finding | None:

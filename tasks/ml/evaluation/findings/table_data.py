@@ -70,13 +70,13 @@ def find(dataset: Dataset, data: Data) -> tuple[Finding, ...]:
     train = open_split(dataset, "train")
     table = ExaminedTable(dataset, data, train.y)
     some = np.linspace(0, len(train.y) - 1, min(len(train.y), LOOKED_AT)).astype(np.int64)
-    found = []
+    findings = []
     for index, column in enumerate(columns_of(dataset)):
         examined = ExaminedColumn(column, train.x[some, index].astype(np.float64), train.y[some], table)
         # Only the first finding of a column is reported: it explains the others.
-        found.append(next((finding for check in COLUMN_CHECKS if (finding := check(examined))), None))
-    found += [check(table) for check in CHECKS]
-    return tuple(finding for finding in found if finding)
+        findings.append(next((finding for check in COLUMN_CHECKS if (finding := check(examined))), None))
+    findings += [check(table) for check in CHECKS]
+    return tuple(finding for finding in findings if finding)
 
 
 def _constant_column(examined: ExaminedColumn) -> Finding | None:

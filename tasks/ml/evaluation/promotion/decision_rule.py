@@ -192,33 +192,33 @@ def label_gates(
     return floor, guard
 
 
-def _decide(found: _Comparison, rule: Rule, gates: tuple[Gate, ...]) -> tuple[Verdict, str]:
+def _decide(counts: _Comparison, rule: Rule, gates: tuple[Gate, ...]) -> tuple[Verdict, str]:
     if failed := [f"{gate.name} ({gate.found})" for gate in gates if not gate.passed]:
         return "REJECT", f"the challenger fails {' and '.join(failed)}"
-    counted = f"only the challenger is right on {found.wins} rows, only the champion on {found.losses}"
-    tested = f"{counted}: p = {found.p:.4g}"
-    if found.p < rule.alpha:
-        better = found.wins > found.losses
+    counted = f"only the challenger is right on {counts.wins} rows, only the champion on {counts.losses}"
+    tested = f"{counted}: p = {counts.p:.4g}"
+    if counts.p < rule.alpha:
+        better = counts.wins > counts.losses
         verdict: Verdict = "PROMOTE" if better else "REJECT"
         return verdict, f"the challenger is {'better' if better else 'worse'}: {tested}, below {rule.alpha:g}"
-    limit = _limit(found, rule.alpha)
+    limit = _limit(counts, rule.alpha)
     if rule.mode == "better":
         return "HOLD", f"not enough evidence: {tested}, not below {rule.alpha:g}; {limit}"
-    bound = f"the lower bound of the difference in accuracy is {_percent(found.low)}"
-    if found.low <= -rule.delta:
+    bound = f"the lower bound of the difference in accuracy is {_percent(counts.low)}"
+    if counts.low <= -rule.delta:
         return "HOLD", f"not enough evidence: {bound}, not above {_percent(-rule.delta)}; {limit}"
-    if found.losses > found.wins:
+    if counts.losses > counts.wins:
         return "HOLD", f"a challenger that is right on fewer rows is never promoted: {counted}; {limit}"
     return "PROMOTE", f"the challenger is no worse: {bound}, above {_percent(-rule.delta)}"
 
 
-def _limit(found: _Comparison, alpha: float) -> str:
+def _limit(counts: _Comparison, alpha: float) -> str:
     """Describe the smallest difference that these rows can show."""
-    disagreements = found.wins + found.losses
+    disagreements = counts.wins + counts.losses
     few = disagreements < fewest_disagreements(alpha)
     why = f"{disagreements} disagreements are too few for a significant result, and " if few else ""
-    smallest = "none" if found.smallest is None else _percent(found.smallest)
-    return f"{why}the smallest difference that {found.rows} rows can show is {smallest}"
+    smallest = "none" if counts.smallest is None else _percent(counts.smallest)
+    return f"{why}the smallest difference that {counts.rows} rows can show is {smallest}"
 
 
 def _percent(share: float) -> str:

@@ -101,10 +101,10 @@ def extract(archive: bytes, folder: Path) -> None:
 
 def _member(packed: tarfile.TarFile, name: str) -> bytes:
     try:
-        found = packed.getmember(f"package/dist/{name}")
+        entry = packed.getmember(f"package/dist/{name}")
     except KeyError as error:
         raise DamagedError(f"{ARCHIVE}: expected package/dist/{name}, found none") from error
-    content: IO[bytes] | None = packed.extractfile(found) if found.isfile() and found.size <= LARGEST else None
+    content: IO[bytes] | None = packed.extractfile(entry) if entry.isfile() and entry.size <= LARGEST else None
     if content is None:
         raise DamagedError(f"{ARCHIVE}: package/dist/{name}: expected a file of at most {LARGEST:,} bytes")
     return content.read()
