@@ -192,7 +192,7 @@ def with_another_file(outcome: Outcome) -> None:
         (without_data, "is not on this machine"),
         (with_damaged_rows, "test.rows.npy: expected sha256"),
         (without_file, "it shipped no file"),
-        (with_another_file, "its file is gone from the registry"),
+        (with_another_file, "its file is no longer registered"),
     ],
 )
 def test_runs_that_cannot_be_predicted_have_no_interval_and_a_reason(

@@ -82,7 +82,7 @@ def test_failed_message_is_a_warning_without_secrets(
 
 @pytest.mark.parametrize("address", ["", "somewhere", f"nosuch://{SECRET}@host"])
 def test_address_unknown_to_apprise_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="no address that Apprise understands") as caught:
+    with pytest.raises(ValueError, match="is not an address that Apprise understands") as caught:
         notification.refuse(address)
     assert SECRET not in str(caught.value)
 
