@@ -1,4 +1,4 @@
-# `make` lists the targets. Everything runs in .venv, which is made from requirements.lock on first use.
+# `make` lists the targets. Everything runs in .venv, which is created from requirements.lock on first use.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
 
-# Unit tests compute; many others wait for processes, so that three workers keep two cores busy.
+# Unit tests keep a core busy; many others wait for processes, so three workers are needed to keep two cores busy.
 WORKERS ?= $(if $(FAST),2,3)
 TESTS := tests/unit $(if $(FAST),,tests/pipelines $(if $(ALL),tests/system))
 # Threads of one worker that spin while they wait would slow down the others.
@@ -21,16 +21,16 @@ help: ## list these targets
 run: $(READY) ## train, export, check and register the preset iris
 	@$(BIN)/hallmark train iris
 
-test: $(READY) ## run unit tests and pipelines (FAST=1: unit tests alone, ALL=1: everything)
+test: $(READY) ## run unit tests and pipelines (FAST=1: only unit tests, ALL=1: all tests)
 	@$(TEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(READY) ## ruff, mypy --strict on tasks.ml, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: $(PEERS) ## time Hallmark against others (ONLY="engine sweep" runs these alone)
+bench: $(PEERS) ## time Hallmark against others (ONLY="engine sweep" runs only these)
 	@$(BIN)/python -m tests.bench $(ONLY)
 
-ui: $(READY) ## open the MLflow UI on the project's runs
+ui: $(READY) ## serve the MLflow UI for the project's runs
 	@$(BIN)/hallmark ui
 
 lock: ## resolve pyproject.toml into requirements.lock
@@ -43,16 +43,16 @@ clean: ## remove .venv and every cache; runs, models and datasets stay
 	@rm -rf .venv .venv-lock .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	@find flows tasks tests -name __pycache__ -prune -exec rm -rf {} +
 
-# A changed lock file builds .venv anew, so that nothing of the old one lingers. The lock is complete, so nothing is
-# resolved again: a new release of something that is asked for with extras would stop pip there.
+# If the lock file has changed, .venv is rebuilt from scratch, so that no old package remains. The lock is complete, so pip
+# must not resolve dependencies again: a new release of a package that is required with extras would make it fail.
 $(READY): requirements.lock
-	@test -n "$(PYTHON)" || { echo "Hallmark needs Python 3.11, 3.12 or 3.13; none is on the PATH: install one or say make PYTHON=..." >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "Hallmark needs Python 3.11, 3.12 or 3.13; none is on the PATH: install one or run make PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# What the benchmarks compare with: not locked, since nothing else uses it.
+# Packages that the benchmarks compare Hallmark with. Not locked, because nothing else uses them.
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[bench]"
 	@touch $@

@@ -19,7 +19,7 @@ def judge(name: str, version: int, rule: Rule = Rule()) -> Judged:  # noqa: B008
     Args:
         name: the registered model.
         version: the version to judge.
-        rule: what decides.
+        rule: the promotion rule.
     """
     champion, experiment = refuse(name, version)
     return judge_files(name, champion, version, prepare(experiment), rule)

@@ -41,15 +41,15 @@ def train_members(
 
     with interrupted_together():
         alone = {index: fit.submit(members[index], dataset, runs[index], in_pool=True) for index in plan.single}
-        shares = [fit_stack.submit(*arguments(*each), in_pool=True) for each in enumerate(plan.pool_stacks)]
+        stacked = [fit_stack.submit(*arguments(*each), in_pool=True) for each in enumerate(plan.pool_stacks)]
         ways: dict[int, str] = dict.fromkeys(alone, "process pool")
         fits: dict[int, Fit | str] = {}
-        for number, stack in enumerate(plan.stacks, start=len(shares)):
+        for number, stack in enumerate(plan.stacks, start=len(stacked)):
             fits |= dict(zip(stack, fit_stack(*arguments(number, stack)), strict=True))
             ways |= dict.fromkeys(stack, "stacked")
-        for share, future in zip(plan.pool_stacks, shares, strict=True):
-            fits |= dict(zip(share, future.result(), strict=True))
-            ways |= dict.fromkeys(share, "stacked in the pool")
+        for stack, stack_future in zip(plan.pool_stacks, stacked, strict=True):
+            fits |= dict(zip(stack, stack_future.result(), strict=True))
+            ways |= dict.fromkeys(stack, "stacked in the pool")
         fits |= {index: _result(future) for index, future in alone.items()}
     return tuple(_member(axes, member, runs[index], ways[index], fits[index]) for index, member in enumerate(members))
 
@@ -57,7 +57,7 @@ def train_members(
 def describe(plan: sweep_plan.Plan) -> str:
     """Return in words how the members are trained."""
     parts = [f"{len(stack)} together" for stack in plan.stacks]
-    parts += [f"{len(share)} together in a process" for share in plan.pool_stacks]
+    parts += [f"{len(stack)} together in a process" for stack in plan.pool_stacks]
     if plan.single:
         parts.append(f"{len(plan.single)} in a pool of {min(sweep_plan.WORKERS, len(plan.single))} processes")
     return ", ".join(parts)

@@ -20,7 +20,7 @@ from hallmark.tasks.tracking import run_queries
 
 @flow(name="reproduce", flow_run_name="reproduce {run_id}")
 def reproduce(run_id: str) -> Reproduction:
-    """Train again what an MLflow run has recorded, make its file again, and compare weights and file.
+    """Repeat the training that an MLflow run recorded, export the model, and compare weights and file.
 
     Nothing is logged or registered, and the new files are removed.
 

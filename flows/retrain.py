@@ -51,7 +51,7 @@ def retrain(
 
     Args:
         experiment: data, model, training and export; its rows are split by content.
-        rule: when a challenger becomes champion.
+        rule: when a challenger is promoted.
         notify: address that receives failures, HOLD and REJECT.
         schedule: name of the schedule that runs it.
     """
@@ -72,7 +72,7 @@ def retrain(
         else:
             challenger = champion and champions.undecided(name, made_from)
             if not challenger:
-                # No person could add --fresh to a schedule.
+                # --fresh cannot be added to the command of a scheduled run.
                 challenger = train_and_ship(experiment, dataset, discard_outdated=True).model_version.version
             training_rows.keep(champions.run_of(name, challenger), dataset)
             decision = _decide(name, challenger, dataset, rule, schedule)
@@ -128,7 +128,7 @@ def _announce(result: Retrained, dataset: Dataset, address: str | None, schedule
     version = f" version {result.decision.version}" if result.decision else ""
     text = f"{result.name} {result.verdict.lower()}{version}"
     flow_artifacts.rename_run(text)
-    flow_artifacts.markdown(flow_pages.retraining(result, dataset), "retraining", "What came of this retraining")
+    flow_artifacts.markdown(flow_pages.retraining(result, dataset), "retraining", "Result of this retraining")
     progress.line("retrain", f"{text}: {result.reason}")
     if result.verdict in ("HOLD", "REJECT"):
         notification.send(address, f"{schedule or 'retraining'} ({result.name}): {result.verdict}", result.reason)

@@ -13,7 +13,7 @@ def diagnose(
     experiment: Experiment, dataset: Dataset, fit: Fit, evaluation: Evaluation, known: tuple[Finding, ...], run: Run
 ) -> tuple[Finding, ...]:
     """Return all findings: those `known` from before the training, then those of `after_training.find`."""
-    found = after_training.find(experiment, dataset, fit, evaluation)
-    progress.findings(found)
-    run_logger.log_findings(run, known + found)
-    return known + found
+    new = after_training.find(experiment, dataset, fit, evaluation)
+    progress.findings(new)
+    run_logger.log_findings(run, known + new)
+    return known + new

@@ -18,7 +18,8 @@ def judge(name: str, champion: int, challenger: int, dataset: Dataset, rule: Rul
     rows = compare_files.unseen(dataset, [training_rows.find(name, version) for version in versions])
     files = [model_registry.fetch(f"models:/{name}/{version}", refresh=True) for version in versions]
     demoted = champions.is_demoted(name, challenger)
-    found = "this file was never rolled back" if demoted is None else f"version {demoted}, the same file, was"
+    rolled_back = f"version {demoted}, which has the same file, was rolled back"
+    found = "this file was never rolled back" if demoted is None else rolled_back
     gate = Gate("not rolled back", passed=demoted is None, found=found)
     judgement = compare_files.compare(*files, dataset, rows, rule, [gate])
     skipped = f" ({rows.refused} test rows skipped: one of the models was trained on them)" * bool(rows.refused)

@@ -14,7 +14,7 @@ def refit(recorded: Recorded, experiment: Experiment, dataset: Dataset, folder: 
     """Train with the initial weights of an earlier run. Nothing is logged, and no checkpoint is written.
 
     Args:
-        recorded: the earlier run; its seed of the initial weights is used, which an unseeded experiment does not name.
+        recorded: the earlier run; its recorded seed is used, because an unseeded experiment has none.
         experiment: its experiment, on a device of this machine.
         dataset: its data.
         folder: where weights and history appear.

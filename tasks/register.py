@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 EXAMPLE_ROWS = 3
 
 
-def _is_worth_another_try(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's signature
+def _is_retryable(task: object, task_run: object, state: "State") -> bool:  # noqa: ARG001 - Prefect's signature
     error = state.result(raise_on_failure=False)
     return isinstance(error, Exception) and client.is_network_failure(error)
 
 
-# The only step with retries: it does nothing but talk to the registry, and a repetition makes no second version.
+# The only step with retries: it only talks to the registry, and a retry does not create a second version.
 @step(
     "register",
     task_run_name="register {experiment.name}",
     retries=2,
     retry_delay_seconds=[1, 5],
-    retry_condition_fn=_is_worth_another_try,
+    retry_condition_fn=_is_retryable,
 )
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
     """Register with signature, input example and proof; see `hallmark.tasks.tracking.registration.register`."""

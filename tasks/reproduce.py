@@ -12,18 +12,18 @@ from hallmark.tasks.runtime.steps import step
 def reproduce(recorded: Recorded, dataset: Dataset, fit: Fit, artifact: Artifact) -> Reproduction:
     """Compare bit for bit, and list what else differs: dataset, code, library versions, machine."""
     now = provenance.marks() | fit.fingerprint | {"networks": str(fit.networks)}
-    found = Reproduction(
+    result = Reproduction(
         weights=fit.weights_sha256 == recorded.weights_sha256,
         file=artifact.sha256 == recorded.onnx_sha256,
         differences=tuple(_differences(recorded, dataset.digest, now)),
     )
     words = {True: "identical", False: "different"}
-    progress.report(f"weights {words[found.weights]}, file {words[found.file]}")
-    return found
+    progress.report(f"weights {words[result.weights]}, file {words[result.file]}")
+    return result
 
 
 def _differences(recorded: Recorded, dataset: str, now: dict[str, str]) -> Iterator[str]:
-    """Yield a line for each influence on the result that is not the same as in the earlier run."""
+    """Yield a line for each condition of the result that differs from the earlier run."""
     if recorded.dataset != dataset:
         yield f"dataset: was {recorded.dataset[:SHOWN]}, is {dataset[:SHOWN]}"
     for name, before in sorted(recorded.marks.items()):

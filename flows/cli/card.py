@@ -50,18 +50,18 @@ def card(
 
         if output:
             output_files.check_output(output, "", overwrite=overwrite)
-        found = run_lookup.find(run)
+        stored = run_lookup.find(run)
         if not output and not live:
-            output = Path(f"{found.experiment}.card.html")
+            output = Path(f"{stored.experiment}.card.html")
             output_files.check_output(output, "", overwrite=overwrite)
-        content = run_queries.card(found)
-        page = _live(found, content, live, overwrite=overwrite) if live else None
+        content = run_queries.card(stored)
+        page = _live(stored, content, live, overwrite=overwrite) if live else None
         if output:
             _write(content, output)
     written = {"card": output and output.absolute(), "live": page and page.absolute()}
     if json:
         paths = {name: str(path) if path else None for name, path in written.items()}
-        print_json({"status": "written", "run_id": found.id, **paths})
+        print_json({"status": "written", "run_id": stored.id, **paths})
     else:
         for name, path in written.items():
             if path:

@@ -35,17 +35,17 @@ def champion(model: str, /, *, json: Flag = False) -> None:
         from hallmark.tasks.promotion import champions, decision_log
 
         decision_log.repair_if_idle(model)
-        found = champions.standing(model)
+        standing = champions.standing(model)
     if json:
-        print_json({"status": "ok"} | asdict(found))
+        print_json({"status": "ok"} | asdict(standing))
         return
     rows = {
-        "champion": f"{found.name} version {found.version}",
-        "since": found.since,
-        "why": found.why,
-        "previous": f"version {found.previous}" if found.previous else "none",
-        "sha256": found.sha256,
-        "run": found.run_id,
+        "champion": f"{standing.name} version {standing.version}",
+        "since": standing.since,
+        "why": standing.why,
+        "previous": f"version {standing.previous}" if standing.previous else "none",
+        "sha256": standing.sha256,
+        "run": standing.run_id,
     }
     _print(rows)
 
@@ -66,11 +66,11 @@ def history(model: str, /, *, json: Flag = False) -> None:
         from hallmark.tasks.promotion import decision_log
 
         decision_log.repair_if_idle(model)
-        found = decision_log.history(model)
+        decisions = decision_log.history(model)
     if json:
-        print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in found]})
-    elif found:
-        _print_table(found)
+        print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in decisions]})
+    elif decisions:
+        _print_table(decisions)
     else:
         sys.stdout.write(f"no decisions yet: run `{command_name()} retrain` to make the first\n")
 
@@ -113,14 +113,14 @@ def judge(
         rule, rest = retrain.parse_rule(tokens)
         if rest:
             raise InputError(f"expected an option such as --rule.alpha 0.01, found '{rest[0]}'")
-        found = execution.execute("judge", "judge", load)
+        judged = execution.execute("judge", "judge", load)
     if json:
-        print_json({"status": "judged"} | asdict(found))
+        print_json({"status": "judged"} | asdict(judged))
         return
     from hallmark.tasks.ml.reports import flow_pages
 
-    pair = f"champion version {found.champion}, challenger version {found.challenger}"
-    _print({"verdict": found.verdict, "why": found.reason, "compared": pair} | flow_pages.judgement(found.judgement))
+    pair = f"champion version {judged.champion}, challenger version {judged.challenger}"
+    _print({"verdict": judged.verdict, "why": judged.reason, "compared": pair} | flow_pages.judgement(judged.judgement))
 
 
 def promote(model: str, version: Version, /, *, reason: str, json: Flag = False) -> None:
@@ -185,9 +185,9 @@ def _print(rows: dict[str, str]) -> None:
         print_row(name, value, width=width)
 
 
-def _print_table(found: "list[Decision]") -> None:
+def _print_table(decisions: "list[Decision]") -> None:
     table = Table("number", "when", "verdict", "version", "champion", "by", "file", "why", box=None, pad_edge=False)
-    for one in found:
+    for one in decisions:
         champion = f"{one.before or 'none'} -> {one.champion}" if one.moves else str(one.champion)
         when, by = one.at[:16].replace("T", " "), one.schedule or one.by
         sha256 = one.digests["onnx_sha256"][:SHOWN]

@@ -32,8 +32,8 @@ def reproduce(run_id: str, /, *, json: Flag = False) -> None:
         from hallmark.flows.reproduce import reproduce as flow
         from hallmark.tasks.tracking import run_queries
 
-        found = run_queries.recorded(run_id)[0].run
-        return lambda: flow(found)
+        full_id = run_queries.recorded(run_id)[0].run
+        return lambda: flow(full_id)
 
     with execution.report_errors(as_json=json):
         result = execution.execute("reproduce", "reproduce", load)

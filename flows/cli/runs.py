@@ -52,17 +52,17 @@ def runs(
     """
     from hallmark.tasks.tracking import run_queries as recorded
 
-    found = recorded.recent_runs(name, limit)
-    if name and not found:
+    recent = recorded.recent_runs(name, limit)
+    if name and not recent:
         names = sorted({run.experiment for run in recorded.recent_runs(None, 1000)})
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         known = f"experiments with runs: {', '.join(names)}" if names else "there are no runs yet"
         hint = f"did you mean '{near[0]}'?" if near else known
         raise InputError(f"there is no run of an experiment '{name}': {hint}")
     if json:
-        print_json({"status": "ok", "runs": [asdict(run) for run in found]})
-    elif found:
-        Console().print(_table(found))
+        print_json({"status": "ok", "runs": [asdict(run) for run in recent]})
+    elif recent:
+        Console().print(_table(recent))
     else:
         sys.stdout.write("no runs yet: run `hallmark train iris` to make the first\n")
 
@@ -99,11 +99,11 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
         mlflow_server.serve(listener)
 
 
-def _table(found: "list[RecentRun]") -> Table:
+def _table(recent: "list[RecentRun]") -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading, justify in COLUMNS:
         table.add_column(heading, justify=justify, no_wrap=heading != "run", overflow="fold")
-    for run in found:
+    for run in recent:
         started = datetime.fromtimestamp(run.started, UTC).astimezone()
         numbers = ["" if value is None else f"{value:.4f}" for value in (run.accuracy, run.loss)]
         version = f"v{run.model_version}" if run.model_version else ""

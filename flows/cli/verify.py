@@ -43,7 +43,7 @@ def verify(
     else:
         _print(verdict, checks)
     if failed:
-        raise HallmarkError(f"{path}: does not hold: {failed}")
+        raise HallmarkError(f"{path}: verification failed: {failed}")
 
 
 def _look_up(sha256: str) -> Check:
@@ -80,12 +80,14 @@ def _print(verdict: Verdict, checks: list[Check]) -> None:
 
 def _describe(shipped: Certificate) -> dict[str, str]:
     proof, ways = shipped.proof, len(shipped.proof["ways"])
+    label = _form("label", "int64", ("N",))
+    probabilities = _form("probabilities", "float32", ("N", len(shipped.classes)))
     return {
         "proof": f"{proof['rows']} test rows and {proof['rows_made']} synthetic rows in {ways} ways, "
         f"maximum deviation {proof['largest_error']:.1e} (PyTorch's own rounding: {proof['own_error']:.1e})",
         "test split": f"accuracy {shipped.metrics['test/accuracy']:.4f}, loss {shipped.metrics['test/loss']:.4f}",
-        "takes": ", ".join(_form(one.name, one.dtype, ("N", *one.shape)) for one in shipped.inputs),
-        "gives": f"{_form('label', 'int64', ('N',))}, {_form('probabilities', 'float32', ('N', len(shipped.classes)))}",
+        "inputs": ", ".join(_form(one.name, one.dtype, ("N", *one.shape)) for one in shipped.inputs),
+        "outputs": f"{label}, {probabilities}",
         "classes": ", ".join(shipped.classes),
         "experiment": shipped.experiment,
         "dataset": shipped.dataset,

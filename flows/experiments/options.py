@@ -100,15 +100,15 @@ def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, l
 
     An option has several fields if several kinds of a part have it.
     """
-    found: dict[str, list[FieldInfo]] = {}
+    by_path: dict[str, list[FieldInfo]] = {}
     for name, field in model.model_fields.items():
         parts = [kind for kind in _types(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
         for part in parts:
             for path, known in fields(part, f"{prefix}{name}.").items():
-                found.setdefault(path, []).extend(known)
+                by_path.setdefault(path, []).extend(known)
         if not parts:
-            found[prefix + name] = [field]
-    return found
+            by_path[prefix + name] = [field]
+    return by_path
 
 
 def describe() -> str:
@@ -144,7 +144,7 @@ def _only(path: str) -> str:
     return f" (kind {', '.join(kinds)})"
 
 
-def _types(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - what typing gives
+def _types(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - typing has no common type
     return get_args(annotation) or (annotation,)
 
 
@@ -181,8 +181,8 @@ def _explain(error: ValidationError, tree: Tree, source: str, overrides: dict[st
     if problems[0]["type"] == "union_tag_not_found":
         return f"{where}: kind is missing: expected one of{_choices(fields()[f'{path}.kind'])}"
     expected = [_sentence(problem["msg"]) for problem in problems if _path(problem["loc"], tree) == path]
-    found = problems[0]["input"]
-    return f"{where}: {' or '.join(expected)}" + ("" if isinstance(found, dict | BaseModel) else f", found {found!r}")
+    given = problems[0]["input"]
+    return f"{where}: {' or '.join(expected)}" + ("" if isinstance(given, dict | BaseModel) else f", found {given!r}")
 
 
 def _kind(path: str, tree: Tree) -> str:

@@ -198,31 +198,31 @@ def _member(base: options.Tree, overrides: dict[str, str], source: str, axes: Se
 def _refuse_without_validation(member: Experiment, overrides: dict[str, str], source: str) -> None:
     """Refuse a member without a validation loss, by which the sweep chooses."""
     if not member.data.split.validation:
-        path, found, remedy = "data.split.validation", "0", "--data.split.validation 0.2"
+        path, value, remedy = "data.split.validation", "0", "--data.split.validation 0.2"
         if member.data.split.method == "resubstitution":
             remedy = f"--data.split.method stratified {remedy} --data.split.test 0.2"
     elif member.training.monitor != "validation":
-        path, found, remedy = "training.monitor", member.training.monitor, "--training.monitor validation"
+        path, value, remedy = "training.monitor", member.training.monitor, "--training.monitor validation"
     else:
         return
     where = f"--{path}" if path in overrides else f"{source}: {path}"
-    raise InputError(f"{where}: a sweep chooses by validation loss, found '{found}': use {remedy}")
+    raise InputError(f"{where}: a sweep chooses by validation loss, found '{value}': use {remedy}")
 
 
 def _read(tokens: Sequence[str]) -> dict[str, Values]:
     """Return the values of each option by its path: one value, or several if the option varies."""
-    found: dict[str, Values] = {}
+    values: dict[str, Values] = {}
     for path, text in options.pairs(tokens):
-        if path in found:
+        if path in values:
             raise InputError(f"--{path}: given twice: put all values into one list")
-        found[path] = _values(path, text)
-        if _varies(found[path]):
+        values[path] = _values(path, text)
+        if _varies(values[path]):
             _refuse_incomparable(path)
-    if not any(map(_varies, found.values())):
-        commas = [path for path in found if _takes_a_list(path)]
+    if not any(map(_varies, values.values())):
+        commas = [path for path in values if _takes_a_list(path)]
         hint = f"; separate the lists of --{commas[0]} by slashes, as 32/64/64,32" if commas else ""
         raise InputError(f"no option varies: give at least one option several values, as --training.seed 0..4{hint}")
-    return found
+    return values
 
 
 def _varies(values: Values) -> bool:
@@ -261,7 +261,7 @@ def _types(path: str) -> list[Any]:
     return [kind for field in options.fields().get(path, []) for kind in _leaves(field.annotation)]
 
 
-def _leaves(annotation: Any) -> list[Any]:  # noqa: ANN401 - what typing gives
+def _leaves(annotation: Any) -> list[Any]:  # noqa: ANN401 - typing has no common type
     origin = get_origin(annotation)
     if origin in (None, tuple, Literal):
         return [annotation]

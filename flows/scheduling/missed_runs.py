@@ -27,7 +27,7 @@ UNSTARTED = "Its process never started: the process that serves the schedules ha
 
 
 async def handle_missed(client: "PrefectClient", planned: Sequence[ScheduledExperiment], file: "Path") -> list[str]:
-    """Keep or cancel the runs whose time passed while nothing served the schedules, by each schedule's `missed`.
+    """Keep or cancel the runs whose time passed while no process served the schedules, by their `missed`.
 
     Runs are cancelled, not deleted: they stay visible, and a clock that is set back does not schedule them again.
 
@@ -45,7 +45,7 @@ async def handle_missed(client: "PrefectClient", planned: Sequence[ScheduledExpe
         await _cancel(client, [run for run in due if run not in current], "The schedule has changed since")
         kept = {"skip": 0, "latest": 1, "all": len(current)}[policy]
         dropped = current[: max(len(current) - kept, 0)]
-        await _cancel(client, dropped, f"Its time passed while nothing served the schedule (missed: {policy})")
+        await _cancel(client, dropped, f"Its time passed while no process served the schedule (missed: {policy})")
         if due:
             left = len(current) - len(dropped)
             lines.append(f"{deployment.name}: {len(due)} missed, {left} to run, {len(due) - left} cancelled")
@@ -158,15 +158,15 @@ async def _due(client: "PrefectClient", deployment: UUID) -> "list[FlowRun]":
         state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
         next_scheduled_start_time=filters.FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC)),
     )
-    found: list[FlowRun] = []
+    due: list[FlowRun] = []
     while page := await client.read_flow_runs(
         flow_run_filter=scheduled,
         sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
         limit=PAGE_SIZE,
-        offset=len(found),
+        offset=len(due),
     ):
-        found += page
-    return found
+        due += page
+    return due
 
 
 async def _cancel(client: "PrefectClient", runs: "Sequence[FlowRun]", reason: str) -> None:

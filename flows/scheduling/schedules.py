@@ -55,7 +55,7 @@ class Schedule(Part):
     )
     missed: Literal["skip", "latest", "all"] = Field(
         default="latest",
-        description="which runs to make up for whose time passed while nothing served: none, the latest, or all",
+        description="which runs to make up for if their time passed while no process served them: skip, latest or all",
     )
     notify: str | None = Field(default=None, description="address to notify of failures, HOLD and REJECT")
     rule: Rule = Field(default=Rule(), description="when a challenger is promoted")
@@ -207,6 +207,6 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own type is not 
         known = ", ".join(Schedule.model_fields)
         return f"{field}: there is no such field: choose from {known}"
     sentence = f"{field}: " * bool(field) + message[0].lower() + message[1:]
-    found = problem["input"]
-    shown = isinstance(found, str | int | float | bool) and field != "notify"
-    return sentence + f", found {found!r}" * shown
+    given = problem["input"]
+    shown = isinstance(given, str | int | float | bool) and field != "notify"
+    return sentence + f", found {given!r}" * shown

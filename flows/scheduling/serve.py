@@ -153,7 +153,7 @@ async def _check_waiting(planned: list[schedules.ScheduledExperiment], file: Pat
                     progress.line("waiting", line)
                 for line in await missed_runs.crash_unstarted(client, file, datetime.now(UTC) - START_TIMEOUT):
                     progress.line("crashed", line)
-        except Exception as error:  # noqa: BLE001 - the server may be away for a while; it is asked again
+        except Exception as error:  # noqa: BLE001 - the server may be down for a while; the next check tries again
             logger.warning("waiting runs could not be checked: %s", error)
 
 

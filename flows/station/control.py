@@ -89,10 +89,10 @@ def find(home: Path) -> Station:
 
 def faults(station: Station) -> dict[str, str]:
     """Return a sentence for each part of a station that has ended or does not answer, by the name of the part."""
-    found = {}
+    texts = {}
     for part in station.parts:
         if part.ended is not None:
-            found[part.name] = processes.describe_end(part)
+            texts[part.name] = processes.describe_end(part)
         elif part.url and not prefect_api.answers(processes.health_url(part)):
-            found[part.name] = f"{TITLES[part.name]} (pid {part.pid}) does not answer at {part.url} (log: {part.log})"
-    return found
+            texts[part.name] = f"{TITLES[part.name]} (pid {part.pid}) does not answer at {part.url} (log: {part.log})"
+    return texts

@@ -17,7 +17,7 @@ from hallmark.tasks.runtime import prefect_api, settings, station_file
 from hallmark.tasks.runtime.settings import Settings
 
 LEAST_FREE = 2 * 10**9
-"""Bytes. MNIST, its dataset and a few runs need half of it."""
+"""Least free disk space in bytes. MNIST, its dataset and a few runs need half of it."""
 TIMEOUT_SECONDS = 5.0
 NAMED = ("torch", "torchvision", "prefect", "mlflow", "scikit-learn", "onnx", "onnxruntime")
 
@@ -56,9 +56,9 @@ def _versions() -> Check:
     for text in metadata.requires("hallmark") or []:
         wanted = Requirement(text)
         if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
-            found = metadata.version(wanted.name)
-            if not wanted.specifier.contains(found, prereleases=True):
-                wrong.append(f"{wanted.name} {found} is installed, {wanted.specifier} is required")
+            installed = metadata.version(wanted.name)
+            if not wanted.specifier.contains(installed, prereleases=True):
+                wrong.append(f"{wanted.name} {installed} is installed, {wanted.specifier} is required")
     if wrong:
         return Check(
             "versions", is_well=False, found=f"{'; '.join(wrong)}: `make clean run` installs the right versions"
@@ -83,10 +83,10 @@ def _disk(machine: Settings) -> Check:
         return Check("disk", is_well=False, found=f"{machine.home} cannot be written: {remedy}")
     existing = next(folder for folder in (machine.home, *machine.home.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    found = f"{free / 10**9:.1f} GB free for {machine.home}"
+    text = f"{free / 10**9:.1f} GB free for {machine.home}"
     if free < LEAST_FREE:
-        return Check("disk", is_well=False, found=f"{found}: free some space, or set HALLMARK_HOME to another folder")
-    return Check("disk", is_well=True, found=found)
+        return Check("disk", is_well=False, found=f"{text}: free some space, or set HALLMARK_HOME to another folder")
+    return Check("disk", is_well=True, found=text)
 
 
 def _prefect(machine: Settings) -> Check:
@@ -124,17 +124,17 @@ def _port(name: str, host: str, port: int, variable: str) -> Check:
         socket.create_server((host, port)).close()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        found = f"{variable}: {port} on {host}: {reason}: choose another port for `hallmark up`"
-        return Check(name, is_well=False, found=found)
+        text = f"{variable}: {port} on {host}: {reason}: choose another port for `hallmark up`"
+        return Check(name, is_well=False, found=text)
     return Check(name, is_well=True, found=f"{port} on {host} is free")
 
 
 def _schedules() -> Check:
     try:
-        found = schedules.load()
+        planned = schedules.load()
     except HallmarkError as error:
         return Check("schedules", is_well=False, found=str(error))
-    return Check("schedules", is_well=True, found=f"{len(found)} in {schedules.file()}")
+    return Check("schedules", is_well=True, found=f"{len(planned)} in {schedules.file()}")
 
 
 def _mirror(machine: Settings) -> Check:

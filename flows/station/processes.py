@@ -142,7 +142,7 @@ def last_line(log: Path) -> str:
 
 
 def health_url(part: Part) -> str:
-    """Return the URL below which a server answers `/health`."""
+    """Return the base URL under which a server answers `/health`."""
     return f"{part.url}/api" if part.name == PREFECT else f"{part.url}"
 
 

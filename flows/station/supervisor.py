@@ -86,8 +86,8 @@ def _exclusive(home: Path) -> Iterator[None]:
             station_file.file(home).unlink(missing_ok=True)  # left behind by a station that was killed
             yield
     except Timeout as error:
-        found = station_file.recorded(home)
-        state = f"a station is up (pid {found.pid})" if found else "a station is starting or stopping"
+        station = station_file.recorded(home)
+        state = f"a station is up (pid {station.pid})" if station else "a station is starting or stopping"
         raise InputError(f"{state}: see `hallmark status`, or stop it with `hallmark down`") from error
 
 

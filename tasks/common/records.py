@@ -99,7 +99,7 @@ class Fit:
     initial_seed: int
     """Random seed of the initial weights."""
     fingerprint: dict[str, str]
-    """Versions and hardware on which the exact bits depend, beside experiment and data; see `training.fingerprint`."""
+    """Versions and hardware on which the exact bits depend, besides experiment and data; see `training.fingerprint`."""
     resumed_from: tuple[int, int] | None
     """Complete epochs, and updates of the next epoch, at which an interrupted training resumed; None if it did not."""
 
@@ -252,7 +252,7 @@ class Recorded:
     onnx_sha256: str
     initial_seed: int
     marks: dict[str, str]
-    """Conditions on which the exact bits depend, beside experiment and data: device, threads, versions, code."""
+    """Conditions on which the exact bits depend, besides experiment and data: device, threads, versions, code."""
 
 
 @dataclass(frozen=True, slots=True)

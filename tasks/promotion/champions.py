@@ -31,7 +31,7 @@ class Standing:
 
 
 def champion(name: str) -> int | None:
-    """Return the version of the champion; None without such a model, or without a champion."""
+    """Return the version of the champion; None if there is no such model or it has no champion."""
     return model_registry.with_alias(name, CHAMPION) if model_registry.exists(name) else None
 
 
@@ -42,18 +42,18 @@ def standing(name: str) -> Standing:
         InputError: there is no such model, or it has no champion.
     """
     _, number = model_registry.resolve(f"models:/{name}@{CHAMPION}")
-    found = model_registry.version(name, number)
+    stored = model_registry.version(name, number)
     last = next((one for one in reversed(decision_log.history(name)) if one.moves or one.verdict == "FIRST"), None)
     decision = last if last and last.champion == number else None
     why = f"{decision.verdict}: {decision.reason}" if decision else "set outside Hallmark"
     if last is None and number == 1:
         why = "the first version that was registered"
-    created = datetime.fromtimestamp(found.created, UTC).isoformat(timespec="seconds")
+    created = datetime.fromtimestamp(stored.created, UTC).isoformat(timespec="seconds")
     return Standing(
         name=name,
         version=number,
-        sha256=found.sha256,
-        run_id=found.run_id,
+        sha256=stored.sha256,
+        run_id=stored.run_id,
         previous=model_registry.with_alias(name, PREVIOUS),
         since=decision.at if decision else created,
         why=why,
@@ -102,7 +102,7 @@ def challenging(name: str, version: int) -> Iterator[None]:
 
 
 def first(name: str, version: int, schedule: str | None) -> Decision:
-    """Return the decision on a first version, which is champion without a comparison."""
+    """Return the decision on a first version, which becomes champion without a comparison."""
     reason = "there was no champion to compare with"
     return _decision(name, "FIRST", reason, version, None, champion=version, previous=None, schedule=schedule)
 
@@ -175,7 +175,7 @@ def refuse_unproven(name: str, version: int) -> None:
     """Refuse a version whose stored file is not the registered one, or whose proof is missing or fails.
 
     Raises:
-        InputError: says what is wrong.
+        InputError: the message says what is wrong.
     """
     where = f"{name} version {version}"
     try:
@@ -200,8 +200,8 @@ def _decision(
     previous: int | None,
     schedule: str | None,
 ) -> Decision:
-    found = model_registry.version(name, version)
-    files = {"onnx_sha256": found.sha256}
+    stored = model_registry.version(name, version)
+    files = {"onnx_sha256": stored.sha256}
     if before is not None:
         files["former_onnx_sha256"] = model_registry.version(name, before).sha256
     return Decision(
@@ -210,7 +210,7 @@ def _decision(
         verdict=verdict,
         reason=" ".join(reason.split())[:500],
         version=version,
-        run_id=found.run_id,
+        run_id=stored.run_id,
         before=before,
         champion=champion,
         previous=previous,

@@ -22,15 +22,15 @@ from hallmark.tasks.tracking import decision_tags, model_registry
 from hallmark.tasks.tracking.model_registry import CHAMPION, PREVIOUS
 
 _LONGEST_GATE = 200
-"""Characters that are kept of a gate's text if the decision is too long for a tag."""
+"""Number of characters that are kept of a gate's text if the decision is too long for a tag."""
 
 
 @contextmanager
 def exclusive(name: str) -> Iterator[None]:
-    """Be the only process of this machine that decides on a model.
+    """Hold the lock with which only one process of this machine decides on a model.
 
     Raises:
-        InputError: another process does.
+        InputError: another process holds it.
     """
     lock = _lock(name)
     try:
@@ -132,9 +132,9 @@ def _set_aliases(decision: Decision) -> None:
         model_registry.mark_demoted(name, decision.before)
     model_registry.set_alias(name, PREVIOUS, decision.previous)
     model_registry.set_alias(name, CHAMPION, decision.champion)
-    found = (model_registry.with_alias(name, CHAMPION), model_registry.with_alias(name, PREVIOUS))
-    if found != (decision.champion, decision.previous):
+    current = (model_registry.with_alias(name, CHAMPION), model_registry.with_alias(name, PREVIOUS))
+    if current != (decision.champion, decision.previous):
         raise HallmarkError(
             f"{name}: champion and previous were set to versions {decision.champion} and {decision.previous}, but the "
-            f"registry has {found[0]} and {found[1]}: `hallmark champion {name}` tries again"
+            f"registry has {current[0]} and {current[1]}: `hallmark champion {name}` tries again"
         )

@@ -1,4 +1,4 @@
-"""Artifacts and name of a flow run in the Prefect UI, sent by the client that the run has already.
+"""Artifacts and name of a flow run in the Prefect UI, sent by the client that the run already has.
 
 Prefect's own functions create a new client each time, which fails at once while the server restarts. A client that has
 reached the server before retries for a minute.
@@ -32,8 +32,8 @@ def table(rows: Sequence[dict[str, str]], key: str, description: str) -> None:
 
     Args:
         rows: each with the same columns.
-        key: as above.
-        description: as above.
+        key: see `markdown`.
+        description: see `markdown`.
     """
     _create(TableArtifact(table=list(rows), key=key, description=description))
 

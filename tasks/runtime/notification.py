@@ -27,12 +27,12 @@ def refuse(address: str) -> None:
     """Refuse an address that Apprise does not understand, without sending anything.
 
     Raises:
-        ValueError: says what was expected, without the address, which may hold a secret.
+        ValueError: the message says what was expected, without the address, which may hold a secret.
     """
     if address.startswith("env:") and not _resolved(address):
         raise ValueError(f"the environment variable that '{address}' names is not set: set it")
     if _read(address) is None:
-        raise ValueError(f"'{_kind(address)}' is no address that Apprise understands, such as json://host/path")
+        raise ValueError(f"'{_kind(address)}' is not an address that Apprise understands, such as json://host/path")
 
 
 def send(address: str | None, title: str, text: str) -> bool:
@@ -45,11 +45,11 @@ def send(address: str | None, title: str, text: str) -> bool:
         return False
     target = _read(address)
     if target is None:
-        logger.warning("%s: not sent: '%s' is no address that Apprise understands", title, _kind(address))
+        logger.warning("%s: not sent: '%s' is not an address that Apprise understands", title, _kind(address))
         return False
     sent = bool(target.notify(title=title, body=without_secrets(text)[:LONGEST]))
     if not sent:
-        logger.warning("%s: not sent: %s does not take it", title, _kind(address))
+        logger.warning("%s: not sent: %s did not accept it", title, _kind(address))
     return sent
 
 

@@ -12,7 +12,7 @@ from hallmark.tasks.runtime.signals import held
 
 
 def start_worker() -> None:
-    """Limit this worker to one thread, and end it when its owner has died. The initializer of the pool."""
+    """Limit this worker to one thread, and end it when its owner has died. Used as the pool's initializer."""
     import torch
 
     torch.set_num_threads(1)
@@ -23,7 +23,7 @@ def _follow_owner() -> None:
     owner = multiprocessing.parent_process()
     assert owner  # noqa: S101 - a worker has one
     multiprocessing.connection.wait([owner.sentinel])
-    # A worker that is training writes a checkpoint first; an idle one would wait for ever.
+    # A worker that is training writes a checkpoint first; an idle one would wait forever.
     os.kill(os.getpid(), signal.SIGTERM)
 
 

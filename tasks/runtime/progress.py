@@ -84,10 +84,10 @@ def _lines(total: int) -> Callable[[int, dict[str, float]], None]:
 
 
 def images(what: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
-    """Show how many images of the user's own were read, as `rows` does.
+    """Show how many of the user's images have been read, as `rows` does.
 
     Args:
-        what: what is done to them, such as `decoded`.
+        what: what is done to the images, such as `decoded`.
     """
     return rows("prepare", f"images {what}")
 
@@ -97,7 +97,7 @@ def rows(label: str, what: str = "rows") -> Iterator[Callable[[int, int | None],
     """Show how many rows were processed: a bar that disappears at the end, or a line every few seconds.
 
     Args:
-        label: of the lines.
+        label: label of the lines.
         what: name of the counted things.
 
     Yields:

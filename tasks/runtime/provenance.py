@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
 
 
 def marks() -> dict[str, str]:
-    """Return what the bytes of a shipped file depend on beside experiment and data: code and versions."""
+    """Return what the bytes of a shipped file depend on besides experiment and data: code and versions."""
     return {"code": code_digest(), **versions()}
 
 

@@ -42,7 +42,7 @@ def is_told_to_end(message: str | None) -> bool:
     serving process lives, and a fault when it has died.
 
     Args:
-        message: of the run's state in Prefect.
+        message: message of the run's state in Prefect.
     """
     if ENDING.is_set():
         return True

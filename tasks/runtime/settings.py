@@ -28,20 +28,20 @@ class Settings(BaseSettings):
     mirror: str | None = Field(
         default=None,
         pattern="^(https?|file)://",
-        description="address of a folder to download MNIST's archives from; FashionMNIST and KMNIST in folders of it",
+        description="URL of a folder to download MNIST's archives from, with subfolders for FashionMNIST and KMNIST",
     )
     npm_registry: str | None = Field(
         default_factory=lambda: os.environ.get("npm_config_registry"),  # noqa: SIM112 - npm's own spelling
         pattern="^https?://",
-        description="where `hallmark card --live` fetches onnxruntime-web; else where npm's own variable says",
+        description="npm registry for `hallmark card --live`; default: the value of npm_config_registry",
     )
-    ui_port: int = Field(default=5000, ge=1, le=65535, description="where `hallmark ui` serves, and a station's MLflow")
-    prefect_port: int = Field(default=4200, ge=1, le=65535, description="where a station's Prefect serves")
-    host: str = Field(default="127.0.0.1", description="where a station serves; where others reach it, it needs auth")
-    auth: SecretStr | None = Field(default=None, description="user:password that both servers of a station ask for")
-    schedules: Path | None = Field(default=None, description="the file of schedules; else schedules.toml in the root")
-    checkpoint_seconds: float = Field(default=10, gt=0, description="seconds between two checkpoints, at least")
-    serve_limit: int = Field(default=1, ge=1, le=100, description="how many scheduled runs train at once")
+    ui_port: int = Field(default=5000, ge=1, le=65535, description="port of `hallmark ui` and of a station's MLflow")
+    prefect_port: int = Field(default=4200, ge=1, le=65535, description="port of a station's Prefect")
+    host: str = Field(default="127.0.0.1", description="address of a station; needs auth if others can reach it")
+    auth: SecretStr | None = Field(default=None, description="user:password that both servers of a station require")
+    schedules: Path | None = Field(default=None, description="file of schedules; default: schedules.toml in the root")
+    checkpoint_seconds: float = Field(default=10, gt=0, description="minimum number of seconds between two checkpoints")
+    serve_limit: int = Field(default=1, ge=1, le=100, description="number of scheduled runs that train at once")
 
     @field_validator("home", "schedules")
     @classmethod
@@ -74,8 +74,8 @@ def read() -> Settings:
         InputError: a variable has an invalid value; the message names it.
     """
     machine = from_environment()
-    found = _station(machine.home)
-    return machine.model_copy(update={"tracking_uri": found.url(station_file.MLFLOW)}) if found else machine
+    station = _station(machine.home)
+    return machine.model_copy(update={"tracking_uri": station.url(station_file.MLFLOW)}) if station else machine
 
 
 def from_environment() -> Settings:
@@ -102,5 +102,5 @@ def store_of_station() -> station_file.Station | None:
 @cache
 def _station(home: Path) -> station_file.Station | None:
     """Return the running station. Cached: a run must not be split between two stores when a station starts or stops."""
-    found, uri = station_file.current(home), os.environ.get("MLFLOW_TRACKING_URI")
-    return found if found and (not uri or without_secrets(uri) == found.store) else None
+    station, uri = station_file.current(home), os.environ.get("MLFLOW_TRACKING_URI")
+    return station if station and (not uri or without_secrets(uri) == station.store) else None

@@ -1,4 +1,4 @@
-"""Ending signals: as interrupts, and held back while something must not be interrupted."""
+"""Termination signals: raised as interrupts, or held back while something must not be interrupted."""
 
 import signal
 import threading
@@ -13,9 +13,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 @contextmanager
 def as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt inside the block for every ending signal, as for Ctrl-C."""
+    """Raise KeyboardInterrupt inside the block for every termination signal, as for Ctrl-C."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's shape
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
         raise KeyboardInterrupt(signal.Signals(number).name)
 
     with _handlers(interrupt):
@@ -38,7 +38,7 @@ def interrupted(error: BaseException) -> bool:
 
 @contextmanager
 def held() -> Iterator[list[int]]:
-    """Hold back ending signals that arrive inside the block until its end.
+    """Hold back termination signals that arrive inside the block until its end.
 
     Outside the main thread nothing is held back, since Python runs signal handlers in the main thread only.
 

@@ -1,7 +1,7 @@
 """The file that describes the running station (`hallmark up`).
 
-A station holds a kernel lock as long as it runs. The lock tells the file of a running station from one that a killed
-station has left.
+A station holds a kernel lock as long as it runs. The lock distinguishes the file of a running station from one that
+a killed station has left behind.
 """
 
 import base64
@@ -52,12 +52,12 @@ class Station(BaseModel):
         """Return the address of the part of this name."""
         return next(part.url for part in self.parts if part.name == name and part.url)
 
-    def credentials(self, auth: str | None, door: str) -> dict[str, str]:
+    def credentials(self, auth: str | None, url: str) -> dict[str, str]:
         """Return the environment variables with user and password for the clients of both servers.
 
         Args:
             auth: `user:password` of the settings.
-            door: an address of the station, at which they are checked.
+            url: an address of the station that requires them; they are checked there.
 
         Raises:
             InputError: the servers require user and password, and the settings have none or others.
@@ -65,16 +65,16 @@ class Station(BaseModel):
         if not self.guarded:
             return {}
         if not auth:
-            raise InputError("HALLMARK_AUTH: the station asks for user and password: set it as where it was started")
-        if not _lets_in(door, auth):
-            raise InputError("HALLMARK_AUTH: the station has another user or password: set it as where it was started")
+            raise InputError("HALLMARK_AUTH: the station requires user and password: set it to those of the station")
+        if not _accepts(url, auth):
+            raise InputError("HALLMARK_AUTH: the station has another user or password: set it to those of the station")
         return credentials(auth)
 
 
-def _lets_in(door: str, auth: str) -> bool:
+def _accepts(url: str, auth: str) -> bool:
     """Return whether a server accepts `user:password`. A server that does not answer has not refused."""
     token = base64.b64encode(auth.encode()).decode()
-    request = urllib.request.Request(door, headers={"Authorization": f"Basic {token}"})  # noqa: S310 - our own address
+    request = urllib.request.Request(url, headers={"Authorization": f"Basic {token}"})  # noqa: S310 - our own address
     try:
         urllib.request.urlopen(request, timeout=ANSWER_SECONDS).close()  # noqa: S310
     except urllib.error.HTTPError as error:
@@ -126,7 +126,7 @@ def recorded(home: Path) -> Station | None:
     except _ABSENT:
         return None
     except ValidationError as error:
-        raise InputError(f"{file(home)}: is not what `hallmark up` writes: remove it") from error
+        raise InputError(f"{file(home)}: was not written by `hallmark up`: remove it") from error
 
 
 def is_held(home: Path) -> bool:

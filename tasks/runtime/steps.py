@@ -34,7 +34,7 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:  
     return decorate
 
 
-# Public and without a closure: Prefect pickles the function of a task for its process pool, and a ContextVar cannot be.
+# Public and without a closure: Prefect pickles a task's function for its process pool, and cannot pickle a ContextVar.
 @contextmanager
 def running(name: str) -> Iterator[None]:
     """Label the block's progress lines, and the exception that leaves it, with the step's name."""

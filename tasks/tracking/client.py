@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 _SERVER_SECONDS = 5.0
 _LOCK_SECONDS = 60
-_PATIENCE = f"?timeout={_LOCK_SECONDS}"
-_FIRST_LOOK = {
-    "mlflow.workflowType_v1": "machine_learning",  # of the two halves of the UI: runs, not prompts
-    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,  # it opened by itself, over a quarter of the page
-    "mlflow.telemetry.info.alert.dismissed_v1": True,  # that usage data is collected: here it is not
+_TIMEOUT_QUERY = f"?timeout={_LOCK_SECONDS}"
+_LOCAL_STORAGE = {
+    "mlflow.workflowType_v1": "machine_learning",  # show the half of the UI for runs, not for prompts
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,  # keep the assistant from opening over the page
+    "mlflow.telemetry.info.alert.dismissed_v1": True,  # hide the notice on usage data: none is collected
 }
 """Local storage of the MLflow UI in a browser that has not opened it before; see `application`."""
 
@@ -50,7 +50,7 @@ def connect() -> MlflowClient:
     machine = settings.read()
     if station := settings.store_of_station():
         os.environ.update(_credentials(station, machine.credentials))  # MLflow's client reads them there
-    uri = _patient(machine.tracking_uri)
+    uri = _with_timeout(machine.tracking_uri)
     client = _connect(uri)
     mlflow.set_tracking_uri(uri)  # for functions without a client: models and artifacts
     return client
@@ -67,7 +67,7 @@ def _connect(uri: str) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # files here are small
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # the commands say it, and stdout is theirs
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # commands print it themselves
     try:
         if uri.startswith(("http://", "https://")):
             # MLflow's own client would try for minutes.
@@ -83,7 +83,7 @@ def _connect(uri: str) -> MlflowClient:
                 return client
         return MlflowClient(uri)
     except (OSError, ValueError, ImportError, HTTPException, MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        shown = without_secrets(uri).removesuffix(_PATIENCE)
+        shown = without_secrets(uri).removesuffix(_TIMEOUT_QUERY)
         raise InputError(
             f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({without_secrets(' '.join(str(error).split()))[:160]}): "
             "start the server, correct the address, or unset it to use the project's own store"
@@ -117,36 +117,36 @@ def application(uri: str) -> "ASGIApp":
     Args:
         uri: address of the store.
     """
-    # As `mlflow server` does before it starts another process. Its jobs would be further processes.
+    # As `mlflow server` does before it starts another process. Jobs would run in further processes.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     from mlflow.server import constants, handlers
 
     database = settings.database(uri)
     folder = (database.absolute().parent if database else settings.ROOT / "mlruns") / "artifacts"
-    uri = _patient(uri)
+    uri = _with_timeout(uri)
     os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = uri
     os.environ[constants.REGISTRY_STORE_URI_ENV_VAR] = uri
     os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = folder.as_uri()
     handlers.initialize_backend_stores(uri, uri, folder.as_uri())
     from starlette.routing import Route
 
-    with warnings.catch_warnings(action="ignore"):  # of what MLflow imports
+    with warnings.catch_warnings(action="ignore"):  # raised by what MLflow imports
         from mlflow.server.fastapi_app import app
-    app.router.routes.insert(0, Route("/", _front_page))  # before MLflow's own, which answers all that is left
+    app.router.routes.insert(0, Route("/", _front_page))  # before MLflow's catch-all route
     return app
 
 
-def _front_page(request: "Request") -> "Response":  # noqa: ARG001 - Starlette's shape
+def _front_page(request: "Request") -> "Response":  # noqa: ARG001 - Starlette's signature
     """Return the page of MLflow's UI, with a script that sets missing entries of the local storage."""
     from mlflow.server import app
     from starlette.responses import HTMLResponse
 
-    remembered = json.dumps({key: json.dumps(value) for key, value in _FIRST_LOOK.items()})
+    remembered = json.dumps({key: json.dumps(value) for key, value in _LOCAL_STORAGE.items()})
     script = f"<script>for (const [key, value] of Object.entries({remembered})) localStorage[key] ??= value</script>"
     page = Path(str(app.static_folder), "index.html").read_text(encoding="utf-8")
     return HTMLResponse(page.replace("<head>", f"<head>{script}", 1), headers={"Cache-Control": "no-cache"})
 
 
-def _patient(uri: str) -> str:
+def _with_timeout(uri: str) -> str:
     """Return the address with a longer lock timeout, so that processes that write to one SQLite file wait."""
-    return uri + _PATIENCE if settings.database(uri) and "?" not in uri else uri
+    return uri + _TIMEOUT_QUERY if settings.database(uri) and "?" not in uri else uri

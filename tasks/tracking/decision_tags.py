@@ -7,7 +7,7 @@ from hallmark.tasks.tracking import model_registry, tags
 from hallmark.tasks.tracking.client import connect
 
 LONGEST = 4900
-"""Characters of a registered model's tag; MLflow takes at most 5,000."""
+"""Maximum length of a registered model's tag in characters; MLflow accepts at most 5,000."""
 
 
 def read(name: str) -> list[str]:
@@ -16,8 +16,8 @@ def read(name: str) -> list[str]:
     Raises:
         InputError: there is no registered model of this name.
     """
-    found = model_registry.model_tags(name)
-    return [found[key] for key in sorted(found) if key.startswith(tags.DECISION)]
+    values = model_registry.model_tags(name)
+    return [values[key] for key in sorted(values) if key.startswith(tags.DECISION)]
 
 
 def write(name: str, number: int, text: str) -> None:
@@ -26,7 +26,7 @@ def write(name: str, number: int, text: str) -> None:
 
 
 def announce(decision: Decision) -> None:
-    """Show a decision where people look: as an artifact of the version's run, and as a tag of both versions."""
+    """Show a decision in the MLflow UI: as an artifact of the version's run, and as a tag of both versions."""
     client, key = connect(), tags.decision(decision.number)
     if decision.run_id:
         by_hand = decision.verdict in ("MANUAL", "ROLLBACK")

@@ -55,11 +55,11 @@ class _Points:
         self.client, self.run = client, run
         self.waiting: list[Metric] = []
         self.tried, self.pause = time.monotonic(), _FLUSH_SECONDS
-        self.is_away = False
+        self.is_unreachable = False
 
     def log(self, step: int, metrics: dict[str, float], clock: int) -> None:
         self.waiting.extend(Metric(name, value, clock, step) for name, value in metrics.items())
-        is_full = len(self.waiting) >= _BATCH and not self.is_away
+        is_full = len(self.waiting) >= _BATCH and not self.is_unreachable
         if is_full or time.monotonic() - self.tried > self.pause:
             self._try()
 
@@ -74,17 +74,17 @@ class _Points:
         try:
             with tried_once():
                 self.flush()
-            self.is_away = False
+            self.is_unreachable = False
         except MlflowException as error:
             if not is_network_failure(error):
                 raise
-            if not self.is_away:
+            if not self.is_unreachable:
                 text = one_line(error)[:200]
                 logger.warning(
                     "%s: MLflow does not answer; training goes on, and its points are sent later: %s",
                     self.run.name,
                     text,
                 )
-            self.is_away = True
+            self.is_unreachable = True
         self.tried = time.monotonic()
         self.pause = max(_FLUSH_SECONDS, (self.tried - started) / _FLUSH_SHARE)

@@ -53,8 +53,8 @@ def model_tags(name: str) -> dict[str, str]:
     Raises:
         InputError: there is no registered model of this name.
     """
-    found: dict[str, str] = _registered(name, "no registered model").tags
-    return found
+    values: dict[str, str] = _registered(name, "no registered model").tags
+    return values
 
 
 def _registered(name: str, missing: str) -> RegisteredModel:
@@ -66,7 +66,7 @@ def _registered(name: str, missing: str) -> RegisteredModel:
             raise
         names = [model.name for model in client.search_registered_models(max_results=1000)]
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(names)) or 'none at all yet'}"
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(names)) or 'none yet'}"
         raise InputError(f"there is {missing} '{name}': {hint}") from error
 
 
@@ -95,24 +95,24 @@ def version(name: str, number: int) -> StoredVersion:
 
 def versions(name: str) -> list[StoredVersion]:
     """Return all versions of a registered model, the oldest first."""
-    found = map(stored.version, connect().search_model_versions(f"name = '{name}'"))
-    return sorted(found, key=lambda one: one.number)
+    known = map(stored.version, connect().search_model_versions(f"name = '{name}'"))
+    return sorted(known, key=lambda one: one.number)
 
 
 def mark_demoted(name: str, number: int) -> None:
-    """Record at a version that it was rolled back, so that no retraining promotes its file again."""
+    """Record on a version that it was rolled back, so that no retraining promotes its file again."""
     connect().set_model_version_tag(name, str(number), tags.DEMOTED, version(name, number).sha256)
 
 
 def describe_versions(sha256: str) -> list[str]:
     """Return the registered versions of a file in words: `iris version 3 (champion), run 07309d70...`."""
     client = connect()
-    found = []
+    lines = []
     for one in client.search_model_versions(f"tags.`{tags.ONNX_SHA256}` = '{sha256}'"):
         names = client.get_model_version(one.name, one.version).aliases
         known_as = f" ({', '.join(names)})" if names else ""
-        found.append(f"{one.name} version {one.version}{known_as}, run {one.run_id}")
-    return sorted(found)
+        lines.append(f"{one.name} version {one.version}{known_as}, run {one.run_id}")
+    return sorted(lines)
 
 
 def resolve(reference: str) -> tuple[str, int]:
@@ -125,10 +125,10 @@ def resolve(reference: str) -> tuple[str, int]:
         InputError: there is no such name, alias or version.
     """
     pattern = r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[1-9]\d*))"
-    found = re.fullmatch(pattern, reference)
-    if reference.startswith("models:") and not found:
+    match = re.fullmatch(pattern, reference)
+    if reference.startswith("models:") and not match:
         raise InputError(f"{reference}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
-    name, alias, number = found.group("name", "alias", "version") if found else (reference, CHAMPION, None)
+    name, alias, number = match.group("name", "alias", "version") if match else (reference, CHAMPION, None)
     known = aliases(name, "no file and no registered model")
     numbers = [one.number for one in versions(name)]
     listed = ", ".join(map(str, numbers))
@@ -179,9 +179,9 @@ def _download(name: str, number: int, sha256: str, home: Path, *, refresh: bool)
             return check(path, sha256)
         except DamagedError as error:
             logger.warning("a model file is downloaded again: %s", error)
-    with whole_file(path) as temporary, redirect_stderr(StringIO()):  # MLflow draws a bar for one small file
+    with whole_file(path) as temporary, redirect_stderr(StringIO()):  # MLflow shows a progress bar for one small file
         folder = temporary.with_name("stored")
         folder.mkdir()
-        found = mlflow.artifacts.download_artifacts(f"models:/{name}/{number}/model.onnx", dst_path=str(folder))
-        check(Path(found), sha256).replace(temporary)
+        downloaded = mlflow.artifacts.download_artifacts(f"models:/{name}/{number}/model.onnx", dst_path=str(folder))
+        check(Path(downloaded), sha256).replace(temporary)
     return path

@@ -142,11 +142,11 @@ def _fill(
             save_as_external_data=False,
             signature=signature(example, len(dataset.classes)),
             input_example=example,
-            # Without these MLflow spends seconds to guess them.
+            # Without these, MLflow spends seconds guessing them.
             pip_requirements=[f"{library}=={version(library)}" for library in SERVED_WITH],
             onnx_execution_providers=["CPUExecutionProvider"],
         )
         client.log_model_artifacts(model.model_id, f"{folder}/model")
-        found = mlflow.artifacts.download_artifacts(f"{location}/model.onnx", dst_path=f"{folder}/stored")
-        check(Path(found), artifact.sha256)
+        downloaded = mlflow.artifacts.download_artifacts(f"{location}/model.onnx", dst_path=f"{folder}/stored")
+        check(Path(downloaded), artifact.sha256)
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

@@ -37,7 +37,7 @@ def claim(
     fresh: bool,
     discard_outdated: bool = False,
 ) -> Iterator[Attempt]:
-    """Be the only process that runs an experiment, or a sweep, and continue an interrupted attempt at it.
+    """Lock an experiment or a sweep for this process, and continue an interrupted attempt at it.
 
     A second process waits, and reports it. A successful attempt is removed. After an interruption, also by kill -9,
     the attempt stays, and the same run is continued; after a failure, its checkpoints are used by a new run.
@@ -45,7 +45,7 @@ def claim(
     Args:
         members: the experiment, or the members of the sweep, all of one name.
         dataset: their data.
-        axes: the options in which members of a sweep differ. They tell a sweep of one member from a training.
+        axes: the options in which members of a sweep differ. They distinguish a sweep of one member from a training.
         fresh: discard an earlier attempt.
         discard_outdated: discard an attempt of an older version of Hallmark instead of refusing to go on.
 
@@ -62,12 +62,12 @@ def claim(
             with suppress(DamagedError):  # an unreadable attempt is removed too
                 _discard(_read(folder), folder)
             _remove(folder)
-        attempt = _take_up(folder, members, dataset, discard_outdated=discard_outdated)
+        attempt = _open_attempt(folder, members, dataset, discard_outdated=discard_outdated)
         try:
             yield attempt
         except BaseException as error:
             if interrupted(error):
-                progress.line("stopped", "the same command continues here; with --fresh it starts over")
+                progress.line("stopped", "run the same command to continue, or add --fresh to start over")
             else:
                 try:
                     _write(replace(attempt, id=None))
@@ -85,7 +85,7 @@ def of_member(attempt: Attempt, index: int) -> Attempt:
 def close_orphans() -> None:
     """Close the MLflow runs of killed processes as KILLED. Each can still be continued.
 
-    A living process holds the lock of its experiment, and is left alone.
+    A running process holds the lock of its experiment, and is left alone.
     """
     home = settings.read().home
     for path in sorted(home.glob(f"unfinished/*/{_FILE}")):
@@ -99,8 +99,8 @@ def close_orphans() -> None:
             logger.warning("its MLflow run cannot be closed: %s", error)
 
 
-def _take_up(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, discard_outdated: bool) -> Attempt:
-    """Continue the attempt in `folder`, or begin one there."""
+def _open_attempt(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, discard_outdated: bool) -> Attempt:
+    """Continue the attempt in `folder`, or start one there."""
     first = members[0]
     known = _read(folder)
     if known and "layout" not in known.marks:

@@ -41,7 +41,7 @@ def open_run(
         dataset: its name becomes the name of the MLflow experiment.
         attempt: the attempt that the run belongs to.
         name: name of the run.
-        tags: further tags, beside digests and provenance; see `tags.origin`.
+        tags: further tags, besides digests and provenance; see `tags.origin`.
     """
     about = {
         tag.NAME: experiment.name,
@@ -94,7 +94,7 @@ def give_up(attempt: Attempt) -> None:
 
 @contextmanager
 def log_secondary_error(first: BaseException) -> Iterator[None]:
-    """Log an error of the block, which handles a first error, so that it does not replace the first."""
+    """Log an error raised while another error is handled, instead of raising it in place of the first."""
     try:
         yield
     except Exception as second:  # noqa: BLE001 - the first error is the one to be raised
@@ -165,8 +165,8 @@ def _runs_of(client: MlflowClient, attempts: str) -> list[MlflowRun]:
 
 def _experiment_id(client: MlflowClient, name: str) -> str:
     """Find or create the MLflow experiment. A local store keeps its artifacts beside its database."""
-    if found := client.get_experiment_by_name(name):
-        return found.experiment_id
+    if existing := client.get_experiment_by_name(name):
+        return existing.experiment_id
     database = settings.database(settings.read().tracking_uri)
     location = (database.absolute().parent / "artifacts" / name).as_uri() if database else None
     try:
@@ -174,8 +174,8 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
         return client.create_experiment(name, location, {"mlflow.experimentKind": "custom_model_development"})
     except MlflowException:
         # Another process may have been faster.
-        if found := client.get_experiment_by_name(name):
-            return found.experiment_id
+        if existing := client.get_experiment_by_name(name):
+            return existing.experiment_id
         raise
 
 

@@ -1,4 +1,4 @@
-"""Find the run that a person means, and read it for a comparison."""
+"""Find the run that a reference names, and read it for a comparison."""
 
 import difflib
 import re
@@ -19,7 +19,7 @@ from hallmark.tasks.tracking.stored import StoredRun
 
 
 def gather(references: Sequence[str]) -> list[ComparedRun]:
-    """Find runs, read what they have recorded, and let their files predict their test rows.
+    """Find runs, read what they have recorded, and predict their test rows with their files.
 
     Args:
         references: see `find`.
@@ -27,14 +27,14 @@ def gather(references: Sequence[str]) -> list[ComparedRun]:
     Raises:
         InputError: a reference means no run or several, or two references mean the same run.
     """
-    found: dict[str, tuple[str, StoredRun]] = {}
+    runs: dict[str, tuple[str, StoredRun]] = {}
     for reference in references:
         run = find(reference)
-        if known := found.get(run.id):
+        if known := runs.get(run.id):
             raise InputError(f"{reference}: is the same run as {known[0]}: expected different ones")
-        found[run.id] = reference, run
-    experiments = [_experiment(*each) for each in found.values()]
-    return [_compared_run(*each, experiment) for each, experiment in zip(found.values(), experiments, strict=True)]
+        runs[run.id] = reference, run
+    experiments = [_experiment(*each) for each in runs.values()]
+    return [_compared_run(*each, experiment) for each, experiment in zip(runs.values(), experiments, strict=True)]
 
 
 def find(reference: str) -> StoredRun:
@@ -68,16 +68,16 @@ def shipped(run: StoredRun) -> Path:
     if not version:
         raise InputError("it shipped no file")
     file = model_registry.fetch(f"models:/{name}/{version}")
-    # The versions of a model that was deleted and made again are counted from 1.
+    # The versions of a model that was deleted and created again are counted from 1.
     if model_registry.version(name, int(version)).sha256 != run.tags.get(tags.ONNX_SHA256):
-        raise InputError(f"its file is gone from the registry: {name} version {version} is another now")
+        raise InputError(f"its file is no longer registered: {name} version {version} is a different file")
     return file
 
 
 def _of_version(reference: str) -> StoredRun:
     uri = reference if reference.startswith("models:") else f"models:/{reference}"
-    if found := re.fullmatch(r"models:/([^/@]+)[/@].+", uri):
-        model_registry.aliases(found[1])
+    if match := re.fullmatch(r"models:/([^/@]+)[/@].+", uri):
+        model_registry.aliases(match[1])
     name, number = model_registry.resolve(uri)
     run_id = model_registry.version(name, number).run_id
     if not run_id:
@@ -93,7 +93,7 @@ def _of_name(reference: str) -> StoredRun:
         if not newest:
             return run_queries.find(reference)
         if run_queries.search(f"attributes.run_id LIKE '{reference}%'", 1):
-            raise InputError(f"{reference}: is an experiment's name, and a run's id begins so: give more of the id")
+            raise InputError(f"{reference}: is an experiment's name and the beginning of a run id: give more digits")
     if not newest:
         raise InputError(f"there is no run '{reference}': {_hint(reference)}")
     finished = run_queries.search(f"{named} AND attributes.status = 'FINISHED'", 1)
@@ -106,7 +106,7 @@ def _hint(reference: str) -> str:
     names = sorted({run.experiment for run in run_queries.recent_runs(None, 1000)})
     if near := difflib.get_close_matches(reference, names, n=3, cutoff=0.5):
         return f"did you mean {' or '.join(repr(name) for name in near)}?"
-    existing = f"experiments are {', '.join(names)}" if names else "there are none at all yet"
+    existing = f"experiments are {', '.join(names)}" if names else "there are none yet"
     return f"expected the name of an experiment, at least 4 digits of an id, or MODEL@ALIAS: {existing}"
 
 

@@ -1,4 +1,4 @@
-"""What runs have recorded. Nothing is written here."""
+"""Queries for what runs have recorded. Nothing is written here."""
 
 import re
 from pathlib import Path
@@ -36,8 +36,8 @@ def search(query: str, limit: int) -> list[StoredRun]:
     """Return the runs that match a query in MLflow's language, newest first."""
     client = connect()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found = client.search_runs(experiments, query, max_results=limit, order_by=["attributes.start_time DESC"])
-    return [stored.run(one) for one in found]
+    runs = client.search_runs(experiments, query, max_results=limit, order_by=["attributes.start_time DESC"])
+    return [stored.run(one) for one in runs]
 
 
 def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
@@ -78,7 +78,7 @@ def recorded(run_id: str) -> tuple[Recorded, Experiment]:
     run = find(run_id)
     if missing := [tag for tag in _NEEDED if tag not in run.tags]:
         raise InputError(f"{run_id}: has no {missing[0]}: only a run that shipped a file can be reproduced")
-    found = Recorded(
+    record = Recorded(
         run=run.id,
         dataset=run.tags[tags.DATASET_DIGEST],
         weights_sha256=run.tags[tags.WEIGHTS_SHA256],
@@ -86,7 +86,7 @@ def recorded(run_id: str) -> tuple[Recorded, Experiment]:
         initial_seed=int(run.tags[tags.INITIAL_SEED]),
         marks=run.marks,
     )
-    return found, experiment(run)
+    return record, experiment(run)
 
 
 def experiment(run: StoredRun) -> Experiment:
@@ -100,7 +100,7 @@ def experiment(run: StoredRun) -> Experiment:
 
 
 def artifacts(run: StoredRun) -> list[str]:
-    """Return the paths of a run's artifacts, folders unopened."""
+    """Return the paths of a run's artifacts, without the contents of folders."""
     return [file.path for file in connect().list_artifacts(run.id)]
 
 
@@ -122,15 +122,15 @@ def card(run: StoredRun) -> bytes:
 
 
 def curve(run: StoredRun, metric: str) -> tuple[list[int], list[float]]:
-    """Return the steps and values of a metric; of a step that was logged twice the last value."""
+    """Return the steps and values of a metric; if a step was logged twice, its last value."""
     points = {point.step: point.value for point in connect().get_metric_history(run.id, metric)}
     return sorted(points), [points[step] for step in sorted(points)]
 
 
 def digests(run_id: str) -> dict[str, str]:
     """Return the digests of dataset, experiment and code that a run has recorded, as `digests_of` names them."""
-    found = connect().get_run(run_id).data.tags
-    return {name: found[tag] for name, tag in _DIGESTS.items() if tag in found}
+    values = connect().get_run(run_id).data.tags
+    return {name: values[tag] for name, tag in _DIGESTS.items() if tag in values}
 
 
 def digests_of(dataset: str, experiment: str, code: str) -> dict[str, str]:

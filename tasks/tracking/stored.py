@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run that MLflow has."""
+    """A run stored in MLflow."""
 
     id: str
     title: str
@@ -43,11 +43,11 @@ class StoredRun:
 
     @property
     def marks(self) -> dict[str, str]:
-        """What the bits of the result depend on beside experiment and data, as far as the run got."""
-        found: dict[str, Any] = json.loads(self.tags.get(tags.VERSIONS, "{}"))
-        found |= json.loads(self.tags.get(tags.FINGERPRINT, "{}"))
+        """Conditions on which the exact bits depend, besides experiment and data, as far as the run got."""
+        marks: dict[str, Any] = json.loads(self.tags.get(tags.VERSIONS, "{}"))
+        marks |= json.loads(self.tags.get(tags.FINGERPRINT, "{}"))
         named = {"networks": self.tags.get(tags.NETWORKS), "code": self.tags.get(tags.CODE_DIGEST)}
-        return found | {name: value for name, value in named.items() if value}
+        return marks | {name: value for name, value in named.items() if value}
 
 
 def run(stored: "MlflowRun") -> StoredRun:

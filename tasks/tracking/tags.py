@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 PREFIX = "hallmark."
 
-# Of every run.
+# Tags of every run.
 NAME = "hallmark.name"
 """Name of the experiment."""
 DATASET_DIGEST = "hallmark.dataset_digest"
@@ -27,9 +27,9 @@ PREFECT_FLOW_RUN = "hallmark.prefect_flow_run"
 ATTEMPT = "hallmark.attempt"
 """Id of the attempt that opened the run; see `hallmark.tasks.tracking.resume`."""
 ERROR = "hallmark.error"
-"""Why the run failed."""
+"""Reason why the run failed."""
 
-# Of a training.
+# Tags of a training.
 DEVICE = "hallmark.device"
 EPOCHS = "hallmark.epochs"
 BEST_EPOCH = "hallmark.best_epoch"
@@ -40,20 +40,20 @@ WEIGHTS_SHA256 = "hallmark.weights_sha256"
 INITIAL_SEED = "hallmark.initial_seed"
 FIT_SECONDS = "hallmark.fit_seconds"
 FINGERPRINT = "hallmark.fingerprint"
-"""What else the bits of the weights depend on, as JSON."""
+"""Other conditions on which the bits of the weights depend, as JSON."""
 DIAGNOSIS = "hallmark.diagnosis"
 """Codes of the findings, or `none`."""
 MODEL_VERSION = "hallmark.model_version"
 CARD_SHA256 = "hallmark.card_sha256"
 
-# Of a sweep's parent run.
+# Tags of a sweep's parent run.
 SWEEP = "hallmark.sweep"
 """The options that vary."""
 CHOSEN = "hallmark.chosen"
 CHOSEN_RUN = "hallmark.chosen_run"
 MEMBERS = "hallmark.members"
 
-# Of a registered version, and some also of its run.
+# Tags of a registered version, some also of its run.
 ONNX_SHA256 = "hallmark.onnx_sha256"
 PARITY = "hallmark.parity"
 PARITY_MAX_ABS_DIFF = "hallmark.parity_max_abs_diff"
@@ -62,9 +62,9 @@ DEMOTED = "hallmark.demoted"
 """SHA-256 of the file of a version that was rolled back."""
 
 DECISION = "hallmark.decision."
-"""Of a registered model and of its versions: prefix of the tag that holds a decision."""
+"""Prefix of the tags that hold decisions, of a registered model and of its versions."""
 
-# MLflow's own.
+# MLflow's own tags.
 PARENT_RUN = "mlflow.parentRunId"
 SOURCE_NAME = "mlflow.source.name"
 SOURCE_TYPE = "mlflow.source.type"
@@ -89,12 +89,12 @@ def origin(flow_run: str, preset_kind: str | None = None, parent: "Run | None" =
         preset_kind: kind of the experiment's preset.
         parent: the run of the sweep that it is a member of.
     """
-    found = {PREFECT_FLOW_RUN: flow_run}
+    values = {PREFECT_FLOW_RUN: flow_run}
     if preset_kind is not None:
-        found[PRESET_KIND] = preset_kind
+        values[PRESET_KIND] = preset_kind
     if parent is not None:
-        found[PARENT_RUN] = parent.id
-    return found
+        values[PARENT_RUN] = parent.id
+    return values
 
 
 @cache

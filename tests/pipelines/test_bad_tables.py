@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
         (GOOD, "--target t --data.split.group bb", "--data.split.group: there is no column 'bb': did you mean 'b'?"),
         (GOOD, "--target t --data.columns.bb numeric", "--data.columns.bb: there is no column 'bb'"),
         (GOOD, "--target t --data.columns.b date", "--data.columns.b: .*found 'date'"),
-        (GOOD, "--target t --data.ignore a,b", "no input column is left beside the target 't'"),
+        (GOOD, "--target t --data.ignore a,b", "no input column is left besides the target 't'"),
         (GOOD, "--target t --data.ignore t", "target 't' cannot be in ignore too"),
         (GOOD, "--target t --data.columns.b boolean", "row 1, column 'b': expected true or false .* found 'p'"),
         (

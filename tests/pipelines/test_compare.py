@@ -114,7 +114,7 @@ def test_ambiguous_name_or_id_is_refused(outcomes: list[Outcome], console: Call)
     code, _, error = console("compare", digits, outcomes[1].run.id)
     client.delete_run(made.info.run_id)
     assert (code, error.count("\n")) == (2, 1)
-    assert f"{digits}: is an experiment's name, and a run's id begins so" in error
+    assert f"{digits}: is an experiment's name and the beginning of a run id" in error
     assert run_lookup.find(digits).id == outcomes[0].run.id
 
 
@@ -192,7 +192,7 @@ def with_another_file(outcome: Outcome) -> None:
         (without_data, "is not on this machine"),
         (with_damaged_rows, "test.rows.npy: expected sha256"),
         (without_file, "it shipped no file"),
-        (with_another_file, "its file is gone from the registry"),
+        (with_another_file, "its file is no longer registered"),
     ],
 )
 def test_runs_that_cannot_be_predicted_have_no_interval_and_a_reason(

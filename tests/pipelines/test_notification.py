@@ -73,16 +73,16 @@ def test_failed_message_is_a_warning_without_secrets(
     assert not notification.send("env:TELL", "iris: HOLD", "why")
     ours = [record.getMessage() for record in caplog.records if record.name == "hallmark.tasks.runtime.notification"]
     assert ours == [
-        "iris: HOLD: not sent: json://... does not take it",
-        "iris: HOLD: not sent: json://... does not take it",
-        "iris: HOLD: not sent: 'env:TELL' is no address that Apprise understands",
+        "iris: HOLD: not sent: json://... did not accept it",
+        "iris: HOLD: not sent: json://... did not accept it",
+        "iris: HOLD: not sent: 'env:TELL' is not an address that Apprise understands",
     ]
     assert SECRET not in "".join(ours)
 
 
 @pytest.mark.parametrize("address", ["", "somewhere", f"nosuch://{SECRET}@host"])
 def test_address_unknown_to_apprise_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="no address that Apprise understands") as caught:
+    with pytest.raises(ValueError, match="is not an address that Apprise understands") as caught:
         notification.refuse(address)
     assert SECRET not in str(caught.value)
 

@@ -117,7 +117,7 @@ def test_a_file_of_the_training_folder_is_seen_as_training_saw_it(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("x.csv", "is a table, but the model takes color images of 12 x 16 pixels"),
+        ("x.csv", "is a table, but the model takes colour images of 12 x 16 pixels"),
         ("bomb.png", "has more than 89,478,485 pixels"),
         ("x.png", "cannot be read as an image"),
         ("x.npy", "expected uint8 of shape (N, 12, 16, 3) or (12, 16, 3), found uint8 of shape (2, 12, 16)"),

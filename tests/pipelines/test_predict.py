@@ -186,7 +186,7 @@ MISTAKES = [
     (["pictures.onnx", "size.png"], r"size.png: expected 3 x 4 pixels \(height x width\), found 5 x 5"),
     (["pictures.onnx", "mode.png"], r"mode.png: expected a grey image \(mode L\), found mode RGB"),
     (["pictures.onnx", "folder"], "folder: has no rows"),
-    (["pictures.onnx", "."], "expected images alone"),
+    (["pictures.onnx", "."], "expected only images"),
     (["iris.onnx", "rows.csv", "--output", "said.txt"], "said.txt: expected a name that ends in .csv"),
     (["iris.onnx", "rows.csv", "--output", "nowhere/said.csv"], "nowhere/said.csv: there is no folder nowhere"),
     (["iris.onnx", "rows.csv", "--output", "rows.csv", "--overwrite"], "rows.csv: is the input file"),

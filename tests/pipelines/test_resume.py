@@ -77,7 +77,7 @@ def test_the_same_run_goes_on_after_an_interrupt_and_ends_as_if_there_had_been_n
     (before,) = runs(experiment.name)
     assert before.info.status == "KILLED"
     assert "hallmark.error" in before.data.tags
-    assert "stopped  the same command continues here; with --fresh it starts over" in capsys.readouterr().err
+    assert "stopped  run the same command to continue, or add --fresh to start over" in capsys.readouterr().err
     outcome = train(experiment)
     assert "resumed  after epoch 3" in capsys.readouterr().err
     (after,) = runs(experiment.name)

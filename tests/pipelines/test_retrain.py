@@ -117,7 +117,7 @@ def test_another_seed_is_held_and_the_champion_stays(thrice: tuple[str, list[Ret
     state, artifacts = flow_run(f"{name} hold version 2")
     assert state == "Completed"
     assert decision.reason in artifacts["retraining"]
-    assert "right: challenger alone" in artifacts["decision"]
+    assert "only challenger right" in artifacts["decision"]
 
 
 def test_where_nothing_has_changed_nothing_is_trained(thrice: tuple[str, list[Retrained]]) -> None:

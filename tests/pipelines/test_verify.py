@@ -50,7 +50,7 @@ def test_an_edited_file_fails(console: Call, trained: tuple[Experiment, Outcome]
     assert code == 1
     assert "does not hold" in out.splitlines()[-1]
     assert error.count("\n") == 1
-    assert "edited.onnx: does not hold: seal: " in error
+    assert "edited.onnx: verification failed: seal: " in error
 
 
 @pytest.mark.parametrize("content", [b"", b"text", onnx.ModelProto(ir_version=10).SerializeToString()])

@@ -87,7 +87,7 @@ def test_signals_are_heeded_and_the_command_goes_on_after_them(reference: Refere
         process.join(kills.LIMIT)
         assert process.exitcode == 130
         assert place.said[-2:] == [
-            "stopped  the same command continues here; with --fresh it starts over",
+            "stopped  run the same command to continue, or add --fresh to start over",
             "hallmark: interrupted",
         ]
         assert kills.result(place).runs == ["KILLED"]

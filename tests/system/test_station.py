@@ -193,7 +193,7 @@ def test_both_servers_require_user_and_password(place: Place) -> None:
         for command in (["status"], ["train", "iris"], ["runs"]):
             refused = place.hallmark(*command)
             assert refused.returncode == 2
-            assert "HALLMARK_AUTH: the station asks for user and password" in refused.stderr
+            assert "HALLMARK_AUTH: the station requires user and password" in refused.stderr
         for command in (["status"], ["train", "iris"], ["runs"]):
             wrong = place.hallmark(*command, HALLMARK_AUTH="assayer:another")
             assert wrong.returncode == 2
@@ -271,5 +271,5 @@ def test_credentials_are_required_only_by_servers_with_a_password(tmp_path: Path
     with pytest.raises(InputError, match="HALLMARK_AUTH: the station asks"):
         made.credentials(None, nowhere)
     station_file.file(tmp_path).write_text("{}")
-    with pytest.raises(InputError, match="is not what `hallmark up` writes"):
+    with pytest.raises(InputError, match="was not written by `hallmark up`"):
         station_file.recorded(tmp_path)

@@ -131,7 +131,7 @@ def tell(place: Place, model: str, verdict: str, version: int) -> tuple[dict[str
     told = {"reason": "reason", "version": "version", "champion before": "before", "champion after": "champion"}
     assert {row: table[row] for row in told} == {row: str(decision[name] or "none") for row, name in told.items()}
     if said := decision["judgement"]:
-        shown = table["test rows"], table["right: challenger alone"], table["right: champion alone"], float(table["p"])
+        shown = table["test rows"], table["only challenger right"], table["only champion right"], float(table["p"])
         assert shown == (str(said["rows"]), str(said["wins"]), str(said["losses"]), float(f"{said['p']:.4g}"))
     assert {name: table[name] for name in decision["digests"]} == decision["digests"]
     history = json.loads(lines(place.hallmark("history", model, "--json").stdout)[-1])["decisions"]

@@ -1,4 +1,4 @@
-"""The argument that names what an experiment is built from. Imports pydantic, which other commands do without."""
+"""The argument that names the source of an experiment. Imports pydantic, which not every command needs."""
 
 from typing import Annotated
 
@@ -12,4 +12,4 @@ ExperimentSource = Annotated[
         help=f"A preset, a .toml file, a table ({' or '.join(TABLE_SUFFIXES)}; needs --target), or a folder of images."
     ),
 ]
-"""What an experiment is built from."""
+"""Source of an experiment on the command line."""

@@ -28,7 +28,7 @@ LIMIT = 512 * 2**20
 BATCH_SIZES = (1, 2, 7)
 """Batch sizes in which golden vectors are run, besides all rows at once."""
 ENOUGH = 14
-"""Rows to which golden vectors are repeated: two batches of seven."""
+"""Number of rows to which golden vectors are repeated: two batches of seven."""
 
 _PREFIX = "hallmark."
 _SEAL = "hallmark.digest"
@@ -300,10 +300,10 @@ def _check_golden(content: bytes, certificate: Certificate) -> Check:
             run = runtimes.runner(runtimes.open_session(content, optimise=optimise))
             for size in (*BATCH_SIZES, len(rows)):
                 where = f"batches of {size}" if size < len(rows) else "all at once"
-                found = runtimes.ask(run, feeds, size)
-                if wrong := difference(found, expected, golden.tolerance):
+                answer = runtimes.ask(run, feeds, size)
+                if wrong := difference(answer, expected, golden.tolerance):
                     return Check("golden vectors", passed=False, found=f"{where}: {wrong}")
-                largest = max(largest, float(np.abs(found.probabilities - expected.probabilities).max()))
+                largest = max(largest, float(np.abs(answer.probabilities - expected.probabilities).max()))
     except Exception as error:  # noqa: BLE001 - any error of a runtime is a failure of the file
         return Check("golden vectors", passed=False, found=f"cannot be run: {' '.join(str(error).split())[:300]}")
     text = f"{len(golden.label)} rows as proven, maximum deviation {largest:.1e} (allowed: {golden.tolerance:.1e})"

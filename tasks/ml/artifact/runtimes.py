@@ -65,8 +65,8 @@ def text(x: NDArray[np.generic], values: Sequence[str]) -> NDArray[np.object_]:
     while unknown in values:
         unknown += "!"
     texts = np.array([*values, unknown, ""], dtype=object)
-    found: NDArray[np.object_] = texts[np.where(np.isnan(x), -1, x).astype(np.int64)]
-    return found
+    chosen: NDArray[np.object_] = texts[np.where(np.isnan(x), -1, x).astype(np.int64)]
+    return chosen
 
 
 def open_session(
@@ -87,7 +87,7 @@ def open_session(
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.log_severity_level = 4  # errors are raised, so they need not be printed
     provider = ("CUDAExecutionProvider", {"use_tf32": "0"}) if device == "CUDA" else "CPUExecutionProvider"
-    # No fallback: predictions of the CPU must not be taken for those of a GPU.
+    # No fallback: predictions of the CPU must not be mistaken for those of a GPU.
     return onnxruntime.InferenceSession(model, options, providers=[provider], enable_fallback=0)
 
 
@@ -156,8 +156,8 @@ class MaxPool(op_max_pool.MaxPool):
         plain = {"auto_pad": "NOTSET", "ceil_mode": 0, "dilations": [1] * len(sides), "pads": [0] * 2 * len(sides)}
         is_plain = all(how[name] in (None, value) for name, value in plain.items()) and how["strides"] == sides
         if not is_plain or len(self.output) > 1:
-            found: tuple[NDArray[Any], ...] = super()._run(x, **how)  # type: ignore[no-untyped-call]
-            return found
+            pooled: tuple[NDArray[Any], ...] = super()._run(x, **how)  # type: ignore[no-untyped-call]
+            return pooled
         pairs = [(size // side, side) for size, side in zip(x.shape[2:], sides, strict=True)]
         whole = x[:, :, *(slice(count * side) for count, side in pairs)]
         windows = whole.reshape(*x.shape[:2], *itertools.chain(*pairs))

@@ -1,4 +1,4 @@
-"""Stamping: the certificate of a proven graph is made and written into the shipped file."""
+"""Create the certificate of a proven graph and write it into the shipped file."""
 
 from collections import defaultdict
 from dataclasses import asdict
@@ -131,8 +131,8 @@ def _in_json(value: NDArray[np.generic]) -> list[Any]:
     """Return an array as lists, with None for NaN, which JSON does not have."""
     if value.dtype == np.float32 and np.isnan(value).any():
         return [[None if np.isnan(field) else float(field) for field in row] for row in value.reshape(len(value), -1)]
-    found: list[Any] = value.tolist()
-    return found
+    lists: list[Any] = value.tolist()
+    return lists
 
 
 def _least_confident(probabilities: NDArray[np.floating]) -> list[int]:

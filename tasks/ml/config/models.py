@@ -138,8 +138,10 @@ class CNN(Network):
     def multiplications(self, shape: Shape, logits: int) -> int:
         """Return the number of multiplications in one forward pass of one image."""
         convolutions = zip(self.sides(shape), self._planes(shape), strict=True)
-        found = sum(math.prod(sides) * self.kernel**2 * before * after for sides, (before, after) in convolutions)
-        return found + _perceptron_multiplications((self.flattened(shape), *self.hidden, logits))
+        by_convolutions = sum(
+            math.prod(sides) * self.kernel**2 * before * after for sides, (before, after) in convolutions
+        )
+        return by_convolutions + _perceptron_multiplications((self.flattened(shape), *self.hidden, logits))
 
     def parameter_count(self, shape: Shape, logits: int) -> int:
         """Return the number of trained weights and biases."""
@@ -178,7 +180,7 @@ def image_channels(shape: Shape) -> int:
 
 
 def output_units(model: Model, loss: Loss, classes: int) -> int:
-    """Return the number of logits: 1 if one sigmoid tells two classes apart, else one for each class."""
+    """Return the number of logits: 1 if one sigmoid separates two classes, else one for each class."""
     by_sigmoid = loss.kind in ("bce", "bce_with_logits") or (loss.kind == "mse" and model.output == "sigmoid")
     return 1 if by_sigmoid and classes == 2 else classes
 

@@ -44,7 +44,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Selection rows of an array that may be larger than memory, read in chunks."""
+    """Selected rows of an array that may be larger than memory, read in chunks."""
 
     array: NDArray[Any]
     rows: NDArray[np.int64]
@@ -57,10 +57,10 @@ class Selection:
 
     def digest(self) -> str:
         """Return the SHA-256 (64 hex digits) of the rows' bytes."""
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         for chunk in self.chunks():
-            found.update(chunk.data)
-        return found.hexdigest()
+            sha256.update(chunk.data)
+        return sha256.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write the file that `np.save` would write."""
@@ -123,9 +123,9 @@ def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
     columns, encoded = _encode(source, data, divided["train"])
     dataset = _outline(source, data, divided, columns)
     texts = {COLUMNS: _dump(columns, source.unlabelled), ENCODING: encoded} if columns else {}
-    found = {name: array.digest() for name, array in arrays.items()}
-    found |= {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}
-    digest = digest_of([_describe(dataset), found])
+    file_digests = {name: array.digest() for name, array in arrays.items()}
+    file_digests |= {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}
+    digest = digest_of([_describe(dataset), file_digests])
     dataset = replace(dataset, digest=digest, folder=home / "datasets" / digest)
     (home / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(home / "locks" / f"dataset-{digest}.lock"):
@@ -234,9 +234,9 @@ def _dump(columns: tuple[Column, ...], unlabelled: int) -> bytes:
 @lru_cache(maxsize=8)
 def _read_columns(folder: Path, digest: str) -> tuple[tuple[Column, ...], int]:  # noqa: ARG001 - part of the cache's key
     """Read `columns.json` once per process: its columns, and the number of unlabelled rows."""
-    found = json.loads((folder / COLUMNS).read_bytes())
-    columns = (Column(**one | {name: tuple(one[name]) for name in ("values", "kept")}) for one in found["columns"])
-    return tuple(columns), int(found["unlabelled"])
+    content = json.loads((folder / COLUMNS).read_bytes())
+    columns = (Column(**one | {name: tuple(one[name]) for name in ("values", "kept")}) for one in content["columns"])
+    return tuple(columns), int(content["unlabelled"])
 
 
 def _is_intact(folder: Path) -> bool:

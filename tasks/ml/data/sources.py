@@ -108,8 +108,8 @@ def _own(data: Table | Images, home: Path, progress: Progress | None) -> SourceR
         return reader.read(data)
     from hallmark.tasks.ml.data.images import cache
 
-    found = cache.read(data, home, progress or cache.silent)
-    return SourceRows(found.x, found.y, (), found.classes, largest=255.0, resized=True, notes=found.notes)
+    decoded = cache.read(data, home, progress or cache.silent)
+    return SourceRows(decoded.x, decoded.y, (), decoded.classes, largest=255.0, resized=True, notes=decoded.notes)
 
 
 def _numbered(classes: int) -> tuple[str, ...]:

@@ -76,8 +76,8 @@ def row_digests(x: RawRows, columns: tuple[Column, ...] = ()) -> NDArray[np.uint
     digests = np.empty((len(x), 32), dtype=np.uint8)
     for start in range(0, len(x), _CHUNK_ROWS):
         part = _contents(x[start : start + _CHUNK_ROWS], values)
-        found = b"".join(hashlib.sha256(row.tobytes()).digest() for row in part)
-        digests[start : start + len(part)] = np.frombuffer(found, dtype=np.uint8).reshape(-1, 32)
+        joined = b"".join(hashlib.sha256(row.tobytes()).digest() for row in part)
+        digests[start : start + len(part)] = np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
     return digests
 
 

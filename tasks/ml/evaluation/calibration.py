@@ -46,8 +46,8 @@ def bin_of(confidence: Floats, bins: int = BINS) -> NDArray[np.int64]:
         confidence: `(N,)`.
         bins: number of bins.
     """
-    found: NDArray[np.int64] = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    return found
+    index: NDArray[np.int64] = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return index
 
 
 def calibration_error(bins: Bins) -> float:

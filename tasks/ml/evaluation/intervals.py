@@ -16,13 +16,13 @@ BATCH = 100
 """Resamples of a mean drawn at a time: 8 MB for 10,000 rows."""
 SEED = 0
 METRIC_RESAMPLES = 2000
-"""Resamples of a metric that is no mean. Between two seeds, bounds differ by at most a twentieth of the interval."""
+"""Resamples of a metric that is not a mean. Between two seeds, bounds differ by at most 1/20 of the interval."""
 FEWEST = 200
 """Fewest resamples drawn, for any size, and fewest used if some lack the metric; bounds then differ by a seventh."""
 WORK = 200_000_000
-"""Rows times classes times resamples beyond which fewer are drawn: MNIST's 10,000 by 10 take 0.8 s on one core."""
+"""Rows times classes times resamples beyond which fewer resamples are drawn: 0.8 s for MNIST on one core."""
 LARGEST = 5_000_000
-"""Rows times classes beyond which metrics that are no means have no interval: they would take over 5 s."""
+"""Rows times classes beyond which metrics that are not means have no interval: computing it would take over 5 s."""
 WEIGHTS = 500_000
 """Weights held in memory at a time: 4 MB."""
 FEWEST_AT_ONCE = 8
@@ -55,7 +55,7 @@ def mean(values: NDArray[np.floating]) -> Interval | None:
 
     if (values == values[0]).all():
         return None
-    found = bootstrap(
+    interval = bootstrap(
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
@@ -65,7 +65,7 @@ def mean(values: NDArray[np.floating]) -> Interval | None:
         method="percentile",
         random_state=np.random.default_rng(SEED),
     ).confidence_interval
-    return Interval(float(found.low), float(found.high), "bootstrap")
+    return Interval(float(interval.low), float(interval.high), "bootstrap")
 
 
 def share(correct: NDArray[np.floating] | NDArray[np.bool_]) -> Interval:
@@ -74,8 +74,8 @@ def share(correct: NDArray[np.floating] | NDArray[np.bool_]) -> Interval:
     Args:
         correct: `(N,)` booleans or 0 and 1, N at least 1.
     """
-    if found := mean(correct.astype(np.float64)):
-        return found
+    if interval := mean(correct.astype(np.float64)):
+        return interval
     return exact(int(correct.sum()), len(correct))
 
 
@@ -91,8 +91,8 @@ def exact(right: int, rows: int) -> Interval:
     """
     from scipy.stats import binomtest
 
-    found = binomtest(right, rows).proportion_ci(LEVEL, method="exact")
-    return Interval(float(found.low), float(found.high), "exact")
+    interval = binomtest(right, rows).proportion_ci(LEVEL, method="exact")
+    return Interval(float(interval.low), float(interval.high), "exact")
 
 
 def resampled(shape: tuple[int, ...], metrics: dict[str, WeightedMetric]) -> dict[str, tuple[Floats, Floats]]:
@@ -113,12 +113,12 @@ def resampled(shape: tuple[int, ...], metrics: dict[str, WeightedMetric]) -> dic
         length R.
     """
     rows, classes = shape
-    found: dict[str, list[Floats]] = {name: [] for name in metrics}
+    values: dict[str, list[Floats]] = {name: [] for name in metrics}
     for weights in _weights(rows, resamples(rows * classes)):
         for name, metric in metrics.items():
-            found[name].append(metric(weights))
+            values[name].append(metric(weights))
     every_row = np.ones((rows, 1))
-    return {name: (metric(every_row), np.concatenate(found[name], axis=-1)) for name, metric in metrics.items()}
+    return {name: (metric(every_row), np.concatenate(values[name], axis=-1)) for name, metric in metrics.items()}
 
 
 def percentiles(_: Floats, values: Floats) -> Interval | None:
@@ -141,9 +141,9 @@ def percentiles(_: Floats, values: Floats) -> Interval | None:
 def calibration_error(gaps: Floats, resampled: Floats) -> Interval | None:
     """Return the interval of the calibration error, a sum of absolute values.
 
-    Chance alone makes gaps. So the rows have a larger error than the population, and resamples a larger one still: near
-    0, where a good model is, the percentile interval misses the true error. By the triangle inequality, the error is
-    off by at most the sum of the absolute deviations of the gaps, and resampling estimates those well. So the lower
+    Chance alone creates gaps, so the rows have a larger error than the population, and resamples a larger one still:
+    near 0, where a good model is, the percentile interval misses the true error. By the triangle inequality, the error
+    is off by at most the sum of the absolute deviations of the gaps, and resampling estimates those well. So the lower
     bound is the error minus the upper percentile of that sum, and at least 0. The upper bound is the percentile of the
     resampled errors, which is high rather than low. In simulations of well and badly calibrated models, the interval
     holds the true error in 95 % or more of cases with 200 rows or more, and in 90 % with 30 rows.

@@ -20,7 +20,7 @@ from hallmark.tasks.ml.evaluation.weighted_metrics import WeightedMetric
 Floats = NDArray[np.floating]
 
 LONGEST_CLASS = 100
-"""Characters of a class in the name of a metric."""
+"""Maximum length of a class name in the name of a metric, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Predictions:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """`(N,)` whether the predicted class is the true one."""
-        found: NDArray[np.bool_] = self.label == self.y
-        return found
+        correct: NDArray[np.bool_] = self.label == self.y
+        return correct
 
     @cached_property
     def roc(self) -> list[Curve]:
@@ -83,7 +83,7 @@ class OfRows:
 
 @dataclass(frozen=True, slots=True)
 class OfResamples:
-    """The interval of a metric that is no mean over rows: the metric is computed on resampled rows."""
+    """The interval of a metric that is not a mean over rows: the metric is computed on resampled rows."""
 
     weighted: Callable[[Predictions], WeightedMetric]
     interval: Callable[[weighted_metrics.Floats, weighted_metrics.Floats], Interval | None] = intervals.percentiles
@@ -120,8 +120,8 @@ def _log_loss(predictions: Predictions) -> float:
 def _f1_macro(predictions: Predictions) -> float:
     from sklearn.metrics import f1_score
 
-    found = f1_score(predictions.y, predictions.label, labels=predictions.classes, average="macro", zero_division=0.0)
-    return float(found)
+    f1 = f1_score(predictions.y, predictions.label, labels=predictions.classes, average="macro", zero_division=0.0)
+    return float(f1)
 
 
 def _brier(predictions: Predictions) -> float:
@@ -254,7 +254,7 @@ def confidence_intervals(predictions: Predictions) -> dict[str, Interval | None]
 
 
 def resampled_intervals(predictions: Predictions) -> dict[str, Interval | None]:
-    """Return the intervals of those metrics that are no means over rows, by name.
+    """Return the intervals of those metrics that are not means over rows, by name.
 
     All metrics are computed on the same resamples; see `hallmark.tasks.ml.evaluation.intervals.resampled`. An interval
     is None if it would have no length, if fewer than 200 resamples have the metric, and for more than 5,000,000 rows
@@ -263,8 +263,10 @@ def resampled_intervals(predictions: Predictions) -> dict[str, Interval | None]:
     kinds = {metric.name: metric.interval for metric in METRICS if isinstance(metric.interval, OfResamples)}
     if predictions.p.size > intervals.LARGEST:
         return dict.fromkeys(kinds)
-    found = intervals.resampled(predictions.p.shape, {name: kind.weighted(predictions) for name, kind in kinds.items()})
-    return {name: kind.interval(*found[name]) for name, kind in kinds.items()}
+    values = intervals.resampled(
+        predictions.p.shape, {name: kind.weighted(predictions) for name, kind in kinds.items()}
+    )
+    return {name: kind.interval(*values[name]) for name, kind in kinds.items()}
 
 
 def metric_names(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -274,13 +276,13 @@ def metric_names(classes: tuple[str, ...]) -> tuple[str, ...]:
     are cut. If two classes become equal that way, each changed one gets its index appended.
     """
     plain = [re.sub(r"[^\w\-. :]|^\.+$", "_", name)[:LONGEST_CLASS] for name in classes]
-    counts, found = Counter(plain), list[str]()
+    counts, names = Counter(plain), list[str]()
     for index, (original, name) in enumerate(zip(classes, plain, strict=True)):
         unique = name if original == name or counts[name] == 1 else f"{name}_{index}"
-        while unique in found:
+        while unique in names:
             unique = f"{unique}_{index}"
-        found.append(unique)
-    return tuple(found)
+        names.append(unique)
+    return tuple(names)
 
 
 def _roc(truth: NDArray[np.bool_], scores: Floats) -> Curve:

@@ -32,8 +32,8 @@ def f1_macro(y: NDArray[np.int64], label: NDArray[np.int64], classes: int) -> We
 
     def metric(weights: Floats) -> Floats:
         # If the divisor is 0, so is the dividend; otherwise it is at least 1.
-        found: Floats = (2 * (right @ weights) / np.maximum(either @ weights, 1)).mean(axis=0)
-        return found
+        f1: Floats = (2 * (right @ weights) / np.maximum(either @ weights, 1)).mean(axis=0)
+        return f1
 
     return metric
 
@@ -49,8 +49,8 @@ def roc_auc_macro(y: NDArray[np.int64], probabilities: Floats) -> WeightedMetric
     areas = [_roc_auc(y == one, probabilities[:, one], rows) for one in range(probabilities.shape[1])]
 
     def metric(weights: Floats) -> Floats:
-        found: Floats = np.mean([area(weights) for area in areas], axis=0)
-        return found
+        mean: Floats = np.mean([area(weights) for area in areas], axis=0)
+        return mean
 
     return metric
 
@@ -85,8 +85,8 @@ def calibration_gaps(y: NDArray[np.int64], probabilities: Floats) -> WeightedMet
     gaps = _sums(bins, np.arange(len(y)), gap, (int(bins.max()) + 1, len(y)))
 
     def metric(weights: Floats) -> Floats:
-        found: Floats = (gaps @ weights) / weights.sum(axis=0)
-        return found
+        mean_gaps: Floats = (gaps @ weights) / weights.sum(axis=0)
+        return mean_gaps
 
     return metric
 
@@ -118,8 +118,8 @@ def _roc_auc(truth: NDArray[np.bool_], scores: Floats, row: NDArray[np.int64]) -
         weight_of_positives = positives @ weights
         won = np.einsum("gr,gr->r", weight_of_positives, np.cumsum(halves @ weights, axis=0))
         pairs = weight_of_positives.sum(axis=0) * (negatives @ weights)
-        found: Floats = np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
-        return found
+        area: Floats = np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+        return area
 
     return metric
 

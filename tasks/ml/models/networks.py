@@ -134,8 +134,8 @@ def load(fit: Fit, dataset: Dataset, model: Model, loss: Loss) -> Classifier:
         DamagedError: the weights file was changed after it was written. Checked when the file is read.
     """
     key = fit.weights_sha256, dataset.digest, model, loss
-    if found := _loaded.get(key):
-        return found
+    if cached := _loaded.get(key):
+        return cached
     weights = load_file(check(fit.weights, fit.weights_sha256))
     scaling = (
         Encoding(columns_of(dataset))

@@ -14,15 +14,15 @@ from hallmark.tasks.ml.data.tables.values import FINITE, Location
 
 
 def is_table(inputs: Sequence[Input]) -> bool:
-    """Return whether the model was trained on a table of the user's own, so that values may be missing."""
+    """Return whether the model was trained on a user's table, so that values may be missing."""
     return any(one.kind is not None for one in inputs)
 
 
 def select(names: Sequence[str], inputs: Sequence[Input], source: str) -> tuple[list[int], list[str]]:
     """Find the model's inputs among the columns of a file, in any order.
 
-    A table of the user's own may have more columns than the model uses, as it had in training. Its column names are
-    compared without surrounding whitespace, as in training.
+    A user's table may have more columns than the model uses, as it had in training. Its column names are compared
+    without surrounding whitespace, as in training.
 
     Returns:
         The position of each input's column, and the names of the columns that the model does not use.
@@ -31,16 +31,16 @@ def select(names: Sequence[str], inputs: Sequence[Input], source: str) -> tuple[
         InputError: columns are missing, duplicated, or (for models of other data) not used; the message names them.
     """
     expected = [one.name for one in inputs]
-    found = [name.strip() for name in names] if is_table(inputs) else list(names)
-    unused = [name for name in found if name not in expected]
+    stripped = [name.strip() for name in names] if is_table(inputs) else list(names)
+    unused = [name for name in stripped if name not in expected]
     problems = {
-        "missing": [name for name in expected if name not in found],
+        "missing": [name for name in expected if name not in stripped],
         "unexpected": [] if is_table(inputs) else unused,
-        "duplicated": sorted({name for name in found if found.count(name) > 1}),
+        "duplicated": sorted({name for name in stripped if stripped.count(name) > 1}),
     }
     if wrong := [f"{problem}: {', '.join(map(repr, those))}" for problem, those in problems.items() if those]:
         raise InputError(f"{source}: expected the columns {', '.join(expected)}; {'; '.join(wrong)}")
-    return [found.index(name) for name in expected], unused
+    return [stripped.index(name) for name in expected], unused
 
 
 def convert(column: pa.Array, location: Location, one: Input, *, is_text: bool) -> NDArray[np.generic]:
@@ -73,7 +73,7 @@ def convert(column: pa.Array, location: Location, one: Input, *, is_text: bool) 
 
 
 def _complete(column: pa.Array, location: Location, *, is_text: bool) -> NDArray[np.float32]:
-    """Convert a column of numbers of which none may be missing."""
+    """Convert a column of numbers without missing values."""
     if is_text:
         column = compute.utf8_trim_whitespace(column)
         numbers = values.parse_numbers(column)

@@ -180,7 +180,7 @@ def _steps(rows: int, size: int, path: Path) -> list[slice]:
 def _require_columns(inputs: tuple[Input, ...], source: str) -> tuple[Input, ...]:
     if len(inputs[0].shape) > 1:
         height, width, *channels = inputs[0].shape
-        kind = "color images" if channels else "grey images"
+        kind = "colour images" if channels else "grey images"
         raise InputError(
             f"{source}: is a table, but the model takes {kind} of {height} x {width} pixels: "
             "give an image, a folder of images, or a .npy file"

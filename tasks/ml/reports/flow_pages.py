@@ -96,8 +96,8 @@ def judgement(values: dict[str, Any]) -> dict[str, str]:
     }
     return {
         "test rows": str(values["rows"]),
-        "right: challenger alone": str(values["wins"]),
-        "right: champion alone": str(values["losses"]),
+        "only challenger right": str(values["wins"]),
+        "only champion right": str(values["losses"]),
         "p": f"{values['p']:.4g}",
         "difference in accuracy": f"{values['difference']:+.4f}, between {low:+.4f} and {high:+.4f}",
     } | gates

@@ -37,7 +37,7 @@ class BatchMetrics:
         # of megabytes from being reused.
         self._measured = [torch.empty((networks, batches), dtype=dtype, device=device) for dtype in _DTYPES]
         self.collected = self._empty()
-        """The values brought to the CPU so far, each `(M, n)`."""
+        """The values copied to the CPU so far, each `(M, n)`."""
 
     def measure(self, start: int, stop: int, logits: Tensor, y: Tensor, target: Tensor) -> None:
         """Measure batches `start` to `stop`.
@@ -45,7 +45,7 @@ class BatchMetrics:
         Args:
             start: the first batch.
             stop: the batch after the last one.
-            logits: of all their rows, `(U, R)` or `(M, U, R)`.
+            logits: logits of all their rows, `(U, R)` or `(M, U, R)`.
             y: class indices, `(1, R)` or `(M, R)`.
             target: `losses.targets` of the same rows.
         """
@@ -56,15 +56,15 @@ class BatchMetrics:
             tensor[:, start:stop] = value
 
     def collect(self, stop: int) -> NDArray[np.float32]:
-        """Bring the values of batches before `stop` to the CPU and return the losses not collected before, `(M, n)`.
+        """Copy the values of batches before `stop` to the CPU and return the losses not collected before, `(M, n)`.
 
         On a GPU this waits for the device.
         """
         start = self.collected[0].shape[1]
-        found = [tensor[:, start:stop].cpu().numpy().copy() for tensor in self._measured]
-        self.collected = [np.concatenate(pair, axis=1) for pair in zip(self.collected, found, strict=True)]
-        losses_found: NDArray[np.float32] = found[0]
-        return losses_found
+        values = [tensor[:, start:stop].cpu().numpy().copy() for tensor in self._measured]
+        self.collected = [np.concatenate(pair, axis=1) for pair in zip(self.collected, values, strict=True)]
+        new_losses: NDArray[np.float32] = values[0]
+        return new_losses
 
     def reset(self) -> None:
         """Start a new epoch."""

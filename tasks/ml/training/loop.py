@@ -197,8 +197,8 @@ class TrainingLoop:
             return None
         seeds = [member.training.order_seed for member in self._members]
         orders = {seed: order(seed, self._epoch + 1, len(self._rows["train"])) for seed in seeds}
-        found = orders[seeds[0]] if len(orders) == 1 else torch.stack([orders[seed] for seed in seeds])
-        return found.to(self._rows["train"].x.device)
+        row_order = orders[seeds[0]] if len(orders) == 1 else torch.stack([orders[seed] for seed in seeds])
+        return row_order.to(self._rows["train"].x.device)
 
     def _update_factors(self) -> Iterator[tuple[optimizers.Number, ...]]:
         """Yield the optimizer's factors for each remaining update; on a GPU they are copied there all at once."""
@@ -217,17 +217,17 @@ class TrainingLoop:
 
     def _batch_targets(self, target: Tensor) -> Iterator[Tensor]:
         """Yield the targets of a segment as `UpdateStep.step` takes them, batch by batch."""
-        found = [self._update_step.prepare_targets(own, self._units) for own in target]
-        return iter(torch.split(torch.stack(found) if len(found) > 1 else found[0], self._size, dim=-1))
+        prepared = [self._update_step.prepare_targets(own, self._units) for own in target]
+        return iter(torch.split(torch.stack(prepared) if len(prepared) > 1 else prepared[0], self._size, dim=-1))
 
     def _collect(self) -> None:
         """Collect the losses of the updates since the last call, and record them."""
         if self._batch_metrics.collected[0].shape[1] == self._step:
             return
         started = time.perf_counter()
-        found = self._batch_metrics.collect(self._step)
+        new_losses = self._batch_metrics.collect(self._step)
         self._epoch_seconds += time.perf_counter() - started  # a GPU has finished its work only now
-        for member, new in zip(self._members, found, strict=True):
+        for member, new in zip(self._members, new_losses, strict=True):
             if not member.ended:
                 member.record_losses(new)
 

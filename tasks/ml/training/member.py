@@ -33,7 +33,7 @@ class Member:
     is_single: bool
     """Whether it is the only network, so that its divergence is an error of the whole training."""
     ended: str = ""
-    """Why its training has ended; empty while it goes on."""
+    """Reason why its training has ended; empty while it continues."""
     diverged: bool = False
     best_loss: float = math.inf
     best_epoch: int = 0

@@ -103,15 +103,15 @@ def fit_together(
         for split in _splits(first)
     }
     with torch.no_grad(), _threads(len(trainings), model, dataset, first) as count, _deterministic(first):
-        found = fingerprint(device, count)
+        marks = fingerprint(device, count)
         step = _update_step(built, model, trainings, divisor or 1.0)
         loop = TrainingLoop(step, rows, model, trainings, units, seeds, logs)
         if policy:
-            loop.enable_checkpoints(policy, checkpoint_identity(dataset, data, model, trainings) | found)
+            loop.enable_checkpoints(policy, checkpoint_identity(dataset, data, model, trainings) | marks)
         with torch.no_grad() if step.needs_autograd else torch.inference_mode():
             loop.run()
         classifiers = [networks.Classifier(scaling, network, model, first.loss) for network in built]
-        return [loop.result(*pair, found) for pair in zip(range(len(built)), classifiers, folders, strict=True)]
+        return [loop.result(*pair, marks) for pair in zip(range(len(built)), classifiers, folders, strict=True)]
 
 
 def fingerprint_of(dataset: Dataset, model: Model, training: Training) -> dict[str, str]:

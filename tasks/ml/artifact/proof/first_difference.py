@@ -21,7 +21,7 @@ from hallmark.tasks.ml.data.tables import encoding
 from hallmark.tasks.ml.models.networks import Classifier
 
 TOLERANCES = (1e-4, 1e-5, 1e-6)
-"""A value differs if it is off by this share of the largest value of the node. The first that finds a node is used."""
+"""Shares of a node's largest value by which a value must be off to differ. The first that finds a node is used."""
 
 CAUSES = {
     "Conv": "the kernel's weights, a transposition of channels or pixels, or a cast to fewer bits",
@@ -74,15 +74,15 @@ def first(model: onnx.ModelProto, classifier: Classifier, dataset: Dataset, x: R
         `node`, `operator`, `value` and `difference` (relative), if a node is found; and a `sentence` that describes it.
     """
     try:
-        found = _by_graph(model, dataset, x)
+        computed = _by_graph(model, dataset, x)
         expected = _by_encoding(dataset, x) | _by_torch(classifier, dataset, x)
     except Exception as error:  # noqa: BLE001 - a wrong graph may fail in any way, and this only explains it
         return {"sentence": f"the node that differs cannot be found: {' '.join(str(error).split())[:200]}"}
     for tolerance in TOLERANCES:
         for node in model.graph.node:
             for name in node.output:
-                if name in found and (known := expected.get(encoding.network_value_name(name))) is not None:
-                    apart = _apart(found[name], known)
+                if name in computed and (known := expected.get(encoding.network_value_name(name))) is not None:
+                    apart = _apart(computed[name], known)
                     if not apart <= tolerance:
                         return _describe(node, name, apart)
     return {"sentence": "no single node differs: the runtime differs, or the types of the graph have too few bits"}
@@ -124,8 +124,8 @@ def _by_graph(
 ) -> dict[str, NDArray[Any]]:
     given = runtimes.feeds(dataset.columns, x, category_values(dataset))
     given = dict(zip(names, given.values(), strict=True)) if names else given
-    found = cast(dict[str, Any], runtimes.reference(model).run(None, given, intermediate=True))
-    return {name: np.asarray(value) for name, value in found.items() if value is not None}
+    values = cast(dict[str, Any], runtimes.reference(model).run(None, given, intermediate=True))
+    return {name: np.asarray(value) for name, value in values.items() if value is not None}
 
 
 def _apart(found: NDArray[Any], expected: NDArray[Any]) -> float:

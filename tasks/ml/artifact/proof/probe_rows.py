@@ -10,12 +10,12 @@ from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
 from hallmark.tasks.ml.data.source_rows import RawRows
 
 ENOUGH = 512
-"""Fewest rows that are predicted in every way."""
+"""Minimum number of rows that are predicted in every way."""
 NOISE = 64
-"""Fewest rows of noise; more if the test split is small."""
+"""Minimum number of rows of noise; more if the test split is small."""
 EDGES = ("zeros", "lowest", "highest", "constant", "lowest seen", "highest seen")
 EDGES_OF_TABLES = ("nothing missing", "all missing", "all unknown")
-"""Further extremes of a user's table, where a field may be empty or hold a text that is not in the training rows."""
+"""Further extremes of a user's table, where a field may be empty or hold text that is not in the training rows."""
 GAPS = 0.1
 """Share of missing fields, and of unknown text, in the noise of a table."""
 
@@ -24,7 +24,7 @@ Bounds = tuple[NDArray[np.generic], NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Raw rows."""
+    """The raw rows of a proof."""
 
     x: RawRows
     """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`: test rows, then edges, then noise."""
@@ -106,7 +106,7 @@ def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
 
 
 def _with_gaps(drawn: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float32]:
-    """Noise as the fields of a table have it: whole indices of text, true or false, some missing, some unknown."""
+    """Return noise as fields of a table: whole numbers for text and booleans, some missing, some unknown text."""
     share = np.random.default_rng(1).random(drawn.shape)
     is_text, is_whole = (np.isin(dataset.kinds, kinds) for kinds in (["categorical"], ["categorical", "boolean"]))
     drawn = np.where(is_whole, drawn.round(), drawn)

@@ -104,17 +104,17 @@ def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset, report:
         DamagedError: the file has changed since it was written.
     """
     file = check(artifact.path, artifact.sha256)
-    found = compare(file, classifier, dataset)
-    problem, numbers, refused = found.problem, _describe(found), found.refused
+    comparison = compare(file, classifier, dataset)
+    problem, numbers, refused = comparison.problem, _describe(comparison), comparison.refused
     if refused and not problem:
-        x = found.rows.x[refused.rows[refused.worst[:1]]]
+        x = comparison.rows.x[refused.rows[refused.worst[:1]]]
         node = first_difference.first(onnx.load(file, load_external_data=False), classifier, dataset, x)
-        numbers |= {"node": node, "worst_rows": [show(refused, int(row), found) for row in refused.worst]}
-        problem = f"{_complain(refused, found)}; {node['sentence']}"
+        numbers |= {"node": node, "worst_rows": [show(refused, int(row), comparison) for row in refused.worst]}
+        problem = f"{_complain(refused, comparison)}; {node['sentence']}"
     _write(report, {"verdict": "failed" if problem else "passed", "message": problem} | numbers)
     if problem:
         raise ParityError(f"parity: {problem} (evidence: {report})")
-    return _proof(found, report)
+    return _proof(comparison, report)
 
 
 def compare(file: Path, classifier: Classifier, dataset: Dataset) -> Comparison:
@@ -180,14 +180,14 @@ def judge(way: str, answer: Answer, torchs: Oracle, rows: Probes) -> Judged:
     return Judged(way, asked, answer, error, is_wrong, is_tie & ~is_wrong)
 
 
-def show(judged: Judged, position: int, found: Comparison) -> dict[str, Any]:
+def show(judged: Judged, position: int, comparison: Comparison) -> dict[str, Any]:
     """Return all predictions for a row, and the margin of its class."""
-    row, torchs = int(judged.rows[position]), found.torchs
+    row, torchs = int(judged.rows[position]), comparison.torchs
     known = torchs.known[row]
     best = np.sort(known)
     is_answered = judged.answer.probabilities.ndim == 2 and position < len(judged.answer.probabilities)
     return {
-        "row": found.rows.name(row),
+        "row": comparison.rows.name(row),
         "way": judged.way,
         "error": _number(judged.error[position]),
         "tolerance": _number(torchs.tolerance[row]),
@@ -255,39 +255,39 @@ def _misshapen(answer: Answer, rows: int, classes: int) -> str:
 
 def _error(answer: Answer, known: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the largest absolute error of each row's probabilities, `(n,)`; NaN if a probability is NaN."""
-    found: NDArray[np.float64] = np.abs(answer.probabilities.astype(np.float64) - known).max(axis=1)
-    return found
+    errors: NDArray[np.float64] = np.abs(answer.probabilities.astype(np.float64) - known).max(axis=1)
+    return errors
 
 
 def _is_inconsistent(answer: Answer) -> NDArray[np.bool_]:
     """Return whether the label is not the class with the largest probability, or probabilities do not sum to 1."""
     sums = answer.probabilities.astype(np.float64).sum(axis=1)
-    found: NDArray[np.bool_] = (answer.label != answer.probabilities.argmax(axis=1)) | ~(np.abs(sums - 1) <= SUM)
-    return found
+    inconsistent: NDArray[np.bool_] = (answer.label != answer.probabilities.argmax(axis=1)) | ~(np.abs(sums - 1) <= SUM)
+    return inconsistent
 
 
-def _describe(found: Comparison) -> dict[str, Any]:
+def _describe(comparison: Comparison) -> dict[str, Any]:
     """Return all numbers of the comparison."""
-    judged, torchs, rows = found.judged, found.torchs, found.rows
+    judged, torchs, rows = comparison.judged, comparison.torchs, comparison.rows
     largest = [float(one.error.max()) for one in judged]
     return {
         "rows": {"test": rows.test, "made": len(rows.x) - rows.test, "in_every_way": len(rows.chosen)},
         "rule": f"error of a probability <= {FLOOR:g} + {FACTOR:g} * own_float32_error, and every label but ties",
         "own_float32_error": {name: _number(own) for name, own in torchs.own.items()},
         "tolerance": {name: _number(FLOOR + FACTOR * own) for name, own in torchs.own.items()},
-        "smallest_tolerance": _number(max((float(one.error.max()) for one in found.on_cpu), default=0.0)),
+        "smallest_tolerance": _number(max((float(one.error.max()) for one in comparison.on_cpu), default=0.0)),
         "ways": [
             {"way": one.way, "rows": len(one.rows), "wrong": int(one.is_wrong.sum()), "largest_error": _number(most)}
             for one, most in zip(judged, largest, strict=True)
         ],
-        "gpu_error": found.gpu_error,
-        "ties": [show(one, int(row), found) for one in judged for row in np.flatnonzero(one.is_tie)],
+        "gpu_error": comparison.gpu_error,
+        "ties": [show(one, int(row), comparison) for one in judged for row in np.flatnonzero(one.is_tie)],
     }
 
 
-def _proof(found: Comparison, report: Path) -> Proof:
-    torchs, rows = found.torchs, found.rows
-    cpu = found.on_cpu
+def _proof(comparison: Comparison, report: Path) -> Proof:
+    torchs, rows = comparison.torchs, comparison.rows
+    cpu = comparison.on_cpu
     apart = [np.abs(one.answer.probabilities - torchs.float32.probabilities[one.rows]).max() for one in cpu]
     return Proof(
         max_abs_diff=float(max(apart)),
@@ -303,10 +303,10 @@ def _proof(found: Comparison, report: Path) -> Proof:
     )
 
 
-def _complain(judged: Judged, found: Comparison) -> str:
-    row = show(judged, int(judged.worst[0]), found)
+def _complain(judged: Judged, comparison: Comparison) -> str:
+    row = show(judged, int(judged.worst[0]), comparison)
     found_scores, expected = (_scores(row[name]) for name in ("probabilities", "torch_float32"))
-    allowed = found.torchs.tolerance[judged.rows[judged.worst[0]]]
+    allowed = comparison.torchs.tolerance[judged.rows[judged.worst[0]]]
     return (
         f"{judged.way}: {int(judged.is_wrong.sum())} of {len(judged.rows)} rows disagree; the worst is {row['row']}: "
         f"torch predicts label {row['torch_label']} from {expected}, the file predicts label {row['label']} from "

@@ -148,26 +148,26 @@ def choose(headers: Sequence[Header], data: Images) -> tuple[Shape, str]:
 
 def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unreadable]:
     """Return the headers of all readable files, and the unreadable files."""
-    found: list[Header] = []
+    headers: list[Header] = []
     bad: list[tuple[str, str]] = []
     with image_file.quiet(), progress("looked at") as show:
         for passed, photo in enumerate(listing.photos, start=1):
             try:
-                found.append(_header(listing.folder, photo))
+                headers.append(_header(listing.folder, photo))
             except InputError:
                 raise
             except Exception as error:  # noqa: BLE001 - decoders raise many types; the error is reported with the file
                 bad.append((photo.name, image_file.why(error)))
             if passed % _CHUNK_IMAGES == 0:
                 show(passed, len(listing.photos))
-    return found, tuple(bad)
+    return headers, tuple(bad)
 
 
 def _header(folder: Path, photo: Photo) -> Header:
     if photo.size < 0:
-        raise ValueError("is no file")
+        raise ValueError("is not a file")
     if not photo.name.lower().endswith(photos.SUFFIXES):
-        raise ValueError(f"is no PNG or JPEG: expected a name that ends in {', '.join(photos.SUFFIXES)}")
+        raise ValueError(f"is not a PNG or JPEG file: expected a name that ends in {', '.join(photos.SUFFIXES)}")
     return image_file.header(folder / photo.name)
 
 

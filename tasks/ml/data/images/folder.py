@@ -75,8 +75,8 @@ def _class(folder: Path, label: int, name: str) -> Iterator[Photo]:
 def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     """Return the entries of a folder that are not hidden, sorted by name."""
     try:
-        with os.scandir(folder) as found:
-            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda one: one.name)
+        with os.scandir(folder) as listed:
+            entries = sorted((entry for entry in listed if not entry.name.startswith(".")), key=lambda one: one.name)
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror}") from error
     inside = root.resolve()
@@ -91,10 +91,10 @@ def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
 def _facts(entry: os.DirEntry[str]) -> tuple[int, int]:
     """Return size and modification time of a file; the size is -1 if it is not a regular file."""
     try:
-        found = entry.stat()
+        status = entry.stat()
     except OSError:
         return -1, 0
-    return (found.st_size if stat.S_ISREG(found.st_mode) else -1), found.st_mtime_ns
+    return (status.st_size if stat.S_ISREG(status.st_mode) else -1), status.st_mtime_ns
 
 
 def _refuse_unnameable(folder: Path, classes: list[str]) -> None:

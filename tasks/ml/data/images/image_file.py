@@ -46,11 +46,11 @@ def files(folder: Path) -> list[Path]:
     Raises:
         InputError: the folder contains anything else.
     """
-    found = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-    for file in found:
+    images = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    for file in images:
         if file.suffix.lower() not in SUFFIXES or not file.is_file():
-            raise InputError(f"{folder}: expected images alone ({', '.join(SUFFIXES)}), found '{name(file)}'")
-    return found
+            raise InputError(f"{folder}: expected only images ({', '.join(SUFFIXES)}), found '{name(file)}'")
+    return images
 
 
 def name(file: Path) -> str:

@@ -136,7 +136,7 @@ def _transformer(columns: list[Column], scaling: str) -> "ColumnTransformer":
     if scaling == "standard":
         steps.append(("scaler", StandardScaler()))
     categories = [[column.values[code] if code != MISSING else "" for code in column.kept] for column in columns]
-    found: dict[str, Any] = {
+    by_kind: dict[str, Any] = {
         "numeric": Pipeline(steps),
         "boolean": SimpleImputer(strategy="most_frequent", keep_empty_features=True),
         "categorical": OneHotEncoder(
@@ -145,14 +145,14 @@ def _transformer(columns: list[Column], scaling: str) -> "ColumnTransformer":
             dtype=np.float32,
         ),
     }
-    parts = [(kind, found[kind], [_name(index) for index in _indices_of(columns, kind)]) for kind in found]
+    parts = [(kind, by_kind[kind], [_name(index) for index in _indices_of(columns, kind)]) for kind in by_kind]
     # Always sparse: with many categories, a dense matrix would be larger than the table itself.
     return ColumnTransformer([part for part in parts if part[2]], sparse_threshold=1.0)
 
 
 def _fitted_numbers(transformer: "ColumnTransformer", scaling: str) -> dict[int, dict[str, Any]]:
     """Return the fitted numbers by column index, rounded to float32 as in the graph."""
-    found: dict[int, dict[str, Any]] = {}
+    by_index: dict[int, dict[str, Any]] = {}
     for kind, fitted, names in transformer.transformers_:
         if kind not in ("numeric", "boolean"):
             continue
@@ -162,8 +162,8 @@ def _fitted_numbers(transformer: "ColumnTransformer", scaling: str) -> dict[int,
             numbers = {"fill": imputer.statistics_[place]}
             if scaler is not None:
                 numbers |= {"shift": scaler.mean_[place], "factor": 1 / scaler.scale_[place]}
-            found[int(name[1:])] = {key: float(np.float32(value)) for key, value in numbers.items()}
-    return found
+            by_index[int(name[1:])] = {key: float(np.float32(value)) for key, value in numbers.items()}
+    return by_index
 
 
 def _convert(transformer: "ColumnTransformer", columns: list[Column]) -> "onnx.ModelProto":

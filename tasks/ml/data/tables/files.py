@@ -84,11 +84,11 @@ def read(path: Path, separator: str = ",") -> dict[str, pa.ChunkedArray]:
             a wrong number of fields, or bytes that are not UTF-8.
     """
     file = open_table(path, separator)
-    found = _check_names(file.names(), path)
+    names = _check_names(file.names(), path)
     table = file.read()
     if not table.num_rows:
         raise InputError(f"{path}: has no rows")
-    return dict(zip(found, table.columns, strict=True))
+    return dict(zip(names, table.columns, strict=True))
 
 
 def require(name: str, found: Sequence[str], option: str, path: Path) -> None:

@@ -18,7 +18,7 @@ from hallmark.tasks.ml.data.tables import encoding, files, values
 from hallmark.tasks.ml.data.tables.values import Location
 
 MAX_CLASSES = 1000
-"""A target with more values is taken for a number to predict, or for an identifier."""
+"""Maximum number of classes. A target with more values is probably a number or an identifier."""
 MIXED_SHARE = 0.5
 """A text column is reported as mixed if more than this share of its values are numbers."""
 BOOLEAN_TEXT = {"true", "false"}
@@ -87,7 +87,7 @@ def _take_out(
     for name in data.ignore:
         columns.pop(name, None)
     if not columns:
-        raise InputError(f"{source}: no input column is left beside the target '{data.target}'")
+        raise InputError(f"{source}: no input column is left besides the target '{data.target}'")
     for name in columns:
         if name in OUTPUT_NAMES or name.startswith((encoding.ENCODING_PREFIX, encoding.NETWORK_PREFIX)):
             raise InputError(

@@ -29,7 +29,7 @@ class TableFile(Protocol):
 
         Args:
             select: chooses the columns; called once, before the first batch.
-            rows: number of rows in a batch, where the format allows to choose it.
+            rows: number of rows in a batch, if the format allows choosing it.
         """
 
     def count_rows(self) -> int | None:

@@ -24,7 +24,7 @@ TRUE_TEXT, FALSE_TEXT = ("true", "1", "1.0"), ("false", "0", "0.0")
 """Text of boolean values, in lower case."""
 
 FINITE = "a finite number within float32"
-"""What error messages call an acceptable number."""
+"""Name of an acceptable number in error messages."""
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _EXACT_INTEGERS = 2.0**53
@@ -41,7 +41,7 @@ class Location:
     rows: Sequence[int] | NDArray[np.int64]
     """Row number in the file of each value. The first row below the heading is row 1."""
     advice: str = ""
-    """What to do about a wrong value, if there is more to say than to correct it."""
+    """Advice about a wrong value, if there is more to say than to correct it."""
 
     def error(self, index: int, expected: str, found: object) -> InputError:
         """Build the error for the value at position `index` of the column."""
@@ -182,7 +182,7 @@ def boolean(column: Array, location: Location) -> NDArray[np.float32]:
         `(N,)`, NaN where a value is missing.
 
     Raises:
-        InputError: a value is neither `true`, `false`, 1 nor 0, in any case of letters.
+        InputError: a value is neither `true`, `false`, 1 nor 0, in upper or lower case.
     """
     texts = text(column, location)
     lower = compute.utf8_lower(texts)

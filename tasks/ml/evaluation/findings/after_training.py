@@ -24,7 +24,7 @@ ENOUGH_EPOCHS = 10
 TAIL = 0.1
 """Share of the epochs that counts as the end of a curve."""
 ANNEALED = 0.1
-"""Below this share of its start, the learning rate has ended the training by itself."""
+"""Below this share of its initial value, the learning rate is too small for the loss to fall further."""
 STILL_FALLING = 0.01
 """Training has not converged if the end of the curve contributes more than this share of the whole fall of the loss."""
 OSCILLATING_TURNS = 0.4
@@ -47,8 +47,8 @@ RELATED_AT_MOST = 0.05
 LOOKED_AT = 5000
 """Evenly spread training rows that are enough to see a linear relation."""
 DISCORDANT = fewest_disagreements(0.05)
-"""Rows on which one model is right and the other wrong that the exact McNemar test needs, all of one kind, to be below
-0.05: 2 * 0.5**6 = 0.031."""
+"""Minimum number of rows on which only one model is right, always the same one, for which the exact McNemar test is
+below 0.05: 2 * 0.5**6 = 0.031."""
 USEFUL_DIFFERENCE = 0.02
 """A test split that cannot show this difference in accuracy is too small."""
 
@@ -126,8 +126,8 @@ def _learning_curves(trained: Trained) -> Finding | None:
     if trained.fit.epochs < ENOUGH_EPOCHS:
         return None
     recorded = {name: np.array(values) for name, (_, values) in curves(trained.fit.history).items()}
-    found = (check(trained, recorded["train/loss"], recorded.get("val/loss")) for check in CURVE_CHECKS)
-    return next((finding for finding in found if finding), None)
+    findings = (check(trained, recorded["train/loss"], recorded.get("val/loss")) for check in CURVE_CHECKS)
+    return next((finding for finding in findings if finding), None)
 
 
 def _loss_oscillates(trained: Trained, train: NDArray[np.float64], _: NDArray[np.float64] | None) -> Finding | None:

@@ -70,13 +70,13 @@ def find(dataset: Dataset, data: Data) -> tuple[Finding, ...]:
     train = open_split(dataset, "train")
     table = ExaminedTable(dataset, data, train.y)
     some = np.linspace(0, len(train.y) - 1, min(len(train.y), LOOKED_AT)).astype(np.int64)
-    found = []
+    findings = []
     for index, column in enumerate(columns_of(dataset)):
         examined = ExaminedColumn(column, train.x[some, index].astype(np.float64), train.y[some], table)
         # Only the first finding of a column is reported: it explains the others.
-        found.append(next((finding for check in COLUMN_CHECKS if (finding := check(examined))), None))
-    found += [check(table) for check in CHECKS]
-    return tuple(finding for finding in found if finding)
+        findings.append(next((finding for check in COLUMN_CHECKS if (finding := check(examined))), None))
+    findings += [check(table) for check in CHECKS]
+    return tuple(finding for finding in findings if finding)
 
 
 def _constant_column(examined: ExaminedColumn) -> Finding | None:
@@ -205,7 +205,7 @@ def _rare_classes(table: ExaminedTable) -> Finding | None:
     return Finding(
         "rare_classes",
         f"fewer than {RARE} training rows each have the class {', '.join(rare[:NAMED])}{more}: too few to learn from",
-        "gather more rows, or give several rare classes one name",
+        "collect more rows, or merge rare classes",
     )
 
 
@@ -228,7 +228,7 @@ def _counts(table: ExaminedTable) -> NDArray[np.int64]:
 
 
 def _balancing(counts: NDArray[np.int64]) -> str:
-    """Say how to weight errors by the inverse share of a class, as scikit-learn's `balanced` does."""
+    """Suggest weighting errors by the inverse share of a class, as scikit-learn's `balanced` does."""
     remedy = "check the recall of each class"
     if len(counts) > NAMED:
         return remedy

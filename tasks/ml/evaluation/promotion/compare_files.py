@@ -36,7 +36,7 @@ class Unseen:
     rows: NDArray[np.int64]
     """Positions in the test split."""
     refused: int
-    """Number of other test rows, which one of the models was trained on or chosen by."""
+    """Number of the other test rows, on which one of the models was trained or by which it was chosen."""
 
 
 def seen(folder: Path, files: dict[str, str] | None = None) -> Digests:
@@ -49,7 +49,7 @@ def seen(folder: Path, files: dict[str, str] | None = None) -> Digests:
     Raises:
         DamagedError: a file has another digest, or does not hold digests.
     """
-    found = []
+    digests = []
     for split in SEEN:
         path = folder / f"{split}.rows.npy"
         if files is not None:
@@ -57,8 +57,8 @@ def seen(folder: Path, files: dict[str, str] | None = None) -> Digests:
         rows = np.load(path, allow_pickle=False)
         if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 32:
             raise DamagedError(f"{path}: expected (N, 32) uint8, found {rows.shape} {rows.dtype}")
-        found.append(rows)
-    return np.concatenate(found)
+        digests.append(rows)
+    return np.concatenate(digests)
 
 
 def unseen(dataset: Dataset, models: Sequence[Digests]) -> Unseen:

@@ -7,7 +7,7 @@
    McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12 (1947).
 3. In the mode `non_inferior`, also the lower bound of the difference's confidence interval.
 
-Rows are taken to be independent of each other, and alpha is the risk of one judgement: of a hundred challengers that
+Rows are assumed to be independent of each other, and alpha is the risk of one judgement: of a hundred challengers that
 are exactly as good as the champion, alpha = 0.05 promotes two or three at most, and rejects as many.
 """
 
@@ -32,28 +32,32 @@ Verdict = Literal["PROMOTE", "REJECT", "HOLD"]
 
 
 class Rule(Part):
-    """When a challenger takes the champion's place."""
+    """The conditions under which a challenger replaces the champion."""
 
     mode: Literal["better", "non_inferior"] = Field(
         default="better",
-        description="'better' promotes what is significantly better; 'non_inferior' also what is no worse by delta",
+        description="better: promote a challenger that is significantly better; non_inferior: also one for which the "
+        "confidence interval excludes a loss of accuracy of delta or more",
     )
     alpha: float = Field(
         default=0.05,
         ge=1e-9,
         le=0.5,
-        description="significance level of the two-sided test; the interval's is 1 - alpha",
+        description="significance level of the two-sided test; the confidence level of the interval is 1 - alpha",
     )
     delta: float = Field(
-        default=0.01, gt=0, lt=1, description="accuracy that mode non_inferior may put at risk, as a share of the rows"
+        default=0.01, gt=0, lt=1, description="loss of accuracy that mode non_inferior must exclude, as a fraction"
     )
-    accuracy_floor: float = Field(default=0.0, ge=0, le=1, description="least accuracy of the challenger")
+    accuracy_floor: float = Field(default=0.0, ge=0, le=1, description="minimum accuracy of the challenger")
     recall_drop: float = Field(
-        default=0.1, ge=0, le=1, description="most that any class's recall may fall below the champion's"
+        default=0.1, ge=0, le=1, description="largest accepted fall of a class's recall below the champion's"
     )
-    size_budget: int | None = Field(default=None, ge=1, description="largest file, in bytes; any if not given")
+    size_budget: int | None = Field(default=None, ge=1, description="maximum file size in bytes; default: no limit")
     latency_budget: float | None = Field(
-        default=None, gt=0, le=FLOAT32, description="longest time for one row, in milliseconds; any if not given"
+        default=None,
+        gt=0,
+        le=FLOAT32,
+        description="maximum time for one row, in milliseconds; default: no limit",
     )
 
 
@@ -64,7 +68,7 @@ class Gate:
     name: str
     passed: bool
     found: str
-    """What was measured and what is required."""
+    """Measured value and requirement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +111,13 @@ class _Comparison:
 def judge(
     y: Labels, champion: Labels, challenger: Labels, rule: Rule, gates: tuple[Gate, ...], classes: tuple[str, ...]
 ) -> Judgement:
-    """Decide whether the challenger takes the champion's place.
+    """Decide whether the challenger replaces the champion.
 
     REJECT if a gate fails or the challenger is significantly worse (`losses > wins` and `p < alpha`); PROMOTE if it is
     significantly better (`wins > losses` and `p < alpha`); otherwise HOLD. The mode `non_inferior` promotes, instead of
     holding, a challenger whose interval has a lower bound above `-delta`, unless it has more losses than wins:
-    otherwise a chain of promotions, each a little worse than the last but within delta, would lead downhill. So neither
-    mode promotes a challenger that is right on fewer of these rows.
+    otherwise a chain of promotions, each a little worse than the last but within delta, would end far below the first
+    champion. So neither mode promotes a challenger that is right on fewer of these rows.
 
     In the mode `better`, exchanging the models exchanges PROMOTE and REJECT if no gate fails.
 
@@ -173,47 +177,48 @@ def label_gates(
         right / len(y) >= rule.accuracy_floor,
         f"{right} of {len(y)} rows are right; the floor is {rule.accuracy_floor:g}",
     )
-    of, found, finds = (
+    rows, by_champion, by_challenger = (
         np.bincount(y[chosen], minlength=len(classes)) for chosen in (slice(None), champion == y, challenger == y)
     )
-    fall = np.where(of > 0, (found - finds) / np.maximum(of, 1), -np.inf)
+    fall = np.where(rows > 0, (by_champion - by_challenger) / np.maximum(rows, 1), -np.inf)
     worst = int(fall.argmax())
-    counts = f"of the {of[worst]} rows of class '{classes[worst]}', the champion finds {found[worst]}"
+    counts = f"of the {rows[worst]} rows of class '{classes[worst]}', the champion finds {by_champion[worst]}"
     guard = Gate(
         "recall of each class",
         bool(fall[worst] <= rule.recall_drop),
-        f"{counts} and the challenger {finds[worst]}, the largest fall of any class; allowed is {rule.recall_drop:g}",
+        f"{counts} and the challenger {by_challenger[worst]}, the largest fall of any class; "
+        f"allowed is {rule.recall_drop:g}",
     )
     return floor, guard
 
 
-def _decide(found: _Comparison, rule: Rule, gates: tuple[Gate, ...]) -> tuple[Verdict, str]:
+def _decide(counts: _Comparison, rule: Rule, gates: tuple[Gate, ...]) -> tuple[Verdict, str]:
     if failed := [f"{gate.name} ({gate.found})" for gate in gates if not gate.passed]:
         return "REJECT", f"the challenger fails {' and '.join(failed)}"
-    counted = f"only the challenger is right on {found.wins} rows, only the champion on {found.losses}"
-    tested = f"{counted}: p = {found.p:.4g}"
-    if found.p < rule.alpha:
-        better = found.wins > found.losses
+    counted = f"only the challenger is right on {counts.wins} rows, only the champion on {counts.losses}"
+    tested = f"{counted}: p = {counts.p:.4g}"
+    if counts.p < rule.alpha:
+        better = counts.wins > counts.losses
         verdict: Verdict = "PROMOTE" if better else "REJECT"
         return verdict, f"the challenger is {'better' if better else 'worse'}: {tested}, below {rule.alpha:g}"
-    limit = _limit(found, rule.alpha)
+    limit = _limit(counts, rule.alpha)
     if rule.mode == "better":
         return "HOLD", f"not enough evidence: {tested}, not below {rule.alpha:g}; {limit}"
-    bound = f"the lower bound of the difference in accuracy is {_percent(found.low)}"
-    if found.low <= -rule.delta:
+    bound = f"the lower bound of the difference in accuracy is {_percent(counts.low)}"
+    if counts.low <= -rule.delta:
         return "HOLD", f"not enough evidence: {bound}, not above {_percent(-rule.delta)}; {limit}"
-    if found.losses > found.wins:
+    if counts.losses > counts.wins:
         return "HOLD", f"a challenger that is right on fewer rows is never promoted: {counted}; {limit}"
     return "PROMOTE", f"the challenger is no worse: {bound}, above {_percent(-rule.delta)}"
 
 
-def _limit(found: _Comparison, alpha: float) -> str:
-    """Say what these rows can show at best."""
-    disagreements = found.wins + found.losses
+def _limit(counts: _Comparison, alpha: float) -> str:
+    """Describe the smallest difference that these rows can show."""
+    disagreements = counts.wins + counts.losses
     few = disagreements < fewest_disagreements(alpha)
     why = f"{disagreements} disagreements are too few for a significant result, and " if few else ""
-    smallest = "none" if found.smallest is None else _percent(found.smallest)
-    return f"{why}the smallest difference that {found.rows} rows can show is {smallest}"
+    smallest = "none" if counts.smallest is None else _percent(counts.smallest)
+    return f"{why}the smallest difference that {counts.rows} rows can show is {smallest}"
 
 
 def _percent(share: float) -> str:

@@ -101,10 +101,10 @@ def extract(archive: bytes, folder: Path) -> None:
 
 def _member(packed: tarfile.TarFile, name: str) -> bytes:
     try:
-        found = packed.getmember(f"package/dist/{name}")
+        entry = packed.getmember(f"package/dist/{name}")
     except KeyError as error:
         raise DamagedError(f"{ARCHIVE}: expected package/dist/{name}, found none") from error
-    content: IO[bytes] | None = packed.extractfile(found) if found.isfile() and found.size <= LARGEST else None
+    content: IO[bytes] | None = packed.extractfile(entry) if entry.isfile() and entry.size <= LARGEST else None
     if content is None:
         raise DamagedError(f"{ARCHIVE}: package/dist/{name}: expected a file of at most {LARGEST:,} bytes")
     return content.read()
@@ -153,7 +153,7 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
 
 
 class HttpsAlone(urllib.request.HTTPRedirectHandler):
-    """Refuses to be sent from https to anything else."""
+    """Redirect handler that refuses to leave https."""
 
     def redirect_request(
         self,
@@ -166,5 +166,5 @@ class HttpsAlone(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         """Return the request for a redirect; urllib calls it for each one."""
         if not newurl.startswith("https:"):
-            raise OSError(f"it leads to {newurl}, which is not https")
+            raise OSError(f"redirected to {newurl}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -40,10 +40,10 @@ def refuse(onnx: Path, folder: Path, *, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder")
-    found = sorted(path.name for path in folder.iterdir())
-    if other := [name for name in found if name not in (PAGE, CARD, LICENSE) and not name.endswith(".onnx")]:
+    existing = sorted(path.name for path in folder.iterdir())
+    if other := [name for name in existing if name not in (PAGE, CARD, LICENSE) and not name.endswith(".onnx")]:
         raise InputError(f"{folder}: contains another file, '{other[0]}': choose another folder")
-    if found and not overwrite:
+    if existing and not overwrite:
         raise InputError(f"{folder}: exists: choose another name, or add --overwrite")
 
 
@@ -128,16 +128,16 @@ def placement(ink: NDArray[np.floating]) -> dict[str, float]:
         `side`, the longer side of the ink; `x` and `y`, its centre of mass from the left and from the top. Each is the
         median over the images, in pixels.
     """
-    found = []
+    measured = []
     for image in ink[ink.any(axis=(1, 2))]:
         rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
         side = max(np.ptp(rows), np.ptp(columns)) + 1
         y, x = (
             (image.sum(axis=1 - axis) * (np.arange(image.shape[axis]) + 0.5)).sum() / image.sum() for axis in (0, 1)
         )
-        found.append((side, x, y))
+        measured.append((side, x, y))
     height, width = ink.shape[1:]
-    side, x, y = np.median(found, axis=0) if found else (max(height, width), width / 2, height / 2)
+    side, x, y = np.median(measured, axis=0) if measured else (max(height, width), width / 2, height / 2)
     return {"side": float(side), "x": round(float(x), 1), "y": round(float(y), 1)}
 
 

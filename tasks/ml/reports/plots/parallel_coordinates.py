@@ -137,9 +137,9 @@ def _option_scale(option: str, values: Sequence[Value], losses: Losses) -> Scale
 
 
 def _loss_scale(losses: Losses) -> Scale:
-    found = [loss for loss in losses if loss is not None]
-    scale = _continuous_scale(found, logarithmic=spans_magnitudes(found))
-    if len(found) == len(losses):
+    finite = [loss for loss in losses if loss is not None]
+    scale = _continuous_scale(finite, logarithmic=spans_magnitudes(finite))
+    if len(finite) == len(losses):
         return scale
     # Diverged members are drawn above the scale.
     above, rest = 1.1, iter(scale.heights)

@@ -29,8 +29,8 @@ DIVERGED = "grey"
 
 def loss_norm(losses: Losses) -> Normalize:
     """Return the mapping from losses to shades, logarithmic where they span magnitudes."""
-    found = [loss for loss in losses if loss is not None]
-    return (LogNorm if spans_magnitudes(found) else Normalize)(min(found), max(found))
+    finite = [loss for loss in losses if loss is not None]
+    return (LogNorm if spans_magnitudes(finite) else Normalize)(min(finite), max(finite))
 
 
 def as_numbers(values: Sequence[Value]) -> list[float]:

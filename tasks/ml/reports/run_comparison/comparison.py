@@ -168,8 +168,8 @@ def compare(runs: Sequence[ComparedRun]) -> Comparison:
     pairs, notes = [], [*_missing_notes(runs), *_exact_notes(runs)]
     for number, run in enumerate(others, 2):
         if first.results and run.results:
-            if found := pair(first.results, run.results, number):
-                pairs.append(found)
+            if paired := pair(first.results, run.results, number):
+                pairs.append(paired)
             else:
                 notes.append(_unpaired_note(first.results, run.results, number))
             if first.dataset != run.dataset:

@@ -9,7 +9,7 @@ const brush = cell * Math.max(0.08 * Math.max(height, width), 1.2); // in pixels
 const board = element("board");
 const ink = board.getContext("2d", { willReadFrequently: true });
 
-let session; // onnxruntime's
+let session; // onnxruntime's inference session
 let ort;
 let picture = null; // the decoded file; null while the drawing is the input
 let given = null; // the input of the model: pixels, and a description of their origin

@@ -95,11 +95,11 @@ class Perceptron:
 
     def _output_gradients(self, logit_gradient: Tensor) -> list[Tensor]:
         """Return the gradient of the loss with respect to each layer's output, first layer first."""
-        found = [logit_gradient]
+        outputs = [logit_gradient]
         for index in range(len(self._layers) - 1, 0, -1):
             weight, activated = self._layers[index][0], self._inputs[index].t()
-            found.insert(0, _relu_backward(torch.mm(weight.t(), found[0]), activated))
-        return found
+            outputs.insert(0, _relu_backward(torch.mm(weight.t(), outputs[0]), activated))
+        return outputs
 
 
 class StackedPerceptrons:
@@ -176,10 +176,10 @@ class StackedPerceptrons:
 
     def _output_gradients(self, logit_gradient: Tensor) -> list[Tensor]:
         """Return the gradient of the loss with respect to each layer's output, first layer first."""
-        found = [logit_gradient]
+        outputs = [logit_gradient]
         for (weight, _), activated in zip(self._layers[:0:-1], self._inputs[:0:-1], strict=True):
-            found.append(_relu_backward(torch.bmm(weight.mT, found[-1]), activated))
-        return found[::-1]
+            outputs.append(_relu_backward(torch.bmm(weight.mT, outputs[-1]), activated))
+        return outputs[::-1]
 
 
 class AutogradNetwork:
@@ -210,8 +210,8 @@ class AutogradNetwork:
 
     def backward(self, logit_gradient: Tensor) -> None:
         """Write the gradient of the last `forward`'s weights."""
-        found = torch.autograd.grad(self._logits, self._parameters, grad_outputs=logit_gradient.t())
-        torch._foreach_copy_(self._parameter_gradients, list(found))
+        computed = torch.autograd.grad(self._logits, self._parameters, grad_outputs=logit_gradient.t())
+        torch._foreach_copy_(self._parameter_gradients, list(computed))
 
     def sgd_step(self, logit_gradient: Tensor, rate: Number, decay: Number) -> None:
         """Set the weights to `decay * weights - rate * (gradient of the last forward)`."""
@@ -273,5 +273,5 @@ def _ones(rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def _relu_backward(gradient: Tensor, activated: Tensor) -> Tensor:
-    found: Tensor = torch.ops.aten.threshold_backward(gradient, activated, 0)
-    return found
+    masked: Tensor = torch.ops.aten.threshold_backward(gradient, activated, 0)
+    return masked

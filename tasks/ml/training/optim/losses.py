@@ -155,18 +155,18 @@ def _by_autograd(loss: Loss, model: Model, logits: Tensor, targets: Tensor) -> t
         # Copied: tensors made in inference mode cannot be used by autograd.
         rows, target = rows.clone().requires_grad_(), target.clone()
         value = _value(loss, how, class_probabilities.activate(rows, model), target)
-        found = torch.autograd.grad(value, rows)[0].view_as(several.mT).mT
+        gradient = torch.autograd.grad(value, rows)[0].view_as(several.mT).mT
     if how != loss.reduction:
-        found = found / row_weights(loss, target).view(len(several), 1, -1).sum(2, keepdim=True)
-    return found.view_as(logits), 1.0
+        gradient = gradient / row_weights(loss, target).view(len(several), 1, -1).sum(2, keepdim=True)
+    return gradient.view_as(logits), 1.0
 
 
 def _value(loss: Loss, reduction: str, activated: Tensor, target: Tensor) -> Tensor:
     if isinstance(loss, BCE):
         # torch raises an error if one network has diverged; the others in the stack may not have.
         activated = activated.masked_fill(activated.isnan(), 0.5)
-    found: Tensor = _criterion(loss, reduction, activated.device)(activated, target)
-    return found
+    value: Tensor = _criterion(loss, reduction, activated.device)(activated, target)
+    return value
 
 
 @cache

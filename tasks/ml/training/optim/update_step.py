@@ -24,7 +24,7 @@ class UpdateStep(Protocol):
     weights: list[Tensor]
     """Weights of M networks, each `(M, n)`."""
     ended: str
-    """Why further updates would change nothing; empty while they do."""
+    """Reason why further updates would change nothing; empty while they still change the weights."""
     needs_autograd: bool
     """Whether it uses autograd, so that inference mode, which saves a third of a small update, is not possible."""
 

@@ -140,7 +140,7 @@ def test_duplicate_name_is_refused(file: Callable[[str], Path]) -> None:
 
 def test_invalid_address_is_refused_without_showing_its_secret(file: Callable[[str], Path]) -> None:
     file("[[schedule]]\nname = 'a'\nexperiment = 'iris'\ninterval = '1h'\nnotify = 'nosuch://user:secret@host'\n")
-    with pytest.raises(InputError, match=r"notify: 'nosuch://\.\.\.' is no address") as caught:
+    with pytest.raises(InputError, match=r"notify: 'nosuch://\.\.\.' is not an address") as caught:
         schedules.load()
     assert "secret" not in str(caught.value)
 

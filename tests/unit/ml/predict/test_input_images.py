@@ -84,7 +84,7 @@ def test_files_that_are_not_images_are_refused(tmp_path: Path) -> None:
 def test_a_folder_with_anything_else_or_nothing_is_refused(tmp_path: Path) -> None:
     assert "has no rows" in refused(tmp_path, GREY)
     write(tmp_path / "notes.txt", "")
-    assert "expected images alone" in refused(tmp_path, GREY)
+    assert "expected only images" in refused(tmp_path, GREY)
     (tmp_path / "notes.txt").unlink()
     (tmp_path / "0.png").mkdir()
     assert "found '0.png'" in refused(tmp_path, GREY)

@@ -181,12 +181,12 @@ def test_unreadable_files_are_left_out_counted_and_listed(folder: Path) -> None:
         assert np.bincount(found.y).tolist() == [20, 17]
         np.testing.assert_array_equal(found.x[20], photographed.drawn(0, 3))
         said = found.notes[1]
-        assert said.startswith("5 of 42 files (11.9%) cannot be read (blue/pipe.png: is no file; red/000.png: its")
+        assert said.startswith("5 of 42 files (11.9%) cannot be read (blue/pipe.png: is not a file; red/000.png: its")
         listed = Path(said.rpartition("listed in ")[2]).read_text().splitlines()
         reasons = dict(line.split("\t") for line in listed)
         assert list(reasons) == ["blue/pipe.png", "red/000.png", "red/001.png", "red/002.png", "red/notes.txt"]
         assert "truncated" in reasons["red/002.png"]
-        assert "is no PNG or JPEG" in reasons["red/notes.txt"]
+        assert "is not a PNG or JPEG" in reasons["red/notes.txt"]
 
 
 def test_more_unreadable_files_than_accepted_are_refused(folder: Path) -> None:

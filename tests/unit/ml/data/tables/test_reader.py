@@ -173,7 +173,7 @@ def test_a_column_to_split_by_is_not_an_input(tmp_path: Path) -> None:
         (["age: 1 2 3 4"], {"ignore": "agee"}, "--data.ignore: there is no column 'agee': did you mean 'age'?"),
         (["age: 1 2 3 4"], {"columns": {"agee": "numeric"}}, "--data.columns.agee: there is no column 'agee'"),
         (["age: 1 2 3 4"], {"split": {"group": "agee"}}, "--data.split.group: there is no column 'agee'"),
-        (["a: 1 2 3 4"], {"ignore": "a"}, "no input column is left beside the target 't'"),
+        (["a: 1 2 3 4"], {"ignore": "a"}, "no input column is left besides the target 't'"),
         ([], {}, "no input column is left"),
         (["a: p q p q", "t2: x x x x"], {"target": "t2"}, "target 't2': expected at least two classes, found only 'x'"),
         (
