@@ -268,7 +268,7 @@ def test_credentials_are_required_only_by_servers_with_a_password(tmp_path: Path
     nowhere = f"http://127.0.0.1:{free_port()}"
     assert made.credentials("me:a:b", nowhere) == given
     assert made.model_copy(update={"guarded": False}).credentials("me:a:b", nowhere) == {}
-    with pytest.raises(InputError, match="HALLMARK_AUTH: the station asks"):
+    with pytest.raises(InputError, match="HALLMARK_AUTH: the station requires"):
         made.credentials(None, nowhere)
     station_file.file(tmp_path).write_text("{}")
     with pytest.raises(InputError, match="was not written by `hallmark up`"):
