@@ -19,7 +19,7 @@ def score(model: str, source: str, output: Path, overwrite: bool = False) -> Sco
 
     Args:
         model: an .onnx file, a registered name (its champion), `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        source: a table with the columns of the model (CSV or Parquet), a .npy file, an image, or a folder of images.
+        source: a table with the columns of the model, a .npy file, an image, or a folder of images.
         output: file to write, .csv, .parquet or .jsonl; nothing is written if scoring fails.
         overwrite: whether to replace the output if it exists.
     """

@@ -1,4 +1,4 @@
-"""Step 10: write the model card."""
+"""Write the model card."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Step 4 of a sweep: choose the best member by the validation split."""
+"""Choose the best member by the validation split."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -1,4 +1,4 @@
-"""Step 5: look for problems in how the training and the evaluation went."""
+"""Look for problems in how the training and the evaluation went."""
 
 from hallmark.tasks.common.records import Dataset, Evaluation, Finding, Fit, Run
 from hallmark.tasks.ml.config.experiment import Experiment

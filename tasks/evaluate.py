@@ -1,4 +1,4 @@
-"""Step 4: score the trained model on the test split, once."""
+"""Score the trained model on the test split, once."""
 
 from dataclasses import replace
 

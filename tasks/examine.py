@@ -1,4 +1,4 @@
-"""Step 2: look for problems in the data and the experiment before training."""
+"""Look for problems in the data and the experiment before training."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -1,4 +1,4 @@
-"""Step 6: export the model as an ONNX graph, not yet verified."""
+"""Export the model as an ONNX graph, not yet verified."""
 
 from hallmark.tasks.common.records import Artifact, Dataset, Fit
 from hallmark.tasks.ml.artifact import exporter

@@ -1,4 +1,4 @@
-"""Step 3: train."""
+"""Train one network."""
 
 from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.records import Dataset, Fit, Run

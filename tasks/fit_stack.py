@@ -1,4 +1,4 @@
-"""Step 3 of a sweep: train members of equal shape together."""
+"""Train members of equal shape together."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Step 11 of a retraining: compare challenger and champion on test rows that neither was trained on."""
+"""Compare challenger and champion on test rows that neither was trained on."""
 
 from dataclasses import asdict
 

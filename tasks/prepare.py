@@ -1,4 +1,4 @@
-"""Step 1: write the dataset to disk."""
+"""Write the dataset to disk."""
 
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.records import Dataset

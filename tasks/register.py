@@ -1,4 +1,4 @@
-"""Step 9: register the stamped artifact as a version of the registered model."""
+"""Register the stamped artifact as a version of the registered model."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Step 8: write the certificate into the verified graph, which makes it the artifact."""
+"""Write the certificate into the verified graph, which makes it the artifact."""
 
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.records import Artifact, Dataset, Evaluation, Fit, Proof

@@ -1,4 +1,4 @@
-"""Step 7: prove that the graph predicts what the PyTorch model predicts."""
+"""Prove that the graph predicts what the PyTorch model predicts."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Log the results of the steps to a run. Every function holds signals back until it is done; see `run_lifecycle`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def log_fit(run: Run, fit: Fit) -> None:
         tags.FINGERPRINT: json.dumps(fit.fingerprint),
     }
     connect().log_artifact(run.id, str(fit.history))
-    _log_batch(run, {key: str(value) for key, value in values.items()})
+    _log_tags(run, {key: str(value) for key, value in values.items()})
 
 
 @held()
@@ -52,7 +52,8 @@ def log_choice(run: Run, members: Sequence[Member], chosen: int, picture: Path, 
     client.log_artifact(run.id, str(picture))
     best = members[chosen]
     values = {tags.CHOSEN: best.label, tags.CHOSEN_RUN: best.run.id, tags.MEMBERS: str(len(members))}
-    _log_batch(run, values, [Metric("val/loss", best.loss, clock, 0)])
+    _log_tags(run, values)
+    log_metrics(run, {"val/loss": best.loss}, 0, clock)
 
 
 @held()
@@ -61,7 +62,7 @@ def log_evaluation(run: Run, evaluation: Evaluation, fit: Fit, clock: int) -> No
     # If the test split was watched during training and the last weights were kept, the points exist already.
     existing = fit.metrics if fit.best_epoch == fit.epochs else {}
     new = {name: value for name, value in evaluation.metrics.items() if name not in existing}
-    _log_batch(run, {}, [Metric(name, value, clock, fit.epochs) for name, value in new.items()])
+    log_metrics(run, new, fit.epochs, clock)
     for file in evaluation.files:
         connect().log_artifact(run.id, str(file), "pictures" if file.suffix == ".png" else None)
 
@@ -85,9 +86,15 @@ def log_findings(run: Run, findings: Sequence[Finding]) -> None:
     """Log all findings so far: their codes, or `none`, as a tag, their text as description and as a file."""
     codes = ", ".join(finding.code for finding in findings) or "none"
     lines = [f"- **{finding.code}**: {finding.sentence}. Remedy: `{finding.remedy}`" for finding in findings]
-    _log_batch(run, {tags.DIAGNOSIS: codes, tags.NOTE: "\n".join(lines)})
+    _log_tags(run, {tags.DIAGNOSIS: codes, tags.NOTE: "\n".join(lines)})
     connect().log_dict(run.id, {"findings": [asdict(finding) for finding in findings]}, "diagnosis.json")
 
 
-def _log_batch(run: Run, values: dict[str, str], metrics: Sequence[Metric] = ()) -> None:
-    connect().log_batch(run.id, metrics, tags=[RunTag(key, value) for key, value in values.items()])
+@held()
+def log_metrics(run: Run, metrics: Mapping[str, float], step: int, clock: int) -> None:
+    """Log metrics at a step. MLflow drops those that were logged before with the same clock, in milliseconds."""
+    connect().log_batch(run.id, [Metric(name, value, clock, step) for name, value in metrics.items()])
+
+
+def _log_tags(run: Run, values: Mapping[str, str]) -> None:
+    connect().log_batch(run.id, tags=[RunTag(key, value) for key, value in values.items()])

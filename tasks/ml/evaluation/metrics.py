@@ -101,8 +101,7 @@ class Metric:
     value: Callable[[Predictions], float] | None
     """None if the metric is not computed from labels and probabilities: the evaluator adds it."""
     interval: OfRows | OfResamples | None = None
-    is_headline: bool = False
-    """Whether a comparison lists it first, with its interval."""
+    """The model card shows it for both kinds; a comparison of runs for means over rows, which take no time."""
 
 
 def _accuracy(predictions: Predictions) -> float:
@@ -149,7 +148,6 @@ METRICS = (
         higher_is_better=True,
         value=_accuracy,
         interval=OfRows(lambda each: each.correct.astype(np.float64), intervals.share),
-        is_headline=True,
     ),
     Metric(
         name="log_loss",
@@ -157,14 +155,12 @@ METRICS = (
         higher_is_better=False,
         value=_log_loss,
         interval=OfRows(row_log_losses),
-        is_headline=True,
     ),
     Metric(
         name="loss",
         meaning="mean of the training loss",
         higher_is_better=False,
         value=None,
-        is_headline=True,
     ),
     Metric(
         name="f1_macro",

@@ -18,8 +18,8 @@ from hallmark.tasks.ml.evaluation.metrics import METRICS, OfRows, Predictions
 from hallmark.tasks.ml.evaluation.promotion import compare_files
 
 ALPHA = 0.05
-HEADLINES = {f"test/{metric.name}": metric for metric in METRICS if metric.is_headline}
-"""Metrics that are listed before all others."""
+INTERVALS = {f"test/{metric.name}": metric.interval for metric in METRICS}
+"""How the interval of each metric is computed, in the order in which a comparison lists them."""
 CURVES = ("val/loss", "train/loss")
 """Metrics whose learning curves are compared."""
 
@@ -37,7 +37,7 @@ class RowResults:
     y: NDArray[np.int64]
     """`(N,)` true class index."""
     values: dict[str, NDArray[np.floating]]
-    """`(N,)` value of each row, by name of each headline metric that is a mean over rows."""
+    """`(N,)` value of each row, by name of each metric that is a mean over rows."""
     trained_on: NDArray[np.bytes_]
     """Digests of the training and validation rows of the run."""
 
@@ -157,9 +157,8 @@ def _text_values(folder: Path, files: dict[str, str]) -> dict[str, list[str]]:
 
 
 def row_values(predictions: Predictions) -> dict[str, NDArray[np.floating]]:
-    """Return the value of each row, `(N,)`, for each headline metric that is a mean over rows, by `test/<name>`."""
-    kinds = {name: metric.interval for name, metric in HEADLINES.items()}
-    return {name: kind.values(predictions) for name, kind in kinds.items() if isinstance(kind, OfRows)}
+    """Return the value of each row, `(N,)`, for each metric that is a mean over rows, by `test/<name>`."""
+    return {name: kind.values(predictions) for name, kind in INTERVALS.items() if isinstance(kind, OfRows)}
 
 
 def compare(runs: Sequence[ComparedRun]) -> Comparison:
@@ -219,17 +218,17 @@ def count_common_rows(first: RowResults, second: RowResults) -> int:
 
 
 def _metrics(runs: Sequence[ComparedRun]) -> dict[str, list[MetricValue]]:
-    """Return the metrics in `HEADLINES` that any run has, then the others that all runs have."""
+    """Return the metrics in `METRICS` that any run has, in their order, then the others that all runs have."""
     common = [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
-    names = [name for name in HEADLINES if any(name in run.metrics for run in runs)]
+    names = [name for name in INTERVALS if any(name in run.metrics for run in runs)]
     # Metrics of single classes, such as `test/recall/setosa`, come last.
-    names += sorted(set(common) - HEADLINES.keys(), key=lambda name: (name.count("/"), name))
+    names += sorted(set(common) - INTERVALS.keys(), key=lambda name: (name.count("/"), name))
     return {name: [_metric(run, name) for run in runs] for name in names}
 
 
 def _metric(run: ComparedRun, name: str) -> MetricValue:
     value = run.metrics.get(name)
-    kind, interval = HEADLINES[name].interval if name in HEADLINES else None, None
+    kind, interval = INTERVALS.get(name), None
     if run.results and isinstance(kind, OfRows):
         interval = kind.interval(run.results.values[name])
     return MetricValue(value if value is not None and np.isfinite(value) else None, interval)

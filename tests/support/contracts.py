@@ -1,0 +1,29 @@
+"""A layers contract in which `package.*` stands for the modules of a package, without the packages below it."""
+
+from pathlib import Path
+
+from importlinter.contracts import layers
+from importlinter.domain import fields
+
+ROOT = Path(__file__).parents[2]
+
+
+class _LayerField(layers.LayerField):
+    def parse(self, raw_data: str | list[str]) -> layers.Layer:
+        parsed = super().parse(raw_data)
+        modules = {module for given in parsed.module_tails for module in _expand(given)}
+        return layers.Layer(modules, is_independent=parsed.is_independent)
+
+
+class LayersOfModules(layers.LayersContract):
+    """A layers contract that needs no list of the steps."""
+
+    layers = fields.ListField(subfield=_LayerField())
+
+
+def _expand(given: layers.ModuleTail) -> list[layers.ModuleTail]:
+    if not given.name.endswith(".*"):
+        return [given]
+    package = given.name.removesuffix(".*")
+    folder = ROOT / package.removeprefix("hallmark.").replace(".", "/")
+    return [layers.ModuleTail(f"{package}.{path.stem}") for path in folder.glob("*.py") if path.stem != "__init__"]
