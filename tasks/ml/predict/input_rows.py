@@ -134,7 +134,8 @@ def _array_of_images(array: NDArray[np.generic], path: Path, image: Input) -> So
 def _array_of_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Input, ...]) -> Source:
     names = [one.name for one in inputs]
     if text := [one.name for one in inputs if one.dtype == "string"]:
-        raise InputError(f"{path}: column '{text[0]}' is text, which .npy cannot hold: use {' or '.join(TABLE_SUFFIXES)}")
+        known = " or ".join(TABLE_SUFFIXES)
+        raise InputError(f"{path}: column '{text[0]}' is text, which .npy cannot hold: use {known}")
     if array.shape[1:] != (len(names),):
         raise InputError(
             f"{path}: expected shape (N, {len(names)}), the columns {', '.join(names)} in this order, "

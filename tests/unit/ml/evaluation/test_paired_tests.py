@@ -1,6 +1,7 @@
 import itertools
 import math
 from fractions import Fraction
+from functools import cache
 from statistics import NormalDist
 
 import pytest
@@ -132,6 +133,11 @@ def test_one_model_is_right_where_the_other_is_wrong() -> None:
 # The least that could have been shown.
 
 
+@cache
+def binomial_p(wins: int, n: int) -> float:
+    return float(binomtest(wins, n).pvalue)
+
+
 @steadily
 @given(counts=outcomes(30), alpha=alphas)
 def test_the_smallest_detectable_difference_is_the_first_that_is_significant(
@@ -140,7 +146,7 @@ def test_the_smallest_detectable_difference_is_the_first_that_is_significant(
     disagreements, rows = counts[0] + counts[1], sum(counts)
 
     def significant(n: int) -> list[int]:
-        return [2 * wins - n for wins in range(n + 1) if 2 * wins > n and binomtest(wins, n).pvalue < alpha - 1e-12]
+        return [2 * wins - n for wins in range(n + 1) if 2 * wins > n and binomial_p(wins, n) < alpha - 1e-12]
 
     shown = significant(disagreements) if disagreements else []
     shown = shown or [d for n in range(1, rows + 1) for d in significant(n)]
