@@ -46,15 +46,16 @@ def test_a_checkpoint_is_written_whole_or_not_at_all_when_its_process_is_killed(
 
 def test_many_processes_make_one_dataset(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from hallmark.tasks.ml.data import dataset_store\n"
-        "from hallmark.tasks.ml.config.data import Digits; from tests.conftest import prepare\n"
+        "import sys, time; from pathlib import Path; from hallmark.tasks.ml.data import dataset_store, sources\n"
+        "from hallmark.tasks.ml.config.data import Digits\n"
         "write = dataset_store._write\n"
         "def slowly(*given):\n"
         "    time.sleep(0.5)  # long enough for all others to arrive\n"
         "    write(*given); print('wrote', end=' ')\n"
         "dataset_store._write = slowly\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
-        "prepare(Digits(kind='digits'), Path(sys.argv[1])); print('done')"
+        "home, source = Path(sys.argv[1]), Digits(kind='digits')\n"
+        "dataset_store.prepare(sources.read(source, home), source, home); print('done')"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

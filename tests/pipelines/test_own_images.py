@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,8 +31,9 @@ from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.stamp import stamp
 from hallmark.tasks.verify import verify
-from tests.conftest import ROOT, prepare
+from tests.conftest import prepare
 from tests.support import photographed
+from tests.support.consoles import Call
 from tests.unit.ml.data.images.test_cache import watched
 from tests.unit.ml.data.images.test_image_file import bomb
 
@@ -281,7 +279,7 @@ def test_bad_input_is_refused_in_one_line(
     assert "\n" not in error
 
 
-@pytest.mark.usefixtures("server_for_children")
+@pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -290,16 +288,15 @@ def test_bad_input_is_refused_in_one_line(
     ],
 )
 def test_what_only_the_files_tell_is_refused_in_one_line_too(
-    tmp_path: Path, spoil: Callable[[Path], None], message: str
+    tmp_path: Path, console: Call, spoil: Callable[[Path], None], message: str
 ) -> None:
     folder = photographed.folder(tmp_path / "photos", count=20)
     spoil(folder)
-    command = [sys.executable, "-m", "hallmark.flows", "train", str(folder), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=os.environ)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    said = json.loads(done.stdout.splitlines()[-1])
+    code, output, error = console("train", folder, "--json")
+    assert code == 2, error
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    said = json.loads(output.splitlines()[-1])
     assert said["status"] == "refused"
     assert not (settings.read().home / "fits" / "x").exists()
 
