@@ -1,6 +1,6 @@
-"""Run benchmarks, each in a process of its own and one after the other: `python -m tests.bench [NAME ...]`, or all.
+"""Run all benchmarks, or those named, each in its own process: `python -m tests.bench [NAME ...]`.
 
-Exit code 1 if one fails or misses its target, 2 if there is none of that name.
+Exit code 1 if one fails or misses its target, 2 if there is no benchmark of a given name.
 """
 
 import json
@@ -22,7 +22,7 @@ def is_reached(name: str) -> bool:
         assert process.stdout
         for last in process.stdout:
             print(last, end="", flush=True)
-    # What was skipped, or has no target, misses none.
+    # A benchmark that was skipped, or that has no target, counts as reached.
     return process.returncode == 0 and json.loads(last).get("reached", True)
 
 

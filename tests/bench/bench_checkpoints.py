@@ -1,8 +1,8 @@
-"""What checkpoints cost: MNIST trained as `hallmark train` does it, with the time that goes into them.
+"""Measure the cost of checkpoints while MNIST is trained as by `hallmark train`.
 
-Counted is the time to gather the state and to write it, over the seconds of the fit; the target is under 2 %. How often
-one is written follows the clock, so a second fit with one a second shows what many cost, and that their pause grows.
-Ends in one JSON line. `python -m tests.bench.bench_checkpoints [PRESET ...]`, by default mnist.
+The cost is the time to gather and to write the state, divided by the time of the fit. The target is under 2 %.
+Checkpoints are written by the clock, so a second fit with one per second shows the cost of many, and that the pause
+between them grows. The last line is JSON. `python -m tests.bench.bench_checkpoints [PRESET ...]`, by default mnist.
 """
 
 import json
@@ -30,9 +30,9 @@ TARGET = 0.02
 @dataclass
 class Cost:
     seconds: list[float] = field(default_factory=list)
-    """Of each call, whether it gathers or writes."""
+    """Seconds of each call, either to gather or to write."""
     bytes: int = 0
-    """Of the last checkpoint."""
+    """Size of the last checkpoint."""
     fit_seconds: float = 0.0
 
     @property
@@ -44,7 +44,7 @@ class Cost:
         return len(self.seconds) // 2
 
     def counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any) -> Any:  # noqa: ANN401 - whatever the method takes and gives
+        def call(*given: Any) -> Any:  # noqa: ANN401 - arguments and result of the method
             started = time.perf_counter()
             try:
                 return method(*given)
@@ -55,7 +55,7 @@ class Cost:
 
 
 def measured(experiment: Experiment, dataset: Dataset, folder: Path, seconds: float) -> Cost:
-    """Train with a checkpoint every so many seconds."""
+    """Train with a checkpoint after every given number of seconds, and return the cost."""
     cost, kept = Cost(), folder / "kept"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingLoop, "_state", cost.counted(TrainingLoop._state))

@@ -1,8 +1,9 @@
-"""An epoch of MNIST softmax regression: Hallmark's engine beside the tutorial, three libraries and the bare arithmetic.
+"""Time an epoch of MNIST softmax regression: Hallmark, the tutorial, three libraries and the bare arithmetic.
 
-Seconds of training alone, on the same 53,000 rows, the contestants in turn in every round; ends in one JSON line.
-Then the accuracy of engine and tutorial after as many epochs from the same initial weights.
-`python -m tests.bench.bench_engine [ROUNDS]`; a round takes about half a minute, most of it the tutorial's.
+Only the seconds of training on the same 53,000 rows count. All contestants run in every round. Afterwards, the
+accuracy of Hallmark and of the tutorial is compared, after equally many epochs from the same initial weights. The last
+line is JSON. `python -m tests.bench.bench_engine [ROUNDS]`. A round takes about half a minute, mostly for the
+tutorial.
 """
 
 import json
@@ -17,12 +18,12 @@ from tests.conftest import fit
 
 ROUNDS = 3
 REPEATS = 3
-"""A peer's figure in a round is the median of so many epochs."""
+"""Epochs of each library per round, whose median counts."""
 ENGINE_EPOCHS = 5
 TARGETS = {"tutorial": 40.0, "skorch": 2.3, "lightning": 6.0, "sgd": 4.0, "floor": 1 / 2.5}
-"""How many times as long as the engine each must take at least."""
+"""Minimum time of each contestant, as a multiple of Hallmark's."""
 POINTS = 0.3
-"""Accuracy may differ by so many percentage points."""
+"""Maximum difference in accuracy, in percentage points."""
 
 Contestant = Callable[[], float]
 
@@ -32,7 +33,7 @@ def repeated(train: Contestant) -> Contestant:
 
 
 def race(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[float]]:
-    """Let all train once a round; seconds an epoch of each, by round."""
+    """Train every contestant once per round, and return the seconds per epoch of each, by round."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     print("seconds an epoch\nround" + "".join(f"{name:>11}" for name in contestants), flush=True)
     for number in range(1, rounds + 1):
@@ -43,7 +44,7 @@ def race(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[floa
 
 
 def ratios(times: dict[str, list[float]]) -> dict[str, float]:
-    """How many times as long as the engine each took: the median over rounds."""
+    """Return the time of each contestant as a multiple of Hallmark's: the median over rounds."""
     engine = times["hallmark"]
     return {
         name: statistics.median(theirs / ours for theirs, ours in zip(times[name], engine, strict=True))
@@ -61,7 +62,7 @@ def main() -> None:
     batches = tutorial_mnist.loader(mnist.downloads, mnist.train)
     peers = (peers_mnist.skorch, peers_mnist.lightning, peers_mnist.sgd, peers_mnist.floor)
     for peer in peers:
-        peer(x[:1000], y[:1000])  # first use imports, and is not counted
+        peer(x[:1000], y[:1000])  # the first call imports the library, and does not count
     with tempfile.TemporaryDirectory() as folder:
         contestants: dict[str, Contestant] = {
             "hallmark": lambda: rows.epoch_seconds(fit(experiment, mnist.dataset, Path(folder))),

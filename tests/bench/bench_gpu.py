@@ -1,11 +1,10 @@
-"""An epoch on a CUDA device and on the CPU of the same machine, in turn: softmax regression, an MLP and a CNN on MNIST.
+"""Time an epoch on a CUDA device and on the CPU of the same machine: softmax regression, an MLP and a CNN on MNIST.
 
-Ends in one JSON line; no target is set, for the smallest models are no work for such a device. The archives come from
-HALLMARK_MIRROR; where it is not set, images of noise in the same number and shape take their place, which cost the
-same. Timed from outside, from the end of one epoch to that of the next, when every number has come back from the
-device; without a validation split, so that training is all there is between. Without a CUDA device it says so and
-measures nothing. Imports neither Prefect nor MLflow.
-`python -m tests.bench.bench_gpu [ROUNDS]`.
+There is no target, because the smallest models cannot occupy a GPU. The archives come from HALLMARK_MIRROR. If it is
+not set, as many images of noise with the same shape are used, which cost the same. The time runs from the end of one
+epoch to the end of the next, when all results have been copied from the device. There is no validation split, so only
+training counts. Without a CUDA device, nothing is measured. Neither Prefect nor MLflow is imported. The last line is
+JSON. `python -m tests.bench.bench_gpu [ROUNDS]`.
 """
 
 import json
@@ -32,19 +31,19 @@ from hallmark.tasks.ml.training import trainer
 
 ROUNDS = 3
 EPOCHS = 4
-"""Of a fit. The first, which also loads the device's code, is not counted."""
+"""Epochs of a fit. The first does not count, because it also loads the device's code."""
 DEVICES = ("cuda", "cpu")
 
 
 def experiments() -> dict[str, Experiment]:
-    """What is trained: two presets, and between them an MLP in batches of 512."""
+    """Return the experiments: two presets, and an MLP with batches of 512."""
     softmax, cnn = (_without_validation(presets.get(name)) for name in ("mnist", "mnist_cnn"))
     wide = softmax.model_copy(update={"model": MLP(kind="mlp", hidden=(512, 512))})
     return {"softmax": softmax, "mlp": _with(wide, batch_size=512), "cnn": cnn}
 
 
 def prepare(source: Data, home: Path) -> tuple[Dataset, str]:
-    """MNIST, or noise of its shape; and which of them."""
+    """Prepare MNIST, or noise of its shape, and return the dataset and a description."""
     if mirror := os.environ.get("HALLMARK_MIRROR"):
         return dataset_store.prepare(sources.read(source, home, mirror), source, home), "MNIST"
     random = np.random.default_rng(0)
@@ -54,7 +53,7 @@ def prepare(source: Data, home: Path) -> tuple[Dataset, str]:
 
 
 def epoch_seconds(experiment: Experiment, dataset: Dataset, device: str, folder: Path) -> float:
-    """The median time between the ends of two epochs."""
+    """Return the median time between the ends of two epochs."""
     part = _with(experiment, device=device, epochs=EPOCHS)
     ends: list[float] = []
 

@@ -1,8 +1,8 @@
-"""Images a second that a folder of one's own is decoded at: 20,000 small PNGs in colour, and 100 photos as JPEG.
+"""Measure how many images of a user's folder are decoded per second: 20,000 small colour PNGs, and 100 JPEG photos.
 
-`decoding.read` is timed as a run calls it, in a home where nothing is yet: listing, looking at every header, decoding,
-resizing, writing and syncing one file of pixels. Then again, where nothing has changed. Of three rounds the median.
-Ends in one JSON line. `python -m tests.bench.bench_images`
+`cache.read` is timed as a run calls it, in an empty home: it lists the files, reads every header, decodes, resizes, and
+writes and syncs one file of pixels. Then it is timed again on the unchanged folder. The median of three rounds counts.
+The last line is JSON. `python -m tests.bench.bench_images`
 """
 
 import json
@@ -19,13 +19,13 @@ from hallmark.tasks.ml.data.images import cache
 
 ROUNDS = 3
 TARGET = 4_000
-"""Small PNGs a second."""
+"""Small PNGs per second."""
 CLASSES = 10
 SMALL, PHOTOS = 20_000, 100
 
 
 def draw(folder: Path, count: int, height: int, width: int, suffix: str) -> Images:
-    """Blocks of colour under noise: neither as small as a plain image when compressed nor as large as noise alone."""
+    """Draw blocks of colour with noise, which compress neither as well as plain images nor as badly as noise."""
     random = np.random.default_rng(0)
     for label in range(CLASSES):
         (folder / f"{label}").mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""Iris from command to registered model: Hallmark beside a straightforward script, in turn.
+"""Time iris from the command to the registered model: Hallmark and a straightforward script, alternately.
 
-Whole processes, each with a store, a home and a Prefect database of its own that one uncounted run has warmed.
-Ends in one JSON line. The target is a median ratio of at most 0.7.
+Whole processes are timed, each with its own store, home and Prefect database, after one uncounted run of both.
+The target is a median ratio of at most 0.7. The last line is JSON.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""Kill `hallmark train` with -9 at many random moments, and compare what comes of it with what comes of no kill.
+"""Kill `hallmark train` with -9 at many random moments, and compare the results with those of an undisturbed command.
 
-The moments are random, some after the start and some after each of several steps, in random order; the command is given
-again until its run is finished, and then another begins until all kills are spent. Equal are: weights, ONNX
-file, the file in the registry, every metric but `time/` with its steps and values, one run, one logged model, one
-version, and the artifacts. Ends in one JSON line. `python -m tests.bench.bench_kills [KILLS [SEED]]`.
+The kills come at random moments, some after the start and some after each of several steps, in random order. The
+command is repeated until its run is finished, and the next run starts, until all kills are used. These must be equal:
+weights, ONNX file, the file in the registry, steps and values of every metric except `time/`, one run, one logged
+model, one version, and the artifacts. The last line is JSON. `python -m tests.bench.bench_kills [KILLS [SEED]]`.
 """
 
 import json
@@ -24,7 +24,7 @@ KILLS = 100
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[None]:
-    """One for all commands: each would otherwise start its own."""
+    """Start one server for all commands, which would otherwise start one each."""
     os.environ |= {
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -41,7 +41,7 @@ def prefect_server(folder: Path) -> Iterator[None]:
 def chain(folder: Path, count: int, seed: int) -> Chain:
     template = kills.made(folder / "template")
     results, seconds = kills.twice(template, folder)
-    print(f"a command that nobody kills takes {seconds:.1f} s; {count} kills follow", flush=True)
+    print(f"an undisturbed command takes {seconds:.1f} s; {count} kills follow", flush=True)
     return Chain(template, folder, results[1], seconds, count, random.Random(seed))  # noqa: S311 - not for secrets
 
 

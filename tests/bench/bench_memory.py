@@ -1,10 +1,10 @@
-"""What memory training takes: two epochs of MNIST, and a dataset that is larger than the memory allowed.
+"""Measure the memory of training: two epochs of MNIST, and a dataset that is larger than the memory allowed.
 
-Each fit has a process of its own and a prepared dataset; what importing the libraries takes is not counted. Ends in
-one JSON line. Targets: MNIST's resident peak, mapped files included, stays under 400 MB; 1.5 GB of columns are trained
-on where no more than 1 GB may be allocated, with less than 200 MB that are no file's. The columns are written to the
-temporary folder (`TMPDIR`). A fit of next to nothing shows how much of each figure is libraries that are imported only
-once training begins.
+Each fit has its own process and a prepared dataset. The memory of imported libraries does not count. Targets: the
+resident peak for MNIST, memory-mapped files included, stays under 400 MB. Training on 1.5 GB of columns succeeds if at
+most 1 GB may be allocated, with less than 200 MB of anonymous memory. The columns are written to the temporary folder
+(`TMPDIR`). A tiny fit shows how much of each figure belongs to libraries that are imported only when training starts.
+The last line is JSON.
 """
 
 import json
@@ -27,13 +27,13 @@ MB = 1e6
 TARGET = 400 * MB
 LIMIT = 1000 * MB
 BOUND = 200 * MB
-"""Of anonymous memory: what a training allocates must not grow with its rows."""
+"""Maximum of anonymous memory: what a training allocates must not grow with its rows."""
 ROWS, FEATURES = 1_500_000, 256
 LEAST = (1024, 4)
 
 
-def alone(experiment: Experiment, dataset: Dataset, limit: float = 0) -> dict[str, Any]:
-    """Fit in a fresh process, in which at most `limit` bytes may be allocated; what it found, or why it failed."""
+def fit_in_process(experiment: Experiment, dataset: Dataset, limit: float = 0) -> dict[str, Any]:
+    """Fit in a fresh process that may allocate at most `limit` bytes, and return its figures or its error."""
     job = [experiment.model_dump_json(), TypeAdapter(Dataset).dump_json(dataset).decode(), str(int(limit))]
     command = [sys.executable, "-m", "tests.bench.fit_alone", *job]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -44,7 +44,7 @@ def alone(experiment: Experiment, dataset: Dataset, limit: float = 0) -> dict[st
 
 
 def columns() -> Experiment:
-    """What the generated columns are trained with; their kind says that they are columns, and how they are scaled."""
+    """Return the experiment for the generated columns. Its kind of data only selects columns and their scaling."""
     return Experiment(
         name="larger_than_memory",
         data=Blobs(kind="blobs"),
@@ -63,20 +63,20 @@ def show(name: str, found: dict[str, Any]) -> None:
 
 def main() -> None:
     if sys.platform != "linux":
-        print("needs Linux, whose kernel tells what memory a process takes")
+        print("needs Linux, whose kernel reports the memory of a process")
         print(json.dumps({"benchmark": "memory of training", "skipped": "not Linux"}))
         return
     experiment = rows.preset("mnist", epochs=2)
     dataset = rows.mnist(experiment).dataset
     print("MB, beyond the libraries' own\n" + " " * 25 + "libraries      resident     anonymous  seconds  accuracy")
-    mnist = alone(experiment, dataset)
+    mnist = fit_in_process(experiment, dataset)
     show("mnist, 2 epochs", mnist)
     with tempfile.TemporaryDirectory() as folder:
-        least = alone(columns(), rows.generate(Path(folder) / "least", *LEAST))
+        least = fit_in_process(columns(), rows.generate(Path(folder) / "least", *LEAST))
         show("{} rows of {}".format(*LEAST), least)
         large = rows.generate(Path(folder) / "large", ROWS, FEATURES)
         size = sum(file.stat().st_size for file in large.folder.iterdir())
-        bounded = alone(columns(), large, LIMIT)
+        bounded = fit_in_process(columns(), large, LIMIT)
     show(f"{size / MB:.0f} MB, limit {LIMIT / MB:.0f}", bounded)
     result = {
         "benchmark": "memory of training",

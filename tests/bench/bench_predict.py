@@ -1,8 +1,8 @@
-"""Rows a second that `hallmark predict` takes from Parquet: the preset iris, 2,000,000 generated rows.
+"""Measure how many rows per second `hallmark predict` reads from Parquet: the preset iris, 2,000,000 generated rows.
 
-The whole command is timed, from the start of Python to its end, for each form of output in turn in every round; of each
-the median. Beside it the same without the command's start: what more rows would cost. Ends in one JSON line.
-`python -m tests.bench.bench_predict`
+The whole command is timed, from the start of Python to its end, for every output format in every round. The median
+counts. The same is timed without the start of the command, which is the cost of additional rows. The last line is
+JSON. `python -m tests.bench.bench_predict`
 """
 
 import json
@@ -30,7 +30,7 @@ from tests.conftest import fit, load, prepare
 ROUNDS = 3
 ROWS = 2_000_000
 TARGET = 500_000
-"""Rows a second, the whole command."""
+"""Rows per second, for the whole command."""
 FORMS: tuple[predictor.Format, ...] = ("parquet", "csv", "jsonl")
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 
@@ -54,7 +54,7 @@ def describe(dataset: Dataset, bare: Path) -> Certificate:
 
 
 def generate(path: Path, inputs: tuple[Input, ...]) -> None:
-    """Rows as the flowers are: centimetres with one decimal."""
+    """Write rows like those of the flowers: centimetres with one decimal."""
     x = np.random.default_rng(0).uniform(0, 8, (ROWS, len(inputs))).round(1).astype(np.float32)
     parquet.write_table(pa.table({one.name: x[:, index] for index, one in enumerate(inputs)}), path)
 

@@ -1,10 +1,10 @@
-"""What the proof catches: mutants and honest files of every preset before it and before the rules of three others.
+"""Check mutants and honest files of every preset with the proof, and with the rules of three other libraries.
 
-The proof is `parity.compare` alone: no digest is looked at. A mutant is harmful if it cannot be run as the contract
-says, or if on a test row the label flips or a probability moves by more than 1e-4 against the honest file. A second
-table shows what `hallmark verify` makes of the same defects, without torch, in files that have a certificate. It needs
-MNIST, from the home or the mirror that the environment names, and ends in one JSON line.
-`python -m tests.bench.bench_proof`.
+The proof is `verifier.compare` alone, without any digest. A mutant is harmful if it does not run as its interface
+says, or if the label of a test row flips or a probability differs by more than 1e-4 from that of the honest file. A
+second table shows what `hallmark verify` finds of the same defects, without torch, in files with a certificate. MNIST
+is needed, from the home or the mirror that the environment names. The last line is JSON. `python -m
+tests.bench.bench_proof`.
 """
 
 import json
@@ -40,13 +40,13 @@ from tests.conftest import fit, load
 SEEDS = 5
 SEEDS_OF_MNIST = 2
 OPSETS = (18, 19, 20, 21, 22, 23)
-"""All that an experiment may ask for; the first, the default, for every seed, the others for one."""
+"""All opsets that an experiment may use. The first, the default, is checked for every seed, the others for one."""
 MOVED = 1e-4
-"""What a probability of a test row may move by before a mutant is harmful."""
+"""Maximum difference of a probability of a test row. A mutant that exceeds it is harmful."""
 SIZES = {1: 64, 7: 64, runtimes.ROWS_AT_ONCE: None}
-"""Rows at a time, and of how many rows, that tell whether a mutant is harmful."""
+"""Batch sizes with which mutants are judged, and the number of test rows for each."""
 ENOUGH = 200
-"""Mutants, and honest files, at least."""
+"""Minimum number of mutants, and of honest files."""
 OURS = "hallmark"
 
 Values = NDArray[np.generic]
@@ -66,19 +66,19 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Faced:
-    """What became of one file."""
+class Examined:
+    """The results for one file."""
 
     kind: str
     name: str
     moved: float
-    """Largest difference of a test row's probability to the honest file; infinite if it cannot be run, or a NaN."""
+    """Largest difference in probability to the honest file on the test rows. Infinite for a NaN or a failed run."""
     flipped: int
-    """Test rows of another label."""
+    """Number of test rows with another label."""
     error: float
-    """Largest error that the proof found, in units of the tolerance."""
+    """Largest error found by the proof, in units of the tolerance."""
     caught: dict[str, bool]
-    """By whom."""
+    """Whether Hallmark and each of the other libraries caught it."""
 
     @property
     def is_harmful(self) -> bool:
@@ -86,7 +86,7 @@ class Faced:
 
 
 def torch_flags(expected: Values, found: Values) -> bool:
-    """torch/onnx/_internal/exporter/_core.py, `export(verify=True)`, torch 2.15, where it only warns.
+    """Apply torch/onnx/_internal/exporter/_core.py, `export(verify=True)`, torch 2.15, where it only warns.
 
     A NaN is not larger than anything, and passes.
     """
@@ -95,19 +95,19 @@ def torch_flags(expected: Values, found: Values) -> bool:
 
 
 def optimum_flags(expected: Values, found: Values) -> bool:
-    """optimum/exporters/onnx/convert.py, `_run_validation`, with the default `ATOL_FOR_VALIDATION` 1e-5."""
+    """Apply optimum/exporters/onnx/convert.py, `_run_validation`, with the default `ATOL_FOR_VALIDATION` 1e-5."""
     return not np.allclose(expected, found, atol=1e-5)
 
 
 def polygraphy_flags(expected: Values, found: Values) -> bool:
-    """polygraphy/comparator/compare.py, `CompareFunc.simple`, with the default `check_error_stat` "elemwise"."""
+    """Apply polygraphy/comparator/compare.py, `CompareFunc.simple`, with `check_error_stat` "elemwise", the default."""
     apart = np.abs(found - expected.astype(np.float64))
     share = apart / np.where(expected == 0, 2.220446049250313e-16, np.abs(expected))
     return bool((~(apart <= 1e-5) & ~(share <= 1e-5)).any())
 
 
 def example(dataset: Dataset, count: int) -> RawRows:
-    """A batch as users give one to an exporter: standard normal columns, or any pixels."""
+    """Draw a batch as users pass it to an exporter: standard normal columns, or any pixels."""
     random = np.random.default_rng(0)
     if dataset.largest is None:
         return random.standard_normal((count, *dataset.shape), dtype=np.float32)
@@ -115,7 +115,7 @@ def example(dataset: Dataset, count: int) -> RawRows:
 
 
 def polygraphy_data(dataset: Dataset, count: int) -> RawRows:
-    """polygraphy/comparator/data_loader.py, `DataLoader` by default: 0 to 1, seed 1."""
+    """Draw a batch as polygraphy/comparator/data_loader.py, `DataLoader`, does by default: 0 to 1, seed 1."""
     random = np.random.RandomState(1)
     if dataset.largest is None:
         return np.stack([random.random_sample(count) for _ in dataset.columns], axis=1).astype(np.float32)
@@ -125,17 +125,17 @@ def polygraphy_data(dataset: Dataset, count: int) -> RawRows:
 RULES: dict[str, tuple[Rule, Draw, int]] = {
     "torch": (torch_flags, example, EXAMPLE_ROWS),
     "optimum": (optimum_flags, example, EXAMPLE_ROWS),
-    # polygraphy/constants.py, `DEFAULT_SHAPE_VALUE`: what takes any number of rows is given one.
+    # polygraphy/constants.py, `DEFAULT_SHAPE_VALUE`: a graph for any number of rows gets one row.
     "polygraphy": (polygraphy_flags, polygraphy_data, 1),
 }
-"""By name: the rule, the batch that is drawn, and its rows where the graph does not say how many."""
+"""By name: the rule, the function that draws a batch, and its number of rows if the graph does not fix it."""
 
 
 def flags(file: Path, subject: Subject) -> dict[str, bool]:
-    """Which of the others flag a file. What cannot be run, or gives another shape, is flagged by all."""
+    """Return which of the other libraries flag a file. All flag a failed run and another shape."""
     try:
         session = runtimes.open_session(str(file))
-    except Exception:  # noqa: BLE001 - whatever onnxruntime raises
+    except Exception:  # noqa: BLE001 - any error of onnxruntime
         return dict.fromkeys(RULES, True)
     fixed = session.get_inputs()[0].shape[0]
     return {name: is_flagged(session, subject, fixed, *given) for name, given in RULES.items()}
@@ -148,14 +148,14 @@ def is_flagged(
     expected = float64_reference.ask(Served(subject.classifier).eval(), subject.dataset, x)
     try:
         found = session.run(runtimes.OUTPUTS, runtimes.feeds(subject.dataset.columns, x))
-    except Exception:  # noqa: BLE001 - whatever onnxruntime raises
+    except Exception:  # noqa: BLE001 - any error of onnxruntime
         return True
     pairs = list(zip((expected.label, expected.probabilities), found, strict=True))
     return any(one.shape != other.shape or rule(one, other) for one, other in pairs)
 
 
-def gate(file: Path, subject: Subject) -> tuple[bool, float]:
-    """Whether the proof refuses a file, and the largest error in units of the tolerance."""
+def proof_refuses(file: Path, subject: Subject) -> tuple[bool, float]:
+    """Return whether the proof refuses a file, and the largest error in units of the tolerance."""
     try:
         found = verifier.compare(file, subject.classifier, subject.dataset)
     except ParityError:
@@ -165,7 +165,7 @@ def gate(file: Path, subject: Subject) -> tuple[bool, float]:
 
 
 def answers(file: Path, dataset: Dataset) -> list[Answer]:
-    """What onnxruntime says of the test split, at several batch sizes."""
+    """Predict the test split with onnxruntime, at several batch sizes."""
     run = runtimes.runner(runtimes.open_session(str(file)))
     x = dataset_store.open_split(dataset, "test").x
     return [runtimes.ask(run, runtimes.feeds(dataset.columns, x[:count]), size) for size, count in SIZES.items()]
@@ -176,10 +176,10 @@ def form(answer: Answer) -> list[object]:
 
 
 def change(honest: list[Answer], file: Path, dataset: Dataset) -> tuple[float, int]:
-    """By how much a file moves probabilities, and of how many rows it flips the label, whatever the proof says."""
+    """Return the largest change in probability, and the number of flipped labels, independently of the proof."""
     try:
         found = answers(file, dataset)
-    except Exception:  # noqa: BLE001 - whatever onnxruntime raises
+    except Exception:  # noqa: BLE001 - any error of onnxruntime
         return np.inf, 0
     moved, flipped = 0.0, 0
     for one, other in zip(honest, found, strict=True):
@@ -190,14 +190,14 @@ def change(honest: list[Answer], file: Path, dataset: Dataset) -> tuple[float, i
     return moved, flipped
 
 
-def face(kind: str, name: str, file: Path, subject: Subject, honest: list[Answer]) -> Faced:
-    """Put one file before all."""
-    is_caught, error = gate(file, subject)
-    return Faced(kind, name, *change(honest, file, subject.dataset), error, {OURS: is_caught} | flags(file, subject))
+def examine(kind: str, name: str, file: Path, subject: Subject, honest: list[Answer]) -> Examined:
+    """Examine one file with the proof and with the rules of the other libraries."""
+    is_caught, error = proof_refuses(file, subject)
+    return Examined(kind, name, *change(honest, file, subject.dataset), error, {OURS: is_caught} | flags(file, subject))
 
 
 def train(name: str, seed: int, folder: Path) -> Subject:
-    """A preset on the CPU from this seed, whatever it says itself, so that every run faces the same files."""
+    """Train a preset on the CPU from this seed, so that every run of the benchmark examines the same files."""
     once = {"epochs": 1} if name.startswith("mnist") else {}
     experiment = rows.preset(name, seed=seed, initial_weights="seeded", **once)
     machine = settings.read()
@@ -213,9 +213,9 @@ def export(subject: Subject, opset: int, file: Path) -> Path:
 
 
 def rewritten(file: Path) -> Path:
-    """The file as onnxruntime writes it when it has optimised the graph.
+    """Return the file that onnxruntime writes after optimising the graph.
 
-    At its lowest level: what the higher ones write has operators of onnxruntime's own, and is no ONNX file.
+    At the lowest level, because files of higher levels have operators of onnxruntime that ONNX does not define.
     """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -225,7 +225,7 @@ def rewritten(file: Path) -> Path:
 
 
 def honest_files(subject: Subject, folder: Path, opsets: Iterable[int]) -> Iterator[tuple[str, str, Path]]:
-    """Kind, name and file of what must pass."""
+    """Yield kind, name and file of every honest file, which must pass."""
     for opset in opsets:
         file = export(subject, opset, folder / "honest.onnx")
         yield f"opset {opset}", f"{subject.name}, opset {opset}", file
@@ -234,7 +234,7 @@ def honest_files(subject: Subject, folder: Path, opsets: Iterable[int]) -> Itera
 
 
 def ship(subject: Subject, folder: Path) -> Path:
-    """The file with its certificate, as the train flow would leave it."""
+    """Return the file with its certificate, as the train flow writes it."""
     bare = exporter.export(subject.classifier, subject.dataset, subject.experiment.export, folder / "bare.onnx")
     proof = verifier.verify(bare, subject.classifier, subject.dataset, folder / "parity.json")
     evaluation, path = Evaluation({"test/accuracy": subject.accuracy}, ()), folder / "shipped.onnx"
@@ -242,7 +242,7 @@ def ship(subject: Subject, folder: Path) -> Path:
 
 
 def is_refused(content: bytes, file: Path) -> bool:
-    """Whether `hallmark verify` finds something wrong."""
+    """Return whether `hallmark verify` finds a fault."""
     file.write_bytes(content)
     try:
         return not certificate.check(file).holds
@@ -252,22 +252,22 @@ def is_refused(content: bytes, file: Path) -> bool:
 
 @dataclass
 class Shipped:
-    """What `hallmark verify` alone makes of shipped files, by kind: how many, and how many it refuses."""
+    """Shipped files by kind: how many there are, and how many `hallmark verify` alone refuses."""
 
     made: Counter[str]
     caught: Counter[str]
 
-    def face(self, kind: str, content: bytes, file: Path) -> None:
+    def examine(self, kind: str, content: bytes, file: Path) -> None:
         self.made[kind] += 1
         self.caught[kind] += is_refused(content, file)
 
 
-def face_honest(name: str, folder: Path) -> tuple[list[Faced], Subject]:
-    """All honest files of a preset, and what it became from its first seed.
+def examine_honest_files(name: str, folder: Path) -> tuple[list[Examined], Subject]:
+    """Examine all honest files of a preset, and return the results and the preset trained from its first seed.
 
-    Where weights start at given values every seed gives the same file: it faces all once.
+    If the initial weights are given, every seed gives the same file, which is examined once.
     """
-    faced, subjects, seen = [], [], set()
+    examined, subjects, seen = [], [], set()
     for seed in range(SEEDS_OF_MNIST if name.startswith("mnist") else SEEDS):
         subjects.append(subject := train(name, seed, folder))
         first: list[Answer] = []
@@ -275,60 +275,60 @@ def face_honest(name: str, folder: Path) -> tuple[list[Faced], Subject]:
             first = first or answers(file, subject.dataset)
             if (digest := file_digest(file)) not in seen:
                 seen.add(digest)
-                faced.append(face(kind, title, file, subject, first))
-    return faced, subjects[0]
+                examined.append(examine(kind, title, file, subject, first))
+    return examined, subjects[0]
 
 
-def face_mutants(subject: Subject, folder: Path, shipped: Shipped) -> list[Faced]:
-    """All mutants of an honest file, bare and in a shipped one."""
+def examine_mutants(subject: Subject, folder: Path, shipped: Shipped) -> list[Examined]:
+    """Examine all mutants of an honest file, bare and with its certificate."""
     bare, file = export(subject, OPSETS[0], folder / "bare.onnx"), folder / "mutant.onnx"
     honest, graph = answers(bare, subject.dataset), onnx.load(bare)
     content = ship(subject, folder).read_bytes()
     certified = onnx.load_model_from_string(content)
-    faced = []
+    examined = []
     for kind, name, mutant in mutants.mutants(graph):
         file.write_bytes(mutant.SerializeToString())
-        faced.append(one := face(kind, f"{subject.name}: {kind}, {name}", file, subject, honest))
+        examined.append(one := examine(kind, f"{subject.name}: {kind}, {name}", file, subject, honest))
         harm = "harmful mutant" if one.is_harmful else "weaker mutant"
-        shipped.face(f"{harm}, seal broken", mutants.dressed(mutant, certified, anew=False), file)
-        shipped.face(f"{harm}, sealed anew", mutants.dressed(mutant, certified, anew=True), file)
-    shipped.face("honest", content, file)
+        shipped.examine(f"{harm}, seal broken", mutants.with_certificate(mutant, certified, reseal=False), file)
+        shipped.examine(f"{harm}, resealed", mutants.with_certificate(mutant, certified, reseal=True), file)
+    shipped.examine("honest", content, file)
     for kind, _, edited in mutants.edits(content):
-        shipped.face(kind, edited, file)
-    return faced
+        shipped.examine(kind, edited, file)
+    return examined
 
 
-def count(faced: Iterable[Faced]) -> dict[str, int]:
-    """How many each has caught."""
-    caught = [one.caught for one in faced]
+def count(examined: Iterable[Examined]) -> dict[str, int]:
+    """Count how many files each has caught."""
+    caught = [one.caught for one in examined]
     return {who: sum(one[who] for one in caught) for who in (OURS, *RULES)}
 
 
-def line(name: str, *parts: list[Faced]) -> str:
-    """A kind's line of the table: of each part how many there are, and how many each has caught."""
+def line(name: str, *parts: list[Examined]) -> str:
+    """Return the table row of a kind: for each part, the number of files and how many each has caught."""
     cells = [f"{number:>11}" for part in parts for number in (len(part), *count(part).values())]
     return f"{name:<28}" + "".join(cells)
 
 
-def show_mutants(faced: list[Faced]) -> None:
+def show_mutants(examined: list[Examined]) -> None:
     heads = "".join(f"{name:>11}" for name in ("harmful", OURS, *RULES, "weaker", OURS, *RULES))
     print(f"\nmutants caught, by kind\n{'':<28}{heads}")
-    kinds: defaultdict[str, list[Faced]] = defaultdict(list)
-    for one in faced:
+    kinds: defaultdict[str, list[Examined]] = defaultdict(list)
+    for one in examined:
         kinds[one.kind].append(one)
-    for kind, members in (*kinds.items(), ("all", faced)):
+    for kind, members in (*kinds.items(), ("all", examined)):
         print(line(kind, *([one for one in members if one.is_harmful is harmful] for harmful in (True, False))))
 
 
-def show_honest(faced: list[Faced]) -> None:
+def show_honest(examined: list[Examined]) -> None:
     print(f"\nfalse alarms\n{'':<28}" + "".join(f"{name:>11}" for name in ("honest", OURS, *RULES)))
-    kinds: defaultdict[str, list[Faced]] = defaultdict(list)
-    for one in faced:
+    kinds: defaultdict[str, list[Examined]] = defaultdict(list)
+    for one in examined:
         kinds[one.kind].append(one)
-    for kind, members in (*kinds.items(), ("all", faced)):
+    for kind, members in (*kinds.items(), ("all", examined)):
         print(line(kind, members))
-    largest = max(faced, key=lambda one: one.error)
-    middle = statistics.median(one.error for one in faced)
+    largest = max(examined, key=lambda one: one.error)
+    middle = statistics.median(one.error for one in examined)
     print(f"largest error in units of the tolerance: median {middle:.2f}, most {largest.error:.2f} ({largest.name})")
 
 
@@ -338,25 +338,25 @@ def show_shipped(shipped: Shipped) -> None:
         print(f"{kind:<28}{made:>11}{shipped.caught[kind]:>11}")
 
 
-def name_all(title: str, faced: list[Faced]) -> None:
-    for one in faced:
+def name_all(title: str, examined: list[Examined]) -> None:
+    for one in examined:
         print(f"{title}: {one.name}; moved {one.moved:.1e}, {one.flipped} labels, {one.error:.2f} of the tolerance")
 
 
 def main() -> None:
     started = time.monotonic()
-    honest: list[Faced] = []
-    faced: list[Faced] = []
+    honest: list[Examined] = []
+    examined: list[Examined] = []
     shipped = Shipped(Counter(), Counter())
     for name in presets.PRESETS:
         with tempfile.TemporaryDirectory() as folder:
-            passed, subject = face_honest(name, Path(folder))
+            passed, subject = examine_honest_files(name, Path(folder))
             honest += passed
-            faced += face_mutants(subject, Path(folder), shipped)
+            examined += examine_mutants(subject, Path(folder), shipped)
         seconds = f"{time.monotonic() - started:5.0f} s"
-        print(f"{seconds}: {name}, {len(honest)} honest files and {len(faced)} mutants so far", flush=True)
-    harmful, weak = ([one for one in faced if one.is_harmful is harm] for harm in (True, False))
-    show_mutants(faced)
+        print(f"{seconds}: {name}, {len(honest)} honest files and {len(examined)} mutants so far", flush=True)
+    harmful, weak = ([one for one in examined if one.is_harmful is harm] for harm in (True, False))
+    show_mutants(examined)
     show_honest(honest)
     show_shipped(shipped)
     name_all("missed", [one for one in harmful if not one.caught[OURS]])
@@ -364,7 +364,7 @@ def main() -> None:
     caught, alarms = count(harmful), count(honest)
     result = {
         "benchmark": "mutants and honest files before the proof",
-        "mutants": len(faced),
+        "mutants": len(examined),
         "harmful": len(harmful),
         "caught": caught,
         "weak": len(weak),
@@ -374,7 +374,7 @@ def main() -> None:
         "largest_honest_error": round(max(one.error for one in honest), 3),
         "verify_alone": {kind: [shipped.caught[kind], made] for kind, made in shipped.made.items()},
         "seconds": round(time.monotonic() - started, 1),
-        "reached": caught[OURS] == len(harmful) and not alarms[OURS] and min(len(faced), len(honest)) >= ENOUGH,
+        "reached": caught[OURS] == len(harmful) and not alarms[OURS] and min(len(examined), len(honest)) >= ENOUGH,
     }
     print(json.dumps(result))
 

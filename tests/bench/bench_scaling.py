@@ -1,9 +1,9 @@
-"""How the cost of an epoch grows with rows and with features: softmax regression on generated columns.
+"""Measure how the cost of an epoch grows with rows and with features: softmax regression on generated columns.
 
-Batches of 256 rows; the sizes in turn in every round, and of each the median. Linear means that a straight
-line through the logarithms rises by 0.8 to 1.2; over features, where a step costs something however narrow it is, by
-1.2 at most. Ends in one JSON line.
-`python -m tests.bench.bench_scaling [PICTURE]`; without a path the picture lies in a new temporary folder.
+Batches have 256 rows. Every size is trained in every round, and the median counts. Growth is linear if a straight line
+through the logarithms has a slope of 0.8 to 1.2. Over features, where every step has a fixed cost, the slope is at
+most 1.2. The last line is JSON. `python -m tests.bench.bench_scaling [PICTURE]`. Without a path, the picture is
+written to a new temporary folder.
 """
 
 import json
@@ -28,7 +28,7 @@ BATCH = 256
 BY_ROWS = [(count, 20) for count in (10_000, 30_000, 100_000, 300_000, 1_000_000)]
 BY_FEATURES = [(20_000, width) for width in (16, 32, 64, 128, 256, 512, 1024)]
 TARGETS = {"rows": (0.8, 1.2), "features": (0.0, 1.2)}
-"""Between which the slopes must be."""
+"""Lower and upper bound of the slopes."""
 
 Size = tuple[int, int]
 """Rows and features."""
@@ -44,7 +44,7 @@ def experiment() -> Experiment:
 
 
 def measure(sizes: list[Size], folder: Path) -> dict[Size, float]:
-    """Median seconds an epoch of each size."""
+    """Return the median seconds per epoch of each size."""
     datasets = {size: rows.generate(folder / "x".join(map(str, size)), *size) for size in sizes}
     times: dict[Size, list[float]] = {size: [] for size in sizes}
     for _ in range(ROUNDS):
@@ -54,7 +54,7 @@ def measure(sizes: list[Size], folder: Path) -> dict[Size, float]:
 
 
 def slope(x: list[int], seconds: list[float]) -> float:
-    """Exponent of the power law through the points."""
+    """Return the exponent of the power law through the points."""
     return float(np.polyfit(np.log(x), np.log(seconds), 1)[0])
 
 

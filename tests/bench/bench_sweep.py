@@ -1,13 +1,13 @@
-"""Sweeps beside the same members trained one after the other with the same engine, in turn; ends in one JSON line.
+"""Compare sweeps with the same members trained one after the other.
 
-All take the sweep's own way: its task runner, with everything that is logged. Members that train as one: MNIST in
-batches of 32 in one order, 8 learning rates by 4 weight decays, for so many epochs that the stack is cut into a share
-for each process. An epoch of all 32, the slower share's, beside 32 times an epoch of one: of each weight decay a member
-is trained alone, and of these the mean is taken. With it go the largest difference of their losses, relatively, in any
-epoch, and the same ratio of whole trainings, from the start of the workers to the last weights. Then members that each
-train in the pool, beside `training.fit` of each: small convolutional networks on digits, each so long that the workers'
-start, some seconds, weighs little.
-`python -m tests.bench.bench_sweep [ROUNDS]`; a round takes two minutes, and the pool, which has one, three.
+All sweeps run as usual: with the task runner of the flow, and with everything that is logged. First, stacked members:
+MNIST in batches of 32 in one order, 8 learning rates by 4 weight decays, with so many epochs that the stack is split
+across the processes. An epoch of all 32, in the slower process, is compared with 32 times an epoch of one member. That
+is the mean over one member per weight decay, each trained alone. Their largest relative difference in loss in any
+epoch is measured too, and the same ratio for whole trainings, from the start of the workers to the last weights. Then
+members that train in the pool are compared with `trainer.fit` of each: small convolutional networks on digits, trained
+for so long that the few seconds of starting the workers hardly count. The last line is JSON. `python -m
+tests.bench.bench_sweep [ROUNDS]`. A round takes two minutes, and the single round of the pool takes three.
 """
 
 import json
@@ -38,23 +38,23 @@ from tests.conftest import fit, prepare
 
 ROUNDS = 3
 EPOCHS = {"softmax": 80, "mlp": 25}
-"""As many as `sweep_plan.SPLIT_THRESHOLD` asks of each."""
+"""Enough epochs of each to exceed `sweep_plan.SPLIT_THRESHOLD`."""
 LEARNING_RATES = [float(f"{rate:.3g}") for rate in np.geomspace(1e-4, 1e-2, 8)]
 WEIGHT_DECAYS = [1e-5, 1e-4, 1e-3, 1e-2]
 POOLED = 8
 POOLED_EPOCHS = 120
-"""Of the networks in the pool: each takes some fifteen seconds, and two workers start in six."""
+"""Epochs of the networks in the pool. Each takes about 15 seconds, and two workers start in 6."""
 POOL_ROUNDS = 1
-"""One round takes three minutes, and is of eight trainings."""
+"""One round of eight trainings takes three minutes."""
 STACKED: dict[str, Model] = {"softmax": Linear(kind="linear"), "mlp": MLP(kind="mlp", hidden=(32,))}
 TARGETS = {"softmax": 6.0, "mlp": 3.0, "pool": 1.6}
-"""How many times as long the members must take one after the other, at least."""
+"""Minimum time of the members one after the other, as a multiple of the time of the sweep."""
 APART = 1e-5
-"""Losses of a member may differ by so much, relatively, from those of its own training."""
+"""Maximum relative difference between the losses of a member and those of the same member trained alone."""
 
 
 def stack(what: str) -> list[Experiment]:
-    """Members that differ in learning rate and weight decay."""
+    """Return members that differ in learning rate and weight decay."""
     base = rows.preset("mnist", epochs=EPOCHS[what], batch_size=32, optimizer="sgd")
     base = base.model_copy(update={"name": what, "model": STACKED[what]})
     pairs = [{"lr": lr, "weight_decay": decay} for lr in LEARNING_RATES for decay in WEIGHT_DECAYS]
@@ -63,7 +63,7 @@ def stack(what: str) -> list[Experiment]:
 
 @dataclass(frozen=True)
 class Stacked:
-    """Seconds of an epoch and of the whole, together and one after the other, and how far their losses are apart."""
+    """Seconds of an epoch and of the whole, together and one after the other, and the difference in losses."""
 
     epoch: tuple[float, float]
     whole: tuple[float, float]
@@ -84,14 +84,14 @@ def stacked(what: str, dataset: Dataset, folder: Path) -> Stacked:
 
 
 def difference(one: Fit, other: Fit) -> float:
-    """Of training and validation loss, relatively, in any epoch."""
+    """Return the largest relative difference in training and validation loss in any epoch."""
     both = [curves(fitted.history) for fitted in (one, other)]
     pairs = [np.array([read[name][1] for read in both]) for name in ("train/loss", "val/loss")]
     return max(float(abs(a / b - 1).max()) for a, b in pairs)
 
 
 def pooled() -> list[Experiment]:
-    """Networks that cannot be stacked, each step so small that it takes one thread."""
+    """Return networks that cannot be stacked, with steps so small that they use one thread."""
     base = Experiment(
         name="pooled",
         data=Digits(kind="digits"),
@@ -104,7 +104,7 @@ def pooled() -> list[Experiment]:
 
 @flow(task_runner=sweeps.sweep.task_runner)
 def by_sweep(members: list[Experiment], way: str, dataset: Dataset, folder: Path) -> tuple[float, list[Fit]]:
-    """Seconds from the first member's start to the last one's end, and what came of each."""
+    """Return the seconds from the first member's start to the last one's end, and the fit of each."""
     attempt = Attempt(uuid.uuid4().hex, members[0].name, {}, folder)
     with ExitStack() as opened:
         runs = []
@@ -126,7 +126,7 @@ def one_by_one(members: list[Experiment], dataset: Dataset, folder: Path) -> flo
 
 
 def pool(folder: Path) -> tuple[float, float]:
-    """Seconds in the pool, and one after the other."""
+    """Return the seconds in the pool, and one after the other."""
     members = pooled()
     dataset = prepare(members[0].data, folder)
     seconds, _ = by_sweep(members, "process pool", dataset, folder / uuid.uuid4().hex)
@@ -143,7 +143,7 @@ def main() -> None:
     found: dict[str, list[Stacked]] = {what: [] for what in STACKED}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in TARGETS}
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    # Not beside the server's start, which takes a processor of its own.
+    # The server starts before anything is timed, because its start takes a processor.
     with tempfile.TemporaryDirectory() as name, prefect_test_harness(server_startup_timeout=120):
         folder = Path(name)
         os.environ |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "HALLMARK_HOME": name}

@@ -1,4 +1,4 @@
-"""A million rows by thirty columns of a CSV: seconds to prepare them, and memory in units of the table's own size."""
+"""Measure time and memory to prepare a CSV of a million rows and thirty columns."""
 
 import json
 import resource
@@ -13,14 +13,14 @@ import pyarrow as pa
 from pyarrow import csv
 
 ROWS, NUMBERS, BOOLEANS, TEXTS = 1_000_000, 19, 2, 8
-"""And one column more, the target."""
+"""Rows, and columns of each type. The target is an additional column."""
 SECONDS, MEMORY = 30, 3
-"""What it may take: seconds, and bytes in units of the table's own size."""
+"""Maximum time in seconds, and maximum memory in units of the table's size in memory."""
 KIB = 1024 if sys.platform == "linux" else 1
 
 
 def write(path: Path) -> int:
-    """Write the table and return its size in memory, in bytes, as Arrow has it."""
+    """Write the table and return its size in memory, in bytes, as counted by Arrow."""
     rng = np.random.default_rng(0)
     columns: dict[str, pa.Array] = {}
     for index in range(NUMBERS):
@@ -38,8 +38,8 @@ def write(path: Path) -> int:
 
 
 def prepare(path: str, home: str) -> None:
-    """Prepare it in a process of its own, and print seconds and bytes."""
-    # What the work itself imports late is no part of its memory.
+    """Prepare the table in this process, and print seconds and bytes."""
+    # Import libraries that would be imported later, so that their memory does not count.
     import onnx  # noqa: F401
 
     from hallmark.tasks.ml.config.data import Table

@@ -1,9 +1,10 @@
-"""What tracking and progress cost: 50 epochs of MNIST in a real MLflow run, the bar on a terminal.
+"""Measure the cost of tracking and progress: 50 epochs of MNIST in a real MLflow run, with a progress bar on a
+terminal.
 
-The share is exact: the time inside the `log` that training calls, and in the last flush, over the seconds of the fit;
-the target is under 5 %. What the bar's own thread, the journal and the checkpoints cost beside that shows only in the
-same fit without any of it, which is trained in turn. Ends in one JSON line.
-`python -m tests.bench.bench_tracking [ROUNDS]`.
+The share is exact: the time inside the `log` that training calls, and in the last flush, divided by the time of the
+fit. The target is under 5 %. The cost of the progress bar's thread, the journal and the checkpoints is visible only
+against the same fit without any of them, which is trained alternately. The last line is JSON. `python -m
+tests.bench.bench_tracking [ROUNDS]`.
 """
 
 import json
@@ -45,7 +46,7 @@ class Stopwatch:
 
 @contextmanager
 def terminal() -> Iterator[None]:
-    """Let stderr be a terminal whose screen nobody looks at."""
+    """Make stderr a terminal whose output is discarded."""
     ours, theirs = os.openpty()
 
     def read() -> None:
@@ -63,7 +64,7 @@ def terminal() -> Iterator[None]:
 
 @contextmanager
 def last_flush_on(watch: Stopwatch, logging: AbstractContextManager[Log]) -> Iterator[Log]:
-    """A log, with the time that closing it takes on `watch`."""
+    """Yield the log, and measure on `watch` the time that closing it takes."""
     with ExitStack() as stack:
         yield stack.enter_context(logging)
         with watch.running():
@@ -71,7 +72,7 @@ def last_flush_on(watch: Stopwatch, logging: AbstractContextManager[Log]) -> Ite
 
 
 def timed(log: Log, show: Callable[[int, dict[str, float]], None], watch: Stopwatch) -> Log:
-    """What the task `fit` hands to training, with its time on `watch`."""
+    """Return the log function that the task `fit` passes to training, timed on `watch`."""
 
     def report(step: int, metrics: dict[str, float], clock: int) -> None:
         with watch.running():
@@ -83,7 +84,7 @@ def timed(log: Log, show: Callable[[int, dict[str, float]], None], watch: Stopwa
 
 
 def tracked(experiment: Experiment, dataset: Dataset, attempt: Attempt, watch: Stopwatch) -> Fit:
-    """Train as the task `fit` does, with the time of what is reported on `watch`."""
+    """Train as the task `fit` does, and measure the time of reporting on `watch`."""
     parts = experiment.data, experiment.model, experiment.training
     with (
         run_lifecycle.open_run(experiment, dataset, attempt, "bench", {}) as run,

@@ -1,4 +1,4 @@
-"""One fit in a process of its own, which says what memory it took: `bench_memory` runs it.
+"""Train once in this process and print the memory used. `bench_memory` starts it.
 
 Linux: `VmRSS`, `VmHWM`, `VmData` and `RssAnon` are the kernel's own figures in `/proc/self/status`.
 """
@@ -21,28 +21,28 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from tests.conftest import fit
 
 STATUS = Path("/proc/self/status")
-SECONDS_BETWEEN_LOOKS = 0.005
+SAMPLING_SECONDS = 0.005
 
 
 def memory() -> dict[str, int]:
-    """The kernel's figures of this process, in bytes."""
+    """Return the kernel's figures for this process, in bytes."""
     lines = (line.split() for line in STATUS.read_text().splitlines())
     return {line[0].removesuffix(":"): int(line[1]) * 1024 for line in lines if line[-1] == "kB"}
 
 
 @contextmanager
-def watched() -> Iterator[list[int]]:
-    """The most anonymous memory inside the block, in bytes: the one number of the list, of which the kernel keeps none.
+def peak_anonymous_memory() -> Iterator[list[int]]:
+    """Yield a list whose only item is the peak of anonymous memory in the block, in bytes. The kernel records none.
 
-    It looks every five milliseconds, so a shorter peak may pass unseen; the limit on `VmData` has no such gaps.
+    It is sampled every five milliseconds, so a shorter peak may be missed. The limit on `VmData` has no such gaps.
     """
     peak, done = [0], threading.Event()
 
-    def look() -> None:
-        while not done.wait(SECONDS_BETWEEN_LOOKS):
+    def sample() -> None:
+        while not done.wait(SAMPLING_SECONDS):
             peak[0] = max(peak[0], memory()["RssAnon"])
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=sample)
     thread.start()
     try:
         yield peak
@@ -55,8 +55,8 @@ def main() -> None:
     experiment = Experiment.model_validate_json(sys.argv[1])
     dataset = TypeAdapter(Dataset).validate_json(sys.argv[2])
     limit = int(sys.argv[3])
-    torch.ones(64, 64) @ torch.ones(64, 64)  # what the arithmetic libraries set up once
-    with tempfile.TemporaryDirectory() as folder, watched() as anonymous:
+    torch.ones(64, 64) @ torch.ones(64, 64)  # initialise the arithmetic libraries
+    with tempfile.TemporaryDirectory() as folder, peak_anonymous_memory() as anonymous:
         before = memory()
         if limit:
             resource.setrlimit(resource.RLIMIT_DATA, (before["VmData"] + limit, resource.RLIM_INFINITY))

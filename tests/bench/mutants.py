@@ -1,6 +1,6 @@
-"""Mutants of an honest file, each with one defect of those that exporters, converters and people make.
+"""Mutants of an honest file, each with one defect that an exporter, a converter or a person could cause.
 
-`mutants` changes a graph; `edits` changes a shipped file, its certificate and its bytes. Neither needs torch, and the
+`mutants` changes a graph. `edits` changes a shipped file: its certificate and its bytes. Neither needs torch, and the
 same file gives the same mutants.
 """
 
@@ -18,18 +18,18 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from hallmark.tasks.ml.artifact import certificate
 
 NUDGES = (1e-2, 1e-3, 1e-4, 1e-5)
-"""Relative."""
+"""Relative changes of weights."""
 LAYERS = ("Gemm", "Conv")
 REPLACEMENTS = {
     "Relu": ("Identity", "LeakyRelu", "Elu"),
     "Sigmoid": ("Identity", "HardSigmoid", "Tanh"),
     "Softmax": ("Identity", "LogSoftmax", "Hardmax"),
 }
-"""Another activation for each; where attributes are left out, ONNX has defaults that suit."""
+"""Replacements for each activation. ONNX has suitable defaults for omitted attributes."""
 FLAGS = ("transA", "transB", "keepdims", "select_last_index", "allowzero", "ceil_mode", "storage_order")
-"""Attributes that know 0 and 1 alone."""
+"""Attributes whose only values are 0 and 1."""
 SPECIALISED = (1, 3)
-"""Rows that a graph may be fixed to: the usual example, and the exporter's."""
+"""Numbers of rows that a graph is fixed to: that of a usual example, and the exporter's."""
 FLIPS = 12
 CUTS = 6
 DIGEST = "hallmark.digest"
@@ -38,7 +38,7 @@ Graph = onnx.ModelProto
 Change = Callable[[Graph], None]
 Array = NDArray[Any]
 Found = Iterator[tuple[str, str, Change]]
-"""Kind, name, and what is done to a copy of the graph."""
+"""Kind, name, and the change to a copy of the graph."""
 
 
 def mutants(model: Graph) -> Iterator[tuple[str, str, Graph]]:
@@ -57,7 +57,7 @@ def mutants(model: Graph) -> Iterator[tuple[str, str, Graph]]:
 
 
 def nudges(model: Graph) -> Found:
-    """Weights of the first and the last layer and the last bias, off by a share of themselves, singly and all alike."""
+    """Scale weights of the first and the last layer and the last bias, one weight or the whole tensor."""
     first, last = (model.graph.node[_layers(model)[index]] for index in (0, -1))
     for name in dict.fromkeys((first.input[1], *last.input[1:])):
         place = _anywhere(_array(model, name))
@@ -68,7 +68,7 @@ def nudges(model: Graph) -> Found:
 
 
 def classes(model: Graph) -> Found:
-    """Two neighbouring classes change places, in weights and bias of the last layer or where one unit becomes two."""
+    """Swap two neighbouring classes, in weights and bias of the last layer or where one unit becomes two."""
     last = model.graph.node[_layers(model)[-1]]
     units = len(_array(model, last.input[2]))
     for first in sorted({0, units - 2}) if units > 1 else ():
@@ -85,7 +85,7 @@ def biases(model: Graph) -> Found:
 
 
 def normalisations(model: Graph) -> Found:
-    """Shift and scale, left out or doubled, one by one and together, where the network has them."""
+    """Omit or double shift and scale, one by one and together, if the network has them."""
     steps = [at for at, node in enumerate(model.graph.node) if any("scaling" in name for name in node.input)]
     for chosen in [[index] for index in steps] + ([steps] if len(steps) > 1 else []):
         names = " and ".join(model.graph.node[index].op_type for index in chosen)
@@ -94,7 +94,7 @@ def normalisations(model: Graph) -> Found:
 
 
 def orders(model: Graph) -> Found:
-    """Pixels by columns instead of by rows, channels last instead of first, columns of a table in another order."""
+    """Transpose pixels, move channels last instead of first, and swap columns of a table."""
     kind, nodes = "order transposed", model.graph.node
     if model.graph.input[0].name == "image":
         yield kind, "pixels", partial(_before, 0, 0, "Transpose", perm=[0, 2, 1])
@@ -108,7 +108,7 @@ def orders(model: Graph) -> Found:
 
 
 def halves(model: Graph) -> Found:
-    """float16: weights stored in it, or a layer computed in it, one or all."""
+    """Store weights in float16, or compute in it, for one layer or all."""
     layers, last = _layers(model), _index(model, "Softmax") or _index(model, "Sigmoid")
     for index in layers:
         node = model.graph.node[index]
@@ -134,7 +134,7 @@ def softmaxes(model: Graph) -> Found:
 
 
 def batches(model: Graph) -> Found:
-    """A graph for one number of rows, said or unsaid, or whose answers depend on the rows beside."""
+    """Fix the number of rows, declared or not, or let predictions depend on the other rows of the batch."""
     kind, last = "batch specialised", _layers(model)[-1]
     for rows in SPECIALISED:
         yield kind, f"declared for {rows}", partial(_declare, rows)
@@ -150,7 +150,7 @@ def nans(model: Graph) -> Found:
 
 
 def attributes(model: Graph) -> Found:
-    """Every attribute of every operator off by one, once; the scale of pixels too, which stands for one."""
+    """Change every attribute of every operator by one, once, and the scale of pixels, which acts like one."""
     seen = set()
     for index, node in enumerate(model.graph.node):
         for attribute in node.attribute:
@@ -164,7 +164,7 @@ def attributes(model: Graph) -> Found:
 
 
 def labels(model: Graph) -> Found:
-    """The label alone is wrong."""
+    """Make only the label wrong."""
     yield "label alone", "the least probable", partial(_replace, _index(model, "ArgMax")[-1], "ArgMin")
     yield "label alone", "counted from one", partial(_count_from_one, _index(model, "ArgMax")[-1])
 
@@ -177,7 +177,7 @@ def edits(content: bytes) -> Iterator[tuple[str, str, bytes]]:
         changed.metadata_props[index].value = _another(entry.value)
         yield "entry edited", entry.key, changed.SerializeToString()
         if entry.key != DIGEST:
-            yield "entry edited, sealed anew", entry.key, sealed(changed)
+            yield "entry edited, resealed", entry.key, with_valid_seal(changed)
         del changed.metadata_props[index]
         yield "entry removed", entry.key, changed.SerializeToString()
     changed = copy.deepcopy(model)
@@ -193,16 +193,16 @@ def edits(content: bytes) -> Iterator[tuple[str, str, bytes]]:
     yield "byte added", "at the end", content + b"\0"
 
 
-def dressed(mutant: Graph, shipped: Graph, *, anew: bool) -> bytes:
-    """A mutant with the certificate of the honest file: with its seal, which is broken, or sealed anew."""
+def with_certificate(mutant: Graph, shipped: Graph, *, reseal: bool) -> bytes:
+    """Return a mutant with the certificate of the honest file, resealed or with its seal, which is broken."""
     mutant = copy.deepcopy(mutant)
     del mutant.metadata_props[:]
     mutant.metadata_props.extend(shipped.metadata_props)
-    return sealed(mutant) if anew else mutant.SerializeToString()
+    return with_valid_seal(mutant) if reseal else mutant.SerializeToString()
 
 
-def sealed(model: Graph) -> bytes:
-    """What a forger does: a certificate that is kept, and a seal that fits."""
+def with_valid_seal(model: Graph) -> bytes:
+    """Keep the certificate and add a valid seal, as a forger would."""
     model = copy.deepcopy(model)
     kept = [entry for entry in model.metadata_props if entry.key != DIGEST]
     del model.metadata_props[:]
@@ -212,7 +212,7 @@ def sealed(model: Graph) -> bytes:
 
 
 def _bytes(model: Graph) -> bytes:
-    """Without the shapes noted for values between: those of the honest graph would give some mutants away."""
+    """Serialise without the shapes of intermediate values, because those of the honest graph would reveal mutants."""
     bare = copy.deepcopy(model)
     del bare.graph.value_info[:]
     return bare.SerializeToString(deterministic=True)
@@ -235,12 +235,12 @@ def _array(model: Graph, name: str) -> Array:
 
 
 def _anywhere(array: Array) -> tuple[int, ...]:
-    """A place, drawn."""
+    """Draw a position in the array."""
     return tuple(np.random.default_rng(0).integers(0, array.shape).tolist())
 
 
 def _of_weights(model: Graph, index: int) -> Iterator[tuple[str, Change]]:
-    """What of a layer's weights can be transposed without another shape."""
+    """Yield the transpositions of a layer's weights that keep the shape."""
     name = model.graph.node[index].input[1]
     weights = _array(model, name)
     *_, before, after = weights.shape
@@ -251,13 +251,13 @@ def _of_weights(model: Graph, index: int) -> Iterator[tuple[str, Change]]:
 
 
 def _another(value: str) -> str:
-    """The same text but for its last letter or digit."""
+    """Return the same text with another last letter or digit."""
     *_, last = re.finditer("[A-Za-z0-9]", value)
     other = {"9": "8", "z": "y", "Z": "Y"}.get(last[0], chr(ord(last[0]) + 1))
     return value[: last.start()] + other + value[last.end() :]
 
 
-def _neighbours(name: str, value: Any) -> Iterator[Any]:  # noqa: ANN401 - whatever an attribute holds
+def _neighbours(name: str, value: Any) -> Iterator[Any]:  # noqa: ANN401 - any value of an attribute
     match value:
         case int() if name in FLAGS:
             yield 1 - value
@@ -329,13 +329,13 @@ def _replace(index: int, operator: str, model: Graph) -> None:
         del node.attribute[:]
 
 
-def _set(index: int, name: str, value: Any, model: Graph) -> None:  # noqa: ANN401 - whatever an attribute holds
+def _set(index: int, name: str, value: Any, model: Graph) -> None:  # noqa: ANN401 - any value of an attribute
     attribute = next(one for one in model.graph.node[index].attribute if one.name == name)
     attribute.CopyFrom(helper.make_attribute(name, value))
 
 
 def _after(index: int, operator: str, model: Graph, *others: str, **given: Any) -> None:  # noqa: ANN401 - attributes
-    """Let another node stand between a node and all that use its value."""
+    """Insert another node between a node and all that use its value."""
     node = model.graph.node[index]
     name = node.output[0]
     node.output[0] = f"{name}_before"
@@ -343,21 +343,21 @@ def _after(index: int, operator: str, model: Graph, *others: str, **given: Any) 
 
 
 def _before(index: int, position: int, operator: str, model: Graph, **given: Any) -> None:  # noqa: ANN401 - attributes
-    """Let another node stand between a node and one of its inputs."""
+    """Insert another node between a node and one of its inputs."""
     node = model.graph.node[index]
     name = f"{node.input[position]}_for_{index}"
-    made = helper.make_node(operator, [node.input[position]], [name], **given)
+    node_before = helper.make_node(operator, [node.input[position]], [name], **given)
     node.input[position] = name
-    model.graph.node.insert(index, made)
+    model.graph.node.insert(index, node_before)
 
 
 def _halve(indices: list[int], model: Graph) -> None:
-    """Cast what goes into nodes to float16 and what comes out back to float32."""
+    """Cast inputs of nodes to float16, and outputs back to float32."""
     for index in reversed(indices):
         _after(index, "Cast", model, to=TensorProto.FLOAT)
         node = model.graph.node[index]
         for position in range(len(node.input)):
-            # What is inserted moves the node on.
+            # Every insertion moves the node by one.
             _before(index + position, position, "Cast", model, to=TensorProto.FLOAT16)
 
 
@@ -372,7 +372,7 @@ def _reshape(index: int, shape: tuple[int, ...], model: Graph) -> None:
 
 
 def _centre(index: int, model: Graph) -> None:
-    """Take off the mean over the rows of a batch: a batch normalisation that was left in training mode does."""
+    """Subtract the mean over the rows of a batch, as a batch normalisation left in training mode would."""
     name = model.graph.node[index].output[0]
     model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "rows"))
     _after(index, "Sub", model, "mean")

@@ -1,10 +1,10 @@
-"""Softmax regression by four others: skorch, Lightning, scikit-learn, and as little arithmetic as there can be.
+"""Softmax regression by skorch, Lightning, scikit-learn, and with the least arithmetic that is possible.
 
-Batches of 32, plain SGD, learning rate 0.001, on rows already in memory: each function takes `(N, 784) float32` in
-0..1 and `(N,) int64`, trains one epoch and returns its seconds, without what is made before the first batch. Where
-libraries leave a choice, it is the plain usage of their documentation, without validation, pictures of progress or
-files. Worker processes and fewer threads were tried and made none of them faster; a batch sampler, which is no plain
-usage, makes Lightning a tenth faster and skorch slower.
+Batches of 32, plain SGD, learning rate 0.001, on rows in memory. Each function takes `(N, 784) float32` in 0..1 and
+`(N,) int64`, trains one epoch, and returns its seconds without the setup before the first batch. The libraries are
+used as their documentation shows, without validation, progress bars or files. Worker processes and fewer threads were
+tried and made none of them faster. A batch sampler, which is not plain usage, makes Lightning a tenth faster and
+skorch slower.
 """
 
 import logging
@@ -23,14 +23,14 @@ FEATURES, CLASSES = 784, 10
 
 
 def refuse_if_missing() -> None:
-    """End with one line and exit code 2 where a peer is not installed."""
+    """Exit with one line and exit code 2 if a library is not installed."""
     if missing := [name for name in ("skorch", "lightning") if find_spec(name) is None]:
         print(f"{' and '.join(missing)} not found: install the bench extra: pip install -e .[bench]")
         raise SystemExit(2)
 
 
 def skorch(x: Tensor, y: Tensor) -> float:
-    """`NeuralNetClassifier` with its own callbacks, which print nothing."""
+    """Train a `NeuralNetClassifier` with its default callbacks, which print nothing."""
     from skorch import NeuralNetClassifier
 
     net = NeuralNetClassifier(
@@ -52,7 +52,7 @@ def skorch(x: Tensor, y: Tensor) -> float:
 
 
 def lightning(x: Tensor, y: Tensor) -> float:
-    """`Trainer` over a `TensorDataset`, timed by its own hooks, so that setting it up costs nothing here."""
+    """Train with a `Trainer` over a `TensorDataset`, timed by its hooks, so that the setup does not count."""
     from lightning import LightningModule, Trainer
 
     class Classifier(LightningModule):
@@ -84,13 +84,13 @@ def lightning(x: Tensor, y: Tensor) -> float:
         enable_model_summary=False,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks for worker processes, which are slower for rows in memory
+        warnings.simplefilter("ignore")  # it recommends worker processes, which are slower for rows in memory
         trainer.fit(classifier, DataLoader(TensorDataset(x, y), batch_size=BATCH, shuffle=True))
     return classifier.seconds
 
 
 def sgd(x: Tensor, y: Tensor) -> float:
-    """scikit-learn's SGD, which knows no batches and no softmax: ten classifiers, row by row, in compiled code."""
+    """Train with scikit-learn's SGD, without batches or softmax: ten classifiers, row by row, in compiled code."""
     classifier = SGDClassifier(
         loss="log_loss", penalty=None, learning_rate="constant", eta0=LR, max_iter=1, tol=None, random_state=0
     )
@@ -100,7 +100,7 @@ def sgd(x: Tensor, y: Tensor) -> float:
 
 
 def floor(x: Tensor, y: Tensor) -> float:
-    """The analytic gradient in buffers made once: no autograd, no metrics, no loss. On one thread."""
+    """Train with the analytic gradient in reused buffers, on one thread: no autograd, no metrics, no loss."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -112,13 +112,13 @@ def floor(x: Tensor, y: Tensor) -> float:
 
 def _floor(x: Tensor, y: Tensor) -> float:
     weight, bias = torch.zeros(CLASSES, FEATURES), torch.zeros(CLASSES, 1)
-    wanted = nn.functional.one_hot(y, CLASSES).float()
+    targets = nn.functional.one_hot(y, CLASSES).float()
     batch, ones = torch.empty(BATCH, FEATURES), torch.ones(BATCH, 1)
     # Classes by rows: this product takes half the time of rows by classes.
     errors = torch.empty(CLASSES, BATCH)
     started = time.perf_counter()
     order = torch.randperm(len(x))
-    for rows, target in zip(order.split(BATCH), wanted.index_select(0, order).t().split(BATCH, 1), strict=True):
+    for rows, target in zip(order.split(BATCH), targets.index_select(0, order).t().split(BATCH, 1), strict=True):
         if (count := len(rows)) < BATCH:
             batch, ones, errors = batch[:count], ones[:count], torch.empty(CLASSES, count)
         torch.index_select(x, 0, rows, out=batch)

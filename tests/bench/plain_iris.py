@@ -1,7 +1,7 @@
 """Iris from command to registered model, written as the documentation of the five libraries shows it.
 
-The yardstick of `bench_iris`: the same data, split, network, training, metrics, pictures, export, check and
-registration as Hallmark's preset `iris`, one script, nothing clever. Run it with a folder to keep everything in.
+The baseline of `bench_iris`: the same data, split, network, training, metrics, pictures, export, check and
+registration as Hallmark's preset `iris`, in one simple script. Its argument is the folder for all files.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What the benchmarks train on: MNIST as `hallmark train mnist` prepares it, and generated columns of any size."""
+"""Data of the benchmarks: MNIST as `hallmark train mnist` prepares it, and generated columns of any size."""
 
 import statistics
 from dataclasses import dataclass
@@ -20,27 +20,27 @@ from hallmark.tasks.ml.training.history import curves
 from hallmark.tasks.runtime import settings
 
 NUMBERS_AT_ONCE = 2**24
-"""So many float32 are generated together: 64 MB."""
+"""Number of float32 that are generated together: 64 MB."""
 
 
 @dataclass(frozen=True)
 class Mnist:
     dataset: Dataset
     downloads: Path
-    """What torchvision calls `root`."""
+    """The folder that torchvision calls `root`."""
     train: NDArray[np.int64]
-    """Which of torchvision's 60,000 training images are Hallmark's training split."""
+    """Indices of those of torchvision's 60,000 training images that are in Hallmark's training split."""
 
 
 def preset(name: str, **training: Any) -> Experiment:  # noqa: ANN401 - any field of it
-    """A preset on the CPU, with some of its training changed."""
+    """Return a preset on the CPU, with changed training options."""
     experiment = presets.get(name)
     changed = Training.model_validate(dict(experiment.training) | {"device": "cpu"} | training)
     return experiment.model_copy(update={"training": changed})
 
 
 def mnist(experiment: Experiment) -> Mnist:
-    """Read and divide MNIST, from the home and the mirror that the environment names."""
+    """Read and split MNIST, from the home or the mirror that the environment names."""
     machine = settings.read()
     table = sources.read(experiment.data, machine.home, machine.mirror)
     train = splits.divide(table, experiment.data.split)["train"]
@@ -48,16 +48,16 @@ def mnist(experiment: Experiment) -> Mnist:
 
 
 def in_memory(dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """The training images as `(N, pixels) float32` in 0..1, and their classes."""
+    """Return the training images as `(N, pixels) float32` in 0..1, and their classes."""
     rows = dataset_store.open_split(dataset, "train")
     return torch.from_numpy(rows.x / np.float32(dataset.largest)).flatten(1), torch.tensor(rows.y)
 
 
 def generate(folder: Path, rows: int, features: int, classes: int = 10) -> Dataset:
-    """Write columns of normal numbers, labelled by the largest of as many linear scores as there are classes.
+    """Write columns of normal numbers, labelled by the largest of one linear score per class.
 
-    Part by part into memory-mapped files, so that a dataset may be larger than memory; without the rows' digests, which
-    training does not read. Validation and test have 1,000 rows each.
+    They are written part by part into memory-mapped files, so that a dataset may be larger than memory, and without the
+    digests of the rows, which training does not read. Validation and test have 1,000 rows each.
     """
     random = np.random.default_rng(0)
     scores = random.standard_normal((features, classes), dtype=np.float32)
@@ -86,12 +86,12 @@ def generate(folder: Path, rows: int, features: int, classes: int = 10) -> Datas
 
 
 def epoch_seconds(fit: Fit) -> float:
-    """Training alone: the median epoch of a fit."""
+    """Return the median seconds per epoch of a fit, which contain only training."""
     return statistics.median(curves(fit.history)["time/epoch_seconds"][1])
 
 
 def accuracy(fit: Fit, dataset: Dataset, experiment: Experiment) -> float:
-    """Share of the test rows that the trained weights get right."""
+    """Return the share of test rows that the trained weights classify correctly."""
     classifier = networks.load(fit, dataset, experiment.model, experiment.training.loss)
     rows = dataset_store.open_split(dataset, "test")
     return float((class_probabilities.labels(networks.logits(classifier, rows.x)).numpy() == rows.y).mean())

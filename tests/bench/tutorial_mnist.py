@@ -1,7 +1,7 @@
 """The tutorial's MNIST loop as published: torchvision's images one by one through PIL and ToTensor, batches of 32.
 
-The yardstick of `bench_engine` and `bench_cnn`. A `Subset` gives it the rows of Hallmark's training split, so that
-seconds and accuracy compare like with like; choosing a row by its number costs a thousandth of decoding it.
+The baseline of `bench_engine` and `bench_cnn`. A `Subset` selects the rows of Hallmark's training split, so that
+seconds and accuracy are comparable. Selecting a row by its index costs a thousandth of decoding it.
 """
 
 import time
@@ -19,13 +19,13 @@ LR = 0.001
 
 
 def loader(downloads: Path, rows: NDArray[np.int64]) -> DataLoader:
-    """Batches of these rows of torchvision's training images, in another order every epoch."""
+    """Return batches of these rows of torchvision's training images, in another order every epoch."""
     images = datasets.MNIST(downloads, train=True, transform=transforms.ToTensor())
     return DataLoader(Subset(images, rows.tolist()), batch_size=BATCH, shuffle=True)
 
 
 def model(seed: int) -> nn.Linear:
-    """The model, whose weights start where those of Hallmark's preset start."""
+    """Return the model, with the same initial weights as Hallmark's preset."""
     torch.manual_seed(seed)
     return nn.Linear(28 * 28, 10)
 
@@ -44,7 +44,7 @@ def epoch(network: nn.Linear, batches: DataLoader) -> float:
 
 
 def accuracy(network: nn.Linear, downloads: Path) -> float:
-    """Share of the 10,000 test images that it gets right."""
+    """Return the share of the 10,000 test images that it classifies correctly."""
     images = datasets.MNIST(downloads, train=False, transform=transforms.ToTensor())
     right = 0
     with torch.no_grad():

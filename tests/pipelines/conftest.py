@@ -25,7 +25,7 @@ print(json.dumps({"imported": imported, "texts": {command: ask(command) for comm
 
 @dataclass(frozen=True)
 class Help:
-    """What one process prints for `hallmark --help` and for `hallmark COMMAND --help`, in 80 columns."""
+    """Output of `hallmark --help` and of `hallmark COMMAND --help` in one process, in 80 columns."""
 
     imported: list[str]
     """Modules of commands that `hallmark --help` imports."""
@@ -35,12 +35,12 @@ class Help:
 
 @pytest.fixture(scope="session", autouse=True)
 def _databases(migrated: None) -> None:
-    """Let every test here find the stores that it needs."""
+    """Create the databases that the tests here need."""
 
 
 @pytest.fixture(scope="session")
 def helps(python: Callable[..., str]) -> Help:
-    """The help of all commands, from one process: cyclopts keeps what it was told of a command before."""
+    """Return the help of all commands, from a fresh process: cyclopts keeps state from earlier commands."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
         return Help(**json.loads(python(HELP).splitlines()[-1]))
@@ -58,7 +58,7 @@ def digits(prefect_server: str) -> Trained:  # noqa: ARG001 - as above
 
 @pytest.fixture(scope="session")
 def table(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:  # noqa: ARG001 - as above
-    """Return a table of text, numbers and gaps, with names that contain markup."""
+    """Train on a table of text, numbers and missing values, with names that contain markup."""
     random, path = np.random.default_rng(0), tmp_path_factory.mktemp("own") / "own.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -36,10 +36,10 @@ def test_every_remedy_that_is_an_option_works_on_the_preset_that_prints_it(name:
     known = before_training.find(preset)
     for found in (*known, *findings(preset, folder).values()):
         if found.remedy.startswith("--"):
-            cured = options.experiment(name, found.remedy.split())
-            table = sources.read(cured.data, folder)
-            dataset_store.refuse_impossible(table, cured.data.split, cured.model, cured.training)
-            assert found.code not in {other.code for other in before_training.find(cured)}
+            corrected = options.experiment(name, found.remedy.split())
+            table = sources.read(corrected.data, folder)
+            dataset_store.refuse_impossible(table, corrected.data.split, corrected.model, corrected.training)
+            assert found.code not in {other.code for other in before_training.find(corrected)}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_each_finding_occurs_only_where_it_applies(
     assert code not in findings(changed(*has_not), folder)
 
 
-def test_the_three_findings_on_curves_are_told_apart(folder: Path) -> None:
+def test_the_three_findings_on_curves_are_distinguished(folder: Path) -> None:
     shapes = {"loss_oscillates", "overfits", "not_converged"}
     cases = {
         "loss_oscillates": ("iris", ROUGH | {"training.lr": 0.3}),
@@ -122,11 +122,11 @@ def test_the_three_findings_on_curves_are_told_apart(folder: Path) -> None:
         ("blobs", GREEDY | {"training.patience": 0, "training.monitor": "test"}),
     ],
 )
-def test_the_remedy_of_overfitting_watches_validation(preset: str, changes: dict[str, Any], folder: Path) -> None:
+def test_the_remedy_of_overfitting_monitors_validation(preset: str, changes: dict[str, Any], folder: Path) -> None:
     remedy = findings(changed(preset, changes), folder)["overfits"].remedy
     tokens = [f"--{path}={value}" for path, value in changes.items()]
-    cured = options.experiment(preset, [*tokens, *remedy.split()])
-    assert "overfits" not in findings(cured, folder)
+    corrected = options.experiment(preset, [*tokens, *remedy.split()])
+    assert "overfits" not in findings(corrected, folder)
 
 
 def test_a_schedule_that_barely_falls_does_not_hide_an_unfinished_training(folder: Path) -> None:
@@ -141,7 +141,7 @@ def test_findings_contain_the_numbers(folder: Path) -> None:
     assert "x = 5 (training range 1 to 4)" in four["outside_training_range"].sentence
     assert "0.693" in four["no_better_than_prior"].sentence
     iris = findings(presets.get("iris"), folder)
-    # Six discordant rows of thirty.
+    # Six discordant rows out of thirty.
     assert "with 30 test rows" in iris["test_split_too_small"].sentence
     assert "under 20 points" in iris["test_split_too_small"].sentence
 
@@ -176,6 +176,6 @@ def test_a_random_split_is_not_outside_the_training_range(seed: int, folder: Pat
         assert "outside_training_range" not in findings(experiment, folder)
 
 
-def test_a_loss_that_was_rough_and_settled_does_not_oscillate(folder: Path) -> None:
+def test_a_loss_that_settles_does_not_count_as_oscillating(folder: Path) -> None:
     settling = {"training.schedule.kind": "step", "training.schedule.every": 50, "training.schedule.factor": 0.001}
     assert "loss_oscillates" not in findings(changed("iris", {"training.lr": 1} | settling), folder)

@@ -1,4 +1,4 @@
-"""Training on augmented images, which takes seconds: resumed, and from a mapped file."""
+"""Training on augmented images, too slow for a unit test: after interrupts, and from a memory-mapped file."""
 
 from pathlib import Path
 

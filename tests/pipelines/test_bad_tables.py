@@ -1,4 +1,4 @@
-"""What `hallmark train FILE` says of a table that cannot be trained on: one line, exit code 2, and nothing begun."""
+"""`hallmark train FILE` refuses a table that cannot be trained on: one line, exit code 2, and nothing is started."""
 
 import re
 from pathlib import Path
@@ -80,10 +80,10 @@ def test_a_table_that_cannot_be_trained_on_is_refused_in_one_line(
     else:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     code = run(["train", str(path), *tokens.split()])
-    said = capsys.readouterr().err.strip()
-    assert code == 2, said
-    assert re.search(message.replace("?", r"\?"), said), said
-    assert said.startswith("hallmark: ")
-    assert "\n" not in said
+    error = capsys.readouterr().err.strip()
+    assert code == 2, error
+    assert re.search(message.replace("?", r"\?"), error), error
+    assert error.startswith("hallmark: ")
+    assert "\n" not in error
     assert not list(home.glob("datasets/*"))
     assert not list(home.glob("fits/*"))

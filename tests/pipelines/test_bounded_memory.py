@@ -26,20 +26,20 @@ SOURCES: dict[str, Callable[[Path, NDArray[np.float64]], object]] = {
 
 @pytest.mark.parametrize("suffix", SOURCES)
 def test_memory_is_bounded_by_a_few_batches(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 32 MB. Python's own memory, NumPy's among it, and Arrow's."""
+    """Read 32 MB, and measure the memory of Python, which includes NumPy's, and of Arrow."""
     monkeypatch.setattr(csv_file, "_BLOCK", 2**18)
     path = tmp_path / f"x{suffix}"
     SOURCES[suffix](path, np.random.default_rng(0).uniform(size=(2_000_000, 2)))
-    pool, before, rows, most = pa.default_memory_pool(), pa.total_allocated_bytes(), 0, 0
+    pool, before, rows, arrow_peak = pa.default_memory_pool(), pa.total_allocated_bytes(), 0, 0
     tracemalloc.start()
     for batch in input_rows.open_source(str(path), TWO).batches:
         rows += len(batch.rows)
-        most = max(most, pool.bytes_allocated() - before)
+        arrow_peak = max(arrow_peak, pool.bytes_allocated() - before)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert rows == 2_000_000
     assert peak < 12e6
-    assert most < 12e6
+    assert arrow_peak < 12e6
 
 
 def test_decoding_and_preparing_use_bounded_memory(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_decoding_and_preparing_use_bounded_memory(tmp_path: Path) -> None:
     source = images(folder, height=256, width=256)
     whole = 500 * 256 * 256 * 3
     small = images(folder)
-    dataset_store.prepare(sources.read(small, home), small, home)  # imports what is needed, which takes memory too
+    dataset_store.prepare(sources.read(small, home), small, home)  # import all first, because imports take memory
     tracemalloc.start()
     try:
         table = sources.read(source, home)

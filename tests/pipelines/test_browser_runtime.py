@@ -58,22 +58,22 @@ def test_archive_with_another_digest_is_not_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "downloads").exists()
 
 
-def test_registry_does_not_answer(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def test_registry_that_does_not_answer_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     with pytest.raises(InputError, match="or set HALLMARK_NPM_REGISTRY to the address of an npm registry") as refused:
         browser_runtime.fetch(tmp_path, f"http://somebody:secret@127.0.0.1:{port}")
     assert "secret" not in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_registry_is_not_configured(tmp_path: Path) -> None:
+def test_missing_address_of_a_registry_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="set HALLMARK_NPM_REGISTRY to the address of an npm registry"):
         browser_runtime.fetch(tmp_path, None)
     assert not (tmp_path / "downloads").exists()
 
 
-def test_registry_without_the_package(tmp_path: Path) -> None:
+def test_registry_without_the_package_is_refused(tmp_path: Path) -> None:
     with registries.serving(b"") as registry, pytest.raises(InputError, match="HTTP Error 404"):
         browser_runtime.fetch(tmp_path, f"{registry.address}/elsewhere")
 

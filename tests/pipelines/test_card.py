@@ -38,8 +38,8 @@ def is_offline(text: str) -> bool:
         for name, value in attributes.items()
         if name in ("src", "href")
     ]
-    within = all(address.startswith(("#", "data:image/png;base64,")) for address in addresses)
-    return within and not re.search(r"@import|url\(", text) and not parsed.named("script")
+    are_embedded = all(address.startswith(("#", "data:image/png;base64,")) for address in addresses)
+    return are_embedded and not re.search(r"@import|url\(", text) and not parsed.named("script")
 
 
 def section(text: str, name: str) -> str:
@@ -81,12 +81,12 @@ def test_prefect_links_to_the_card(flowers: Trained) -> None:
     outcome = flowers[1]
     flow_run = connect().get_run(outcome.run.id).data.tags["hallmark.prefect_flow_run"]
     with get_client(sync_client=True) as client:
-        of_run = ArtifactFilterFlowRunId(any_=[uuid.UUID(flow_run)])
-        (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run))
+        run_filter = ArtifactFilterFlowRunId(any_=[uuid.UUID(flow_run)])
+        (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=run_filter))
     assert f"| card | [card.html]({outcome.run.url}/artifacts/card.html) |" in str(artifact.data)
 
 
-def test_same_outcome_gives_same_card_and_an_undated_file(each: Trained) -> None:
+def test_same_outcome_gives_same_card_and_leaves_the_file_unchanged(each: Trained) -> None:
     experiment, outcome = each
     text = model_card.build(experiment, outcome, WRITTEN)
     assert text == model_card.build(experiment, outcome, WRITTEN)
@@ -158,9 +158,9 @@ def test_class_metrics_and_confusions_agree_with_the_file(each: Trained) -> None
 def test_most_confident_mistakes_are_shown(table: Trained, digits: Trained) -> None:
     for experiment, outcome in (table, digits):
         y, probabilities = answers(outcome)
-        label, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        label, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
         wrong = np.flatnonzero(label != y)
-        expected = wrong[np.argsort(-sure[wrong], kind="stable")][: model_card.MISTAKES]
+        expected = wrong[np.argsort(-confidence[wrong], kind="stable")][: model_card.MISTAKES]
         text = section(model_card.build(experiment, outcome, WRITTEN), "mistakes")
         assert len(expected) > 2
         if outcome.dataset.columns:
@@ -194,7 +194,7 @@ def test_many_classes_have_a_list_of_frequent_confusions(flowers: Trained) -> No
     classes = tuple(f"class {index}" for index in range(model_card.MOST_CLASSES + 1))
     changed = replace(certificate.read(flowers[1].artifact.path)[0], classes=classes)
     y, label = np.arange(60) % len(classes), np.arange(60) % len(classes)
-    label[[0, 26, 52]], label[1] = 5, 2  # class 0 three times for 5, class 1 once for 2
+    label[[0, 26, 52]], label[1] = 5, 2  # class 0 is predicted as 5 three times, class 1 as 2 once
     predictions = ShippedPredictions(changed, {}, y, label, np.eye(len(classes))[label])
     assert predictions.confusion().sum() == 60
     found = model_card._classes(predictions.confusion(), classes)

@@ -53,18 +53,18 @@ def test_bad_input_gives_one_line_and_exit_code_2(
     experiment, outcome = flowers
     client = connect()
     tags = {"hallmark.experiment_digest": "0" * 64, "hallmark.name": "bare"}
-    made = client.create_run(client.get_run(outcome.run.id).info.experiment_id, tags=tags).info.run_id
-    meant = {"NAME": experiment.name, "FOLDER": str(tmp_path), "BARE": made}
+    bare_run = client.create_run(client.get_run(outcome.run.id).info.experiment_id, tags=tags).info.run_id
+    values = {"NAME": experiment.name, "FOLDER": str(tmp_path), "BARE": bare_run}
 
-    def typed(text: str) -> str:
-        return re.sub("|".join(meant), lambda found: meant[found[0]], text)
+    def fill_in(text: str) -> str:
+        return re.sub("|".join(values), lambda found: values[found[0]], text)
 
     output = [] if "--output" in tokens else ["--output", str(tmp_path / "card.html")]
-    code, out, error = console("card", *map(typed, tokens), *output)
+    code, out, error = console("card", *map(fill_in, tokens), *output)
     assert (code, out, error.count("\n")) == (2, "", 1)
-    assert typed(message) in error
+    assert fill_in(message) in error
     assert not list(tmp_path.iterdir())
-    code, out, _ = console("card", *map(typed, tokens), *output, "--json")
+    code, out, _ = console("card", *map(fill_in, tokens), *output, "--json")
     assert (code, json.loads(out)["status"]) == (2, "refused")
 
 

@@ -35,7 +35,7 @@ def ship(experiment: Experiment, dataset: Dataset, folder: Path) -> Artifact:
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Dataset, Artifact]:
-    """The preset iris, trained for some epochs."""
+    """Train the preset iris for a few epochs and ship it."""
     folder = tmp_path_factory.mktemp("iris")
     experiment = options.experiment("iris", ["--training.epochs=20", "--training.device=cpu"])
     dataset = prepare(experiment.data, folder)
@@ -44,21 +44,21 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Datas
 
 @pytest.fixture
 def file(shipped: tuple[Experiment, Dataset, Artifact], tmp_path: Path) -> Path:
-    """A copy of the shipped file, which a test may spoil."""
+    """Copy the shipped file, so that a test may damage the copy."""
     path = tmp_path / "iris.onnx"
     path.write_bytes(shipped[2].path.read_bytes())
     return path
 
 
 def change(path: Path, how: Change) -> None:
-    """Edit a file as somebody would with onnx's own tools."""
+    """Edit a file with the tools of onnx."""
     model = onnx.load(path)
     how(model)
     onnx.save(model, path)
 
 
-def failed(path: Path) -> dict[str, str]:
-    """What a look finds wrong, by the check's name."""
+def failures(path: Path) -> dict[str, str]:
+    """Return what the failed checks found, by name."""
     return {check.name: check.found for check in certificate.check(path).checks if not check.passed}
 
 
@@ -68,18 +68,18 @@ def test_a_shipped_file_passes_its_checks_and_names_its_origin(shipped: tuple[Ex
     assert verdict.holds
     assert verdict.sha256 == artifact.sha256
     assert [check.name for check in verdict.checks] == ["ONNX checker", "seal", "golden vectors"]
-    said, content = certificate.read(artifact.path)
-    assert said == verdict.certificate
+    found, content = certificate.read(artifact.path)
+    assert found == verdict.certificate
     assert content == artifact.path.read_bytes()
-    assert (said.experiment, said.dataset) == (experiment.digest, dataset.digest)
-    assert [one.name for one in said.inputs] == list(dataset.columns)
-    assert all(one.lowest < one.highest and one.shape == (1,) for one in said.inputs)
-    assert said.classes == dataset.classes
-    assert sum(said.class_shares) == pytest.approx(1)
-    assert said.metrics["test/accuracy"] > 0.8
-    assert (said.proof["verdict"], said.proof["rows"]) == ("passed", 30)
-    assert said.proof["largest_error"] <= said.proof["tolerance"] == said.golden.tolerance
-    assert set(said.golden.label) == {0, 1, 2}
+    assert (found.experiment, found.dataset) == (experiment.digest, dataset.digest)
+    assert [one.name for one in found.inputs] == list(dataset.columns)
+    assert all(one.lowest < one.highest and one.shape == (1,) for one in found.inputs)
+    assert found.classes == dataset.classes
+    assert sum(found.class_shares) == pytest.approx(1)
+    assert found.metrics["test/accuracy"] > 0.8
+    assert (found.proof["verdict"], found.proof["rows"]) == ("passed", 30)
+    assert found.proof["largest_error"] <= found.proof["tolerance"] == found.golden.tolerance
+    assert set(found.golden.label) == {0, 1, 2}
     assert not list(artifact.path.parent.glob("bare*"))
 
 
@@ -96,7 +96,7 @@ def test_the_same_experiment_gives_the_same_bytes(
     assert ship(shipped[0], prepare(shipped[0].data, tmp_path), tmp_path).sha256 == shipped[2].sha256
 
 
-def test_saving_it_unchanged_keeps_the_seal(file: Path) -> None:
+def test_saving_an_unchanged_file_keeps_the_seal(file: Path) -> None:
     before = file.read_bytes()
     change(file, lambda model: None)  # noqa: ARG005 - nothing is changed
     assert file.read_bytes() == before
@@ -125,18 +125,18 @@ def double_a_weight(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize("how", [edit_a_number, add_a_note, double_a_weight])
 def test_an_edit_breaks_the_seal(file: Path, how: Change) -> None:
     change(file, how)
-    assert "has changed since it was sealed" in failed(file)["seal"]
+    assert "has changed since it was sealed" in failures(file)["seal"]
     with pytest.raises(DamagedError, match=r"iris\.onnx: the content has changed since it was sealed"):
         certificate.read(file)
 
 
 def test_damage_breaks_the_seal(file: Path) -> None:
     flip_a_bit(file)
-    assert "seal" in failed(file)
+    assert "seal" in failures(file)
 
 
 def reseal(path: Path) -> None:
-    """What a forger does."""
+    """Replace the seal, as a forger would."""
     model = onnx.load(path)
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key != "hallmark.digest"}
     helper.set_model_props(model, kept)
@@ -144,20 +144,20 @@ def reseal(path: Path) -> None:
     path.write_bytes(body + certificate._seal(body))
 
 
-def test_golden_vectors_detect_a_change_that_was_sealed_again(file: Path) -> None:
+def test_golden_vectors_detect_a_resealed_change(file: Path) -> None:
     change(file, double_a_weight)
     reseal(file)
-    assert list(failed(file)) == ["golden vectors"]
-    assert "rows differ" in failed(file)["golden vectors"]
+    assert list(failures(file)) == ["golden vectors"]
+    assert "rows differ" in failures(file)["golden vectors"]
 
 
-def test_a_certificate_that_cannot_be_read_is_a_failure_in_one_line(file: Path) -> None:
+def test_an_unreadable_certificate_is_reported_as_a_failed_check(file: Path) -> None:
     def spoil(model: onnx.ModelProto) -> None:
         next(entry for entry in model.metadata_props if entry.key == "hallmark.golden").value = "{"
 
     change(file, spoil)
     reseal(file)
-    assert list(failed(file)) == ["certificate"]
+    assert list(failures(file)) == ["certificate"]
     with pytest.raises(DamagedError, match="its certificate cannot be read"):
         certificate.read(file)
 
@@ -165,10 +165,10 @@ def test_a_certificate_that_cannot_be_read_is_a_failure_in_one_line(file: Path) 
 def test_a_malformed_graph_is_detected(file: Path) -> None:
     change(file, lambda model: model.graph.node[0].input.__setitem__(0, "nothing"))
     reseal(file)
-    assert set(failed(file)) == {"ONNX checker", "golden vectors"}
+    assert set(failures(file)) == {"ONNX checker", "golden vectors"}
 
 
-def outside(model: onnx.ModelProto, location: str) -> None:
+def move_weights_outside(model: onnx.ModelProto, location: str) -> None:
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
@@ -178,7 +178,7 @@ def outside(model: onnx.ModelProto, location: str) -> None:
 @pytest.mark.parametrize("location", ["weights.bin", "../../etc/passwd", "/etc/passwd"])
 def test_weights_outside_the_file_are_refused_wherever_they_are(file: Path, location: str) -> None:
     model = onnx.load(file)
-    outside(model, location)
+    move_weights_outside(model, location)
     file.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match=f"weights are in another file, .* in '{location}'"):
         certificate.check(file)
@@ -217,7 +217,7 @@ def test_a_truncated_file_is_refused(file: Path) -> None:
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     with path.open("wb") as large:
-        large.truncate(certificate.LIMIT + 1)  # takes no room on the disk
+        large.truncate(certificate.LIMIT + 1)  # a sparse file, which takes no disk space
     with pytest.raises(InputError, match=r"has 536,870,913 bytes: expected at most 536,870,912"):
         certificate.check(path)
 
@@ -231,8 +231,8 @@ def test_an_onnx_file_without_a_seal_is_refused(file: Path) -> None:
 def test_a_file_that_fails_a_check_is_not_shipped(
     shipped: tuple[Experiment, Dataset, Artifact], tmp_path: Path
 ) -> None:
-    said, content = certificate.read(shipped[2].path)
-    wrong = replace(said, golden=replace(said.golden, label=[0] * len(said.golden.label)))
+    valid, content = certificate.read(shipped[2].path)
+    wrong = replace(valid, golden=replace(valid.golden, label=[0] * len(valid.golden.label)))
     bare = tmp_path / "bare.onnx"
     bare.write_bytes(content)
     with pytest.raises(DamagedError, match="fails its checks: golden vectors"):

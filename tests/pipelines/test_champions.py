@@ -1,4 +1,4 @@
-"""Who is champion: by hand, rolled back, unproven, and told by the commands."""
+"""Champions: promoted by hand, rolled back, refused without a proof, and shown by the commands."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def name(three_seeds: list[Outcome]) -> str:
     return registered.model(three_seeds)
 
 
-def test_a_person_promotes_rolls_back_and_the_commands_tell_it(name: str, console: Call) -> None:
+def test_manual_promotions_and_rollbacks_are_shown_by_the_commands(name: str, console: Call) -> None:
     assert console("champion", name)[0] == 0
     code, out, _ = console("promote", name, "2", "--reason", "it is newer", "--json")
     decision = json.loads(out)
@@ -36,22 +36,23 @@ def test_a_person_promotes_rolls_back_and_the_commands_tell_it(name: str, consol
     assert console("rollback", name)[0] == 0
     assert aliases(name) == {"champion": 1}
     code, out, _ = console("champion", name, "--json")
-    said = json.loads(out)
-    assert (said["version"], said["previous"], said["why"]) == (1, None, "ROLLBACK: rolled back")
+    result = json.loads(out)
+    assert (result["version"], result["previous"], result["why"]) == (1, None, "ROLLBACK: rolled back")
     code, out, _ = console("history", name, "--json")
     verdicts = [decision["verdict"] for decision in json.loads(out)["decisions"]]
     assert verdicts == ["MANUAL", "MANUAL", "ROLLBACK", "ROLLBACK"]
     assert "it is newer" in console("history", name)[1]
-    assert console("promote", name, "3", "--reason", "after all")[0] == 0  # by hand, what was rolled back may be
+    # A version that was rolled back may be promoted by hand.
+    assert console("promote", name, "3", "--reason", "after all")[0] == 0
     assert aliases(name) == {"champion": 3, "previous": 1}
 
 
 def test_a_dry_run_records_nothing(name: str, console: Call) -> None:
     before = everything(name)
     code, out, _ = console("judge", name, "2", "--json")
-    said = json.loads(out)
-    assert (code, said["verdict"], said["champion"], said["challenger"]) == (0, "HOLD", 1, 2)
-    assert [gate["name"] for gate in said["judgement"]["gates"]] == [
+    result = json.loads(out)
+    assert (code, result["verdict"], result["champion"], result["challenger"]) == (0, "HOLD", 1, 2)
+    assert [gate["name"] for gate in result["judgement"]["gates"]] == [
         "proof holds",
         "same inputs and classes",
         "loss finite",
@@ -68,7 +69,7 @@ def test_a_dry_run_records_nothing(name: str, console: Call) -> None:
     assert everything(name) == before
 
 
-def test_where_nobody_is_champion_a_version_is_promoted_and_nothing_rolled_back(name: str, console: Call) -> None:
+def test_without_a_champion_a_version_can_be_promoted_but_not_rolled_back(name: str, console: Call) -> None:
     champions.promote(name, 2, "a try")
     connect().delete_registered_model_alias(name, "champion")
     code, _, error = console("rollback", name)
@@ -79,13 +80,13 @@ def test_where_nobody_is_champion_a_version_is_promoted_and_nothing_rolled_back(
     assert aliases(name) == {"champion": 3}
 
 
-def test_what_was_rolled_back_is_rejected_by_a_schedule(name: str, console: Call) -> None:
+def test_a_rolled_back_version_is_rejected_when_it_is_judged(name: str, console: Call) -> None:
     champions.promote(name, 2, "a try")
     champions.rollback(name, "it failed")
     code, out, _ = console("judge", name, "2", "--json")
-    said = json.loads(out)
-    assert (code, said["verdict"]) == (0, "REJECT")
-    assert "not rolled back" in said["reason"]
+    result = json.loads(out)
+    assert (code, result["verdict"]) == (0, "REJECT")
+    assert "not rolled back" in result["reason"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_what_was_rolled_back_is_rejected_by_a_schedule(name: str, console: Call
         (["retrain", "iris_softmax"], "'resubstitution' tests on the training rows"),
     ],
 )
-def test_bad_input_is_one_line_exit_code_2_and_nothing_changed(
+def test_bad_input_is_refused_in_one_line_with_exit_code_2_and_changes_nothing(
     name: str, console: Call, tokens: list[str], message: str
 ) -> None:
     before = everything(name)
@@ -155,13 +156,13 @@ def forget_proof(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["promote", "rollback"])
-def test_what_does_not_hold_is_not_made_champion(
+def test_a_version_that_cannot_be_verified_is_not_made_champion(
     name: str, console: Call, command: str, change: Callable[[str], None], message: str
 ) -> None:
     if command == "rollback":
         champions.promote(name, 2, "a try")
         champions.promote(name, 3, "another")
-    model_registry.fetch(f"models:/{name}/2")  # a good copy on this machine makes the stored file no better
+    model_registry.fetch(f"models:/{name}/2")  # a valid local copy must not hide the fault of the stored file
     change(name)
     before = everything(name)
     tokens = ["promote", name, "2", "--reason", "x"] if command == "promote" else ["rollback", name]
@@ -172,7 +173,7 @@ def test_what_does_not_hold_is_not_made_champion(
     assert everything(name) == before
 
 
-def test_a_model_whose_training_rows_nobody_knows_is_not_judged(name: str, console: Call) -> None:
+def test_a_model_with_unknown_training_rows_is_not_judged(name: str, console: Call) -> None:
     client = connect()
     path = stored(name, 2)
     client.create_model_version(name, path.parent.as_uri(), tags=client.get_model_version(name, "2").tags)

@@ -56,11 +56,11 @@ def files(folder: Path) -> set[Path]:
         (["ui", "--port", "0"], "--port"),
     ],
 )
-def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+def test_bad_input_is_refused_in_one_line_with_exit_code_2_and_writes_nothing(
     console: Call, tokens: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if sys.platform == "darwin" and "mps" in tokens:
-        pytest.skip("this machine has MPS, so asking for it is no mistake")
+        pytest.skip("this machine has MPS, so requesting it is not an error")
     monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
     runs = len(recent_runs(None, 1000))
     code, out, error = console(*tokens)
@@ -131,7 +131,7 @@ def test_strict_refuses_known_mistakes_before_training(console: Callable[..., tu
     assert recent_runs("iris_as_published", 1) == []
 
 
-@pytest.mark.usefixtures("home", "prefect_server")  # a home where nothing was fetched before
+@pytest.mark.usefixtures("home", "prefect_server")  # a home without downloads
 def test_failed_download_is_refused_and_leaves_no_run(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HALLMARK_MIRROR", "http://127.0.0.1:9")
     name = f"t{uuid.uuid4().hex[:12]}"
@@ -234,7 +234,7 @@ def test_runs_are_listed(console: Call) -> None:
     assert (code, f"did you mean '{name}'?" in error) == (2, True)
 
 
-def test_ui_of_a_server_is_referred_to(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ui_refers_to_the_ui_of_a_server(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert console("ui") == (
         0,

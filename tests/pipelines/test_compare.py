@@ -38,14 +38,14 @@ def twin(outcome: Outcome) -> str:
     """Create a run with the same records, except for the learning curves."""
     client = connect()
     stored = client.get_run(outcome.run.id)
-    made = client.create_run(stored.info.experiment_id, tags=stored.data.tags).info.run_id
-    client.log_artifact(made, client.download_artifacts(outcome.run.id, "experiment.toml"))
+    run_id = client.create_run(stored.info.experiment_id, tags=stored.data.tags).info.run_id
+    client.log_artifact(run_id, client.download_artifacts(outcome.run.id, "experiment.toml"))
     for name, value in outcome.evaluation.metrics.items():
-        client.log_metric(made, name, value)
-    return made
+        client.log_metric(run_id, name, value)
+    return run_id
 
 
-def right(outcome: Outcome) -> dict[bytes, bool]:
+def correct_by_row(outcome: Outcome) -> dict[bytes, bool]:
     """Return whether the shipped file classifies each test row correctly, by the row's content."""
     session, folder = onnxruntime.InferenceSession(outcome.artifact.path), outcome.dataset.folder
     x, y = np.load(folder / "test.x.npy"), np.load(folder / "test.y.npy")
@@ -53,7 +53,7 @@ def right(outcome: Outcome) -> dict[bytes, bool]:
     return {row.tobytes(): bool(found) for row, found in zip(x, label == y, strict=True)}
 
 
-def test_two_runs_as_json(outcomes: list[Outcome], console: Call) -> None:
+def test_two_runs_are_compared_as_json(outcomes: list[Outcome], console: Call) -> None:
     good, poor, _ = outcomes
     code, out, error = console("compare", good.run.id, poor.run.id[:8], "--json")
     found = json.loads(out)
@@ -68,7 +68,7 @@ def test_two_runs_as_json(outcomes: list[Outcome], console: Call) -> None:
         for metric in ("test/accuracy", "test/log_loss"):
             interval = found["metrics"][metric][number]["interval"]
             assert interval["low"] <= recorded[metric] <= interval["high"]
-    before, after = right(good), right(poor)
+    before, after = correct_by_row(good), correct_by_row(poor)
     wins = sum(after[row] and not before[row] for row in before)
     losses = sum(before[row] and not after[row] for row in before)
     assert losses > 0
@@ -110,9 +110,9 @@ def test_sweep_stands_for_its_chosen_member(outcomes: list[Outcome], console: Ca
 
 def test_ambiguous_name_or_id_is_refused(outcomes: list[Outcome], console: Call) -> None:
     client, digits = connect(), outcomes[0].run.id[:8]
-    made = client.create_run(client.get_run(outcomes[0].run.id).info.experiment_id, tags={"hallmark.name": digits})
+    named_run = client.create_run(client.get_run(outcomes[0].run.id).info.experiment_id, tags={"hallmark.name": digits})
     code, _, error = console("compare", digits, outcomes[1].run.id)
-    client.delete_run(made.info.run_id)
+    client.delete_run(named_run.info.run_id)
     assert (code, error.count("\n")) == (2, 1)
     assert f"{digits}: is an experiment's name and the beginning of a run id" in error
     assert run_lookup.find(digits).id == outcomes[0].run.id
@@ -138,7 +138,7 @@ def test_terminal_of_80_columns_truncates_no_number(
     assert re.search(r"run 1 used \d+ of the 30 test rows of run 3 for training or validation", notes)
 
 
-def test_runs_without_differences(outcomes: list[Outcome], console: Call) -> None:
+def test_runs_without_differences_are_reported_as_such(outcomes: list[Outcome], console: Call) -> None:
     code, out, _ = console("compare", outcomes[0].run.id, twin(outcomes[0]))
     assert code == 0
     assert "The runs do not differ in options, data, code or machine." in out
@@ -187,7 +187,7 @@ def with_another_file(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "reason"),
     [
         (without_data, "is not on this machine"),
         (with_damaged_rows, "test.rows.npy: expected sha256"),
@@ -201,7 +201,7 @@ def test_runs_that_cannot_be_predicted_have_no_interval_and_a_reason(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     change: Callable[[Outcome], None],
-    why: str,
+    reason: str,
 ) -> None:
     other = outcomes[2]
     shutil.copytree(settings.read().home / "datasets", tmp_path / "home" / "datasets")
@@ -222,7 +222,7 @@ def test_runs_that_cannot_be_predicted_have_no_interval_and_a_reason(
     assert second["interval"] is None
     assert not found["pairs"]
     (note,) = [note for note in found["notes"] if note.startswith("run 2: no intervals")]
-    assert why in note
+    assert reason in note
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(
     client = connect()
     place = client.get_run(outcomes[0].run.id).info.experiment_id
     bare = {"hallmark.experiment_digest": "0" * 64, "hallmark.dataset_digest": "0" * 64}
-    meant = {
+    values = {
         "RUN": outcomes[0].run.id,
         "OTHER": outcomes[1].run.id,
         "NAME": registered.model(outcomes),
@@ -265,18 +265,18 @@ def test_bad_input_gives_one_line_and_exit_code_2(
         "FOLDER": str(tmp_path),
     }
 
-    def typed(text: str) -> str:
-        return re.sub("|".join(meant), lambda found: meant[found[0]], text)
+    def fill_in(text: str) -> str:
+        return re.sub("|".join(values), lambda found: values[found[0]], text)
 
     page = [] if "--html" in tokens else ["--html", str(tmp_path / "page.html")]
-    code, out, error = console("compare", *map(typed, tokens), *page)
+    code, out, error = console("compare", *map(fill_in, tokens), *page)
     assert (code, out) == (2, "")
-    assert re.search(typed(message), error)
+    assert re.search(fill_in(message), error)
     assert error.startswith("hallmark: ")
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
     if "--nothing" not in tokens:
-        code, out, _ = console("compare", *map(typed, tokens), *page, "--json")
+        code, out, _ = console("compare", *map(fill_in, tokens), *page, "--json")
         assert (code, json.loads(out)["status"]) == (2, "refused")
 
 

@@ -1,4 +1,4 @@
-"""What the whole project keeps to: imports, lock file, Makefile."""
+"""Rules for the whole project: imports, lock file, Makefile."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ import tomllib
 from tests.conftest import ROOT
 
 
-def test_imports_keep_their_contracts() -> None:
+def test_import_contracts_are_kept() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -18,9 +18,9 @@ def test_imports_keep_their_contracts() -> None:
 def test_the_lock_pins_every_dependency_with_hashes_and_names_no_index() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    required = project["dependencies"] + project["optional-dependencies"]["dev"]
     pinned = set(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE))
-    assert {re.split(r"[<>=~! ]", requirement)[0] for requirement in wanted} <= pinned
+    assert {re.split(r"[<>=~! ]", requirement)[0] for requirement in required} <= pinned
     entries = re.split(r"\n(?=[a-z0-9])", lock)
     assert all("--hash=sha256:" in entry for entry in entries if not entry.startswith("#"))
     assert "://" not in lock

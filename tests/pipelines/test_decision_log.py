@@ -1,4 +1,4 @@
-"""Decisions: killed after any write, repaired by the next that looks, and made by one process at a time."""
+"""Decisions: completed after a kill at any write, and made by one process at a time."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def name(three_seeds: list[Outcome]) -> str:
 
 
 def judged(name: str, verdict: str) -> Callable[[], Decision]:
-    """What retraining does when the judgement is made, of version 2 against 1."""
+    """Return a function that records a verdict on version 2 against version 1, as retraining does."""
 
     def act() -> Decision:
         with decision_log.exclusive(name):
@@ -33,11 +33,11 @@ def judged(name: str, verdict: str) -> Callable[[], Decision]:
 
 
 @pytest.mark.parametrize("verdict", ["PROMOTE", "HOLD", "REJECT"])
-def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that_looks(
+def test_a_decision_killed_after_any_write_is_completed_by_the_next_reader(
     three_seeds: list[Outcome], verdict: str
 ) -> None:
     writes = 0
-    wanted = {"champion": 2, "previous": 1} if verdict == "PROMOTE" else {"champion": 1}
+    expected = {"champion": 2, "previous": 1} if verdict == "PROMOTE" else {"champion": 1}
     while True:
         writes += 1
         model = registered.model(three_seeds)
@@ -46,7 +46,7 @@ def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that
         (decision,) = decision_log.history(model)
         assert decision.done
         assert (decision.verdict, decision.before, decision.schedule) == (verdict, 1, "nightly")
-        assert aliases(model) == wanted
+        assert aliases(model) == expected
         client = connect()
         for version in "12":
             assert "hallmark.decision.0001" in client.get_model_version(model, version).tags
@@ -59,7 +59,7 @@ def test_a_decision_that_was_killed_after_any_write_is_finished_by_the_next_that
     assert writes >= (7 if verdict == "PROMOTE" else 5)
 
 
-def test_a_rollback_that_was_killed_after_any_write_is_finished_by_the_next_that_looks(
+def test_a_rollback_killed_after_any_write_is_completed_by_the_next_reader(
     three_seeds: list[Outcome],
 ) -> None:
     writes = 0
@@ -77,7 +77,7 @@ def test_a_rollback_that_was_killed_after_any_write_is_finished_by_the_next_that
     assert writes >= 7
 
 
-def test_a_champion_that_somebody_made_after_a_crash_stays(name: str) -> None:
+def test_a_champion_set_by_hand_after_a_crash_is_kept(name: str) -> None:
     assert killed(1, judged(name, "PROMOTE"))
     connect().set_registered_model_alias(name, "champion", "3")
     decision_log.repair_if_idle(name)
@@ -88,7 +88,7 @@ def test_a_champion_that_somebody_made_after_a_crash_stays(name: str) -> None:
     assert champions.standing(name).why == "set outside Hallmark"
 
 
-def test_a_decision_with_much_to_say_fits_into_a_tag(name: str) -> None:
+def test_a_long_decision_fits_into_a_tag(name: str) -> None:
     gates = [{"name": f"gate {index}", "passed": False, "found": "x" * 3000} for index in range(9)]
     found = Judged("REJECT", "y" * 9000, 1, 2, {}, {"gates": gates, "reason": "y" * 9000}, 0)
     with decision_log.exclusive(name):
@@ -99,7 +99,7 @@ def test_a_decision_with_much_to_say_fits_into_a_tag(name: str) -> None:
     assert [gate["name"] for gate in decision.judgement["gates"]] == [gate["name"] for gate in gates]
 
 
-def test_of_two_at_once_one_wins_and_the_other_says_so(name: str, console: Call) -> None:
+def test_a_concurrent_decision_is_refused_with_a_message(name: str, console: Call) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -23,25 +23,25 @@ def reconcile(path: Path, pool: str | None = None) -> list[str]:
     return list(with_client(lambda client: deployments.reconcile(client, schedules.load(), path, pool=pool)))
 
 
-def ours(path: Path) -> dict[str, Any]:
+def deployments_of(path: Path) -> dict[str, Any]:
     found = with_client(lambda client: deployments.registered(client, path))
     return {one.name: one for one in found}
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_deployments_are_made_equal_to_the_file(write_schedules: Callable[..., Path], tmp_path: Path) -> None:
+def test_deployments_are_updated_to_match_the_file(write_schedules: Callable[..., Path], tmp_path: Path) -> None:
     path = write_schedules(QUICK, LONG)
     assert reconcile(path) == ["quick: added", "long: added"]
-    before = ours(path)
+    before = deployments_of(path)
     assert before["quick"].parameters["experiment"]["training"]["epochs"] == 3
     assert before["quick"].parameters["schedule"] == "quick"
     assert before["quick"].entrypoint == deployments.ENTRYPOINT
     assert reconcile(path) == ["quick: unchanged", "long: unchanged"]
-    assert [one.id for one in ours(path)["quick"].schedules] == [one.id for one in before["quick"].schedules]
+    assert [one.id for one in deployments_of(path)["quick"].schedules] == [one.id for one in before["quick"].schedules]
 
     write_schedules(QUICK.replace("10s", "20s"))
     assert reconcile(path) == ["quick: changed", "long: removed"]
-    after = ours(path)
+    after = deployments_of(path)
     assert set(after) == {"quick"}
     assert after["quick"].id == before["quick"].id
     assert [one.schedule.interval for one in after["quick"].schedules] == [timedelta(seconds=20)]
@@ -51,7 +51,7 @@ def test_deployments_are_made_equal_to_the_file(write_schedules: Callable[..., P
         reconcile(other)
     path.write_text("")
     assert reconcile(other) == []
-    assert set(ours(path)) == {"quick"}
+    assert set(deployments_of(path)) == {"quick"}
     assert reconcile(path) == ["quick: removed"]
 
 
@@ -64,13 +64,13 @@ def test_deployment_with_an_older_entrypoint_is_updated_or_reported(
 
     def make_old(**changes: str) -> None:
         update = DeploymentUpdate(entrypoint="flows.retrain.retrain", **changes)
-        identifier = ours(path)["quick"].id
+        identifier = deployments_of(path)["quick"].id
         with_client(lambda client: client.update_deployment(identifier, update))
-        assert ours(path)["quick"].entrypoint == "flows.retrain.retrain"
+        assert deployments_of(path)["quick"].entrypoint == "flows.retrain.retrain"
 
     make_old()
     assert reconcile(path) == ["quick: changed"]
-    assert ours(path)["quick"].entrypoint == deployments.ENTRYPOINT
+    assert deployments_of(path)["quick"].entrypoint == deployments.ENTRYPOINT
 
     pool = f"p{uuid.uuid4().hex[:8]}"
     with_client(lambda client: client.create_work_pool(WorkPoolCreate(name=pool, type="process")))
@@ -92,14 +92,14 @@ def test_automation_is_created_once_and_kept_up_to_date() -> None:
         return list(with_client(lambda client: client.read_automations_by_name(serve.AUTOMATION)))
 
     with_client(serve.watch_heartbeats)
-    (made,) = known()
+    (created,) = known()
     with_client(serve.watch_heartbeats)
-    assert [one.id for one in known()] == [made.id]
-    assert serve._content(made) == serve._content(serve._automation())  # so it was left alone
+    assert [one.id for one in known()] == [created.id]
+    assert serve._content(created) == serve._content(serve._automation())  # equal, so it is not updated
     changed = serve._automation().model_copy(update={"enabled": False})
-    with_client(lambda client: client.update_automation(made.id, changed))
+    with_client(lambda client: client.update_automation(created.id, changed))
     with_client(serve.watch_heartbeats)
-    assert [(one.id, one.enabled) for one in known()] == [(made.id, True)]
+    assert [(one.id, one.enabled) for one in known()] == [(created.id, True)]
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -107,10 +107,10 @@ def test_automation_is_created_once_and_kept_up_to_date() -> None:
 def test_missed_runs_are_handled_by_the_policy_of_the_schedule(
     write_schedules: Callable[..., Path], missed: str, kept: list[int]
 ) -> None:
-    # No date of a daily schedule passes while this runs; one that did would be made up for, too.
+    # The schedule is daily, because a date that passed during this test would count as missed too.
     path = write_schedules(QUICK.replace("10s", "1d") + f'missed = "{missed}"\n')
     reconcile(path)
-    deployment, now = ours(path)["quick"].id, datetime.now(UTC)
+    deployment, now = deployments_of(path)["quick"].id, datetime.now(UTC)
 
     async def plan(client: Any) -> list[UUID]:  # noqa: ANN401
         times = [now - timedelta(minutes=minutes) for minutes in (3, 2, 1)] + [now + timedelta(hours=1)]
@@ -127,16 +127,16 @@ def test_missed_runs_are_handled_by_the_policy_of_the_schedule(
 
     planned = with_client(plan)
     assert with_client(settle) == [f"quick: 3 missed, {len(kept)} to run, {3 - len(kept)} cancelled"]
-    thinned = with_client(lambda client: missed_runs.cancel_superseded(client, schedules.load(), path))
-    assert thinned == []  # one at most is left, or all were asked for
-    wanted = ["Scheduled" if minutes in kept else "Missed" for minutes in (3, 2, 1)]
-    assert with_client(names) == [*wanted, "Scheduled"]
+    cancelled = with_client(lambda client: missed_runs.cancel_superseded(client, schedules.load(), path))
+    assert cancelled == []  # at most one is left, or the policy keeps all
+    expected = ["Scheduled" if minutes in kept else "Missed" for minutes in (3, 2, 1)]
+    assert with_client(names) == [*expected, "Scheduled"]
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_dates_missed_while_prefect_was_off_are_planned(write_schedules: Callable[..., Path]) -> None:
     path = write_schedules(QUICK.replace("10s", "1s") + 'missed = "all"\n')
-    reconcile(path)  # on a server without a scheduler: nothing is planned
+    reconcile(path)  # the server has no scheduler, so nothing is planned
 
     async def settle(client: Any) -> list[str]:  # noqa: ANN401
         return await missed_runs.handle_missed(client, schedules.load(), path)
@@ -151,16 +151,16 @@ def test_dates_missed_while_prefect_was_off_are_planned(write_schedules: Callabl
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_clock_that_is_set_back_plans_no_date_twice(write_schedules: Callable[..., Path]) -> None:
+def test_setting_the_clock_back_plans_no_date_twice(write_schedules: Callable[..., Path]) -> None:
     path, now = write_schedules(QUICK.replace("10s", "1h")), datetime.now(UTC)
     reconcile(path)
-    deployment = ours(path)["quick"].id
+    deployment = deployments_of(path)["quick"].id
 
     def plan(start: datetime) -> list[datetime]:
-        """As Prefect's scheduler does at this time; the dates that are known then."""
-        given = {"start_time": start.isoformat(), "min_runs": 5, "max_runs": 5}
+        """Plan runs as Prefect's scheduler does at this time, and return all planned dates."""
+        request = {"start_time": start.isoformat(), "min_runs": 5, "max_runs": 5}
         route = "/deployments/{id}/schedule"
-        with_client(lambda client: client.request("POST", route, path_params={"id": deployment}, json=given))
+        with_client(lambda client: client.request("POST", route, path_params={"id": deployment}, json=request))
         return [run.expected_start_time for run in runs(address(), path, "Scheduled", "Completed")]
 
     before = plan(now)
@@ -176,24 +176,24 @@ def test_clock_that_is_set_back_plans_no_date_twice(write_schedules: Callable[..
 def test_pending_run_that_never_starts_is_crashed_with_a_notification(
     write_schedules: Callable[..., Path],
 ) -> None:
-    with receiver() as (told_at, told):
-        path = write_schedules(QUICK + f'notify = "{told_at}"\n')
+    with receiver() as (receiver_address, messages):
+        path = write_schedules(QUICK + f'notify = "{receiver_address}"\n')
         reconcile(path)
-        deployment = ours(path)["quick"].id
+        deployment = deployments_of(path)["quick"].id
         run = with_client(lambda client: client.create_flow_run_from_deployment(deployment, state=Pending()))
 
         def look(since: datetime) -> list[str]:
             return list(with_client(lambda client: missed_runs.crash_unstarted(client, path, since)))
 
-        assert look(datetime.now(UTC) - timedelta(minutes=1)) == []  # it may still begin
+        assert look(datetime.now(UTC) - timedelta(minutes=1)) == []  # it may still start
         assert look(datetime.now(UTC)) == [f"quick: run '{run.name}': {missed_runs.UNSTARTED}"]
         assert [one.id for one in runs(address(), path, "Crashed")] == [run.id]
-        assert [one["title"] for one in told] == ["quick (iris): CRASHED"]
+        assert [one["title"] for one in messages] == ["quick (iris): CRASHED"]
         assert look(datetime.now(UTC)) == []
 
 
 def address() -> str:
-    """Of the Prefect server that the settings name."""
+    """Return the address of the Prefect server that the settings name."""
     from prefect.settings import PREFECT_API_URL
 
     return str(PREFECT_API_URL.value())

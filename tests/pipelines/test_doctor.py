@@ -1,4 +1,4 @@
-"""A look at the machine: well, and with each fault that there can be."""
+"""`hallmark doctor` on a machine without problems, and with one problem of each kind."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Silent(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a folder that has the archives' names."""
+    """Serve a folder of empty files with the names of the archives, and yield its address."""
     folder = tmp_path_factory.mktemp("mirror")
     for name, _ in MNIST.resources:
         (folder / name).touch()
@@ -44,7 +44,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def look(mirror: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Look:
-    """Call `hallmark doctor --json` on a machine that is well: its code, each check by name, and stderr."""
+    """Return a function that runs `hallmark doctor --json`: exit code, checks by name, and stderr."""
     assert not home.exists()
     monkeypatch.setenv("HALLMARK_MIRROR", mirror)
     monkeypatch.setenv("HALLMARK_PREFECT_PORT", str(free_port()))
@@ -53,9 +53,9 @@ def look(mirror: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def call() -> tuple[int, dict[str, tuple[bool, str]], str]:
         code = run(["doctor", "--json"])
         captured = capsys.readouterr()
-        said = json.loads(captured.out.splitlines()[-1])
-        assert said["status"] == ("faults" if code else "well")
-        return code, {check["name"]: (check["is_well"], check["found"]) for check in said["checks"]}, captured.err
+        result = json.loads(captured.out.splitlines()[-1])
+        assert result["status"] == ("faults" if code else "well")
+        return code, {check["name"]: (check["is_well"], check["found"]) for check in result["checks"]}, captured.err
 
     return call
 
@@ -72,7 +72,7 @@ def test_machine_without_problems(look: Look, mirror: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "check", "said"),
+    ("variable", "value", "check", "message"),
     [
         ("HALLMARK_HOME", "/dev/null/home", "disk", "/dev/null/home cannot be written: make it writable, or"),
         ("HALLMARK_MIRROR", "http://127.0.0.1:9", "mirror", "http://127.0.0.1:9/train-images-idx3-ubyte.gz does not"),
@@ -81,12 +81,12 @@ def test_machine_without_problems(look: Look, mirror: str) -> None:
     ],
 )
 def test_problem_is_named_with_a_fix(
-    look: Look, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, check: str, said: str
+    look: Look, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, check: str, message: str
 ) -> None:
     monkeypatch.setenv(variable, value)
     code, checks, error = look()
     assert (code, error) == (1, f"hallmark: 1 problem found: {check}\n")
-    assert checks[check][1].startswith(said)
+    assert checks[check][1].startswith(message)
 
 
 @pytest.mark.parametrize(("variable", "check"), [("PREFECT", "prefect port"), ("UI", "mlflow port")])

@@ -35,7 +35,7 @@ def rows(*columns: list[float]) -> NDArray[np.float32]:
 
 
 def by_graph(columns: tuple[Column, ...], graph: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What onnxruntime makes of raw rows."""
+    """Encode raw rows with onnxruntime."""
     names = encoding.graph_input_names(tuple(one.name for one in columns))
     values = {name: one.values for name, one in zip(names, columns, strict=True) if one.kind == "categorical"}
     (found,) = runtimes.open_session(graph).run(None, runtimes.feeds(names, x, values))
@@ -52,34 +52,38 @@ def by_torch(
 def by_sklearn(
     columns: tuple[Column, ...], train: NDArray[np.float32], x: NDArray[np.float32], scaling: str, limit: int
 ) -> NDArray[np.float64]:
-    """scikit-learn's own, in float64, from frames of numbers and text with None where nothing is."""
+    """Encode with scikit-learn in float64, from frames of numbers and text with None for missing values."""
 
     def frame(given: NDArray[np.float32]) -> DataFrame:
-        made = {}
+        fields = {}
         for index, one in enumerate(columns):
             field = given[:, index].astype(np.float64)
             if one.kind == "categorical":
                 words = dict(enumerate(one.values)) | {UNKNOWN: "?!"}
-                made[index] = Series([None if np.isnan(code) else words[int(code)] for code in field], dtype=object)
+                fields[index] = Series([None if np.isnan(code) else words[int(code)] for code in field], dtype=object)
             else:
-                made[index] = field
-        return DataFrame(made)
+                fields[index] = field
+        return DataFrame(fields)
 
-    def most(index: int) -> list[str | None]:
-        """The most frequent values in the training rows, sorted, and None where one is missing."""
+    def most_frequent(index: int) -> list[str | None]:
+        """Return the most frequent values in the training rows, sorted, and None if one is missing."""
         seen = frame(train)[index]
         counts = sorted(seen.dropna().value_counts().items(), key=lambda pair: (-pair[1], pair[0]))
         return [*sorted(value for value, _ in counts[:limit]), *([None] if seen.isna().any() else [])]
 
-    of = {kind: [index for index, one in enumerate(columns) if one.kind == kind] for kind in KINDS}
+    indices = {kind: [index for index, one in enumerate(columns) if one.kind == kind] for kind in KINDS}
     scaler = [("scaler", StandardScaler())] if scaling == "standard" else []
     parts = [
-        ("n", Pipeline([("i", SimpleImputer(strategy="median", keep_empty_features=True)), *scaler]), of["numeric"]),
-        ("b", SimpleImputer(strategy="most_frequent", keep_empty_features=True), of["boolean"]),
+        (
+            "n",
+            Pipeline([("i", SimpleImputer(strategy="median", keep_empty_features=True)), *scaler]),
+            indices["numeric"],
+        ),
+        ("b", SimpleImputer(strategy="most_frequent", keep_empty_features=True), indices["boolean"]),
         (
             "c",
-            OneHotEncoder(categories=[most(i) for i in of["categorical"]], handle_unknown="ignore"),
-            of["categorical"],
+            OneHotEncoder(categories=[most_frequent(i) for i in indices["categorical"]], handle_unknown="ignore"),
+            indices["categorical"],
         ),
     ]
     transformer = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0)
@@ -88,12 +92,12 @@ def by_sklearn(
 
 
 NUMBERS = st.one_of(st.just(NAN), st.floats(-1000, 1000, width=32))
-TRUTHS = st.sampled_from([0.0, 1.0, NAN])
+BOOLEANS = st.sampled_from([0.0, 1.0, NAN])
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[tuple[Column, ...], NDArray[np.float32], NDArray[np.float32]]:
-    """Columns of every kind, rows to fit, and rows with values that those may not have."""
+    """Draw columns of every kind, rows to fit, and rows with values that may be absent from those."""
     kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
     alphabet = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=5)
     columns, train, other = [], [], []
@@ -101,7 +105,7 @@ def tables(draw: st.DrawFn) -> tuple[tuple[Column, ...], NDArray[np.float32], ND
     for index, kind in enumerate(kinds):
         words = tuple(sorted(draw(st.sets(alphabet.filter(lambda word: word != "?!"), min_size=1, max_size=4))))
         codes = st.sampled_from([*map(float, range(len(words))), NAN])
-        fields = {"numeric": NUMBERS, "boolean": TRUTHS, "categorical": codes}[kind]
+        fields = {"numeric": NUMBERS, "boolean": BOOLEANS, "categorical": codes}[kind]
         beyond = st.one_of(codes, st.just(float(UNKNOWN))) if kind == "categorical" else fields
         columns.append(column(f"column {index}", kind, words if kind == "categorical" else ()))
         train.append(draw(st.lists(fields, min_size=size, max_size=size)))
@@ -116,14 +120,14 @@ def test_graph_and_torch_agree_with_scikit_learn(
 ) -> None:
     columns, train, other = table
     fitted, graph = encoding.fit(columns, train, scaling, limit)  # type: ignore[arg-type]
-    asked = np.concatenate([train, other])
-    expected = by_sklearn(columns, train, asked, scaling, limit)
-    assert expected.shape == (len(asked), encoding.feature_count(fitted))
-    # In units of what float32 leaves of a number, after its mean is taken from it and it is divided.
-    tolerance = 1e-5 * max(1.0, float(np.abs(expected).max())) + _rounding(fitted, asked)
-    np.testing.assert_allclose(by_torch(fitted, asked, torch.float64), expected, atol=tolerance, rtol=0)
-    np.testing.assert_allclose(by_graph(fitted, graph, asked), expected, atol=tolerance, rtol=0)
-    np.testing.assert_allclose(by_torch(fitted, asked), by_graph(fitted, graph, asked), atol=tolerance, rtol=0)
+    x = np.concatenate([train, other])
+    expected = by_sklearn(columns, train, x, scaling, limit)
+    assert expected.shape == (len(x), encoding.feature_count(fitted))
+    # Includes the rounding of float32 when the mean is subtracted and the result is divided.
+    tolerance = 1e-5 * max(1.0, float(np.abs(expected).max())) + _rounding(fitted, x)
+    np.testing.assert_allclose(by_torch(fitted, x, torch.float64), expected, atol=tolerance, rtol=0)
+    np.testing.assert_allclose(by_graph(fitted, graph, x), expected, atol=tolerance, rtol=0)
+    np.testing.assert_allclose(by_torch(fitted, x), by_graph(fitted, graph, x), atol=tolerance, rtol=0)
 
 
 def _rounding(columns: tuple[Column, ...], x: NDArray[np.float32]) -> float:
@@ -140,14 +144,14 @@ def test_features_of_a_small_table_match_values_written_by_hand() -> None:
     assert encoding.feature_order(fitted) == [0, 2, 1]
     assert encoding.feature_count(fitted) == 5
     mean, deviation = 2.5, np.sqrt(0.75)
-    asked = rows([1, NAN, 4], [0, 2, NAN], [0, NAN, 1])  # 'c' was in no training row
+    x = rows([1, NAN, 4], [0, 2, NAN], [0, NAN, 1])  # 'c' was in no training row
     expected = [
         [(1 - mean) / deviation, 0, 1, 0, 0],
         [(3 - mean) / deviation, 1, 0, 0, 0],
         [(4 - mean) / deviation, 1, 0, 0, 1],
     ]
-    np.testing.assert_allclose(by_graph(fitted, graph, asked), expected, atol=1e-6)
-    np.testing.assert_allclose(by_torch(fitted, asked), expected, atol=1e-6)
+    np.testing.assert_allclose(by_graph(fitted, graph, x), expected, atol=1e-6)
+    np.testing.assert_allclose(by_torch(fitted, x), expected, atol=1e-6)
 
 
 def test_the_most_frequent_values_are_kept_and_all_others_are_unknown() -> None:
@@ -163,11 +167,11 @@ def test_the_most_frequent_values_are_kept_and_all_others_are_unknown() -> None:
 def test_a_column_without_values_in_training_is_encoded(kind: str) -> None:
     columns = column("n", "numeric"), column("empty", kind, ("a",) if kind == "categorical" else ())
     fitted, graph = encoding.fit(columns, rows([1, 2], [NAN, NAN]), "standard", 100)
-    asked = rows([1, 2], [0, NAN])
-    found = by_graph(fitted, graph, asked)
+    x = rows([1, 2], [0, NAN])
+    found = by_graph(fitted, graph, x)
     assert found.shape == (2, 2)
     assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, by_torch(fitted, asked), atol=1e-6)
+    np.testing.assert_allclose(found, by_torch(fitted, x), atol=1e-6)
 
 
 def test_three_hundred_columns_with_unusual_text() -> None:
@@ -188,24 +192,24 @@ def test_the_same_rows_give_the_same_bytes() -> None:
 
 def test_the_encoding_is_fitted_on_training_rows_only(tmp_path: Path) -> None:
     table = owned.mixed(60)
-    by = {"split": {"column": "split"}}
+    by_column = {"split": {"column": "split"}}
     split = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10
-    first = owned.source(owned.write(table.append_column("split", [split]), tmp_path / "a.parquet"), **by)
+    first = owned.source(owned.write(table.append_column("split", [split]), tmp_path / "a.parquet"), **by_column)
     changed = {name: table[name].to_pylist() for name in table.column_names}
     for name, other in (("age", 1e6), ("children, at home", None), ("is.member", None), ("c0", owned.CITIES[0])):
         changed[name][40:] = [other] * 20
     import pyarrow as pa
 
-    second = owned.source(owned.write(pa.table(changed | {"split": split}), tmp_path / "b.parquet"), **by)
+    second = owned.source(owned.write(pa.table(changed | {"split": split}), tmp_path / "b.parquet"), **by_column)
     one, two = (prepare(source, tmp_path / "home") for source in (first, second))
     assert one.digest != two.digest
     assert (one.folder / dataset_store.ENCODING).read_bytes() == (two.folder / dataset_store.ENCODING).read_bytes()
-    told = [[replace(column, missing=0) for column in dataset_store.columns_of(dataset)] for dataset in (one, two)]
-    assert told[0] == told[1]
+    encodings = [[replace(column, missing=0) for column in dataset_store.columns_of(dataset)] for dataset in (one, two)]
+    assert encodings[0] == encodings[1]
 
 
-def test_in_the_joined_graph_each_column_is_an_input_by_its_own_name(tmp_path: Path) -> None:
-    """Though names within the graph may be the same: `c0` and `features` are what the encoding calls its own."""
+def test_each_column_is_an_input_of_the_joined_graph_by_its_own_name(tmp_path: Path) -> None:
+    """Use column names that the encoding uses within its graph too, such as `c0` and `features`."""
     import pyarrow as pa
 
     from hallmark.tasks.ml.artifact import exporter
@@ -227,7 +231,7 @@ def test_in_the_joined_graph_each_column_is_an_input_by_its_own_name(tmp_path: P
     verifier.verify(artifact, classifier, dataset, tmp_path / "parity.json")
 
 
-def test_a_source_without_encoding_has_none(tmp_path: Path) -> None:
+def test_a_source_of_numbers_has_no_encoding(tmp_path: Path) -> None:
     from hallmark.flows.experiments import presets
 
     dataset = prepare(presets.iris().data, tmp_path)

@@ -17,7 +17,7 @@ COMMON = ["learning_curves", "confusion_matrix", "roc", "reliability"]
 
 
 def colours(path: Path) -> int:
-    """Number of distinct colours: one for an empty picture."""
+    """Return the number of distinct colours, which is 1 for an empty picture."""
     with Image.open(path) as picture:
         picture.load()
         return len(picture.convert("RGB").getcolors(2**24) or [])

@@ -1,4 +1,4 @@
-"""Modules that start fast bring no heavy library along. Each group is imported by one fresh process, in this order."""
+"""Modules that must start fast import no heavy library. One fresh process imports each group, in this order."""
 
 from collections.abc import Callable
 
@@ -51,9 +51,7 @@ NEITHER_TORCH_NOR_SERVERS = ("torch", "prefect", "mlflow", "sklearn", "matplotli
         ),
     ],
 )
-def test_modules_bring_no_heavy_library_along(
-    group: list[tuple[str, tuple[str, ...]]], python: Callable[..., str]
-) -> None:
+def test_modules_import_no_heavy_library(group: list[tuple[str, tuple[str, ...]]], python: Callable[..., str]) -> None:
     code = (
         "import importlib, sys\n"
         f"for module, forbidden in {group!r}:\n"

@@ -1,4 +1,4 @@
-"""Files that a killed process leaves, and files that several processes make at once."""
+"""Files left by a killed process, and files written by several processes at once."""
 
 import os
 import signal
@@ -33,18 +33,18 @@ def test_a_checkpoint_is_written_whole_or_not_at_all_when_its_process_is_killed(
     command = [sys.executable, "-c", ENDLESS, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout
-        said = [int(next(process.stdout)) for _ in range(5)]
+        steps = [int(next(process.stdout)) for _ in range(5)]
         process.kill()
-        said += [int(line) for line in process.stdout]
+        steps += [int(line) for line in process.stdout]
     assert process.returncode == -signal.SIGKILL
     found = Checkpoints(tmp_path, IDENTITY).load()
     assert found is not None
-    assert found.facts["step"] in (said[-1], said[-1] + 1)
+    assert found.facts["step"] in (steps[-1], steps[-1] + 1)
     assert torch.all(found.tensors["weights.0"] == found.facts["step"])
     assert caplog.records == []
 
 
-def test_many_processes_make_one_dataset(tmp_path: Path) -> None:
+def test_concurrent_processes_write_one_dataset(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from hallmark.tasks.ml.data import dataset_store, sources\n"
         "from hallmark.tasks.ml.config.data import Digits\n"
@@ -59,18 +59,18 @@ def test_many_processes_make_one_dataset(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    racing = [subprocess.Popen(command, text=True, env=os.environ, **pipes) for _ in range(4)]
-    assert [process.stdout.readline() for process in racing if process.stdout] == ["ready\n"] * 4
-    for process in racing:
+    processes = [subprocess.Popen(command, text=True, env=os.environ, **pipes) for _ in range(4)]
+    assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * 4
+    for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    said = sorted(process.communicate()[0].strip() for process in racing)
-    assert said == ["done", "done", "done", "wrote done"]
+    outputs = sorted(process.communicate()[0].strip() for process in processes)
+    assert outputs == ["done", "done", "done", "wrote done"]
     assert len(list((tmp_path / "datasets").iterdir())) == 1
 
 
-def test_a_process_that_dies_leaves_no_half_of_an_image_cache(tmp_path: Path) -> None:
+def test_a_process_that_dies_leaves_no_partial_image_cache(tmp_path: Path) -> None:
     folder = photographed.folder(tmp_path / "photos")
     code = (
         "import os, sys; from pathlib import Path; from hallmark.tasks.ml.data.images import cache, image_file\n"

@@ -1,4 +1,4 @@
-"""From what a person types to a shipped file, against a real registry."""
+"""References to models, as typed, are resolved to shipped files, against a real registry."""
 
 import uuid
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support import certified
 
 
 def register(folder: Path, name: str, digest: str | None = None) -> Path:
-    """Make the next version of a registered model, as the pipeline does; its file."""
+    """Register the next version of a model, as the pipeline does, and return its file."""
     stored = folder / uuid.uuid4().hex
     stored.mkdir()
     classes = tuple(f"{kind} {len(list(folder.iterdir()))}" for kind in certified.CLASSES)
@@ -29,7 +29,7 @@ def register(folder: Path, name: str, digest: str | None = None) -> Path:
 
 @pytest.fixture
 def name() -> str:
-    """A registered model without any version."""
+    """Register a model without a version, and return its name."""
     name = f"f{uuid.uuid4().hex[:12]}"
     connect().create_registered_model(name)
     return name
@@ -47,7 +47,7 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_a_path_is_what_exists_or_looks_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reference_is_a_path_if_it_exists_or_looks_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
@@ -85,7 +85,7 @@ def test_a_name_means_its_champion_and_a_uri_any_version(home: Path, name: str, 
     assert model_reference.find(name).read_bytes() == first.read_bytes()
 
 
-def test_it_is_fetched_once_and_anew_where_it_was_damaged(
+def test_a_file_is_downloaded_once_and_again_if_damaged(
     home: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     original = register(tmp_path, name)
@@ -101,7 +101,7 @@ def test_it_is_fetched_once_and_anew_where_it_was_damaged(
     assert capsys.readouterr().out == ""
 
 
-def test_what_the_registry_does_not_have_is_refused_in_one_line(home: Path, name: str, tmp_path: Path) -> None:
+def test_a_missing_model_or_version_is_refused_in_one_line(home: Path, name: str, tmp_path: Path) -> None:
     assert refused(name[:-1]) == f"there is no file and no registered model '{name[:-1]}': did you mean '{name}'?"
     assert "there is no file and no registered model 'a:b@c'" in refused("a:b@c")
     assert refused(name) == f"{name}: has no version: train it first"
@@ -144,7 +144,7 @@ def test_a_store_or_a_home_that_cannot_be_used_is_refused(
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_what_the_pipeline_registers_is_found() -> None:
+def test_a_model_registered_by_the_pipeline_is_found() -> None:
     preset = presets.iris()
     changed = preset.training.model_copy(update={"device": "cpu", "epochs": 2})
     name = f"f{uuid.uuid4().hex[:12]}"

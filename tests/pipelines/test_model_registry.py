@@ -1,4 +1,4 @@
-"""Whatever a kill leaves of a registration, the next one makes one model and one version of it."""
+"""A registration killed at any point is completed by the next one, with one model and one version."""
 
 import uuid
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from hallmark.tasks.tracking import registration, run_lifecycle
 from hallmark.tasks.tracking.client import connect
 
 WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
-"""How the methods of MLflow's client begin that write."""
+"""Prefixes of the methods of MLflow's client that write."""
 
 
 class Killed(BaseException):
-    """The process is no more."""
+    """A simulated kill of the process."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def register(trained: tuple[Experiment, Outcome], name: str, run: Run) -> ModelV
 
 
 def kill_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the process end when MLflow has been written to so often."""
+    """Raise `Killed` after this number of writes to MLflow."""
     done = iter(range(1, writes))
 
     def counted(method: Callable[..., object]) -> Callable[..., object]:
@@ -60,7 +60,7 @@ def kill_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def killed(trained: tuple[Experiment, Outcome], name: str, run: Run, writes: int) -> bool:
-    """Register, and be killed after so many writes; whether it came so far."""
+    """Register with a kill after this number of writes, and return whether the kill happened."""
     with pytest.MonkeyPatch.context() as patch:
         kill_after(writes, patch)
         try:
@@ -70,22 +70,22 @@ def killed(trained: tuple[Experiment, Outcome], name: str, run: Run, writes: int
     return False
 
 
-def open_anew(trained: tuple[Experiment, Outcome]) -> Run:
-    """A run of its own."""
+def open_new_run(trained: tuple[Experiment, Outcome]) -> Run:
+    """Open and close a new run, and return it."""
     experiment, outcome = trained
     attempt = Attempt(uuid.uuid4().hex, experiment.name, {}, outcome.run.attempt.folder)
     with run_lifecycle.open_run(experiment, outcome.dataset, attempt, "registry", {}) as run:
         return replace(run)
 
 
-def test_a_registration_that_was_killed_after_any_write_is_completed(
+def test_a_registration_killed_after_any_write_is_completed(
     trained: tuple[Experiment, Outcome], tmp_path: Path
 ) -> None:
     client, writes = connect(), 0
     digest = trained[1].artifact.sha256
     while True:
         writes += 1
-        run, name = open_anew(trained), f"g{uuid.uuid4().hex[:12]}"
+        run, name = open_new_run(trained), f"g{uuid.uuid4().hex[:12]}"
         was_killed = killed(trained, name, run, writes)
         version = register(trained, name, run)
         assert (version.version, version.is_champion) == (1, True)

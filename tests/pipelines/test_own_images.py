@@ -1,4 +1,4 @@
-"""A folder of one's own images all the way: trained, shipped as a file, asked about other photos, and trained again."""
+"""A user's folder of images, end to end: trained, shipped as a file, applied to other photos, and retrained."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ FAST = ["--training.device=cpu", "--training.epochs=4", "--training.batch_size=1
 
 
 def photo(file: Path, label: int, height: int = 300, width: int = 200) -> Path:
-    """A photo of another size than the training images, as a phone writes it: lying, and turned by its EXIF data."""
+    """Save a photo of another size than the training images, rotated as by a phone, with its EXIF orientation."""
     exif = Image.Exif()
     exif[0x0112] = 6
     upright = np.kron(photographed.drawn(label, 77, 12, 16), np.ones((25, 20, 1), np.uint8))
@@ -64,18 +64,18 @@ def test_a_folder_becomes_a_model(trained: tuple[Experiment, Outcome]) -> None:
     assert isinstance(experiment.model, CNN)
     assert outcome.dataset.shape == (12, 16, 3)
     assert outcome.evaluation.metrics["test/accuracy"] > 0.9
-    said, _ = certificate.read(outcome.artifact.path)
-    (image,) = said.inputs
+    sealed, _ = certificate.read(outcome.artifact.path)
+    (image,) = sealed.inputs
     assert (image.name, image.dtype, image.shape, image.resized) == ("image", "uint8", (12, 16, 3), True)
     assert image.description.startswith("colour image (RGB) as a decoder gives it, 12 x 16 pixels, 0 to 255; a file of")
-    assert said.classes == ("blue", "red")
+    assert sealed.classes == ("blue", "red")
     assert certificate.check(outcome.artifact.path).holds
     (value,) = onnx.load(outcome.artifact.path).graph.input
     sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
     assert (value.name, value.type.tensor_type.elem_type, sizes) == ("image", onnx.TensorProto.UINT8, [0, 12, 16, 3])
 
 
-def test_photos_of_another_size_are_predicted_as_the_file_says(
+def test_photos_of_another_size_get_the_predictions_of_the_file(
     trained: tuple[Experiment, Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = trained[1].artifact.path
@@ -97,10 +97,10 @@ def test_photos_of_another_size_are_predicted_as_the_file_says(
     assert [row["p_red"] for row in again] == [row["p_red"] for row in rows]
 
 
-def test_a_file_of_the_training_folder_is_seen_as_training_saw_it(
+def test_prediction_decodes_training_files_as_training_did(
     trained: tuple[Experiment, Outcome], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every file, as `predict` decodes it, is a row of the dataset, byte for byte."""
+    """Compare bytes: every file, as `predict` decodes it, is a row of the dataset."""
     experiment, outcome = trained
     splits = [open_split(outcome.dataset, split) for split in ("train", "validation", "test")]
     known = {row.tobytes() for split in splits for row in split.x}
@@ -121,7 +121,7 @@ def test_a_file_of_the_training_folder_is_seen_as_training_saw_it(
         ("x.npy", "expected uint8 of shape (N, 12, 16, 3) or (12, 16, 3), found uint8 of shape (2, 12, 16)"),
     ],
 )
-def test_what_is_no_such_image_is_refused(
+def test_input_that_is_not_such_an_image_is_refused(
     trained: tuple[Experiment, Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
 ) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
@@ -144,7 +144,7 @@ def test_a_second_run_opens_no_image_and_gives_the_same_file(trained: tuple[Expe
     assert again.model_version.version == outcome.model_version.version + 1
 
 
-def test_it_is_reproduced_bit_by_bit(trained: tuple[Experiment, Outcome]) -> None:
+def test_a_training_on_images_is_reproduced_bit_by_bit(trained: tuple[Experiment, Outcome]) -> None:
     result = reproduce(trained[1].run.id)
     assert result.is_identical
     assert result.differences == ()
@@ -213,7 +213,7 @@ def test_model_and_training_suit_the_number_of_images(tmp_path: Path, count: int
     assert options.experiment(str(tmp_path / "photos"), ["--training.batch_size=7"]).training.batch_size == 7
 
 
-def test_a_toml_names_the_folder_from_where_it_lies(tmp_path: Path) -> None:
+def test_a_folder_in_a_toml_file_is_relative_to_that_file(tmp_path: Path) -> None:
     photographed.folder(tmp_path / "photos", count=3)
     lines = ['name = "mine"', "[data]", 'kind = "images"', 'path = "photos"', "height = 9", "width = 8"]
     (tmp_path / "mine.toml").write_text("\n".join(lines) + "\n")
@@ -225,7 +225,7 @@ def test_a_toml_names_the_folder_from_where_it_lies(tmp_path: Path) -> None:
     assert experiment.model_copy(update={"data": moved}).digest == experiment.digest
 
 
-def test_its_pictures_are_in_colour(trained: tuple[Experiment, Outcome], tmp_path: Path) -> None:
+def test_plots_of_colour_images_are_in_colour(trained: tuple[Experiment, Outcome], tmp_path: Path) -> None:
     _, path = data_profile.profile(trained[1].dataset, tmp_path)
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
     red, blue = pixels[:, :, 0] - pixels[:, :, 2] > 100, pixels[:, :, 2] - pixels[:, :, 0] > 100
@@ -287,7 +287,7 @@ def test_bad_input_is_refused_in_one_line(
         (bombed, "red/000.png: has more than 89,478,485"),
     ],
 )
-def test_what_only_the_files_tell_is_refused_in_one_line_too(
+def test_faults_found_while_reading_the_files_are_refused_in_one_line_too(
     tmp_path: Path, console: Call, spoil: Callable[[Path], None], message: str
 ) -> None:
     folder = photographed.folder(tmp_path / "photos", count=20)
@@ -296,8 +296,8 @@ def test_what_only_the_files_tell_is_refused_in_one_line_too(
     assert code == 2, error
     assert message in error
     assert len(error.strip().splitlines()) == 1
-    said = json.loads(output.splitlines()[-1])
-    assert said["status"] == "refused"
+    result = json.loads(output.splitlines()[-1])
+    assert result["status"] == "refused"
     assert not (settings.read().home / "fits" / "x").exists()
 
 

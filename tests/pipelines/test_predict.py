@@ -1,4 +1,4 @@
-"""`hallmark predict` as it is typed: what it refuses, what it writes, what it says."""
+"""`hallmark predict` on the command line: what it refuses, writes and prints."""
 
 import csv
 import json
@@ -28,18 +28,18 @@ from tests.support.consoles import Call
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 HEADER = ",".join(certified.COLUMNS)
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.3, 3.3, 6.0, 2.5], [9.0, 3.0, 4.5, 1.5]]
-"""The last lies outside the training range."""
+"""The last row lies outside the training range."""
 
 
 @pytest.fixture
 def console(console: Call) -> Call:
-    """Run `hallmark predict` in this process; exit code, stdout and stderr."""
+    """Return a function that runs `hallmark predict` in this process: exit code, stdout and stderr."""
     return partial(console, "predict")
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder, which is the current one, with two models, rows that fit, and many things that do not."""
+    """Change to a folder with two models and a file of valid rows."""
     monkeypatch.chdir(tmp_path)
     certified.columns(tmp_path / "iris.onnx")
     certified.images(tmp_path / "pictures.onnx")
@@ -60,7 +60,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 
 def check(rows: list[dict[str, str]], x: list[list[float]] = ROWS) -> None:
-    """Compare with NumPy."""
+    """Compare predictions with those of NumPy."""
     expected = certified.expected(np.array(x, np.float32), 3)
     assert [int(row["row"]) for row in rows] == list(range(1, len(x) + 1))
     assert [row["class"] for row in rows] == [certified.CLASSES[label] for label in expected.argmax(axis=1)]
@@ -82,7 +82,7 @@ def test_a_pipe_gets_csv_and_a_summary_on_stderr(console: Call) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
 @pytest.mark.parametrize("kind", [".csv", ".parquet", ".jsonl"])
-def test_from_and_to_every_kind_of_file(console: Call, here: Path, suffix: str, kind: str) -> None:
+def test_every_kind_of_file_is_read_and_written(console: Call, here: Path, suffix: str, kind: str) -> None:
     x = np.array(ROWS)
     np.save("rows.npy", x)
     parquet.write_table(pa.table(dict(zip(certified.COLUMNS, x.T, strict=True))), "rows.parquet")
@@ -98,7 +98,7 @@ def test_from_and_to_every_kind_of_file(console: Call, here: Path, suffix: str, 
 
 
 @pytest.mark.usefixtures("here")
-def test_stdin_is_csv() -> None:
+def test_stdin_is_read_as_csv() -> None:
     done = hallmark("iris.onnx", "-", stdin=Path("rows.csv").read_text())
     assert done.returncode == 0, done.stderr
     check(rows_of(done.stdout))
@@ -107,7 +107,7 @@ def test_stdin_is_csv() -> None:
     assert done.stderr == "hallmark: stdin: has no heading: expected the column names in the first line\n"
 
 
-def test_images_are_known_by_their_files(console: Call, here: Path) -> None:
+def test_predictions_of_images_contain_their_file_names(console: Call, here: Path) -> None:
     (here / "images").mkdir()
     x = np.random.default_rng(0).integers(0, 9, (3, *certified.SIDES)).astype(np.uint8)
     for name, pixels in zip("bca", x, strict=True):
@@ -147,7 +147,7 @@ def test_json_is_the_last_line_and_is_complete(console: Call, here: Path) -> Non
     }
 
 
-def test_an_output_that_exists_is_replaced_only_when_asked(console: Call, here: Path) -> None:
+def test_an_existing_output_is_replaced_only_on_request(console: Call, here: Path) -> None:
     (here / "said.csv").write_text("before")
     code, out, error = console("iris.onnx", "rows.csv", "--output", "said.csv")
     assert (code, out) == (2, "")
@@ -159,7 +159,7 @@ def test_an_output_that_exists_is_replaced_only_when_asked(console: Call, here: 
 
 
 def prepare_mistakes() -> None:
-    """All that is refused, in the current folder."""
+    """Write every kind of refused input into the current folder."""
     Path("text.onnx").write_text("no model")
     Path("empty.csv").write_text("")
     write_csv("heading.csv", HEADER, [])
@@ -199,7 +199,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("tokens", "message"), MISTAKES)
-def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+def test_bad_input_is_refused_in_one_line_with_exit_code_2_and_writes_nothing(
     console: Call, here: Path, tokens: list[str], message: str
 ) -> None:
     prepare_mistakes()
@@ -241,7 +241,7 @@ def test_json_contains_the_reason_of_a_refusal(console: Call) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_a_registered_name_is_predicted_with_its_champion(console: Call, tmp_path: Path) -> None:
+def test_a_registered_name_uses_its_champion(console: Call, tmp_path: Path) -> None:
     client, name = connect(), f"p{uuid.uuid4().hex[:12]}"
     client.create_registered_model(name)
     code, _, error = console(name, "rows.csv", "--output", "said.csv")
@@ -278,7 +278,7 @@ def test_a_closed_pipe_is_not_an_error() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_a_full_disk_is_one_line_and_exit_code_1() -> None:
+def test_a_full_disk_is_reported_in_one_line_with_exit_code_1() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     write_csv("many.csv", HEADER, [[1, 2, 3, 4]] * 100_000)
@@ -297,9 +297,9 @@ def test_an_interrupt_leaves_no_file(tmp_path: Path, number: signal.Signals) -> 
         assert process.stdin
         process.stdin.write("\n".join([HEADER, *["1,2,3,4"] * 4_000_000]))  # more than the blocks that are read ahead
         process.stdin.flush()
-        assert set(tmp_path.rglob("*")) > before, "it has begun to write"
+        assert set(tmp_path.rglob("*")) > before, "it has not begun to write"
         process.send_signal(number)
-        assert process.wait(timeout=60) == 130  # though stdin is open still
+        assert process.wait(timeout=60) == 130  # although stdin is still open
         with suppress(BrokenPipeError):
             process.stdin.close()
         assert process.stderr
@@ -315,7 +315,7 @@ def test_a_terminal_gets_a_table_that_fits(columns: int) -> None:
     environment = os.environ | {"COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "xterm"}
     code, output = terminals.run([HALLMARK, "predict", "iris.onnx", "rows.csv"], environment)
     assert code == 0
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)  # bold stays where colours go
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)  # NO_COLOR removes colours but keeps bold
     lines = [line for line in re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "\n", plain).splitlines() if line.strip()]
     start = next(index for index, line in enumerate(lines) if line.split()[:2] == ["row", "class"])
     names = [] if columns == 40 else [f"p_{name}" for name in certified.CLASSES]
@@ -328,5 +328,5 @@ def test_a_terminal_gets_a_table_that_fits(columns: int) -> None:
 def test_help_fits_eighty_columns(helps: Help) -> None:
     text = helps.texts["predict"]
     assert max(map(len, text.splitlines())) <= 80
-    for said in ("--output", "--format", "--overwrite", "--json", "models:/NAME@ALIAS"):
-        assert said in text
+    for option in ("--output", "--format", "--overwrite", "--json", "models:/NAME@ALIAS"):
+        assert option in text

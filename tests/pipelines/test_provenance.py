@@ -15,7 +15,7 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
 
 
-def test_commit_and_dirtiness(tmp_path: Path) -> None:
+def test_commit_and_dirty_state_are_recorded(tmp_path: Path) -> None:
     assert provenance.git(tmp_path) == ("none", "none")
     git(tmp_path, "init")
     assert provenance.git(tmp_path) == ("none", "none")
@@ -34,7 +34,7 @@ def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def tasks(tmp_path: Path) -> Path:
-    """A copy of `tasks`."""
+    """Copy `tasks`."""
     return shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
 
 
@@ -87,7 +87,7 @@ def test_a_renamed_file_changes_the_code_digest(tasks: Path) -> None:
     assert provenance.digest_of_code(tasks) != provenance.code_digest()
 
 
-def test_what_is_in_the_code_digest_imports_nothing_else_that_computes() -> None:
+def test_code_in_the_code_digest_imports_no_other_machine_learning_code() -> None:
     graph = grimp.build_graph("hallmark")
     names = [f"hallmark.tasks.{part.removesuffix('.py').replace('/', '.')}" for part in provenance.COMPUTING]
 

@@ -1,4 +1,4 @@
-"""Another process in another folder computes the same bits, and goes on with what was interrupted here."""
+"""Another process in another folder computes the same bits, and resumes trainings interrupted here."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -40,8 +40,8 @@ print(json.dumps({"weights": fit.weights_sha256, "onnx": onnx, "resumed": resume
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _often() -> Iterator[None]:
-    """Let a training look up every few batches, so that it stops within an epoch."""
+def _short_segments() -> Iterator[None]:
+    """Check for interrupts every few batches, so that a training stops within an epoch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_SEGMENT_BATCHES", 5)
         yield
@@ -49,7 +49,7 @@ def _often() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of trainings that were stopped after four epochs."""
+    """Stop trainings after four epochs, and return their folder."""
     folder = tmp_path_factory.mktemp("interrupted")
     for name in INTERRUPTED:
         assert Trial(CASES[name], prepare(CASES[name].data, folder), folder / name).stop_after(4)
@@ -58,7 +58,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def elsewhere(interrupted: Path, python: Callable[..., str]) -> dict[str, Any]:
-    """What one other process computes."""
+    """Return the results of another process."""
     found: dict[str, Any] = json.loads(python(CODE, interrupted, *INTERRUPTED, cwd=interrupted).splitlines()[-1])
     return found
 
@@ -76,7 +76,7 @@ def test_the_same_experiment_gives_the_same_onnx_bytes(
     assert elsewhere["onnx"] == artifact.sha256
 
 
-def test_an_interrupted_training_goes_on(elsewhere: dict[str, Any], tmp_path: Path) -> None:
+def test_an_interrupted_training_is_resumed(elsewhere: dict[str, Any], tmp_path: Path) -> None:
     expected = [
         Trial(CASES[name], prepare(CASES[name].data, tmp_path), tmp_path / name).run().fit.weights_sha256
         for name in INTERRUPTED

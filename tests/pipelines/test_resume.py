@@ -1,4 +1,4 @@
-"""What an execution leaves when it is interrupted, and what the next one makes of it."""
+"""Executions that are interrupted, and how the next one resumes them."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 
 
 def fail(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a step after the training fail."""
+    """Make a step after the training fail."""
 
     def export(*_: object) -> None:
         raise RuntimeError("export is broken")
@@ -62,14 +62,14 @@ def whole(
     prefect_server: str,  # noqa: ARG001 - the server comes first
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Outcome:
-    """What comes of the experiment if nothing happens to it."""
+    """Train the experiment without an interrupt."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HALLMARK_HOME", str(tmp_path_factory.mktemp("whole")))
         patch.setattr(loop, "_SEGMENT_BATCHES", 4)
         return train(named())
 
 
-def test_the_same_run_goes_on_after_an_interrupt_and_ends_as_if_there_had_been_none(
+def test_an_interrupted_run_is_resumed_and_ends_like_an_uninterrupted_one(
     whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = named()
@@ -92,7 +92,7 @@ def test_the_same_run_goes_on_after_an_interrupt_and_ends_as_if_there_had_been_n
     assert left(home) == []
 
 
-def test_it_may_be_interrupted_again_and_again(whole: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_can_be_interrupted_repeatedly(whole: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = named()
     for epoch in (1, 4, EPOCHS):
         interrupt(experiment, monkeypatch, at=epoch)
@@ -102,23 +102,23 @@ def test_it_may_be_interrupted_again_and_again(whole: Outcome, monkeypatch: pyte
     assert_equal(outcome, whole)
 
 
-def test_a_finished_experiment_is_trained_anew_as_a_new_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_experiment_is_trained_again_as_a_new_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = named()
     first = train(experiment)
     assert left(home) == []
     interrupt(experiment, monkeypatch, at=EPOCHS)
     (old, new) = runs(experiment.name)
     assert (old.info.run_id, old.info.status, new.info.status) == (first.run.id, "FINISHED", "KILLED")
-    assert begun(new) >= old.info.end_time
+    assert first_timestamp(new) >= old.info.end_time
     assert_whole(new)
 
 
-def begun(run: Run) -> int:
-    """The clock of the first epoch of a run."""
+def first_timestamp(run: Run) -> int:
+    """Return the timestamp of the first epoch of a run."""
     return min(point.timestamp for point in connect().get_metric_history(run.info.run_id, "train/loss"))
 
 
-def test_one_that_was_killed_between_its_end_and_the_removal_of_its_remains_is_finished(
+def test_a_run_killed_between_its_end_and_the_cleanup_counts_as_finished(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = named()
@@ -130,11 +130,11 @@ def test_one_that_was_killed_between_its_end_and_the_removal_of_its_remains_is_f
     assert "resumed" not in capsys.readouterr().err
     (old, new) = runs(experiment.name)
     assert (old.info.status, new.info.status) == ("FINISHED", "KILLED")
-    assert begun(new) >= old.info.end_time
+    assert first_timestamp(new) >= old.info.end_time
     assert_whole(new)
 
 
-def test_a_kill_amid_the_removal_leaves_nothing_that_would_be_resumed(
+def test_a_kill_during_the_cleanup_leaves_nothing_to_resume(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = named()
@@ -156,14 +156,14 @@ def test_a_kill_amid_the_removal_leaves_nothing_that_would_be_resumed(
     capsys.readouterr()
     interrupt(experiment, monkeypatch, at=EPOCHS)
     assert "resumed" not in capsys.readouterr().err
-    assert begun(runs(experiment.name)[1]) >= runs(experiment.name)[0].info.end_time
+    assert first_timestamp(runs(experiment.name)[1]) >= runs(experiment.name)[0].info.end_time
 
 
 @pytest.mark.parametrize("status", ["KILLED", "RUNNING"])
-def test_fresh_drops_what_was_interrupted(
+def test_fresh_discards_an_interrupted_attempt(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
 ) -> None:
-    """After a signal, and after kill -9, which leaves the run as it was."""
+    """Cover a signal, and kill -9, which leaves the run in state RUNNING."""
     experiment = named()
     interrupt(experiment, monkeypatch)
     end(experiment, status)
@@ -177,13 +177,13 @@ def test_fresh_drops_what_was_interrupted(
     assert before.read_text() != note
 
 
-def test_fresh_is_no_mistake_where_nothing_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fresh_is_accepted_if_nothing_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = named()
     interrupt(experiment, monkeypatch, at=1, fresh=True)
     assert len(runs(experiment.name)) == 1
 
 
-def test_what_was_begun_fresh_is_continued_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_started_with_fresh_is_resumed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = named()
     interrupt(experiment, monkeypatch)
     interrupt(experiment, monkeypatch, at=2, fresh=True)
@@ -192,7 +192,7 @@ def test_what_was_begun_fresh_is_continued_too(monkeypatch: pytest.MonkeyPatch) 
     assert_whole(runs(experiment.name)[1])
 
 
-def test_the_same_experiment_by_another_name_is_a_run_of_its_own_with_all_its_history(
+def test_the_same_experiment_under_another_name_is_a_separate_run_with_the_whole_history(
     whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = named(), named()
@@ -206,7 +206,7 @@ def test_the_same_experiment_by_another_name_is_a_run_of_its_own_with_all_its_hi
     assert left(home) == []
 
 
-def test_another_word_for_the_same_device_is_no_other_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_auto_resumes_the_attempt_of_the_device_that_it_selects(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = named(device="auto")
     same = named(experiment.name, device="cpu")
     if kind_of_device(experiment) != kind_of_device(same):
@@ -238,7 +238,7 @@ def test_after_a_failure_a_new_run_uses_the_checkpoint(
     assert left(home) == []
 
 
-def test_a_run_that_failed_stays_failed_even_if_its_process_was_killed_on_its_way_out(
+def test_a_failed_run_stays_failed_even_if_its_process_is_killed_while_it_exits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     experiment = named()
@@ -249,7 +249,7 @@ def test_a_run_that_failed_stays_failed_even_if_its_process_was_killed_on_its_wa
     assert_whole(runs(experiment.name)[1])
 
 
-def test_why_it_failed_is_said_even_if_nothing_can_be_written_any_more(
+def test_the_first_error_is_reported_even_if_nothing_can_be_written_afterwards(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def export(*_: object) -> None:
@@ -263,7 +263,7 @@ def test_why_it_failed_is_said_even_if_nothing_can_be_written_any_more(
         train(named())
 
 
-def test_who_gives_up_a_sweep_gives_up_its_members(home: Path) -> None:
+def test_giving_up_a_sweep_gives_up_its_members(home: Path) -> None:
     experiment = named()
     dataset = prepare(experiment.data, home)
     attempt = Attempt(uuid.uuid4().hex, experiment.name, {}, home / "unfinished" / "sweep")
@@ -278,7 +278,7 @@ def test_who_gives_up_a_sweep_gives_up_its_members(home: Path) -> None:
     assert [client.get_run(run_id).info.status for run_id in ids] == ["KILLED", "KILLED", "FINISHED"]
 
 
-def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_used(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
     whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = named()
@@ -288,14 +288,14 @@ def test_a_damaged_checkpoint_is_said_aloud_and_the_one_before_it_used(
     newest.write_bytes(newest.read_bytes()[:-1])
     capsys.readouterr()
     assert command(["train", *tokens(experiment)]) == 0
-    said = capsys.readouterr().err.splitlines()
-    assert len([line for line in said if "is damaged: using the previous one" in line]) == 1
-    assert len([line for line in said if line.startswith("resumed  after epoch 2")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if "is damaged: using the previous one" in line]) == 1
+    assert len([line for line in lines if line.startswith("resumed  after epoch 2")]) == 1
     (run,) = runs(experiment.name)
     assert without_times(history(run.info.run_id)) == without_times(history(whole.run.id))
 
 
-def test_the_typed_experiment_is_the_named_one() -> None:
+def test_command_line_tokens_give_the_same_experiment() -> None:
     from hallmark.flows.experiments import options
 
     experiment = named()
@@ -303,7 +303,9 @@ def test_the_typed_experiment_is_the_named_one() -> None:
     assert options.experiment(source, rest) == experiment
 
 
-def test_json_says_whence_it_was_resumed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_contains_the_epoch_and_step_of_the_resumed_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     experiment = named()
     interrupt(experiment, monkeypatch)
     assert command(["train", *tokens(experiment), "--json"]) == 0
@@ -311,27 +313,27 @@ def test_json_says_whence_it_was_resumed(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def lock_of(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file whose kernel lock says that the experiment is being run."""
+    """Return the file whose kernel lock marks the experiment as running."""
     home = settings.read().home
     interrupt(experiment, monkeypatch, at=1)
     (path,) = (home / "locks").glob("experiment-*.lock")
     return path
 
 
-def test_who_comes_second_says_so_and_waits(
+def test_a_second_process_reports_that_it_waits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = named()
     lock = FileLock(lock_of(experiment, monkeypatch))
     real, waited = progress.line, []
 
-    def say(step: str, text: str) -> None:
+    def report(step: str, text: str) -> None:
         real(step, text)
         if step == "waiting":
             waited.append(statuses(experiment.name))
             lock.release()
 
-    monkeypatch.setattr(progress, "line", say)
+    monkeypatch.setattr(progress, "line", report)
     capsys.readouterr()
     with lock:
         interrupt(experiment, monkeypatch, at=EPOCHS)

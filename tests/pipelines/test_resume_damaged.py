@@ -1,4 +1,4 @@
-"""What an interrupted execution left that cannot be gone on with: it is refused or dropped, and that is said."""
+"""Interrupted attempts that cannot be resumed are refused or discarded, with a message."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from tests.support.interrupted import EPOCHS, assert_whole, end, interrupt, left
 pytestmark = pytest.mark.usefixtures("prefect_server", "home")
 
 
-def test_what_ran_elsewhere_or_otherwise_is_not_continued_and_that_is_said(
+def test_an_attempt_from_another_environment_is_discarded_with_a_message(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = named()
@@ -32,14 +32,14 @@ def test_what_ran_elsewhere_or_otherwise_is_not_continued_and_that_is_said(
     path.write_text(json.dumps(content))
     capsys.readouterr()
     interrupt(experiment, monkeypatch, at=EPOCHS)
-    said = capsys.readouterr().err
-    assert "restart  an interrupted attempt had another torch: it is discarded" in said
-    assert "resumed" not in said
+    error = capsys.readouterr().err
+    assert "restart  an interrupted attempt had another torch: it is discarded" in error
+    assert "resumed" not in error
     assert statuses(experiment.name) == ["KILLED", "KILLED"]
     assert_whole(runs(experiment.name)[1])
 
 
-def test_what_an_older_hallmark_left_is_not_continued_and_that_is_said(
+def test_an_attempt_of_an_older_version_is_discarded_with_a_message(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = named()
@@ -49,14 +49,14 @@ def test_what_an_older_hallmark_left_is_not_continued_and_that_is_said(
     end(experiment, "RUNNING")  # as after kill -9
     capsys.readouterr()
     interrupt(experiment, monkeypatch)
-    said = capsys.readouterr().err
-    assert "restart  an interrupted attempt had another version: it is discarded" in said
+    error = capsys.readouterr().err
+    assert "restart  an interrupted attempt had another version: it is discarded" in error
     assert statuses(experiment.name) == ["KILLED", "KILLED"]
     assert len(left(home)) == 1
 
 
 def leave_old_attempt(experiment: Experiment, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt a training, and make its attempt one of the layout before code digests covered selected packages."""
+    """Interrupt a training, and give its attempt the layout from before code digests covered selected packages."""
     interrupt(experiment, monkeypatch)
     (path,) = home.glob("unfinished/*/attempt.json")
     content = json.loads(path.read_text())
@@ -65,7 +65,9 @@ def leave_old_attempt(experiment: Experiment, home: Path, monkeypatch: pytest.Mo
     path.write_text(json.dumps(content))
 
 
-def test_an_attempt_of_the_old_layout_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_of_the_old_layout_is_refused_until_fresh_discards_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment = named()
     leave_old_attempt(experiment, home, monkeypatch)
     with pytest.raises(InputError, match=r"left by an older version of Hallmark .*: add --fresh to start over"):
@@ -86,7 +88,7 @@ def test_a_retraining_discards_an_attempt_of_the_old_layout(
     assert statuses(experiment.name) == ["KILLED", "FINISHED"]
 
 
-def test_a_damaged_note_of_the_attempt_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_attempt_file_is_refused_until_fresh_discards_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = named()
     interrupt(experiment, monkeypatch, at=1)
     (path,) = home.glob("unfinished/*/attempt.json")
@@ -100,7 +102,7 @@ def test_a_damaged_note_of_the_attempt_is_refused_and_fresh_helps(home: Path, mo
     assert_whole(runs(experiment.name)[1])
 
 
-def test_a_damaged_journal_is_refused_and_fresh_helps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_journal_is_refused_until_fresh_discards_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = named()
     interrupt(experiment, monkeypatch, at=1)
     (path,) = home.glob("unfinished/*/journal")
@@ -128,16 +130,16 @@ def test_a_checkpoint_of_another_experiment_is_refused_before_a_run_is_opened(
         before = {path: path.read_bytes() for path in folder.iterdir()}
         capsys.readouterr()
         assert command(["train", *tokens(experiment)]) == 2
-        (said,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("prepare "))
-        assert re.match("hallmark: .*the checkpoint has another experiment: expected .*, found .*: add --fresh", said)
+        (error,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("prepare "))
+        assert re.match("hallmark: .*the checkpoint has another experiment: expected .*, found .*: add --fresh", error)
         assert len(runs(experiment.name)) == 1
         assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_checkpoint_that_came_from_elsewhere_is_refused_before_a_run_is_opened(
+def test_a_checkpoint_from_another_environment_is_refused_before_a_run_is_opened(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the same experiment, but where another result comes out, and without the note that would tell."""
+    """Use a checkpoint of the same experiment from another torch, without `attempt.json`, which would reveal it."""
     experiment = named()
     with monkeypatch.context() as patch:
         patch.setattr("hallmark.tasks.ml.training.fingerprint.version", lambda _: "1.0.0")
@@ -149,7 +151,7 @@ def test_a_checkpoint_that_came_from_elsewhere_is_refused_before_a_run_is_opened
     assert len(runs(experiment.name)) == 1
 
 
-def test_a_run_that_somebody_deleted_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_run_is_replaced_by_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = named()
     interrupt(experiment, monkeypatch)
     client.connect().delete_run(runs(experiment.name)[0].info.run_id)

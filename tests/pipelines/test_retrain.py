@@ -35,13 +35,13 @@ from tests.support.registered import aliases
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 LIMIT = 300
-"""Seconds after which a process that has not come so far is a failure."""
+"""Seconds to wait for another process or thread before a test fails."""
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def experiment(name: str, preset: str = "iris", **training: object) -> Experiment:
-    """A preset under a name of its own."""
+    """Return a preset on the CPU under the given name."""
     changed = presets.get(preset)
     kept = changed.training.model_copy(update={"device": "cpu", **training})
     return changed.model_copy(update={"name": name, "training": kept})
@@ -56,22 +56,22 @@ def versions(name: str) -> int:
 
 
 def flow_run(name: str) -> tuple[str, dict[str, str]]:
-    """State of the flow run of this name, and its artifacts' data by key."""
+    """Return the state of the flow run of this name, and its artifacts' data by key."""
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
-        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
-        artifacts = client.read_artifacts(artifact_filter=of_run)
+        run_filter = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        artifacts = client.read_artifacts(artifact_filter=run_filter)
     return run.state_name, {artifact.key: str(artifact.data) for artifact in artifacts}
 
 
 @pytest.fixture(scope="module")
 def thrice(prefect_server: str) -> tuple[str, list[Retrained]]:  # noqa: ARG001 - the server comes first
-    """A first training, one with another seed, and the first once more."""
+    """Retrain an experiment, the same with another seed, and the first one again."""
     name = new_name()
     return name, [retrain(experiment(name, epochs=30, seed=seed)) for seed in (0, 1, 0)]
 
 
-def test_the_first_version_is_champion_and_its_record_says_so(thrice: tuple[str, list[Retrained]]) -> None:
+def test_the_first_version_becomes_champion_and_this_is_recorded(thrice: tuple[str, list[Retrained]]) -> None:
     name, (first, *_) = thrice
     assert (first.verdict, first.champion) == ("FIRST", 1)
     assert first.decision is not None
@@ -103,11 +103,11 @@ def test_another_seed_is_held_and_the_champion_stays(thrice: tuple[str, list[Ret
     assert aliases(name) == {"champion": 1}
     decision = second.decision
     assert decision is not None
-    said = decision.judgement
-    assert said is not None
-    assert said["rows"] > 20
-    assert [gate["name"] for gate in said["gates"] if not gate["passed"]] == []
-    assert len(said["gates"]) == 8
+    judgement = decision.judgement
+    assert judgement is not None
+    assert judgement["rows"] > 20
+    assert [gate["name"] for gate in judgement["gates"] if not gate["passed"]] == []
+    assert len(judgement["gates"]) == 8
     client = store.connect()
     run = client.get_run(decision.run_id)
     stored = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/decision.json")
@@ -120,7 +120,7 @@ def test_another_seed_is_held_and_the_champion_stays(thrice: tuple[str, list[Ret
     assert "only challenger right" in artifacts["decision"]
 
 
-def test_where_nothing_has_changed_nothing_is_trained(thrice: tuple[str, list[Retrained]]) -> None:
+def test_nothing_is_trained_if_nothing_has_changed(thrice: tuple[str, list[Retrained]]) -> None:
     name, (_, _, third) = thrice
     assert (third.verdict, third.decision, third.champion) == ("UNCHANGED", None, 1)
     assert versions(name) == 2
@@ -132,7 +132,7 @@ def test_where_nothing_has_changed_nothing_is_trained(thrice: tuple[str, list[Re
 
 @contextmanager
 def deciding(name: str) -> Iterator[None]:
-    """Somebody else decides on a model."""
+    """Hold the lock on decisions about a model, as another process would."""
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -150,7 +150,7 @@ def deciding(name: str) -> Iterator[None]:
         other.join()
 
 
-def test_who_comes_second_says_so_and_the_next_run_judges_what_was_trained(prefect_server: str) -> None:  # noqa: ARG001
+def test_a_concurrent_decision_is_refused_and_the_next_run_judges_the_trained_version(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     retrain(experiment(name, epochs=10))
     with deciding(name), pytest.raises(InputError, match="another process is deciding on this model"):
@@ -167,7 +167,7 @@ def train_on(given: Experiment, dataset: Dataset) -> Outcome:
 
 
 def shuffled(given: Experiment) -> Dataset:
-    """The same rows, and the same test labels; the labels of all others are mixed."""
+    """Return the same dataset, with shuffled labels outside the test split."""
     home = settings.read().home
     table = sources.read(given.data, home)
     rows = np.setdiff1d(np.arange(len(table.y)), splits.divide(table, given.data.split)["test"])
@@ -176,22 +176,22 @@ def shuffled(given: Experiment) -> Dataset:
     return dataset_store.prepare(replace(table, y=y), given.data, home)
 
 
-def test_labels_that_were_shuffled_in_training_are_rejected_and_the_address_is_told(prefect_server: str) -> None:  # noqa: ARG001
+def test_a_model_trained_on_shuffled_labels_is_rejected_with_a_notification(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     good = by_content(experiment(name, "digits", epochs=5))
     retrain(good)
     bad = shuffled(good)
     run = train_on(by_content(experiment(name, "digits", epochs=5, seed=1)), bad)
-    # The data is as it was again: what was trained on the mixed labels passes for what is trained now.
+    # Pretend that the run was trained on the original data, so that retraining judges this run.
     store.connect().set_tag(run.run.id, "hallmark.dataset_digest", data_digest(good))
-    with receiver() as (address, told):
+    with receiver() as (address, messages):
         result = retrain(by_content(experiment(name, "digits", epochs=5, seed=1)), notify=address, schedule="nightly")
     assert (result.verdict, result.champion) == ("REJECT", 1)
     assert result.decision is not None
     assert result.decision.judgement is not None
     assert result.decision.judgement["losses"] > 50
     assert aliases(name) == {"champion": 1}
-    assert [one["title"] for one in told] == [f"nightly ({name}): REJECT"]
+    assert [one["title"] for one in messages] == [f"nightly ({name}): REJECT"]
     assert result.decision.schedule == "nightly"
 
 
@@ -200,9 +200,9 @@ def data_digest(given: Experiment) -> str:
     return dataset_store.prepare(sources.read(given.data, home), given.data, home).digest
 
 
-def test_rows_that_one_was_trained_on_are_left_out(prefect_server: str, tmp_path: Path) -> None:  # noqa: ARG001
+def test_rows_that_either_model_was_trained_on_are_left_out(prefect_server: str, tmp_path: Path) -> None:  # noqa: ARG001
     name = new_name()
-    before = train(experiment(name, epochs=10))  # divided by seed: some of its training rows are now test rows
+    before = train(experiment(name, epochs=10))  # split by seed: some of its training rows are now test rows
     result = retrain(experiment(name, epochs=10, seed=1))
     decision = result.decision
     assert decision is not None
@@ -219,7 +219,7 @@ def test_rows_that_one_was_trained_on_are_left_out(prefect_server: str, tmp_path
     assert before.model_version.version == decision.before
 
 
-def test_rows_are_known_on_another_machine_or_nothing_is_judged(
+def test_training_rows_are_found_on_another_machine_or_judging_is_refused(
     prefect_server: str,  # noqa: ARG001
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -245,13 +245,13 @@ def test_rows_are_known_on_another_machine_or_nothing_is_judged(
     ("preset", "method"),
     [("iris", "content"), ("iris_as_published", "content"), ("mnist", "given"), ("blobs", "content")],
 )
-def test_retrained_presets_are_divided_by_content_or_bring_their_test_rows(preset: str, method: str) -> None:
+def test_retrained_presets_are_split_by_content_or_have_given_test_rows(preset: str, method: str) -> None:
     found = by_content(presets.get(preset))
     assert found.data.split.method == method
     assert found.data.split.seed == presets.get(preset).data.split.seed
     assert by_content(found) == found
 
 
-def test_what_is_tested_on_its_training_rows_is_refused() -> None:
+def test_a_preset_tested_on_its_training_rows_is_refused() -> None:
     with pytest.raises(InputError, match=r"add --data\.split\.method content"):
         by_content(presets.get("iris_softmax"))

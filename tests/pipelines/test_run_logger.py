@@ -19,7 +19,7 @@ def client() -> MlflowClient:
     return connect()
 
 
-def ended(client: MlflowClient, run: Run) -> str:
+def status_of(client: MlflowClient, run: Run) -> str:
     return str(client.get_run(run.id).info.status)
 
 
@@ -30,19 +30,19 @@ def open_run(iris: tuple[Experiment, Dataset], **tags: str) -> AbstractContextMa
 
 def test_a_run_ends_in_its_true_state(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
     with open_run(iris) as run:
-        assert ended(client, run) == "RUNNING"
-    assert ended(client, run) == "FINISHED"
+        assert status_of(client, run) == "RUNNING"
+    assert status_of(client, run) == "FINISHED"
     with pytest.raises(ZeroDivisionError), open_run(iris) as run:
         1 / 0  # noqa: B018
-    assert ended(client, run) == "FAILED"
+    assert status_of(client, run) == "FAILED"
     assert client.get_run(run.id).data.tags["hallmark.error"] == "division by zero"
     for stop in (KeyboardInterrupt, SystemExit):
         with pytest.raises(stop), open_run(iris) as run:
             raise stop
-        assert ended(client, run) == "KILLED"
+        assert status_of(client, run) == "KILLED"
 
 
-def test_a_run_that_cannot_be_described_is_failed_not_forgotten(
+def test_a_run_that_cannot_be_described_is_marked_as_failed(
     client: MlflowClient, iris: tuple[Experiment, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -58,7 +58,7 @@ def test_a_run_that_cannot_be_described_is_failed_not_forgotten(
     assert found.info.status == "FAILED"
 
 
-def test_a_run_says_what_it_is(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
+def test_a_run_records_its_experiment_and_dataset(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
     experiment, dataset = iris
     with open_run(iris, extra="yes") as run:
         pass
@@ -84,7 +84,7 @@ def test_every_point_arrives_once_and_in_order(client: MlflowClient, iris: tuple
     assert [(point.step, point.value) for point in history] == [(step, 1 / step) for step in range(1, 2502)]
 
 
-def test_what_a_failed_training_reached_is_kept(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
+def test_metrics_of_a_failed_training_are_kept(client: MlflowClient, iris: tuple[Experiment, Dataset]) -> None:
     def fail(run: Run) -> None:
         with metric_log.metric_log(run) as log:
             log(1, {"train/loss": 0.5}, 1)
@@ -95,7 +95,7 @@ def test_what_a_failed_training_reached_is_kept(client: MlflowClient, iris: tupl
     assert client.get_run(run.id).data.metrics == {"train/loss": 0.5}
 
 
-def test_recent_runs_are_newest_first_and_of_the_name_asked_for(iris: tuple[Experiment, Dataset]) -> None:
+def test_recent_runs_are_newest_first_and_have_the_given_name(iris: tuple[Experiment, Dataset]) -> None:
     name = f"n{uuid.uuid4().hex}"
     mine = iris[0].model_copy(update={"name": name}), iris[1]
     ids = []

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """Forty rows, of which the first lies outside the training range."""
+    """Write 40 rows, the first one outside the training range."""
     x = np.random.default_rng(0).uniform(0, 8, (40, 4)).astype(np.float32)
     x[0, 0] = 9
     np.save(tmp_path / "rows.npy", x)
@@ -31,7 +31,7 @@ def rows(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def name(tmp_path: Path) -> str:
-    """A registered model."""
+    """Register a model with a champion, and return its name."""
     client, name = connect(), f"s{uuid.uuid4().hex[:12]}"
     (tmp_path / "stored").mkdir()
     path = certified.columns(tmp_path / "stored" / "model.onnx")
@@ -50,9 +50,9 @@ def flow_run(name: str) -> FlowRun:
 def test_a_registered_model_scores_a_file_with_a_summary(name: str, rows: Path, tmp_path: Path) -> None:
     scored = score(name, str(rows), tmp_path / "said.parquet")
     assert (scored.rows, scored.outside_training_range) == (40, 1)
-    said = parquet.read_table(tmp_path / "said.parquet")
+    table = parquet.read_table(tmp_path / "said.parquet")
     label = certified.expected(np.load(rows), 3).argmax(axis=1)
-    assert said["class"].to_pylist() == [certified.CLASSES[index] for index in label]
+    assert table["class"].to_pylist() == [certified.CLASSES[index] for index in label]
     run = flow_run(f"{name} on {rows}")
     assert run.state is not None
     assert run.state.is_completed()
@@ -82,7 +82,7 @@ def test_invalid_input_fails_the_run_and_writes_nothing(name: str, rows: Path, t
     assert state.is_failed()
 
 
-def test_an_output_is_replaced_only_when_asked(name: str, rows: Path, tmp_path: Path) -> None:
+def test_an_existing_output_is_replaced_only_on_request(name: str, rows: Path, tmp_path: Path) -> None:
     (tmp_path / "said.csv").write_text("before")
     with pytest.raises(InputError, match="exists: choose another name"):
         score(name, str(rows), tmp_path / "said.csv")

@@ -19,15 +19,15 @@ MODULES = sorted(path.stem for path in (ROOT / "tasks").glob("*.py") if path.ste
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_failure_in_a_step_has_its_name(name: str) -> None:
+def test_a_failure_in_a_step_carries_its_name(name: str) -> None:
     module = import_module(f"hallmark.tasks.{name}")
     step = getattr(module, name)
     assert isinstance(step, Task)
-    nothing = dict.fromkeys(inspect.signature(step.fn).parameters)
-    positional = nothing.pop("others", None)
+    no_arguments = dict.fromkeys(inspect.signature(step.fn).parameters)
+    positional = no_arguments.pop("others", None)
     assert positional is None
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever the step trips over first
-        step.fn(**nothing)
+        step.fn(**no_arguments)
     label = steps.failed(caught.value)
     assert label
     assert re.fullmatch("[a-z]{3,8}", label)

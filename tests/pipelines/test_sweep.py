@@ -1,4 +1,4 @@
-"""A sweep through the real flow: its runs, its choice, its one artifact, and what goes wrong."""
+"""A sweep through the real flow: its runs, the chosen member, the artifact, and failures."""
 
 import re
 import uuid
@@ -26,13 +26,13 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @pytest.fixture(scope="module")
 def six(prefect_server: str) -> tuple[sweep_grids.Grid, SweepOutcome]:  # noqa: ARG001 - the server comes first
-    """Two learning rates by three seeds, as one."""
+    """Run a sweep over two learning rates and three seeds."""
     found = grid(f"--{LR}=0.1,0.01", f"--{SEED}=0..2")
     return found, sweep(found.members, found.axes)
 
 
 def members_of(parent: str) -> dict[str, Run]:
-    """The runs below a sweep's, by name."""
+    """Return the child runs of a sweep's run, by name."""
     experiment = stored(parent).info.experiment_id
     found = connect().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     return {run.info.run_name: run for run in found}
@@ -65,7 +65,7 @@ def test_each_member_has_its_own_parameters_and_full_curves(
         assert "history.parquet" in {file.path for file in connect().list_artifacts(member.run.id)}
 
 
-def test_the_one_with_the_lowest_validation_loss_is_chosen(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
+def test_the_member_with_the_lowest_validation_loss_is_chosen(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     outcome = six[1]
     last = [curve(member.run.id, "val/loss")[-1][1] for member in outcome.members]
     assert [member.loss for member in outcome.members] == last
@@ -74,7 +74,7 @@ def test_the_one_with_the_lowest_validation_loss_is_chosen(six: tuple[sweep_grid
     assert outcome.outcome.run == outcome.members[outcome.chosen].run
 
 
-def test_the_chosen_one_alone_sees_the_test_split_and_is_registered(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
+def test_only_the_chosen_member_is_tested_and_registered(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     found, outcome = six
     for index, member in enumerate(outcome.members):
         run = stored(member.run.id)
@@ -86,7 +86,7 @@ def test_the_chosen_one_alone_sees_the_test_split_and_is_registered(six: tuple[s
     assert version.run_id == outcome.outcome.run.id
 
 
-def test_its_file_is_the_registered_one(six: tuple[sweep_grids.Grid, SweepOutcome], tmp_path: Path) -> None:
+def test_the_shipped_file_is_the_registered_one(six: tuple[sweep_grids.Grid, SweepOutcome], tmp_path: Path) -> None:
     found, outcome = six
     artifact = outcome.outcome.artifact
     assert file_digest(artifact.path) == artifact.sha256
@@ -134,8 +134,8 @@ def test_prefect_has_the_sweep_and_its_summary(six: tuple[sweep_grids.Grid, Swee
     flow_run = uuid.UUID(stored(outcome.run.id).data.tags["hallmark.prefect_flow_run"])
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(flow_run).name == f"{found.members[0].name} sweep of {LR}, {SEED}"
-        of_run = ArtifactFilterFlowRunId(any_=[flow_run])
-        (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run))
+        run_filter = ArtifactFilterFlowRunId(any_=[flow_run])
+        (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=run_filter))
     rows = [line for line in artifact.data.splitlines() if "stacked" in line]
     assert [row.startswith("| **chosen** |") for row in rows] == [True] + [False] * 5
     for member in outcome.members:
@@ -144,7 +144,7 @@ def test_prefect_has_the_sweep_and_its_summary(six: tuple[sweep_grids.Grid, Swee
 
 @pytest.fixture(scope="module")
 def mixed(prefect_server: str) -> tuple[sweep_grids.Grid, SweepOutcome]:  # noqa: ARG001 - the server comes first
-    """Three of one shape, of which one diverges, and two of another."""
+    """Run a sweep of three members of one shape, one of which diverges, and two of another shape."""
     base = grid(f"--{LR}=0.1,1").members[0]
     trained = [(0.1, 3), (1e30, 3), (0.01, 3), (0.1, 4), (0.01, 4)]
     members = tuple(changed(base, lr=lr, epochs=epochs, weight_decay=1e9 * (lr > 1)) for lr, epochs in trained)
@@ -157,7 +157,9 @@ def changed(experiment: Experiment, **options: Any) -> Experiment:  # noqa: ANN4
     return experiment.model_copy(update={"training": config})
 
 
-def test_one_that_diverges_is_marked_and_disturbs_no_other(mixed: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
+def test_a_diverging_member_is_marked_and_does_not_affect_the_others(
+    mixed: tuple[sweep_grids.Grid, SweepOutcome],
+) -> None:
     outcome = mixed[1]
     found = [stored(member.run.id) for member in outcome.members]
     assert [run.info.status for run in found] == ["FINISHED", "FAILED", *["FINISHED"] * 3]
@@ -170,7 +172,7 @@ def test_one_that_diverges_is_marked_and_disturbs_no_other(mixed: tuple[sweep_gr
     assert failed == [member.failed for member in outcome.members]
 
 
-def test_members_of_other_shape_are_compared(mixed: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
+def test_members_of_different_shapes_are_compared(mixed: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     outcome = mixed[1]
     losses = {index: curve(member.run.id, "val/loss")[-1][1] for index, member in finished(outcome).items()}
     assert {index: outcome.members[index].loss for index in losses} == losses
@@ -190,16 +192,16 @@ def test_every_member_keeps_its_own_weights(mixed: tuple[sweep_grids.Grid, Sweep
     assert len({fit.weights for fit in fits}) == len({fit.weights_sha256 for fit in fits}) == 4
 
 
-def test_where_all_diverge_every_run_fails_and_says_why() -> None:
+def test_if_all_members_diverge_every_run_fails_with_its_reason() -> None:
     found = grid(f"--{LR}=1e30,1e29", "--training.weight_decay=1e9")
     name = found.members[0].name
     with pytest.raises(DivergedError, match="all 2 members diverged, the first one: training diverged: "):
         sweep(found.members, found.axes)
     assert [run.info.status for run in runs(name)] == ["FAILED"] * 3
-    said = {run.info.run_name: run.data.tags["hallmark.error"] for run in runs(name)}
-    assert said[f"{name} sweep of {LR}"].startswith("all 2 members diverged, ")
+    errors = {run.info.run_name: run.data.tags["hallmark.error"] for run in runs(name)}
+    assert errors[f"{name} sweep of {LR}"].startswith("all 2 members diverged, ")
     for lr in ("1e+30", "1e+29"):
-        assert re.match(f"training diverged: .* learning rate {re.escape(lr)}:", said[f"{LR}={lr}"])
+        assert re.match(f"training diverged: .* learning rate {re.escape(lr)}:", errors[f"{LR}={lr}"])
     assert versions(name) == []
 
 
@@ -212,9 +214,7 @@ BEFORE_THE_CHOICE = {"fit_stack", "choose"}
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_where_a_step_fails_nothing_is_left_running_and_nothing_registered(
-    step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_step_leaves_no_run_running_and_registers_nothing(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(f"{step} is broken")
 
@@ -241,14 +241,14 @@ def test_more_members_than_fit_open_no_run() -> None:
     assert runs(found.members[0].name) == []
 
 
-def test_what_cannot_be_done_with_one_member_opens_no_run() -> None:
+def test_a_sweep_with_one_impossible_member_opens_no_run() -> None:
     found = grid("--training.batch_size=30,91")
     with pytest.raises(InputError, match=r"91 is more than the 90 rows"):
         sweep(found.members, found.axes)
     assert runs(found.members[0].name) == []
 
 
-def test_as_many_members_as_are_allowed_are_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_maximum_number_of_members_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(*_: object) -> None:
         raise RuntimeError("so far")
 

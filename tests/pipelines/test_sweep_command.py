@@ -1,4 +1,4 @@
-"""`hallmark sweep` as it is typed: what it refuses, what it prints."""
+"""`hallmark sweep` on the command line: what it refuses and prints."""
 
 import json
 import re
@@ -25,7 +25,7 @@ HUGE = ["--model.hidden", "65536,65536", SEED, "0..99"]
 
 @pytest.fixture
 def console(console: Call) -> Call:
-    """Run `hallmark sweep` in this process; exit code, stdout and stderr."""
+    """Return a function that runs `hallmark sweep` in this process: exit code, stdout and stderr."""
     return partial(console, "sweep")
 
 
@@ -56,11 +56,11 @@ def files(folder: Path) -> list[Path]:
         (["iris", "--training.device", "mps", SEED, "0,1"], "training.device: torch .* finds no 'mps' device"),
     ],
 )
-def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+def test_bad_input_is_refused_in_one_line_with_exit_code_2_and_writes_nothing(
     console: Call, tokens: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if sys.platform == "darwin" and "mps" in tokens:
-        pytest.skip("this machine has MPS, so asking for it is no mistake")
+        pytest.skip("this machine has MPS, so requesting it is not an error")
     assert_refused(console, tokens, message, tmp_path, monkeypatch)
 
 
@@ -83,7 +83,7 @@ def test_members_that_exceed_memory_are_refused_before_training(
 
 
 def test_members_that_exceed_memory_are_refused_with_the_number_that_fits(console: Call) -> None:
-    """Where the rows must be fetched first, too."""
+    """Check this in the home of the session too, where other tests have prepared data."""
     name = f"c{uuid.uuid4().hex[:12]}"
     code, out, error = console("iris", *HUGE, "--name", name)
     assert (code, out) == (2, "")
@@ -132,8 +132,8 @@ def test_json_has_the_keys_of_train(console: Call) -> None:
 
 def test_table_lists_the_best_first_and_fits_a_narrow_terminal(console: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    given = [LR, "0.001,0.01", "--training.weight_decay", "0,0.001,0.01", SEED, "0..2"]
-    code, out, error = console("iris", *given, *named())
+    axes = [LR, "0.001,0.01", "--training.weight_decay", "0,0.001,0.01", SEED, "0..2"]
+    code, out, error = console("iris", *axes, *named())
     assert code == 0, error
     heading, *rows = out.splitlines()
     assert heading.split() == ["lr", "weight_decay", "seed", "val", "loss"]
@@ -143,8 +143,8 @@ def test_table_lists_the_best_first_and_fits_a_narrow_terminal(console: Call, mo
     losses = [float(row.split()[-1]) for row in shown]
     assert losses == sorted(losses)
     assert [row for row in (heading, *shown) if len(row.rstrip()) > 60] == []
-    told = dict(row.split(maxsplit=1) for row in rows[13:])
-    assert list(told) == ["accuracy", "parity", "findings", "model", "onnx", "sweep", "next"]
+    summary = dict(row.split(maxsplit=1) for row in rows[13:])
+    assert list(summary) == ["accuracy", "parity", "findings", "model", "onnx", "sweep", "next"]
     assert "fit      18 members: 18 together" in error.splitlines()
     assert "\x1b" not in out + error
 

@@ -1,4 +1,4 @@
-"""A sweep that is interrupted goes on in the same runs; `test_sweep_kills` kills real processes."""
+"""An interrupted sweep is resumed in the same runs. `test_sweep_kills` kills real processes."""
 
 import signal
 import uuid
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server", "home")
 
 @pytest.fixture(scope="module")
 def six(prefect_server: str) -> tuple[sweep_grids.Grid, SweepOutcome]:  # noqa: ARG001 - the server comes first
-    """Two learning rates by three seeds, as one, of which nothing interrupts any."""
+    """Run an uninterrupted sweep over two learning rates and three seeds."""
     found = grid(f"--{LR}=0.1,0.01", f"--{SEED}=0..2")
     return found, sweep(found.members, found.axes)
 
@@ -34,19 +34,19 @@ def statuses(found: sweep_grids.Grid) -> Counter[str]:
 
 
 def same(found: sweep_grids.Grid, of: str) -> sweep_grids.Grid:
-    """The same members by another name."""
+    """Return the same members under another name."""
     return sweep_grids.Grid(found.axes, tuple(member.model_copy(update={"name": of}) for member in found.members))
 
 
 def history(run: str) -> dict[str, list[tuple[int, float]]]:
-    """What MLflow has of a run, but for what is measured in seconds; no step twice."""
+    """Return the metrics of a run, without durations, and check that no step occurs twice."""
     curves = {name: curve(run, name) for name in stored(run).data.metrics}
     for name, points in curves.items():
         assert len(dict(points)) == len(points), name
     return {name: points for name, points in curves.items() if not name.startswith("time/")}
 
 
-def assert_as_if_nothing_had_been(outcome: SweepOutcome, reference: SweepOutcome) -> None:
+def assert_equal(outcome: SweepOutcome, reference: SweepOutcome) -> None:
     assert outcome.chosen == reference.chosen
     for one, other in zip([outcome, *outcome.members], [reference, *reference.members], strict=True):
         assert history(one.run.id) == history(other.run.id)
@@ -56,7 +56,7 @@ def assert_as_if_nothing_had_been(outcome: SweepOutcome, reference: SweepOutcome
         assert member.fit.weights_sha256 == other.fit.weights_sha256
 
 
-def test_an_interrupted_sweep_goes_on_in_the_same_runs(
+def test_an_interrupted_sweep_is_resumed_in_the_same_runs(
     six: tuple[sweep_grids.Grid, SweepOutcome], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = same(six[0], f"s{uuid.uuid4().hex[:12]}")
@@ -68,10 +68,10 @@ def test_an_interrupted_sweep_goes_on_in_the_same_runs(
     assert "resumed  after epoch 2" in capsys.readouterr().err
     assert statuses(found) == {"FINISHED": 7}
     assert {run.info.run_id for run in runs(found.members[0].name)} == before
-    assert_as_if_nothing_had_been(outcome, six[1])
+    assert_equal(outcome, six[1])
 
 
-def test_one_that_is_interrupted_after_the_choice_goes_on_there(
+def test_a_sweep_interrupted_after_the_choice_is_resumed_there(
     six: tuple[sweep_grids.Grid, SweepOutcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = same(six[0], f"s{uuid.uuid4().hex[:12]}")
@@ -86,27 +86,27 @@ def test_one_that_is_interrupted_after_the_choice_goes_on_there(
     assert statuses(found) == {"FINISHED": 5, "KILLED": 2}
     outcome = sweep(found.members, found.axes)
     assert statuses(found) == {"FINISHED": 7}
-    assert_as_if_nothing_had_been(outcome, six[1])
+    assert_equal(outcome, six[1])
     assert len(versions(found.members[0].name)) == 1
 
 
-def kill(found: sweep_grids.Grid) -> None:
-    """Let its runs be as kill -9 leaves them."""
+def mark_as_killed(found: sweep_grids.Grid) -> None:
+    """Set all runs to RUNNING, as kill -9 leaves them."""
     for run in runs(found.members[0].name):
         client.connect().update_run(run.info.run_id, status="RUNNING")
 
 
-def test_fresh_closes_every_run_of_what_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fresh_closes_every_run_of_a_killed_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     found = grid(f"--{LR}=0.1,0.01")
     interrupt(found, monkeypatch)
-    kill(found)
+    mark_as_killed(found)
     assert statuses(found) == {"RUNNING": 3}
     interrupt(found, monkeypatch, fresh=True)
     assert statuses(found) == {"KILLED": 6}
 
 
-def test_a_sweep_of_one_member_is_no_training_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `--random 1` gives it: the run of an interrupted training does not become a sweep's parent."""
+def test_a_sweep_of_one_member_does_not_resume_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use one member, as `--random 1` does: the interrupted training's run must not become the sweep's parent."""
     found = grid(f"--{LR}=0.1,0.01")
     one = sweep_grids.Grid(found.axes, found.members[:1])
     with monkeypatch.context() as patch:

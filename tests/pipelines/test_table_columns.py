@@ -22,7 +22,7 @@ def test_table_with_odd_names_is_drawn_and_described(tmp_path: Path) -> None:
         assert len(set(np.asarray(image.convert("L")).ravel().tolist())) > 50
 
 
-def test_more_columns_and_classes_than_are_drawn(tmp_path: Path) -> None:
+def test_the_number_of_drawn_columns_and_classes_is_limited(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     columns = {f"a column of a long name, number {index}": rng.normal(size=200) for index in range(15)}
     table = pa.table(columns | {"t": [f"class {index % 10}" for index in range(200)]})
@@ -32,7 +32,7 @@ def test_more_columns_and_classes_than_are_drawn(tmp_path: Path) -> None:
     fewer = table_columns.columns(train.x, train.y, columns_of(dataset)[:12], dataset.classes, tmp_path / "q.png")
     with Image.open(drawn) as one, Image.open(fewer) as other:
         assert one.size == other.size
-    assert drawn.read_bytes() != fewer.read_bytes()  # the title says that there are more
+    assert drawn.read_bytes() != fewer.read_bytes()  # the title states that there are more
 
 
 @pytest.mark.parametrize("kind", ["numeric", "boolean", "categorical"])

@@ -31,7 +31,7 @@ def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_a_database_is_refused_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mlflow.db"
     path.write_bytes(b"not a database at all" * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")

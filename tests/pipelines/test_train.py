@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @pytest.fixture(scope="module")
 def published(prefect_server: str) -> tuple[Experiment, Outcome]:  # noqa: ARG001 - the server comes first
-    """The published preset under a name of its own, trained through the real flow."""
+    """Train the published preset under a unique name through the real flow."""
     experiment = renamed("iris_as_published")
     return experiment, train(experiment)
 
@@ -113,7 +113,7 @@ def test_mlflow_has_the_whole_run(published: tuple[Experiment, Outcome]) -> None
     }
 
 
-def test_what_is_wrong_is_tagged_described_and_in_the_summary(published: tuple[Experiment, Outcome]) -> None:
+def test_findings_are_in_the_tags_the_description_and_the_summary(published: tuple[Experiment, Outcome]) -> None:
     outcome = published[1]
     codes = [finding.code for finding in outcome.findings]
     assert codes[:2] == ["scaling_fitted_beyond_training", "training_loss_as_validation"]
@@ -122,23 +122,23 @@ def test_what_is_wrong_is_tagged_described_and_in_the_summary(published: tuple[E
     kept = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/diagnosis.json")
     assert kept["findings"] == [asdict(finding) for finding in outcome.findings]
     with get_client(sync_client=True) as client:
-        of_run = ArtifactFilterFlowRunId(any_=[flow_run(run).id])
-        (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run))
+        run_filter = ArtifactFilterFlowRunId(any_=[flow_run(run).id])
+        (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=run_filter))
     for finding in outcome.findings:
-        for said in (finding.code, finding.sentence, finding.remedy):
-            assert said in run.data.tags["mlflow.note.content"]
-            assert said in artifact.data
+        for text in (finding.code, finding.sentence, finding.remedy):
+            assert text in run.data.tags["mlflow.note.content"]
+            assert text in artifact.data
 
 
-def test_a_look_at_the_data_is_logged(published: tuple[Experiment, Outcome]) -> None:
+def test_a_profile_of_the_data_is_logged(published: tuple[Experiment, Outcome]) -> None:
     run = stored(published[1])
     files = {file.path for file in connect().list_artifacts(run.info.run_id, "dataset")}
     assert files == {"dataset/dataset.json", "dataset/dataset.png"}
-    look = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/dataset/dataset.json")
-    assert look["rows"] == {"train": 120, "validation": 0, "test": 30}
+    profile = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/dataset/dataset.json")
+    assert profile["rows"] == {"train": 120, "validation": 0, "test": 30}
 
 
-def test_published_and_corrected_stand_side_by_side(prefect_server: str) -> None:  # noqa: ARG001 - comes first
+def test_published_and_corrected_presets_share_an_experiment(prefect_server: str) -> None:  # noqa: ARG001 - comes first
     runs = [stored(train(renamed(name))) for name in ("threshold_as_published", "threshold")]
     published, corrected = runs
     assert published.info.experiment_id == corrected.info.experiment_id
@@ -152,7 +152,7 @@ def test_published_and_corrected_stand_side_by_side(prefect_server: str) -> None
     assert (published.data.metrics["test/accuracy"], len(points)) == (1.0, 1000)
 
 
-def test_the_last_test_point_is_that_of_the_weights_that_were_kept() -> None:
+def test_the_last_test_metrics_are_those_of_the_kept_weights() -> None:
     outcome = train(renamed("iris", epochs=400, lr=0.05, monitor="test", patience=10))
     assert outcome.fit.best_epoch < outcome.fit.epochs
     stored_metrics = stored(outcome).data.metrics
@@ -197,7 +197,7 @@ def test_the_registered_model_predicts_through_mlflow(published: tuple[Experimen
     assert accuracy == pytest.approx(outcome.evaluation.metrics["test/accuracy"])
 
 
-def test_the_file_classifies_raw_rows_where_there_is_no_torch(
+def test_the_file_classifies_raw_rows_without_torch(
     published: tuple[Experiment, Outcome], python: Callable[..., str], tmp_path: Path
 ) -> None:
     code = (
@@ -210,9 +210,9 @@ def test_the_file_classifies_raw_rows_where_there_is_no_torch(
         "label, probabilities = session.run(None, feed)\n"
         "print(json.dumps([[classes[i] for i in label], sorted({'torch', 'sklearn'} & set(sys.modules))]))"
     )
-    alone = tmp_path / "alone.onnx"
-    alone.write_bytes(published[1].artifact.path.read_bytes())
-    assert json.loads(python(code, alone, cwd=tmp_path)) == [["setosa", "virginica"], []]
+    copy = tmp_path / "alone.onnx"
+    copy.write_bytes(published[1].artifact.path.read_bytes())
+    assert json.loads(python(code, copy, cwd=tmp_path)) == [["setosa", "virginica"], []]
 
 
 def test_the_history_is_kept_as_parquet(published: tuple[Experiment, Outcome], tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_prefect_has_the_flow_its_tasks_and_its_summary(published: tuple[Experim
         assert expected in artifact.data
 
 
-def test_the_form_shows_the_experiment() -> None:
+def test_the_form_in_prefect_describes_the_experiment() -> None:
     schema = train.parameters.model_dump()
     fields = schema["definitions"]["Training"]["properties"]
     assert fields["shuffle"]["description"] == "shuffle the rows in every epoch; no effect if batch_size is full"
@@ -256,7 +256,7 @@ def test_the_same_experiment_again_is_a_new_run_with_the_same_file() -> None:
     assert first.artifact.sha256 == second.artifact.sha256
     assert first.dataset == second.dataset
     assert (first.model_version.version, second.model_version.version) == (1, 2)
-    # The second version passes too, but the first is champion until somebody decides otherwise.
+    # The second version passes too, but the first stays champion until a decision.
     assert (first.model_version.is_champion, second.model_version.is_champion) == (True, False)
 
 
@@ -300,7 +300,7 @@ def test_a_step_that_fails_fails_the_run_and_registers_nothing(step: str, monkey
     assert registered(experiment) == []
 
 
-def test_a_registry_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registration_is_retried_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = registration._log_model, []
 
     def fail_once(*given: object) -> str:
@@ -322,14 +322,14 @@ def registered(experiment: Experiment) -> list[object]:
     return list(client.search_model_versions(f"name = '{experiment.name}'"))
 
 
-def test_what_cannot_be_divided_opens_no_run() -> None:
+def test_an_impossible_batch_size_opens_no_run() -> None:
     experiment = renamed("iris", batch_size=91)
     with pytest.raises(InputError, match=r"91 is more than the 90 rows"):
         train(experiment)
     assert recent_runs(experiment.name, 10) == []
 
 
-def test_a_file_that_predicts_otherwise_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_with_other_predictions_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     from hallmark.tasks.ml.artifact import exporter
     from hallmark.tasks.ml.models import networks
 
@@ -354,7 +354,7 @@ def test_the_readmes_five_lines_run_as_written(
 ) -> None:
     lines = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert lines is not None
-    assert len(lines[1].splitlines()) == 6  # five and the import
+    assert len(lines[1].splitlines()) == 6  # five lines and the import
     (tmp_path / "iris.onnx").write_bytes(published[1].artifact.path.read_bytes())
     answer = python(lines[1], cwd=tmp_path)
     assert answer.startswith('["setosa", "versicolor", "virginica"] 2 [')

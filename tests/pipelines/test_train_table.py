@@ -1,4 +1,4 @@
-"""Tables of one's own, from the file to what is registered, by the real flows and against real servers."""
+"""A user's tables, from the file to the registered model, by the real flows and against real servers."""
 
 import json
 import uuid
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the same table twice."""
+    """Write the same table as CSV and as Parquet into a folder."""
     folder = tmp_path_factory.mktemp("tables")
     for suffix in (".csv", ".parquet"):
         owned.write(owned.mixed(), folder / f"people{suffix}")
@@ -54,10 +54,10 @@ def new_name() -> str:
 
 
 def predicted(model: Path, source: Path) -> dict[str, np.ndarray]:
-    """Labels and probabilities of every row of a file."""
+    """Predict every row of a file, and return labels and probabilities."""
     scorer = predictor.Scorer(model)
-    said = [scorer.score(batch) for batch in input_rows.open_source(str(source), scorer.certificate.inputs).batches]
-    return {name: np.concatenate([getattr(one, name) for one in said]) for name in ("label", "probabilities")}
+    results = [scorer.score(batch) for batch in input_rows.open_source(str(source), scorer.certificate.inputs).batches]
+    return {name: np.concatenate([getattr(one, name) for one in results]) for name in ("label", "probabilities")}
 
 
 def test_csv_and_parquet_train_the_same_file_from_any_folder(trained: tuple[Experiment, Outcome], here: Path) -> None:
@@ -70,7 +70,7 @@ def test_csv_and_parquet_train_the_same_file_from_any_folder(trained: tuple[Expe
     assert str(here) not in first.artifact.path.read_bytes().decode(errors="replace")
 
 
-def test_what_is_predicted_is_the_same_from_csv_parquet_and_the_prepared_rows(
+def test_predictions_are_the_same_from_csv_parquet_and_the_prepared_rows(
     trained: tuple[Experiment, Outcome], here: Path
 ) -> None:
     outcome = trained[1]
@@ -82,11 +82,11 @@ def test_what_is_predicted_is_the_same_from_csv_parquet_and_the_prepared_rows(
     _, known = session.run(
         None, runtimes.feeds(outcome.dataset.columns, x, dataset_store.category_values(outcome.dataset))
     )
-    # The rows in another order: those of the splits, one after the other.
+    # The prepared rows are in another order, split by split.
     np.testing.assert_allclose(np.sort(known, axis=0), np.sort(by_csv["probabilities"], axis=0), atol=1e-6)
 
 
-def test_mlflow_has_the_classes_whatever_their_names_and_an_example_that_the_model_takes(
+def test_mlflow_has_all_classes_and_an_example_that_the_model_accepts(
     trained: tuple[Experiment, Outcome],
 ) -> None:
     experiment, outcome = trained
@@ -98,14 +98,14 @@ def test_mlflow_has_the_classes_whatever_their_names_and_an_example_that_the_mod
     assert model.metadata.signature.inputs.input_names() == list(outcome.dataset.columns)
     rows = dataset_store.open_split(outcome.dataset, "test")
     given = runtimes.feeds(outcome.dataset.columns, rows.x, dataset_store.category_values(outcome.dataset))
-    # MLflow takes text as NumPy has it of its own.
+    # MLflow expects text in NumPy's own string type.
     answer = model.predict(
         {name: value.astype(str) if value.dtype == object else value for name, value in given.items()}
     )
     assert float((answer["label"] == rows.y).mean()) == pytest.approx(metrics["test/accuracy"])
 
 
-def test_a_gap_and_a_text_that_nobody_knows_are_answered_and_told(
+def test_missing_and_unknown_values_are_predicted_and_counted(
     trained: tuple[Experiment, Outcome], console: Call, tmp_path: Path
 ) -> None:
     rows = tmp_path / "new.csv"
@@ -115,9 +115,9 @@ def test_a_gap_and_a_text_that_nobody_knows_are_answered_and_told(
     )
     code, out, err = console("predict", trained[1].artifact.path, rows, "--json", "--output", tmp_path / "said.csv")
     assert code == 0, err
-    said = json.loads(out.splitlines()[-1])
-    assert (said["rows"], said["outside_training_range"], said["left_out"]) == (3, 2, ["name"])
-    assert set(said["class_shares"]) == set(owned.CLASSES)
+    result = json.loads(out.splitlines()[-1])
+    assert (result["rows"], result["outside_training_range"], result["left_out"]) == (3, 2, ["name"])
+    assert set(result["class_shares"]) == set(owned.CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -161,27 +161,27 @@ def swap_two_values(model: onnx.ModelProto) -> None:
     values[0], values[1] = values[1], values[0]
 
 
-def another_gap(model: onnx.ModelProto) -> None:
-    """What stands for no text at all is taken for a text."""
+def change_missing_text(model: onnx.ModelProto) -> None:
+    """Replace the value that stands for a missing text."""
     values = attribute(model, "OneHotEncoder", "cats_strings").strings
     assert values[-1] == b""
     values[-1] = b"n/a"
 
 
-def another_fill(model: onnx.ModelProto) -> None:
+def change_fill_value(model: onnx.ModelProto) -> None:
     attribute(model, "Imputer", "imputed_value_floats").floats[0] += 3
 
 
-def another_mean(model: onnx.ModelProto) -> None:
+def change_mean(model: onnx.ModelProto) -> None:
     attribute(model, "Scaler", "offset").floats[0] += 1
 
 
-def other_columns(model: onnx.ModelProto) -> None:
+def swap_columns(model: onnx.ModelProto) -> None:
     node = next(node for node in model.graph.node if node.op_type == "Concat")
     node.input[0], node.input[1] = node.input[1], node.input[0]
 
 
-def another_weight(model: onnx.ModelProto) -> None:
+def change_weight(model: onnx.ModelProto) -> None:
     tensor = next(one for one in model.graph.initializer if one.name.endswith("network.0.weight"))
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), tensor.name))
 
@@ -190,11 +190,11 @@ def another_weight(model: onnx.ModelProto) -> None:
     ("change", "operator"),
     [
         (swap_two_values, "OneHotEncoder"),
-        (another_gap, "OneHotEncoder"),
-        (another_fill, "Imputer"),
-        (another_mean, "Scaler"),
-        (other_columns, "Concat"),
-        (another_weight, "Gemm"),
+        (change_missing_text, "OneHotEncoder"),
+        (change_fill_value, "Imputer"),
+        (change_mean, "Scaler"),
+        (swap_columns, "Concat"),
+        (change_weight, "Gemm"),
     ],
 )
 def test_a_file_whose_encoding_was_tampered_with_is_refused_and_the_node_is_named(
@@ -221,7 +221,9 @@ def _fields(artifact: Artifact) -> dict[str, object]:
     return {field.name: getattr(artifact, field.name) for field in fields(artifact)}
 
 
-def test_an_interrupted_training_goes_on_to_the_same_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_is_resumed_and_gives_the_same_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = "--training.batch_size", "32", "--training.epochs", "6"
     whole = train(owned.experiment(here / "people.csv", new_name(), *given))
     experiment = owned.experiment(here / "people.csv", new_name(), *given)
@@ -236,14 +238,14 @@ def digests(dataset: Dataset) -> dict[str, set[bytes]]:
     return {split: {row.tobytes() for row in np.load(dataset.folder / f"{split}.rows.npy")} for split in SPLITS}
 
 
-def test_retrained_on_more_rows_none_changes_its_split_and_judged_again_it_comes_out_the_same(tmp_path: Path) -> None:
+def test_rows_keep_their_split_when_rows_are_added_and_judging_again_uses_the_same_rows(tmp_path: Path) -> None:
     path, name = tmp_path / "people.parquet", new_name()
     owned.write(owned.mixed(), path)
     first = retrain(owned.experiment(path, name))
     assert (first.verdict, retrain(owned.experiment(path, name)).verdict) == ("FIRST", "UNCHANGED")
     before = prepare(owned.source(path, split={"method": "content"}), tmp_path)
     more = owned.mixed(120, seed=1)
-    # A city that comes before all others: every index of a city is another now.
+    # A new city sorts before all others, so the index of every city changes.
     cities = [f"A new {city}" if city == owned.CITIES[0] else city for city in more["c0"].to_pylist()]
     more = more.set_column(more.column_names.index("c0"), "c0", [cities])
     owned.write(pa.concat_tables([owned.mixed(), more]), path)
@@ -255,17 +257,17 @@ def test_retrained_on_more_rows_none_changes_its_split_and_judged_again_it_comes
         assert rows <= digests(after)[split]
     assert second.decision is not None
     assert second.decision.judgement is not None
-    # Of so few rows a class may be found less often by chance; nothing else may fail.
+    # With so few rows, the recall of a class may drop by chance. No other gate may fail.
     failed = {gate["name"] for gate in second.decision.judgement["gates"] if not gate["passed"]}
     assert failed <= {"recall of each class"}
-    said = judge(name, 3 - second.champion)  # whichever of the two is not
-    assert said.judgement["rows"] == second.decision.judgement["rows"]
+    result = judge(name, 3 - second.champion)  # the version that is not champion
+    assert result.judgement["rows"] == second.decision.judgement["rows"]
 
 
 @pytest.mark.parametrize(
     ("split", "method"), [(("--data.split.group", "who"), "group"), (("--data.split.time", "day"), "time")]
 )
-def test_rows_are_divided_by_a_column_that_is_no_input(split: tuple[str, str], method: str, tmp_path: Path) -> None:
+def test_rows_are_split_by_a_column_that_is_not_an_input(split: tuple[str, str], method: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     who, day = rng.integers(0, 40, owned.ROWS), rng.integers(0, 90, owned.ROWS)
     table = owned.mixed().append_column("who", [who]).append_column("day", [np.datetime64("2026-01-01", "D") + day])
@@ -273,18 +275,23 @@ def test_rows_are_divided_by_a_column_that_is_no_input(split: tuple[str, str], m
     ignored = "--data.ignore", "day" if method == "group" else "who"
     outcome = train(owned.experiment(path, new_name(), *split, *ignored))
     assert set(outcome.dataset.columns) == {"age", "children, at home", "is.member", "c0"}
-    # Each row is known by its age, which nearly no other has.
+    # Rows are identified by their age, which is almost always unique.
     ages = {split: dataset_store.open_split(outcome.dataset, split).x[:, 0] for split in SPLITS}
     known = np.array(table["age"].to_pylist(), np.float32)
-    of = {
+    values_by_split = {
         split: {int((who if method == "group" else day)[known == age][0]) for age in rows if (known == age).sum() == 1}
         for split, rows in ages.items()
     }
-    assert all(of.values())
+    assert all(values_by_split.values())
     if method == "group":
-        assert sum(map(len, of.values())) == len(set.union(*of.values()))
+        assert sum(map(len, values_by_split.values())) == len(set.union(*values_by_split.values()))
     else:
-        assert max(of["train"]) < min(of["validation"]) <= max(of["validation"]) < min(of["test"])
+        assert (
+            max(values_by_split["train"])
+            < min(values_by_split["validation"])
+            <= max(values_by_split["validation"])
+            < min(values_by_split["test"])
+        )
 
 
 def test_a_sweep_over_a_table_chooses_proves_and_registers(here: Path) -> None:
@@ -317,5 +324,5 @@ def test_a_run_on_a_table_is_reproduced_and_compared(
     other = train(owned.experiment(here / "people.parquet", new_name(), "--training.seed", "1"))
     code, out, err = console("compare", trained[1].run.id[:12], other.run.id[:12], "--json")
     assert code == 0, err
-    said = json.loads(out.splitlines()[-1])
-    assert said, out
+    result = json.loads(out.splitlines()[-1])
+    assert result, out

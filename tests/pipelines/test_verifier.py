@@ -32,14 +32,14 @@ def classifier(iris: tuple[Experiment, Dataset], fitted: Fit) -> networks.Classi
 
 
 def verify(artifact: Artifact, classifier: networks.Classifier, dataset: Dataset) -> tuple[Proof, dict[str, Any]]:
-    """The proof, and the report beside it."""
+    """Verify a file, and return the proof and its report."""
     report = artifact.path.with_name("parity.json")
     proof = verifier.verify(artifact, classifier, dataset, report)
     return proof, json.loads(report.read_text())
 
 
 def refuse(artifact: Artifact, classifier: networks.Classifier, dataset: Dataset, message: str) -> dict[str, Any]:
-    """The report of a file that must be refused with this message, in one line."""
+    """Check that a file is refused with this message in one line, and return its report."""
     with pytest.raises(ParityError, match=message) as refused:
         verify(artifact, classifier, dataset)
     assert "\n" not in str(refused.value)
@@ -105,12 +105,12 @@ def softmax_over_rows(model: onnx.ModelProto) -> None:
     softmax.attribute[0].CopyFrom(helper.make_attribute("axis", 0))
 
 
-def other_labels(model: onnx.ModelProto) -> None:
-    """Only the label is wrong: it is the smallest probability's."""
+def label_the_least_probable(model: onnx.ModelProto) -> None:
+    """Return the label of the smallest probability. Nothing else is wrong."""
     next(node for node in model.graph.node if node.op_type == "ArgMax").op_type = "ArgMin"
 
 
-def one_column_of_probabilities_less(model: onnx.ModelProto) -> None:
+def drop_a_class(model: onnx.ModelProto) -> None:
     for name in ("network.4.weight", "network.4.bias"):
         put(model, name, weight(model, name)[:2])
     model.graph.output[1].type.tensor_type.shape.dim[1].dim_value = 2
@@ -124,8 +124,8 @@ def one_column_of_probabilities_less(model: onnx.ModelProto) -> None:
         (break_with_nan, "512 of 512 rows disagree.*nan", "Gemm"),
         (drop_the_scaling, "rows disagree.*normalisation left out", "Sub"),
         (softmax_over_rows, "512 of 512 rows disagree.*softmax over the wrong axis", "Softmax"),
-        (other_labels, "512 of 512 rows disagree", "ArgMin"),
-        (one_column_of_probabilities_less, r"'probabilities' is FLOAT \[0, 2\], expected .* \[0, 3\]", None),
+        (label_the_least_probable, "512 of 512 rows disagree", "ArgMin"),
+        (drop_a_class, r"'probabilities' is FLOAT \[0, 2\], expected .* \[0, 3\]", None),
     ],
 )
 def test_a_file_with_other_predictions_is_refused(
@@ -145,7 +145,7 @@ def test_a_file_with_other_predictions_is_refused(
 
 
 def changed(artifact: Artifact, change: Change) -> Artifact:
-    """Another file in its place."""
+    """Change a file in place, and return it with its new digest."""
     model = onnx.load(artifact.path)
     change(model)
     del model.graph.value_info[:]
@@ -153,8 +153,8 @@ def changed(artifact: Artifact, change: Change) -> Artifact:
     return Artifact(artifact.path, file_digest(artifact.path))
 
 
-def asked(answer: Answer, exact: np.ndarray) -> verifier.Judged:
-    """What is made of an answer, where torch is as exact as `exact` in float32 too, but for one step of it."""
+def judge(answer: Answer, exact: np.ndarray) -> verifier.Judged:
+    """Judge an answer as if torch computed `exact` in float32 too, up to rounding."""
 
     class Torch:
         float32 = Answer(exact.argmax(axis=1), exact.astype(np.float32))
@@ -163,7 +163,7 @@ def asked(answer: Answer, exact: np.ndarray) -> verifier.Judged:
         tolerance = np.full(len(exact), 1e-5)
 
         def look_up(self, rows: np.ndarray) -> None:
-            """All is known."""
+            """Do nothing, because all rows are known."""
 
     rows = Probes(np.zeros((len(exact), 1), np.float32), len(exact), np.arange(len(exact)))
     return verifier.judge("here", answer, cast(Oracle, Torch()), rows)
@@ -171,26 +171,26 @@ def asked(answer: Answer, exact: np.ndarray) -> verifier.Judged:
 
 def test_a_row_is_wrong_beyond_the_tolerance_or_with_another_label() -> None:
     exact = np.tile([0.6, 0.4], (4, 1))
-    label, said = np.zeros(4, dtype=np.int64), exact.astype(np.float32)
-    assert not asked(Answer(label, said), exact).is_wrong.any()
-    off = said + np.array([[0, 0], [1e-3, -1e-3], [2e-3, -2e-3], [4e-6, -4e-6]], dtype=np.float32)
-    judged = asked(Answer(label, off), exact)
+    label, probabilities = np.zeros(4, dtype=np.int64), exact.astype(np.float32)
+    assert not judge(Answer(label, probabilities), exact).is_wrong.any()
+    off = probabilities + np.array([[0, 0], [1e-3, -1e-3], [2e-3, -2e-3], [4e-6, -4e-6]], dtype=np.float32)
+    judged = judge(Answer(label, off), exact)
     assert judged.is_wrong.tolist() == [False, True, True, False]
     assert judged.worst.tolist() == [2, 1]
-    flipped = asked(Answer(np.array([0, 0, 0, 1]), said), exact)
+    flipped = judge(Answer(np.array([0, 0, 0, 1]), probabilities), exact)
     assert flipped.is_wrong.tolist() == [False, False, False, True]
-    sums = said.copy()
+    sums = probabilities.copy()
     sums[1] += 9e-6
-    assert asked(Answer(label, sums), exact).is_wrong.tolist() == [False, True, False, False]
+    assert judge(Answer(label, sums), exact).is_wrong.tolist() == [False, True, False, False]
 
 
-def test_another_label_is_right_only_at_a_tie() -> None:
+def test_another_label_is_accepted_only_at_a_tie() -> None:
     exact = np.array([[0.5 + 1e-9, 0.5 - 1e-9], [0.5 + 1e-6, 0.5 - 1e-6]])
-    said = np.array([[0.5 - 6e-8, 0.5 + 6e-8], [0.5 - 6e-8, 0.5 + 6e-8]], dtype=np.float32)
-    judged = asked(Answer(np.array([1, 1]), said), exact)
+    probabilities = np.array([[0.5 - 6e-8, 0.5 + 6e-8], [0.5 - 6e-8, 0.5 + 6e-8]], dtype=np.float32)
+    judged = judge(Answer(np.array([1, 1]), probabilities), exact)
     assert judged.is_tie.tolist() == [True, True]  # the second is off by a little over 1e-6, more than half its margin
     away = np.array([[0.5, 0.5], [0.5 + 1e-6, 0.5 - 1e-6]])
-    judged = asked(Answer(np.array([0, 1]), away.astype(np.float32)), away)
+    judged = judge(Answer(np.array([0, 1]), away.astype(np.float32)), away)
     assert judged.is_wrong.tolist() == [False, True]
 
 
@@ -232,7 +232,7 @@ def test_a_file_changed_since_it_was_written_is_not_opened(
         ("--model.output=log_softmax", "--training.loss.kind=nll"),
         ("--model.output=softmax", "--training.loss.kind=mse"),
         ("--model.output=sigmoid", "--training.loss.kind=bce"),
-        # So confident that most of the ten sigmoids are far below what onnxruntime's own can tell from 0.
+        # So confident that onnxruntime cannot distinguish most of the ten sigmoids from 0.
         ("--training.loss.kind=bce_with_logits", "--model.kind=linear", "--training.lr=0.5"),
         ("--model.kind=cnn", "--model.channels=4,8", "--model.hidden=16"),
         ("--model.kind=cnn", "--model.channels=4", "--model.kernel=2", "--model.padding=valid"),

@@ -1,4 +1,4 @@
-"""`hallmark verify` and `hallmark reproduce`, as they are typed."""
+"""`hallmark verify` and `hallmark reproduce` on the command line."""
 
 import json
 import uuid
@@ -36,10 +36,10 @@ def test_a_shipped_file_passes(console: Call, trained: tuple[Experiment, Outcome
 
 def test_json_is_the_last_line(console: Call, trained: tuple[Experiment, Outcome]) -> None:
     code, out, _ = console("verify", str(trained[1].artifact.path), "--json")
-    said = json.loads(out.splitlines()[-1])
-    assert (code, said["status"], said["sha256"]) == (0, "holds", trained[1].artifact.sha256)
-    assert [check["passed"] for check in said["checks"]] == [True] * 3
-    assert said["certificate"]["proof"]["verdict"] == "passed"
+    result = json.loads(out.splitlines()[-1])
+    assert (code, result["status"], result["sha256"]) == (0, "holds", trained[1].artifact.sha256)
+    assert [check["passed"] for check in result["checks"]] == [True] * 3
+    assert result["certificate"]["proof"]["verdict"] == "passed"
 
 
 def test_an_edited_file_fails(console: Call, trained: tuple[Experiment, Outcome], tmp_path: Path) -> None:
@@ -93,7 +93,9 @@ def test_a_registered_model_is_fetched_and_checked(console: Call, trained: tuple
     assert (code, out, error.count("\n")) == (2, "", 1)
 
 
-def test_for_a_file_nothing_heavy_is_imported(trained: tuple[Experiment, Outcome], python: Callable[..., str]) -> None:
+def test_verifying_a_file_imports_no_heavy_library(
+    trained: tuple[Experiment, Outcome], python: Callable[..., str]
+) -> None:
     code = (
         "import sys; from hallmark.flows.__main__ import run; assert run(['verify', sys.argv[1]]) == 0\n"
         "print(sorted({'torch', 'mlflow', 'prefect', 'pydantic', 'sklearn'} & set(sys.modules)))"
@@ -110,14 +112,14 @@ def test_a_refused_file_leaves_its_evidence_with_the_run(
 
     honest = exporter.export
 
-    def spoilt(*given: object) -> Artifact:
+    def export_damaged(*given: object) -> Artifact:
         artifact = honest(*given)  # type: ignore[arg-type]
         model = onnx.load(artifact.path)
         next(node for node in model.graph.node if node.op_type == "ArgMax").op_type = "ArgMin"
         onnx.save(model, artifact.path)
         return Artifact(artifact.path, file_digest(artifact.path))
 
-    monkeypatch.setattr(exporter, "export", spoilt)
+    monkeypatch.setattr(exporter, "export", export_damaged)
     experiment = trained[0].model_copy(update={"name": f"v{uuid.uuid4().hex[:12]}"})
     with pytest.raises(ParityError, match="ArgMin"):
         train(experiment)
@@ -141,9 +143,9 @@ def test_a_refused_file_leaves_its_evidence_with_the_run(
 def test_a_run_is_reproduced_identically(console: Call, trained: tuple[Experiment, Outcome]) -> None:
     before = len(connect().search_model_versions(f"name = '{trained[0].name}'"))
     code, out, _ = console("reproduce", trained[1].run.id, "--json")
-    said = json.loads(out.splitlines()[-1])
+    result = json.loads(out.splitlines()[-1])
     assert code == 0
-    assert said == {"status": "identical", "weights": True, "file": True, "differences": []}
+    assert result == {"status": "identical", "weights": True, "file": True, "differences": []}
     assert len(connect().search_model_versions(f"name = '{trained[0].name}'")) == before
 
 

@@ -1,4 +1,4 @@
-"""Weighted metrics against scikit-learn on rows that are repeated as often as their weights say."""
+"""Weighted metrics against scikit-learn on rows that are repeated as often as their weight."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ RESAMPLES = 200
 
 
 def rows(count: int, classes: int, steps: int | None) -> Rows:
-    """Rows and informative predictions; few steps make many ties, between and within rows."""
+    """Return rows and informative predictions. Few steps make many ties, between and within rows."""
     random = np.random.default_rng(count + classes)
     y = np.r_[np.arange(classes), random.integers(classes, size=count - classes)]
     p = random.dirichlet(np.ones(classes), size=count) + 0.4 * np.eye(classes)[y]
@@ -83,7 +83,7 @@ def test_weighted_metrics_equal_the_metrics_of_the_drawn_rows(
 def test_weights_of_one_give_the_recorded_metrics() -> None:
     y, p = rows(80, 3, 6)
     recorded = metrics.score(y, p, ("a", "b", "c")).metrics
-    p /= p.sum(axis=1, keepdims=True)  # as there: rounding parts some ties
+    p /= p.sum(axis=1, keepdims=True)  # as `metrics.score` does: rounding breaks some ties
     for metric, weighted in METRICS.items():
         assert weighted((y, p))(np.ones((80, 1))) == pytest.approx(recorded[metric.__name__], **EXACT)
 

@@ -1,4 +1,4 @@
-"""The limits that the suite sets itself."""
+"""The time limits of the test suite."""
 
 import os
 from contextlib import suppress
@@ -27,13 +27,13 @@ UNIT, SYSTEM = TESTS / "unit" / "ml" / "test_x.py", TESTS / "system" / "test_x.p
 def test_a_limit_depends_on_tier_and_setting(
     path: Path, setting: str, expected: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:  # the limit of this test is looked up afterwards
+    with monkeypatch.context() as patch:  # undone before the limit of this test itself is looked up
         patch.setenv(limits.VARIABLE, setting)
         assert limits.limit(path, TESTS) == expected
 
 
 @pytest.mark.parametrize(("load", "expected"), [(4, 5), (4.1, 1)])
-def test_on_a_busy_machine_cpu_time_is_judged(load: float, expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_time_counts_on_a_busy_machine(load: float, expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "cpu_count", lambda: 2)
         patch.setattr(os, "getloadavg", lambda: (load, 0, 0))
@@ -42,7 +42,7 @@ def test_on_a_busy_machine_cpu_time_is_judged(load: float, expected: float, monk
 
 
 def call(path: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the hook around a test of this file that takes so long."""
+    """Run the hook around a test of this file that takes this many seconds."""
     hook = pytest_runtest_call(SimpleNamespace(path=path))  # type: ignore[arg-type]
     with monkeypatch.context() as patch, suppress(StopIteration):
         patch.delenv(limits.VARIABLE, raising=False)
@@ -51,7 +51,7 @@ def call(path: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         next(hook)
 
 
-def test_a_test_over_its_limit_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_test_over_its_limit_fails_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     call(UNIT, 1.9, monkeypatch)
     call(SYSTEM, 99, monkeypatch)
     with pytest.raises(pytest.fail.Exception, match=r"took 3\.0 s, and a test in tests/unit may take 2 s: "):

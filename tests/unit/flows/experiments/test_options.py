@@ -16,7 +16,7 @@ def test_options_override_the_preset_and_keep_other_fields() -> None:
     )
     assert (experiment.training.epochs, experiment.data.split.seed) == (20, 7)
     assert experiment.model == MLP(kind="mlp", hidden=(8, 4))
-    # What was not given stays as the preset has it, not as the default.
+    # Fields without an option keep the preset's value, not the default.
     assert experiment.training.lr == 0.001
     assert experiment.data.scaling_fitted_on == "all"
     assert experiment.data.split.validation == 0
@@ -123,55 +123,59 @@ def test_missing_file_is_refused() -> None:
         options.experiment("nowhere.toml", [])
 
 
-def own(folder: Path, heading: str = "a.b,age,species", rows: int = 3) -> str:
+def write_table(folder: Path, heading: str = "a.b,age,species", rows: int = 3) -> str:
     path = folder / "flowers of mine.csv"
     path.write_text("\n".join([heading, *["x,1,p"] * rows]) + "\n")
     return str(path)
 
 
 def test_default_model_and_training_depend_on_the_size_of_a_table(tmp_path: Path) -> None:
-    small, large = (options.experiment(own(tmp_path, rows=rows), ["--target", "species"]) for rows in (3, 20_000))
+    small, large = (
+        options.experiment(write_table(tmp_path, rows=rows), ["--target", "species"]) for rows in (3, 20_000)
+    )
     assert (small.name, small.data.name) == ("flowers-of-mine", "flowers-of-mine")
-    assert small.model == large.model == MLP(kind="mlp", hidden=(32,))  # there is text
+    assert small.model == large.model == MLP(kind="mlp", hidden=(32,))  # column a.b is text
     assert (small.training.batch_size, large.training.batch_size) == ("full", 128)
     assert small.training.epochs > large.training.epochs
 
 
 @pytest.mark.parametrize(
-    ("more", "hidden"),
+    ("extra_options", "hidden"),
     [([], (32,)), (["--data.ignore", "a.b"], (64, 32)), (["--data.split.group", "a.b"], (64, 32))],
 )
 def test_default_model_depends_on_the_kinds_of_the_input_columns(
-    tmp_path: Path, more: list[str], hidden: tuple[int, ...]
+    tmp_path: Path, extra_options: list[str], hidden: tuple[int, ...]
 ) -> None:
-    assert options.experiment(own(tmp_path), ["--target", "species", *more]).model == MLP(kind="mlp", hidden=hidden)
+    assert options.experiment(write_table(tmp_path), ["--target", "species", *extra_options]).model == MLP(
+        kind="mlp", hidden=hidden
+    )
 
 
 def test_options_override_default_model_and_training(tmp_path: Path) -> None:
     tokens = ["--target=species", "--model.kind", "linear", "--training.epochs", "7", "--name", "mine"]
-    experiment = options.experiment(own(tmp_path), tokens)
+    experiment = options.experiment(write_table(tmp_path), tokens)
     assert (experiment.model, experiment.training.epochs, experiment.name) == (Linear(kind="linear"), 7, "mine")
 
 
 def test_each_column_has_an_option_whatever_its_name(tmp_path: Path) -> None:
     tokens = ["--target", "species", "--data.columns.a.b", "categorical", "--data.columns.age=numeric"]
-    data = options.experiment(own(tmp_path), tokens).data
+    data = options.experiment(write_table(tmp_path), tokens).data
     assert isinstance(data, Table)
     assert data.columns == {"a.b": "categorical", "age": "numeric"}
 
 
 def test_table_without_target_is_refused_with_a_list_of_columns(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the column to predict is missing: .* the columns: a.b, age, species"):
-        options.experiment(own(tmp_path), [])
+        options.experiment(write_table(tmp_path), [])
 
 
 def test_missing_table_is_refused_with_the_closest_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no such file or folder: did you mean '.*flowers of mine.csv'"):
-        options.experiment(own(tmp_path).replace("flowers", "flower"), ["--target", "species"])
+        options.experiment(write_table(tmp_path).replace("flowers", "flower"), ["--target", "species"])
 
 
 def test_path_in_a_toml_file_is_relative_to_that_file(tmp_path: Path) -> None:
-    own(tmp_path)
+    write_table(tmp_path)
     path = tmp_path / "mine.toml"
     path.write_text(
         '[data]\nkind = "table"\npath = "flowers of mine.csv"\ntarget = "species"\n[data.split]\nseed = 3\n'

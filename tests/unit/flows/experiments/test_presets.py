@@ -18,15 +18,15 @@ def test_each_preset_has_a_kind() -> None:
         "iris_as_published": "published",
         "digits": "corrected",
     }
-    of_reference = {name for name, (kind, _) in presets.PRESETS.items() if kind == "reference"}
-    assert of_reference == {"iris_softmax", "iris_softmax_l2", "iris_softmax_sigmoid"}
+    reference_presets = {name for name, (kind, _) in presets.PRESETS.items() if kind == "reference"}
+    assert reference_presets == {"iris_softmax", "iris_softmax_l2", "iris_softmax_sigmoid"}
 
 
 def test_presets_are_different_experiments() -> None:
     assert len({presets.get(name).digest for name in presets.PRESETS}) == len(presets.PRESETS) == 18
 
 
-def test_changed_preset_is_own_but_renamed_preset_is_not() -> None:
+def test_changed_preset_has_kind_own_but_renamed_preset_keeps_its_kind() -> None:
     published = presets.get("iris_as_published")
     assert presets.kind_of(changed(published, epochs=7)) == "own"
     assert presets.kind_of(published.model_copy(update={"name": "mine"})) == "published"
@@ -40,7 +40,7 @@ def test_run_name_lists_the_changes_to_the_preset() -> None:
     assert presets.run_name(presets.get("iris").model_copy(update={"name": "mine"})) == "mine"
 
 
-def test_iris_as_published_is_the_tutorial() -> None:
+def test_iris_as_published_has_the_settings_of_the_tutorial() -> None:
     flat = presets.get("iris_as_published").flat()
     expected = {
         "data.scaling_fitted_on": "all",

@@ -90,13 +90,13 @@ def test_draws_are_repeatable_and_independent_of_order_and_number() -> None:
     few = sweep_grids.random("iris", tokens, members=8, seed=3)
     assert sweep_grids.random("iris", tokens, members=8, seed=3) == few
     assert sweep_grids.random("iris", tokens, members=16, seed=3).members[:8] == few.members
-    turned = sweep_grids.random("iris", [*tokens[2:], *tokens[:2]], members=8, seed=3)
-    assert (turned.members, turned.axes) == (few.members, (*few.axes[1:], few.axes[0]))
+    reordered = sweep_grids.random("iris", [*tokens[2:], *tokens[:2]], members=8, seed=3)
+    assert (reordered.members, reordered.axes) == (few.members, (*few.axes[1:], few.axes[0]))
     assert sweep_grids.random("iris", tokens, members=8, seed=4).members != few.members
 
 
 def test_draws_equal_recorded_values() -> None:
-    """The same on every machine and in every Python: what was drawn once, in numbers."""
+    """Compare with recorded numbers: draws do not depend on the machine or the Python version."""
     tokens = [LR, "loguniform:1e-4:1", "--training.epochs", "uniform:1:9", "--training.optimizer", "sgd,adam,adamw"]
     found = sweep_grids.random("iris", tokens, members=2, seed=0)
     assert labels(found) == [
@@ -106,12 +106,12 @@ def test_draws_equal_recorded_values() -> None:
 
 
 @pytest.fixture
-def thousand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let so many be drawn: the limit is Prefect's, and a distribution shows in many."""
+def thousand_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allow 1,000 members, because a distribution shows only in many draws."""
     monkeypatch.setattr(sweep_grids, "MAX_MEMBERS", 1000)
 
 
-@pytest.mark.usefixtures("thousand")
+@pytest.mark.usefixtures("thousand_members")
 @pytest.mark.parametrize(
     ("distribution", "share_below"),
     [("uniform:0:0.1", lambda x: x / 0.1), ("loguniform:1e-4:1", lambda x: 1 + math.log10(x) / 4)],
@@ -119,12 +119,12 @@ def thousand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_drawn_numbers_follow_the_distribution(distribution: str, share_below: Callable[[float], float]) -> None:
     found = sweep_grids.random("iris", [LR, distribution], members=1000, seed=0)
     shares = sorted(share_below(member.training.lr) for member in found.members)
-    # Kolmogorov's distance to the true distribution; 1.95 / sqrt(n) is exceeded once in a thousand.
+    # The Kolmogorov-Smirnov statistic exceeds 1.95 / sqrt(n) with probability 0.001.
     assert max(abs(share - (index + 0.5) / 1000) for index, share in enumerate(shares)) < 1.95 / math.sqrt(1000)
     assert 0 <= shares[0] < shares[-1] <= 1
 
 
-@pytest.mark.usefixtures("thousand")
+@pytest.mark.usefixtures("thousand_members")
 @pytest.mark.parametrize("values", ["uniform:3:6", "3..6", "3,4,5,6"])
 def test_integers_are_drawn_uniformly_with_both_ends(values: str) -> None:
     tokens = ["--training.epochs", values, "--training.seed", "0..4294967295"]
@@ -132,7 +132,7 @@ def test_integers_are_drawn_uniformly_with_both_ends(values: str) -> None:
         member.training.epochs for member in sweep_grids.random("iris", tokens, members=1000, seed=0).members
     )
     assert sorted(drawn) == [3, 4, 5, 6]
-    assert sum((count - 250) ** 2 / 250 for count in drawn.values()) < 16.3  # chi-squared, 3 degrees, one in a thousand
+    assert sum((count - 250) ** 2 / 250 for count in drawn.values()) < 16.3  # chi-squared, 3 df, p = 0.001
 
 
 def test_rounding_to_six_digits_stays_within_the_distribution() -> None:
@@ -140,13 +140,13 @@ def test_rounding_to_six_digits_stays_within_the_distribution() -> None:
     assert 0.1234567 <= found.members[0].training.lr <= 0.1234568
 
 
-@pytest.mark.usefixtures("thousand")
+@pytest.mark.usefixtures("thousand_members")
 def test_integers_can_be_drawn_log_uniformly() -> None:
     tokens = ["--training.batch_size", "loguniform:1:64", "--training.seed", "0..4294967295"]
     found = sweep_grids.random("iris", tokens, members=1000, seed=0)
     sizes = [member.training.batch_size for member in found.members]
     assert (min(sizes), max(sizes)) == (1, 64)
-    # Half of log(0.5) to log(64.5) lies below 5.7, so below the 6 that it rounds to.
+    # Half of the range from log(0.5) to log(64.5) lies below log(5.7), which rounds to 6.
     assert 0.45 < sum(size < 6 for size in sizes) / 1000 < 0.55
 
 
@@ -158,15 +158,15 @@ def test_no_member_is_drawn_twice() -> None:
 
 
 def test_every_documented_form_of_a_value_is_accepted() -> None:
-    options_of = {"0.001,0.01,0.1": LR, "0..4": "--training.seed", "32/64/64,32": "--model.hidden"}
-    options_of |= {"uniform:0:0.1": "--training.weight_decay", "loguniform:1e-4:1": LR}
+    option_by_value = {"0.001,0.01,0.1": LR, "0..4": "--training.seed", "32/64/64,32": "--model.hidden"}
+    option_by_value |= {"uniform:0:0.1": "--training.weight_decay", "loguniform:1e-4:1": LR}
     documented = re.findall(r"^(\S+)\n {4}", sweep_grids.GRAMMAR, flags=re.MULTILINE)
-    assert documented == list(options_of)
-    for value, option in options_of.items():
+    assert documented == list(option_by_value)
+    for value, option in option_by_value.items():
         assert len(sweep_grids.random("iris", [option, value], members=3, seed=0).members) == 3
 
 
-def test_maximum_number_of_members(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_members_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_grids, "MAX_MEMBERS", 5)
     assert len(sweep_grids.grid("iris", ["--training.seed", "0..4"]).members) == 5
     assert len(sweep_grids.random("iris", ["--training.seed", "0..4"], members=5, seed=0).members) == 5

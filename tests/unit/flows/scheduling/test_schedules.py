@@ -1,4 +1,4 @@
-"""The file of schedules, what it refuses, and the dates around changes of the clock."""
+"""The schedules file: what it contains, what is refused, and dates across clock changes."""
 
 import re
 from collections.abc import Callable
@@ -40,12 +40,12 @@ CHANGES = {
     (NEW_YORK, "spring"): datetime(2027, 3, 14, 7, tzinfo=UTC),
     (NEW_YORK, "autumn"): datetime(2026, 11, 1, 6, tzinfo=UTC),
 }
-"""When clocks change."""
+"""Moments at which clocks change."""
 
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Write a file of schedules and point the settings at it."""
+    """Return a function that writes the schedules file and points the settings at it."""
 
     def write(text: str) -> Path:
         path = tmp_path / "schedules.toml"
@@ -56,7 +56,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pat
     return write
 
 
-def one(**changes: object) -> Schedule:
+def make_schedule(**changes: object) -> Schedule:
     return Schedule.model_validate({"name": "nightly", "experiment": "iris"} | changes)
 
 
@@ -95,7 +95,7 @@ def test_example_file_schedules_nothing_until_uncommented(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[[schedule]]\nname = \n", r"is not valid TOML: .*line 2"),
         ("[schedule]\nname = 'a'\n", r"schedule: expected \[\[schedule\]\] with two brackets"),
@@ -120,12 +120,12 @@ def test_example_file_schedules_nothing_until_uncommented(
         ("interval = '1h'\nrule = { alpha = 2 }", "schedule 'a': rule.alpha"),
     ],
 )
-def test_invalid_schedule_is_refused_in_one_line(file: Callable[[str], Path], text: str, said: str) -> None:
+def test_invalid_schedule_is_refused_in_one_line(file: Callable[[str], Path], text: str, message: str) -> None:
     if not text.startswith("["):
-        named = "" if "experiment" in text else "experiment = 'iris'\n"
-        text = f"[[schedule]]\nname = 'a'\n{named}{text}\n"
+        experiment_line = "" if "experiment" in text else "experiment = 'iris'\n"
+        text = f"[[schedule]]\nname = 'a'\n{experiment_line}{text}\n"
     path = file(text)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         schedules.load()
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -147,19 +147,19 @@ def test_invalid_address_is_refused_without_showing_its_secret(file: Callable[[s
 
 @pytest.mark.parametrize(("zone", "season"), CHANGES)
 @pytest.mark.parametrize("hour", [1, 2, 3])
-def test_local_time_comes_once_a_day_across_clock_changes(zone: str, season: str, hour: int) -> None:
-    change, schedule = CHANGES[zone, season], one(cron=f"30 {hour} * * *", timezone=zone)
+def test_local_time_occurs_once_a_day_across_clock_changes(zone: str, season: str, hour: int) -> None:
+    change, schedule = CHANGES[zone, season], make_schedule(cron=f"30 {hour} * * *", timezone=zone)
     dates = schedule.upcoming(10, change - timedelta(days=3))
     local = [date.astimezone(ZoneInfo(zone)) for date in dates]
     assert [after.date() - before.date() for before, after in pairwise(local)] == [timedelta(days=1)] * 9
-    is_left_out = season == "spring" and hour == 2
-    odd = [date.hour for date in local if (date.hour, date.minute) != (hour, 30)]
-    assert odd in ([[hour - 1], [hour + 1]] if is_left_out else [[]])  # by the version of Python
+    is_skipped = season == "spring" and hour == 2
+    other_hours = [date.hour for date in local if (date.hour, date.minute) != (hour, 30)]
+    assert other_hours in ([[hour - 1], [hour + 1]] if is_skipped else [[]])  # depends on the Python version
     assert not any(date.fold for date in local)
     for minutes in range(-5 * 60, 5 * 60, 20):
         start = change + timedelta(minutes=minutes)
         found = schedule.upcoming(3, start)
-        # In an hour that is shown twice, or before one that is left out, Prefect may name the last date once more.
+        # In a repeated hour, or before a skipped one, Prefect may return the last date again.
         assert set(found) <= set(dates), start
         assert [date for date in dates if date >= start][:2] == [date for date in found if date >= start][:2], start
 
@@ -167,11 +167,11 @@ def test_local_time_comes_once_a_day_across_clock_changes(zone: str, season: str
 @pytest.mark.parametrize(("zone", "season"), CHANGES)
 def test_hourly_cron_runs_once_in_each_hour_across_clock_changes(zone: str, season: str) -> None:
     change = CHANGES[zone, season]
-    dates = one(cron="0 * * * *", timezone=zone).upcoming(72, change - timedelta(hours=36))
+    dates = make_schedule(cron="0 * * * *", timezone=zone).upcoming(72, change - timedelta(hours=36))
     local = [date.astimezone(ZoneInfo(zone)) for date in dates]
     on_the_day = [date.hour for date in local if date.date() == change.astimezone(ZoneInfo(zone)).date()]
-    left_out = {"spring": {2}, "autumn": set()}[season]
-    assert on_the_day == sorted(set(range(24)) - left_out)
+    skipped = {"spring": {2}, "autumn": set()}[season]
+    assert on_the_day == sorted(set(range(24)) - skipped)
     assert len(set(dates)) == len(dates)
 
 
@@ -179,7 +179,7 @@ def test_hourly_cron_runs_once_in_each_hour_across_clock_changes(zone: str, seas
 @pytest.mark.parametrize("interval", ["15m", "6h", "1d"])
 def test_interval_is_elapsed_time_across_clock_changes(zone: str, season: str, interval: str) -> None:
     change = CHANGES[zone, season]
-    schedule = one(interval=interval)
+    schedule = make_schedule(interval=interval)
     assert schedule.interval is not None
     for minutes in range(-3 * 60, 3 * 60, 50):
         dates = [date.astimezone(UTC) for date in schedule.upcoming(4, change + timedelta(minutes=minutes))]
@@ -189,9 +189,9 @@ def test_interval_is_elapsed_time_across_clock_changes(zone: str, season: str, i
 
 
 @pytest.mark.parametrize("when", [{"cron": "*/20 * * * *", "timezone": BERLIN}, {"interval": "20m"}])
-def test_clock_that_is_set_back_gives_the_same_dates_again(when: dict[str, str]) -> None:
-    """Prefect plans a date of a schedule once, by the date: what it has run does not come again."""
-    schedule, now = one(**when), datetime(2026, 6, 1, 12, 7, tzinfo=UTC)
+def test_setting_the_clock_back_gives_the_same_dates(when: dict[str, str]) -> None:
+    """Check that dates repeat exactly: Prefect identifies a scheduled run by its date, so none runs twice."""
+    schedule, now = make_schedule(**when), datetime(2026, 6, 1, 12, 7, tzinfo=UTC)
     before, again = (schedule.upcoming(12, start) for start in (now, now - timedelta(hours=1)))
     assert again[3:] == before[:9]
     assert [str(date) for date in again[3:]] == [str(date) for date in before[:9]]

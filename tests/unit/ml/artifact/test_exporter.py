@@ -15,7 +15,7 @@ from hallmark.tasks.ml.data import dataset_store
 from tests.conftest import ROOT, fit, load, prepare
 
 
-def form(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[int, list[str | int]]]:
+def types_and_shapes(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[int, list[str | int]]]:
     return {
         value.name: (
             value.type.tensor_type.elem_type,
@@ -25,24 +25,24 @@ def form(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[int, list[str | i
     }
 
 
-def test_columns_go_in_by_name_and_label_and_probabilities_come_out(artifact: Artifact) -> None:
+def test_inputs_are_named_columns_and_outputs_are_label_and_probabilities(artifact: Artifact) -> None:
     model = onnx.load(artifact.path)
     columns = ("sepal_length", "sepal_width", "petal_length", "petal_width")
-    assert form(list(model.graph.input)) == {name: (TensorProto.FLOAT, ["N", 1]) for name in columns}
-    assert form(list(model.graph.output)) == {
+    assert types_and_shapes(list(model.graph.input)) == {name: (TensorProto.FLOAT, ["N", 1]) for name in columns}
+    assert types_and_shapes(list(model.graph.output)) == {
         "label": (TensorProto.INT64, ["N"]),
         "probabilities": (TensorProto.FLOAT, ["N", 3]),
     }
-    assert not model.metadata_props  # what is proven has no certificate yet
+    assert not model.metadata_props  # the certificate is added after the proof
 
 
-def test_images_go_in_as_decoders_give_them(tmp_path: Path) -> None:
+def test_image_input_has_the_type_and_shape_of_decoded_images(tmp_path: Path) -> None:
     experiment = presets.get("digits")
     experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"epochs": 1})})
     dataset = prepare(experiment.data, tmp_path)
     classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
     path = exporter.export(classifier, dataset, Export(), tmp_path / "digits.onnx").path
-    assert form(list(onnx.load(path).graph.input)) == {"image": (TensorProto.UINT8, ["N", 8, 8])}
+    assert types_and_shapes(list(onnx.load(path).graph.input)) == {"image": (TensorProto.UINT8, ["N", 8, 8])}
     images = dataset_store.open_split(dataset, "test").x
     label, probabilities = onnxruntime.InferenceSession(path).run(None, {"image": images})
     assert (label.shape, probabilities.shape) == ((360,), (360, 10))
@@ -50,7 +50,7 @@ def test_images_go_in_as_decoders_give_them(tmp_path: Path) -> None:
     np.testing.assert_array_equal(label, probabilities.argmax(axis=1))
 
 
-def test_the_file_stands_alone(artifact: Artifact) -> None:
+def test_the_file_is_self_contained(artifact: Artifact) -> None:
     assert [file.name for file in artifact.path.parent.iterdir() if ".onnx" in file.name] == ["iris.onnx"]
     model = onnx.load(artifact.path, load_external_data=False)
     assert all(tensor.data_location == TensorProto.DEFAULT for tensor in model.graph.initializer)
@@ -67,7 +67,7 @@ def test_the_batch_is_dynamic(artifact: Artifact, iris: tuple[Experiment, Datase
     assert (label.shape, probabilities.shape) == ((rows,), (rows, 3))
 
 
-def test_the_operator_set_is_the_one_asked_for(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> None:
+def test_the_opset_is_the_configured_one(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> None:
     classifier = load(fitted, iris[1], iris[0])
     path = exporter.export(classifier, iris[1], Export(opset=21), tmp_path / "iris.onnx").path
     assert [(entry.domain, entry.version) for entry in onnx.load(path).opset_import] == [("", 21)]

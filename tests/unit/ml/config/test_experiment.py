@@ -35,14 +35,14 @@ def test_kinds_with_all_defaults_have_different_digests() -> None:
 
 
 def test_a_new_field_with_a_default_changes_no_existing_digest() -> None:
-    class Longer(Training):
+    class ExtendedTraining(Training):
         clip: float = 0.0
 
-    class Newer(Experiment):
-        training: Longer = Longer()
+    class ExtendedExperiment(Experiment):
+        training: ExtendedTraining = ExtendedTraining()
 
     old = iris(training=Training(epochs=7))
-    new = Newer.model_validate(old.model_dump())
+    new = ExtendedExperiment.model_validate(old.model_dump())
     assert new.training.clip == 0.0
     assert new.digest == old.digest
 
@@ -104,15 +104,15 @@ def test_a_contradiction_names_both_fields(part: type[Part], values: dict[str, o
         {"epoch": 3},
     ],
 )
-def test_training_refuses(values: dict[str, object]) -> None:
+def test_invalid_training_values_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Training(**values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("source", "kind"), [(MNIST, "mnist"), (Threshold, "threshold")])
 def test_a_partial_split_keeps_the_sources_other_defaults(source: type[Part], kind: str) -> None:
-    given = source.model_validate({"kind": kind, "split": {"seed": 7}})
-    assert given.split == source.model_fields["split"].default.model_copy(update={"seed": 7})  # type: ignore[attr-defined]
+    parsed = source.model_validate({"kind": kind, "split": {"seed": 7}})
+    assert parsed.split == source.model_fields["split"].default.model_copy(update={"seed": 7})  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_every_field_has_a_description() -> None:
         return [f"{prefix}{name}" for name, field in model.model_fields.items() if not field.description]
 
     parts = [Experiment]
-    for part in parts:  # the loop appends to it
+    for part in parts:  # grows during the loop
         for field in part.model_fields.values():
             kinds = get_args(field.annotation) or (field.annotation,)
             parts += [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
@@ -154,15 +154,15 @@ def test_every_preset_survives_a_json_round_trip(name: str) -> None:
     assert (again, again.digest, preset.name) == (preset, preset.digest, name)
 
 
-def own(**given: object) -> Table:
+def own_table(**given: object) -> Table:
     return Table.model_validate({"kind": "table", "path": "x.csv", "target": "t"} | given)
 
 
 def test_naming_a_split_column_chooses_the_method() -> None:
-    assert own(split={"group": "patient"}).split == Split(method="group", group="patient")
-    assert own(split={"time": "day", "test": 0.3}).split == Split(method="time", time="day", test=0.3)
-    assert own(split={"column": "part"}).split == Split(method="column", column="part", validation=0, test=0)
-    assert own(split={"seed": 7}).split == Split(seed=7)
+    assert own_table(split={"group": "patient"}).split == Split(method="group", group="patient")
+    assert own_table(split={"time": "day", "test": 0.3}).split == Split(method="time", time="day", test=0.3)
+    assert own_table(split={"column": "part"}).split == Split(method="column", column="part", validation=0, test=0)
+    assert own_table(split={"seed": 7}).split == Split(seed=7)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_naming_a_split_column_chooses_the_method() -> None:
 )
 def test_a_table_that_contradicts_itself_is_refused(given: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        own(**given)
+        own_table(**given)
 
 
 def test_only_a_table_can_be_split_by_a_column() -> None:
@@ -195,13 +195,13 @@ def test_only_a_table_can_be_split_by_a_column() -> None:
 
 def test_a_cnn_refuses_a_table() -> None:
     with pytest.raises(ValidationError, match=r"model.kind 'cnn' needs images, but data.kind 'table' has columns"):
-        Experiment.model_validate({"name": "x", "data": own(), "model": {"kind": "cnn"}})
+        Experiment.model_validate({"name": "x", "data": own_table(), "model": {"kind": "cnn"}})
 
 
 def test_names_are_comma_separated_and_quoted_if_they_contain_a_comma() -> None:
-    assert own(ignore='id, "a, b" ,"say ""x"""').ignore == ("id", "a, b", 'say "x"')
-    assert own(ignore=["a, b"]).ignore == ("a, b",)
-    assert own(ignore="").ignore == ()
+    assert own_table(ignore='id, "a, b" ,"say ""x"""').ignore == ("id", "a, b", 'say "x"')
+    assert own_table(ignore=["a, b"]).ignore == ("a, b",)
+    assert own_table(ignore="").ignore == ()
 
 
 @pytest.mark.parametrize(
@@ -210,13 +210,15 @@ def test_names_are_comma_separated_and_quoted_if_they_contain_a_comma() -> None:
 )
 def test_the_option_that_ignores_a_column_can_be_pasted_into_a_shell(column: str, typed: str) -> None:
     assert ignoring(column) == f"--data.ignore {typed}"
-    assert own(ignore=shlex.split(ignoring(column))[1]).ignore == (column,)
+    assert own_table(ignore=shlex.split(ignoring(column))[1]).ignore == (column,)
 
 
 def test_the_path_of_a_table_does_not_change_the_digest() -> None:
-    one, other = (Experiment(name="x", data=own(path=path), model=MLP(kind="mlp")) for path in ("/a/x.csv", "/b/y.csv"))
+    one, other = (
+        Experiment(name="x", data=own_table(path=path), model=MLP(kind="mlp")) for path in ("/a/x.csv", "/b/y.csv")
+    )
     assert one.digest == other.digest
-    assert one.digest != Experiment(name="x", data=own(ignore="a"), model=MLP(kind="mlp")).digest
+    assert one.digest != Experiment(name="x", data=own_table(ignore="a"), model=MLP(kind="mlp")).digest
 
 
 @pytest.mark.parametrize(
@@ -224,4 +226,4 @@ def test_the_path_of_a_table_does_not_change_the_digest() -> None:
     [("/a/x y.csv", "x-y"), ("données.parquet", "donn-es"), ("日本.csv", "own"), (".csv", "csv"), ("a/b/", "b")],
 )
 def test_a_users_dataset_is_named_after_its_file(path: str, name: str) -> None:
-    assert own(path=path).name == name
+    assert own_table(path=path).name == name

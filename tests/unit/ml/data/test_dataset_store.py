@@ -71,7 +71,7 @@ def test_chunked_writing_gives_the_same_file_as_numpy(
 def test_the_digest_depends_only_on_the_content(tmp_path: Path) -> None:
     first = prepare(IRIS, tmp_path / "one")
     assert prepare(IRIS, tmp_path / "two").digest == first.digest
-    # How the rows are scaled is no matter of the rows.
+    # Scaling is not part of the rows.
     assert prepare(Iris(kind="iris", scaling="none"), tmp_path / "one").digest == first.digest
     assert prepare(Iris(kind="iris", split=Split(seed=1)), tmp_path / "one").digest != first.digest
     assert len(list((tmp_path / "one" / "datasets").iterdir())) == 2
@@ -82,9 +82,9 @@ def test_an_intact_dataset_is_reused_and_a_damaged_one_is_written_again(
 ) -> None:
     dataset = prepare(IRIS, tmp_path)
     file = dataset.folder / "train.x.npy"
-    content, made = file.read_bytes(), file.stat().st_ino
+    content, inode = file.read_bytes(), file.stat().st_ino
     prepare(IRIS, tmp_path)
-    assert file.stat().st_ino == made
+    assert file.stat().st_ino == inode
     file.write_bytes(content[:-1] + b"!")
     with caplog.at_level(logging.WARNING):
         prepare(IRIS, tmp_path)

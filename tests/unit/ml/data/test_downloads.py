@@ -1,4 +1,4 @@
-"""torchvision's download over real HTTP, against a server of our own with small archives."""
+"""Downloads by torchvision over real HTTP, from a local server with small archives."""
 
 import gzip
 import hashlib
@@ -22,7 +22,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype=np.uint8)
 
 
 def idx(array: np.ndarray) -> bytes:
-    """The IDX format of MNIST: magic number with type and dimensions, sizes, bytes."""
+    """Encode an array in the IDX format of MNIST: magic number with type and dimensions, sizes, bytes."""
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
 
@@ -34,7 +34,7 @@ ARCHIVES = {
 
 
 class Small(datasets.MNIST):
-    """MNIST's code on two small archives."""
+    """torchvision's MNIST class with two small archives."""
 
     resources = [  # noqa: RUF012 - torchvision's shape
         (name, hashlib.md5(content, usedforsecurity=False).hexdigest()) for name, content in ARCHIVES.items()
@@ -42,16 +42,16 @@ class Small(datasets.MNIST):
 
 
 class Server:
-    """A folder served over HTTP, and what was asked of it."""
+    """A folder served over HTTP, and the paths that were requested."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.asked: list[str] = []
-        asked = self.asked
+        self.requested: list[str] = []
+        requested = self.requested
 
         class Handler(SimpleHTTPRequestHandler):
             def log_message(self, *_: object) -> None:
-                asked.append(self.path)
+                requested.append(self.path)
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
         self.address = f"http://127.0.0.1:{self.http.server_port}"
@@ -62,8 +62,8 @@ class Server:
         path.write_bytes(content)
 
     def fetched(self, name: str) -> int:
-        """How often torchvision took a file: it looks where an address leads before each time."""
-        return self.asked.count(f"/Small/{name}") // 2
+        """Return how often torchvision downloaded a file. It requests a file twice: first to resolve redirects."""
+        return self.requested.count(f"/Small/{name}") // 2
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def test_archives_are_downloaded_once_and_read_by_torchvision(server: Server, tm
     root = downloads.fetch(Small, tmp_path, server.address)
     np.testing.assert_array_equal(read(root).data, PIXELS)
     assert read(root).targets.tolist() == [0, 1, 2, 3, 4]
-    asked = len(server.asked)
+    requested = len(server.requested)
     assert downloads.fetch(Small, tmp_path, server.address + "/") == root
-    assert len(server.asked) == asked
+    assert len(server.requested) == requested
 
 
 def test_a_damaged_archive_is_downloaded_again(
@@ -112,11 +112,11 @@ def test_a_damaged_unpacked_file_is_unpacked_again_offline(
     root = downloads.fetch(Small, tmp_path, server.address)
     unpacked = (root / "Small" / "raw" / IMAGES).with_suffix("")
     unpacked.write_bytes(unpacked.read_bytes()[:-1] + b"!")
-    asked = len(server.asked)
+    requested = len(server.requested)
     with caplog.at_level(logging.WARNING):
         downloads.fetch(Small, tmp_path, server.address)
     np.testing.assert_array_equal(read(root).data, PIXELS)
-    assert len(server.asked) == asked
+    assert len(server.requested) == requested
     assert "expected sha256" in caplog.text
 
 
@@ -132,7 +132,7 @@ def test_an_archive_damaged_twice_is_refused_with_both_digests(server: Server, t
     assert not (tmp_path / "downloads" / "Small" / "raw" / IMAGES).exists()
 
 
-def test_a_missing_archive_is_one_line_with_the_setting_to_change(server: Server, tmp_path: Path) -> None:
+def test_a_missing_archive_is_refused_in_one_line_with_the_setting_to_change(server: Server, tmp_path: Path) -> None:
     (server.folder / "Small" / LABELS).unlink()
     with pytest.raises(
         InputError, match=rf"{server.address}/Small/{LABELS}.*404.*HALLMARK_MIRROR.*has Small/{LABELS}"
@@ -141,9 +141,9 @@ def test_a_missing_archive_is_one_line_with_the_setting_to_change(server: Server
     assert "\n" not in str(refused.value)
 
 
-def test_an_unreachable_server_is_one_line_with_the_setting_to_change(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_an_unreachable_server_is_refused_with_the_setting_to_change(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     with pytest.raises(InputError, match=r"Connection refused.*HALLMARK_MIRROR"):
         downloads.fetch(Small, tmp_path, f"http://127.0.0.1:{port}")
     assert not list((tmp_path / "downloads").rglob("*.gz"))
@@ -156,11 +156,11 @@ def test_an_error_shows_the_address_without_secrets(tmp_path: Path) -> None:
 
 
 def test_https_never_becomes_plain_http(server: Server, tmp_path: Path) -> None:
-    """torchvision would fall back to it: the server speaks no TLS, and must not be asked in the clear."""
+    """Check that nothing is requested over plain HTTP: the server has no TLS, and torchvision would fall back."""
     secure = server.address.replace("http:", "https:")
     with pytest.raises(InputError, match=r"https://127.*(SSL|WRONG_VERSION|record layer|http refused)"):
         downloads.fetch(Small, tmp_path, secure)
-    assert not [path for path in server.asked if "gz" in path and "Small" in path]
+    assert not [path for path in server.requested if "gz" in path and "Small" in path]
 
 
 def test_every_official_address_is_https() -> None:
@@ -175,10 +175,10 @@ def test_a_mirror_has_mnist_at_its_root_and_other_kinds_in_subfolders() -> None:
 
 
 def test_concurrent_calls_download_once(server: Server, tmp_path: Path) -> None:
-    racing = [Thread(target=downloads.fetch, args=(Small, tmp_path, server.address)) for _ in range(4)]
-    for thread in racing:
+    threads = [Thread(target=downloads.fetch, args=(Small, tmp_path, server.address)) for _ in range(4)]
+    for thread in threads:
         thread.start()
-    for thread in racing:
+    for thread in threads:
         thread.join()
     assert (server.fetched(IMAGES), server.fetched(LABELS)) == (1, 1)
     np.testing.assert_array_equal(read(tmp_path / "downloads").data, PIXELS)

@@ -21,9 +21,9 @@ def table(data: Data) -> SourceRows:
 
 
 def content(x: np.ndarray, split: Split) -> dict[SplitName, set[bytes]]:
-    """The rows of each split by their bytes."""
+    """Return the rows of each split, as bytes."""
     rows = SourceRows(x, np.zeros(len(x), dtype=np.int64), (), ("only",))
-    return {name: {x[row].tobytes() for row in taken} for name, taken in splits.divide(rows, split).items()}
+    return {name: {x[row].tobytes() for row in indices} for name, indices in splits.divide(rows, split).items()}
 
 
 @pytest.mark.parametrize("source", [IRIS, Digits(kind="digits")])
@@ -71,25 +71,25 @@ def test_resubstitution_tests_on_the_training_rows_and_ignores_the_sources_test_
     assert len(divided["validation"]) == 0
 
 
-def test_by_content_a_row_keeps_its_split_as_data_grows_or_is_reordered() -> None:
+def test_a_row_split_by_content_keeps_its_split_as_data_grows_or_is_reordered() -> None:
     x = np.random.default_rng(0).normal(size=(3000, 3)).astype(np.float32)
     split = Split(method="content", validation=0.1, test=0.3)
-    few, many, turned = content(x[:1000], split), content(x, split), content(x[::-1], split)
+    few, many, reordered = content(x[:1000], split), content(x, split), content(x[::-1], split)
     for name in SPLITS:
-        assert few[name] < many[name] == turned[name]
+        assert few[name] < many[name] == reordered[name]
     # Within four standard deviations of a binomial.
     assert len(many["test"]) == pytest.approx(900, abs=100)
     assert len(many["validation"]) == pytest.approx(300, abs=66)
 
 
-def test_by_content_duplicates_stay_together() -> None:
+def test_duplicates_split_by_content_stay_together() -> None:
     x = np.repeat(np.random.default_rng(1).normal(size=(200, 2)).astype(np.float32), 5, axis=0)
     found = content(x, Split(method="content"))
     assert sum(len(rows) for rows in found.values()) == 200
     assert not found["train"] & found["test"]
 
 
-def test_by_content_test_rows_stay_when_the_validation_fraction_changes() -> None:
+def test_test_rows_split_by_content_do_not_depend_on_the_validation_fraction() -> None:
     x = table(Blobs(kind="blobs")).x
     narrow, wide = (content(x, Split(method="content", validation=share, test=0.2)) for share in (0.1, 0.3))
     assert narrow["test"] == wide["test"]
@@ -134,8 +134,8 @@ ROWS = 400
 RNG = np.random.default_rng(0)
 
 
-def own(divider: np.ndarray, y: np.ndarray | None = None) -> SourceRows:
-    """A table of one's own that is divided by a column."""
+def own_table(divider: np.ndarray, y: np.ndarray | None = None) -> SourceRows:
+    """Return a user's table that is split by a column."""
     labels = np.arange(len(divider)) % 2 if y is None else y
     x = np.arange(len(divider), dtype=np.float32)[:, None]
     return SourceRows(x, labels, ("a",), ("no", "yes"), table_columns=(Column("a", "numeric", 0),), split_key=divider)
@@ -144,7 +144,7 @@ def own(divider: np.ndarray, y: np.ndarray | None = None) -> SourceRows:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_group_is_in_exactly_one_split(seed: int) -> None:
     group = RNG.integers(0, 60, ROWS)
-    divided = splits.divide(own(group), Split(group="patient", seed=seed))
+    divided = splits.divide(own_table(group), Split(group="patient", seed=seed))
     np.testing.assert_array_equal(np.sort(np.concatenate(list(divided.values()))), np.arange(ROWS))
     found = {split: set(group[rows].tolist()) for split, rows in divided.items()}
     assert sum(map(len, found.values())) == 60
@@ -155,19 +155,19 @@ def test_a_group_is_in_exactly_one_split(seed: int) -> None:
 @pytest.mark.parametrize("times", [ROWS, 40, 7])
 def test_test_rows_are_later_than_training_rows_and_equal_times_share_a_split(times: int, validation: float) -> None:
     rank = RNG.integers(0, times, ROWS)
-    divided = splits.divide(own(rank), Split(time="day", validation=validation))
+    divided = splits.divide(own_table(rank), Split(time="day", validation=validation))
     np.testing.assert_array_equal(np.sort(np.concatenate(list(divided.values()))), np.arange(ROWS))
     ends = [(rank[rows].min(), rank[rows].max()) for rows in divided.values() if len(rows)]
     for (_, before), (after, _) in itertools.pairwise(ends):
         assert before < after
     assert len(ends) == (3 if validation else 2)
-    assert len(divided["test"]) >= 0.2 * ROWS  # a cut within a time moves to where it begins
+    assert len(divided["test"]) >= 0.2 * ROWS  # a cut between equal times moves to the first of them
     assert len(divided["test"]) <= 0.2 * ROWS + np.bincount(rank).max()
 
 
 def test_a_column_assigns_each_row_to_a_split() -> None:
     assigned = RNG.integers(0, 3, ROWS)
-    divided = splits.divide(own(assigned), Split(column="split"))
+    divided = splits.divide(own_table(assigned), Split(column="split"))
     for index, split in enumerate(SPLITS):
         np.testing.assert_array_equal(divided[split], np.flatnonzero(assigned == index))
 
@@ -175,15 +175,19 @@ def test_a_column_assigns_each_row_to_a_split() -> None:
 @pytest.mark.parametrize(
     ("table", "split", "message"),
     [
-        (own(np.zeros(ROWS, int)), Split(group="g"), "column 'g' has 1 groups, too few for every split"),
-        (own(np.zeros(ROWS, int)), Split(time="t"), "0 train rows include none of class 'no'"),
+        (own_table(np.zeros(ROWS, int)), Split(group="g"), "column 'g' has 1 groups, too few for every split"),
+        (own_table(np.zeros(ROWS, int)), Split(time="t"), "0 train rows include none of class 'no'"),
         (
-            own(np.arange(ROWS), np.arange(ROWS) // 200),
+            own_table(np.arange(ROWS), np.arange(ROWS) // 200),
             Split(time="t"),
             "80 validation rows include none of class 'no'",
         ),
-        (own(np.arange(ROWS) // 4 % 2), Split(column="s"), "0 test rows include .*: assign rows of every class"),
-        (own(np.arange(9), np.array([0] * 8 + [1])), Split(), "class 'yes' has 1 of 9 rows, too few for every split"),
+        (own_table(np.arange(ROWS) // 4 % 2), Split(column="s"), "0 test rows include .*: assign rows of every class"),
+        (
+            own_table(np.arange(9), np.array([0] * 8 + [1])),
+            Split(),
+            "class 'yes' has 1 of 9 rows, too few for every split",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_split_is_refused(table: SourceRows, split: Split, message: str) -> None:
@@ -210,10 +214,10 @@ def test_a_missing_text_differs_from_an_empty_text() -> None:
     assert len({row.tobytes() for row in splits.row_digests(x, described(("",)))}) == 2
 
 
-def test_by_content_rows_keep_their_split_when_a_table_gains_values() -> None:
+def test_rows_split_by_content_keep_their_split_when_a_table_gains_values() -> None:
     x = np.stack([RNG.normal(size=ROWS), RNG.integers(0, 3, ROWS)], axis=1).astype(np.float32)
     more = np.concatenate([x, [[0.5, -1]] * 5]).astype(np.float32)
-    more[:, 1] += 1  # a value was added that comes first
+    more[:, 1] += 1  # a new value sorts before the others
     y = np.arange(len(more)) % 2
     split = Split(method="content")
     before = splits.divide(

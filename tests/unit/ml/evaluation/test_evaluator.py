@@ -33,8 +33,8 @@ def test_metric_names_of_extra_points_are_valid_in_mlflow(tmp_path: Path) -> Non
     experiment = options.experiment("points3_as_published", ["--data.asked=1e20,4.0000005,4.000001,-3"])
     dataset = prepare(experiment.data, tmp_path)
     names = evaluate(experiment, dataset, fit(experiment, dataset, tmp_path), tmp_path).metrics
-    asked = [name for name in names if name.startswith("model/p_at")]
-    assert asked == ["model/p_at_1e20", "model/p_at_4.0000005", "model/p_at_4.000001", "model/p_at_-3"]
+    extra_points = [name for name in names if name.startswith("model/p_at")]
+    assert extra_points == ["model/p_at_1e20", "model/p_at_4.0000005", "model/p_at_4.000001", "model/p_at_-3"]
 
 
 def test_weight_and_bias_are_in_units_of_the_raw_column(tmp_path: Path) -> None:

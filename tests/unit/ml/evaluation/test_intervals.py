@@ -10,7 +10,7 @@ from hallmark.tasks.ml.evaluation.intervals import Interval
 
 
 def by_hand(values: NDArray[np.float64], resamples: int) -> tuple[float, float]:
-    """The interval by its definition."""
+    """Compute the interval by its definition."""
     random = np.random.default_rng(7)
     means = []
     for _ in range(resamples):
@@ -28,7 +28,7 @@ def by_hand(values: NDArray[np.float64], resamples: int) -> tuple[float, float]:
         lambda random: random.normal(size=25),
     ],
 )
-def test_the_interval_equals_that_of_a_loop(draw: Callable[[np.random.Generator], NDArray[np.float64]]) -> None:
+def test_the_interval_agrees_with_a_plain_loop(draw: Callable[[np.random.Generator], NDArray[np.float64]]) -> None:
     values = draw(np.random.default_rng(3))
     low, high = by_hand(values, 4000)
     found = intervals.mean(values)
@@ -76,13 +76,13 @@ def test_each_tail_beyond_the_exact_interval_has_a_probability_of_2_5_percent(ri
     assert tail(found.high, range(right + 1)) == pytest.approx(0.025, rel=1e-6)
 
 
-# Metrics that are no means.
+# Metrics that are not means.
 
 NAMES = ("f1_macro", "roc_auc_micro", "roc_auc_macro", "calibration_error")
 LEVELS = np.arange(0.5, 0.96, 0.05)
 """Confidence of the model on the population below, each level equally often."""
 SURE = 0.05
-"""By how much its confidence exceeds its accuracy."""
+"""Difference between its confidence and its accuracy."""
 
 
 def resampled(y: NDArray[np.int64], p: NDArray[np.float64]) -> dict[str, Interval | None]:
@@ -90,7 +90,7 @@ def resampled(y: NDArray[np.int64], p: NDArray[np.float64]) -> dict[str, Interva
 
 
 def predicted(rows: int, seed: int, over: float = SURE) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Rows of a population whose metrics are known: two classes, and ten levels of confidence."""
+    """Draw rows of a population whose metrics are known: two classes, and ten levels of confidence."""
     random = np.random.default_rng(seed)
     sure, label = random.choice(LEVELS, size=rows) + 0.01, random.integers(2, size=rows)
     y = np.where(random.random(rows) < sure - over, label, 1 - label)
@@ -99,7 +99,7 @@ def predicted(rows: int, seed: int, over: float = SURE) -> tuple[NDArray[np.int6
 
 
 def population(over: float = SURE) -> dict[str, float]:
-    """Metrics of the population, by symmetry the same for both classes."""
+    """Return the metrics of the population. By symmetry they are the same for both classes."""
     sure = np.r_[LEVELS + 0.01, 1 - LEVELS - 0.01]
     right = LEVELS + 0.01 - over
     positive = np.r_[right, 1 - right]
@@ -122,14 +122,14 @@ def test_the_same_rows_give_the_same_intervals() -> None:
     assert all(interval and interval.low < interval.high for interval in found.values())
 
 
-@pytest.mark.parametrize("together", [1, 7, 3000])
-def test_the_number_of_resamples_held_at_a_time_changes_no_interval(
-    together: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at_once", [1, 7, 3000])
+def test_intervals_do_not_depend_on_the_number_of_resamples_in_memory(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     y, p = predicted(50, 2)
     expected = resampled(y, p)
     monkeypatch.setattr(intervals, "WEIGHTS", 0)
-    monkeypatch.setattr(intervals, "FEWEST_AT_ONCE", together)
+    monkeypatch.setattr(intervals, "FEWEST_AT_ONCE", at_once)
     found = resampled(y, p)
     for name in NAMES:
         one, other = found[name], expected[name]
@@ -143,7 +143,7 @@ def test_perfect_predictions_have_no_interval() -> None:
     assert resampled(y, np.eye(3)[y]) == dict.fromkeys(NAMES)
 
 
-def test_a_class_of_one_row_leaves_no_interval_undefined() -> None:
+def test_intervals_are_defined_with_a_class_of_one_row() -> None:
     y, p = predicted(40, 3)
     y[:] = 0
     y[5] = 1
@@ -155,7 +155,7 @@ def test_a_class_of_one_row_leaves_no_interval_undefined() -> None:
 
 
 def test_too_few_resamples_with_all_classes_give_no_interval() -> None:
-    # Of 30 classes of a row each, a resample has all with a chance of 30! / 30**30.
+    # With one row in each of 30 classes, a resample has all classes with probability 30! / 30**30.
     y = np.arange(30)
     p = np.random.default_rng(0).dirichlet(np.ones(30), size=30)
     found = resampled(y, p)
@@ -166,7 +166,7 @@ def test_too_few_resamples_with_all_classes_give_no_interval() -> None:
 @pytest.mark.parametrize(
     ("size", "resamples"), [(90, 2000), (100_000, 2000), (200_000, 1000), (1_000_000, 200), (5_000_000, 200)]
 )
-def test_fewer_resamples_for_more_rows_and_classes(size: int, resamples: int) -> None:
+def test_more_rows_and_classes_get_fewer_resamples(size: int, resamples: int) -> None:
     assert intervals.resamples(size) == resamples
 
 

@@ -17,12 +17,12 @@ def case() -> tuple[np.ndarray, np.ndarray]:
 
 
 def area(truth: np.ndarray, scores: np.ndarray) -> float:
-    """The chance that a positive scores above a negative: the area under the ROC curve by its meaning."""
+    """Compute the area under the ROC curve as the probability that a positive scores above a negative."""
     positive, negative = scores[truth][:, None], scores[~truth][None]
     return float(np.mean((positive > negative) + 0.5 * (positive == negative)))
 
 
-def test_every_metric_is_its_formula(case: tuple[np.ndarray, np.ndarray]) -> None:
+def test_every_metric_equals_its_formula(case: tuple[np.ndarray, np.ndarray]) -> None:
     y, p = case
     label, truth = p.argmax(axis=1), np.eye(3)[y] == 1
     scores = metrics.score(y, p, CLASSES)
@@ -99,13 +99,13 @@ def test_the_table_says_which_direction_is_better() -> None:
 
 
 def test_the_order_of_the_metrics_is_kept() -> None:
-    # The certificate in a shipped file lists them in this order: another one changes the bytes of the file.
+    # The certificate lists them in this order, so another order changes the bytes of a shipped file.
     expected = ["accuracy", "log_loss", "f1_macro", "roc_auc_micro", "roc_auc_macro", "brier", "calibration_error"]
     found = metrics.score(np.arange(4) % 2, np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]]), ("a", "b"))
     assert [*found.metrics] == [*expected, "precision/a", "precision/b", "recall/a", "recall/b"]
 
 
-def test_an_interval_holds_its_metric(case: tuple[np.ndarray, np.ndarray]) -> None:
+def test_an_interval_contains_its_metric(case: tuple[np.ndarray, np.ndarray]) -> None:
     y, p = case
     values = metrics.score(y, p, CLASSES).metrics
     found = metrics.confidence_intervals(metrics.Predictions(y, p))

@@ -19,21 +19,21 @@ alphas = st.floats(1e-4, 0.5)
 
 @st.composite
 def outcomes(draw: st.DrawFn, most: int = 60) -> tuple[int, int, int, int]:
-    """Wins, losses, rows on which both are right, and neither: at least one row."""
+    """Draw counts of wins, losses, rows on which both are right and rows on which neither is: at least one row."""
     counts = draw(st.tuples(*[st.integers(0, most)] * 4))
     return counts if any(counts) else (0, 0, 1, 0)
 
 
 def score(difference: float, wins: int, losses: int, rows: int) -> float:
-    """Tango's score by its meaning: the likeliest shares under that difference are searched for, not solved for."""
+    """Compute Tango's score by its definition, with a numerical search for the maximum-likelihood shares."""
 
-    def unlikely(share: float) -> float:
+    def negative_log_likelihood(share: float) -> float:
         shares = (share + difference, share, 1 - 2 * share - difference)
         counts = (wins, losses, rows - wins - losses)
         return -sum(n * math.log(max(p, 1e-300)) for n, p in zip(counts, shares, strict=True) if n)
 
     bounds = (max(0.0, -difference), (1 - difference) / 2)
-    share = minimize_scalar(unlikely, bounds=bounds, method="bounded", options={"xatol": 1e-13}).x
+    share = minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded", options={"xatol": 1e-13}).x
     return float((wins - losses - rows * difference) / math.sqrt(rows * (2 * share + difference * (1 - difference))))
 
 
@@ -42,13 +42,13 @@ def score(difference: float, wins: int, losses: int, rows: int) -> float:
 
 @steadily
 @given(wins=st.integers(0, 4000), losses=st.integers(0, 4000))
-def test_p_is_scipys_exact_binomial_test(wins: int, losses: int) -> None:
+def test_p_equals_that_of_the_exact_binomial_test_of_scipy(wins: int, losses: int) -> None:
     expected = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
     assert mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9)
     assert mcnemar(losses, wins) == mcnemar(wins, losses)
 
 
-def test_p_is_the_share_of_all_outcomes_that_are_no_less_extreme() -> None:
+def test_p_is_the_share_of_outcomes_that_are_at_least_as_extreme() -> None:
     for n in range(1, 13):
         sums = [sum(signs) for signs in itertools.product((-1, 1), repeat=n)]
         for wins in range(n + 1):
@@ -56,7 +56,7 @@ def test_p_is_the_share_of_all_outcomes_that_are_no_less_extreme() -> None:
             assert Fraction(mcnemar(wins, n - wins)) == Fraction(extreme, 2**n)
 
 
-def test_p_is_the_same_on_both_sides_of_what_is_computed_in_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integer_and_floating_point_computation_give_the_same_p(monkeypatch: pytest.MonkeyPatch) -> None:
     n = paired_tests.WHOLE_NUMBERS
     cases = [(wins, n - wins) for wins in (0, 500, 900, 999, 1000)]
     whole = [mcnemar(*case) for case in cases]
@@ -64,12 +64,12 @@ def test_p_is_the_same_on_both_sides_of_what_is_computed_in_whole_numbers(monkey
     assert [mcnemar(*case) for case in cases] == pytest.approx(whole, rel=1e-9)
 
 
-def test_a_million_disagreements() -> None:
+def test_a_million_disagreements_can_be_tested() -> None:
     assert mcnemar(501_000, 499_000) == pytest.approx(binomtest(501_000, 1_000_000).pvalue, rel=1e-6)
     assert 0 < smallest_detectable(1_000_000, 2_000_000, 0.05) < 0.001
 
 
-def test_published_exact_test() -> None:
+def test_p_equals_a_published_value() -> None:
     # Cavo et al. (2012), in Fagerland, Lydersen and Laake, The McNemar test for binary matched-pairs data (2013).
     assert mcnemar(6, 16) == pytest.approx(0.052479, abs=5e-7)
 
@@ -86,7 +86,7 @@ def test_published_exact_test() -> None:
         (28, 25, 618, 0.10, -0.0148, 0.0247, 4),  # R, PropCIs::scoreci.mp(25, 28, 618, 0.9)
     ],
 )
-def test_published_intervals(
+def test_intervals_equal_published_values(
     wins: int, losses: int, rows: int, alpha: float, low: float, high: float | None, digits: int
 ) -> None:
     found = paired_interval(wins, losses, rows, alpha)
@@ -108,7 +108,7 @@ def test_the_bounds_are_where_the_score_is_the_quantile(counts: tuple[int, int, 
 
 @steadily
 @given(counts=outcomes(), alpha=alphas)
-def test_the_interval_leaves_out_0_where_mcnemars_score_exceeds_the_quantile(
+def test_the_interval_excludes_0_if_mcnemars_score_exceeds_the_quantile(
     counts: tuple[int, int, int, int], alpha: float
 ) -> None:
     wins, losses, rows = counts[0], counts[1], sum(counts)
@@ -118,19 +118,19 @@ def test_the_interval_leaves_out_0_where_mcnemars_score_exceeds_the_quantile(
         assert (low > 0 or high < 0) == (exceeds > 0)
 
 
-def test_models_that_agree_everywhere_leave_an_interval_that_shrinks_with_the_rows() -> None:
+def test_the_interval_of_models_that_always_agree_shrinks_with_the_rows() -> None:
     z = NormalDist().inv_cdf(0.975)
     for rows in (1, 30, 10_000):
         low, high = paired_interval(0, 0, rows, 0.05)
         assert (low, high) == pytest.approx((-(z**2) / (rows + z**2), z**2 / (rows + z**2)))
 
 
-def test_one_model_is_right_where_the_other_is_wrong() -> None:
+def test_the_interval_reaches_1_if_exactly_one_model_is_always_right() -> None:
     assert paired_interval(0, 9, 9, 0.05)[0] == -1
     assert paired_interval(9, 0, 9, 0.05)[1] == 1
 
 
-# The least that could have been shown.
+# The smallest detectable difference.
 
 
 @cache
@@ -148,6 +148,6 @@ def test_the_smallest_detectable_difference_is_the_first_that_is_significant(
     def significant(n: int) -> list[int]:
         return [2 * wins - n for wins in range(n + 1) if 2 * wins > n and binomial_p(wins, n) < alpha - 1e-12]
 
-    shown = significant(disagreements) if disagreements else []
-    shown = shown or [d for n in range(1, rows + 1) for d in significant(n)]
-    assert smallest_detectable(disagreements, rows, alpha) == (min(shown) / rows if shown else None)
+    detectable = significant(disagreements) if disagreements else []
+    detectable = detectable or [d for n in range(1, rows + 1) for d in significant(n)]
+    assert smallest_detectable(disagreements, rows, alpha) == (min(detectable) / rows if detectable else None)

@@ -10,12 +10,12 @@ from hallmark.tasks.ml.models import class_probabilities
 LOGITS = torch.tensor([[-1.0, 0.5, 2.0], [3.0, -2.0, 0.0]])
 
 
-def given(*tokens: str) -> Experiment:
+def iris_with(*tokens: str) -> Experiment:
     return options.experiment("iris", list(tokens))
 
 
 def probabilities(logits: torch.Tensor, *tokens: str) -> np.ndarray:
-    experiment = given(*tokens)
+    experiment = iris_with(*tokens)
     return class_probabilities.probabilities(logits, experiment.model, experiment.training.loss).numpy()
 
 
@@ -50,9 +50,9 @@ def test_sigmoids_are_two_sided_for_one_unit_and_normalised_for_more(tokens: tup
     found = probabilities(one, *tokens)
     np.testing.assert_allclose(found, np.hstack([sigmoid(-one.numpy()), sigmoid(one.numpy())]), rtol=1e-6)
     np.testing.assert_allclose(probabilities(LOGITS, *tokens), each / each.sum(axis=1, keepdims=True), rtol=1e-5)
-    # Where every sigmoid underflows, their shares are still known.
-    far = probabilities(LOGITS - 200, *tokens)
-    np.testing.assert_allclose(far, softmax(LOGITS.numpy()), rtol=1e-4)
+    # The shares are known even where every sigmoid underflows.
+    underflowed = probabilities(LOGITS - 200, *tokens)
+    np.testing.assert_allclose(underflowed, softmax(LOGITS.numpy()), rtol=1e-4)
 
 
 def test_labels_are_those_of_the_largest_probability() -> None:
@@ -68,7 +68,7 @@ def test_the_first_of_several_largest_logits_is_the_label(networks: int) -> None
     assert torch.equal(class_probabilities.labels(logits[0].mT), logits[0].argmax(0))
 
 
-def test_the_largest_logit_wins_by_its_last_bit() -> None:
+def test_logits_that_differ_only_in_the_last_bit_are_distinguished() -> None:
     one = torch.tensor([1e-38, 1.0, 1e30])
     logits = torch.stack([one, one.nextafter(torch.tensor(torch.inf)), one], dim=-1)
     assert class_probabilities.labels(logits).tolist() == [1, 1, 1]
@@ -83,7 +83,7 @@ def test_the_largest_logit_wins_by_its_last_bit() -> None:
         (("--training.loss.kind=mse", "--model.output=softmax"), 2, 3),
     ],
 )
-def test_units(tokens: tuple[str, ...], two: int, three: int) -> None:
-    experiment = given(*tokens)
+def test_number_of_output_units_depends_on_loss_and_classes(tokens: tuple[str, ...], two: int, three: int) -> None:
+    experiment = iris_with(*tokens)
     found = [output_units(experiment.model, experiment.training.loss, classes) for classes in (2, 3)]
     assert found == [two, three]

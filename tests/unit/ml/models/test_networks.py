@@ -13,7 +13,7 @@ from hallmark.tasks.ml.models import networks
 from tests.conftest import load
 
 
-def test_a_network_starts_from_torchs_own_weights_for_its_seed() -> None:
+def test_initial_weights_are_those_of_torch_for_the_seed() -> None:
     torch.manual_seed(7)
     expected = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
     torch.manual_seed(0)
@@ -24,7 +24,7 @@ def test_a_network_starts_from_torchs_own_weights_for_its_seed() -> None:
         assert torch.equal(network.state_dict()[name], weight)
 
 
-def test_architectures() -> None:
+def test_networks_have_the_configured_layers() -> None:
     linear = networks.build(Linear(kind="linear"), shape=(8, 8), logits=10, seed=0)
     assert [type(layer).__name__ for layer in linear] == ["Linear"]
     mlp = networks.build(MLP(kind="mlp", hidden=(50, 40)), shape=(4,), logits=3, seed=0)
@@ -32,7 +32,7 @@ def test_architectures() -> None:
     assert [tuple(weight.shape) for weight in mlp.parameters() if weight.ndim == 2] == [(50, 4), (40, 50), (3, 40)]
 
 
-def test_a_network_in_colour_sees_planes_of_one_colour() -> None:
+def test_a_network_for_colour_images_separates_the_colour_planes() -> None:
     model = CNN(kind="cnn", channels=(4,), hidden=(5,))
     network = networks.build(model, shape=(6, 8, 3), logits=2, seed=0)
     images = torch.rand(7, 6, 8, 3)
@@ -51,7 +51,7 @@ MODELS = {
 }
 
 
-def test_every_model_kind_is_among_the_tested_ones() -> None:
+def test_every_model_kind_is_tested_here() -> None:
     assert {type(model) for model in MODELS.values()} == set(get_args(get_args(Model)[0]))
 
 
@@ -99,7 +99,7 @@ def test_a_model_kind_without_costs_cannot_be_built() -> None:
         Incomplete(kind="incomplete")  # type: ignore[abstract]
 
 
-def test_a_trained_classifier_is_loaded_as_it_was_and_a_changed_file_refused(
+def test_a_trained_classifier_is_loaded_unchanged_and_a_changed_file_is_refused(
     iris: tuple[Experiment, Dataset], fitted: Fit
 ) -> None:
     experiment, dataset = iris

@@ -20,7 +20,7 @@ def test_chunks_of_large_images_have_fewer_rows() -> None:
 
 @pytest.mark.parametrize("fitted_on", ["train", "all"])
 @pytest.mark.parametrize("validation", [0.0, 0.2])
-def test_standard_scaling_is_scikit_learns_on_the_rows_it_names(
+def test_standard_scaling_equals_that_of_scikit_learn_fitted_on_the_same_rows(
     tmp_path: Path, fitted_on: str, validation: float
 ) -> None:
     source = Iris.model_validate(

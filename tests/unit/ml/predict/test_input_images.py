@@ -10,7 +10,7 @@ from hallmark.tasks.ml.predict import input_rows
 from tests.support.prediction_rows import GREY, read, refused, write
 
 
-def test_an_array_of_images_is_one_or_many(tmp_path: Path) -> None:
+def test_an_array_contains_one_or_many_images(tmp_path: Path) -> None:
     images = np.arange(7 * 12, dtype=np.uint8).reshape(7, 3, 4)
     np.save(tmp_path / "many.npy", images)
     np.save(tmp_path / "one.npy", images[5])
@@ -33,7 +33,7 @@ def test_an_array_of_other_images_is_refused(tmp_path: Path, array: NDArray[np.g
     assert str(array.shape) in message
 
 
-def test_an_image_and_a_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_and_a_folder_of_images_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 4), dtype=np.uint8)
     for name, pixels in zip("cabed", images, strict=True):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
@@ -64,7 +64,7 @@ def test_an_image_of_another_mode_is_refused(tmp_path: Path, mode: str) -> None:
 def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
     Image.new("L", (3, 4)).save(tmp_path / "x.png")
     assert "x.png: expected 3 x 4 pixels (height x width), found 4 x 3" in refused(tmp_path / "x.png", GREY)
-    Image.new("1", (10_000, 10_000)).save(tmp_path / "x.png")  # Pillow warns of it
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "x.png")  # Pillow warns about the size
     assert "x.png: cannot be read as an image: Image size" in refused(tmp_path / "x.png", GREY)
 
 
@@ -81,7 +81,7 @@ def test_files_that_are_not_images_are_refused(tmp_path: Path) -> None:
     assert "x.png: cannot be read as an image" in refused(tmp_path / "x.png", GREY)
 
 
-def test_a_folder_with_anything_else_or_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_or_none_is_refused(tmp_path: Path) -> None:
     assert "has no rows" in refused(tmp_path, GREY)
     write(tmp_path / "notes.txt", "")
     assert "expected only images" in refused(tmp_path, GREY)

@@ -23,7 +23,7 @@ def test_csv_columns_are_found_by_name_in_any_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_csv_of_many_blocks_is_the_same_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+def test_csv_read_in_many_blocks_gives_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     values = np.random.default_rng(0).normal(size=(2000, 2)).astype(np.float32)
     text = end.join(["", "a,b", *(f"{a},{b}" for a, b in values)])
     monkeypatch.setattr(csv_file, "_BLOCK", 512)
@@ -119,7 +119,7 @@ def test_invalid_parquet_is_refused_with_row_and_column(tmp_path: Path, b: pa.Ar
         read(save(tmp_path / "x.parquet", a=a, b=b))
 
 
-def test_damaged_parquet_or_other_columns_are_refused(tmp_path: Path) -> None:
+def test_damaged_parquet_and_other_columns_are_refused(tmp_path: Path) -> None:
     assert "x.parquet: cannot be read as Parquet" in refused(write(tmp_path / "x.parquet", "a,b\n1,2\n"))
     assert "cannot be read as Parquet" in refused(write(tmp_path / "x.parquet", ""))
     assert "missing: 'b'; unexpected: 'c'" in refused(save(tmp_path / "x.parquet", a=[1.0], c=[2.0]))
@@ -156,7 +156,7 @@ def test_an_array_that_does_not_fit_is_refused(tmp_path: Path, array: NDArray[np
         read(tmp_path / "x.npy")
 
 
-def test_a_file_that_is_no_array_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_array_is_refused(tmp_path: Path) -> None:
     assert "cannot be read as .npy" in refused(write(tmp_path / "x.npy", "a,b\n"))
     assert "cannot be read as .npy" in refused(write(tmp_path / "x.npy", ""))
     np.save(tmp_path / "x.npy", np.zeros((100, 2)))

@@ -18,7 +18,7 @@ OWN = (
 )
 
 
-def test_missing_values_booleans_and_text_of_an_own_table(tmp_path: Path) -> None:
+def test_missing_values_booleans_and_text_of_an_own_table_are_read(tmp_path: Path) -> None:
     text = ' n ,t,more,b\n1, x ,5,TRUE\n NA ,"NA",,\n-0,"say ""x""",z,0\n,é,,1.0\n'
     source = input_rows.open_source(str(write(tmp_path / "x.csv", text)), OWN)
     (batch,) = source.batches
@@ -28,7 +28,7 @@ def test_missing_values_booleans_and_text_of_an_own_table(tmp_path: Path) -> Non
     assert batch.feeds["t"].ravel().tolist() == ["x", "", 'say "x"', "é"]
 
 
-def test_text_where_a_number_belongs_counts_as_missing_where_it_did_in_training(tmp_path: Path) -> None:
+def test_text_in_a_numeric_column_counts_as_missing_if_it_did_in_training(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "n,b,t\n1,1,x\n?,0,x\n2.5,0,?\n")
     assert "row 2, column 'n'" in refused(path, OWN)
     _, feeds = read(path, (replace(OWN[0], mixed=True), *OWN[1:]))
@@ -43,7 +43,7 @@ def test_the_separator_of_an_own_table_is_found_from_its_heading(tmp_path: Path,
     assert [feeds[name].item() for name in "nbt"] == [2.5, 1, "x"]
 
 
-def test_stored_columns_are_read_as_the_same_text(tmp_path: Path) -> None:
+def test_parquet_columns_are_read_as_the_same_text(tmp_path: Path) -> None:
     path = save(
         tmp_path / "x.parquet",
         **{" n ": pa.array([1.5, float("nan"), None]), "b": pa.array([True, None, False])},
@@ -55,7 +55,7 @@ def test_stored_columns_are_read_as_the_same_text(tmp_path: Path) -> None:
     assert feeds["t"].ravel().tolist() == ["x", "", ""]
 
 
-def test_stored_numbers_that_are_a_category_are_the_same_text_in_every_batch(
+def test_numeric_categories_in_parquet_have_the_same_text_in_every_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(input_rows, "NUMBERS_AT_ONCE", 3)  # a row at a time
@@ -72,12 +72,10 @@ def test_an_array_may_have_missing_values_where_a_table_may(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_field_in_quotes_goes_over_lines_and_blocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
+def test_a_quoted_field_may_span_lines_and_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     texts = [f'{"y" * (index % 37)},{index}\n"quoted"\n' for index in range(300)]
     quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
-    stray = [f'5" pipe {index}' for index in range(300)]  # a quote within a field opens nothing
+    stray = [f'5" pipe {index}' for index in range(300)]  # a quote inside a field does not start quoting
     lines = [f"{index},1,{text}" for index, pair in enumerate(zip(quoted, stray, strict=True)) for text in pair]
     monkeypatch.setattr(csv_file, "_BLOCK", 256)
     rows, feeds = read(write(tmp_path / "x.csv", end.join(['n,"b",t', *lines, ""])), OWN)
@@ -103,7 +101,7 @@ def test_rows_that_do_not_fit_an_own_table_are_refused(text: str, message: str, 
     assert message in refused(write(tmp_path / "x.csv", text), OWN)
 
 
-def test_invalid_stored_booleans_and_nested_types_are_refused(tmp_path: Path) -> None:
+def test_invalid_parquet_booleans_and_nested_types_are_refused(tmp_path: Path) -> None:
     assert "expected true or false (or 1 or 0), found '2'" in refused(
         save(tmp_path / "x.parquet", n=[1], b=[2], t=["x"]), OWN
     )

@@ -27,7 +27,7 @@ def predictions(rows: range | list[str], classes: int = 3, seed: int = 0) -> Pre
 
 
 def write(path: Path, form: Format, heading: Heading, *batches: Predictions) -> list[dict[str, object]]:
-    """Write batches and read them back with a library of its own."""
+    """Write batches and read them back with another library."""
     with output_files.open_output(path, form, heading) as take:
         for batch in batches:
             take(batch)
@@ -40,8 +40,8 @@ def write(path: Path, form: Format, heading: Heading, *batches: Predictions) -> 
     return parquet.read_table(path).to_pylist()
 
 
-def begin(path: Path | None, form: Format) -> None:
-    """Write much, and fail."""
+def write_and_fail(path: Path | None, form: Format) -> None:
+    """Write many rows, then fail."""
     with output_files.open_output(path, form, Heading("row", ("a", "b", "c"))) as take:
         take(predictions(range(1, 100_000)))
         raise RuntimeError("stop")
@@ -60,10 +60,10 @@ def test_every_row_has_its_number_its_class_and_all_probabilities(tmp_path: Path
 
 
 @pytest.mark.parametrize("form", FILE_FORMS)
-def test_names_with_special_characters(tmp_path: Path, form: Format) -> None:
+def test_names_with_special_characters_are_preserved(tmp_path: Path, form: Format) -> None:
     files = ["a.png", 'b "b".png', "c,d.png", "ë\n.png", "{}.png"]
-    said = Predictions(files, np.arange(5), np.eye(5, dtype=np.float32))
-    rows = write(tmp_path / "y", form, Heading("file", AWKWARD), said)
+    batch = Predictions(files, np.arange(5), np.eye(5, dtype=np.float32))
+    rows = write(tmp_path / "y", form, Heading("file", AWKWARD), batch)
     assert [row["file"] for row in rows] == files
     assert [row["class"] for row in rows] == list(AWKWARD)
     assert [name for name in rows[0] if name.startswith("p_")] == [f"p_{name}" for name in AWKWARD]
@@ -72,22 +72,22 @@ def test_names_with_special_characters(tmp_path: Path, form: Format) -> None:
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_extreme_probabilities_are_exact_and_valid(tmp_path: Path, form: Format) -> None:
     values = np.array([[1, 0], [np.nextafter(np.float32(1), np.float32(0)), 5.960464e-08], [1e-30, 1e-45]], np.float32)
-    said = Predictions(range(1, 4), values.argmax(axis=1), values)
-    rows = write(tmp_path / "y", form, Heading("row", ("a", "b")), said)
+    batch = Predictions(range(1, 4), values.argmax(axis=1), values)
+    rows = write(tmp_path / "y", form, Heading("row", ("a", "b")), batch)
     read = np.array([[np.float32(row["p_a"]), np.float32(row["p_b"])] for row in rows])  # type: ignore[arg-type]
     np.testing.assert_array_equal(read, values)
 
 
-def test_csv_is_plain(tmp_path: Path) -> None:
-    said = Predictions(range(1, 3), np.array([1, 0]), np.array([[0.25, 0.75], [1, 0]], np.float32))
-    write(tmp_path / "y", "csv", Heading("row", ("no", "yes")), said)
+def test_csv_and_json_lines_are_written_exactly(tmp_path: Path) -> None:
+    batch = Predictions(range(1, 3), np.array([1, 0]), np.array([[0.25, 0.75], [1, 0]], np.float32))
+    write(tmp_path / "y", "csv", Heading("row", ("no", "yes")), batch)
     assert (tmp_path / "y").read_bytes() == b"row,class,p_no,p_yes\n1,yes,0.25,0.75\n2,no,1,0\n"
-    write(tmp_path / "y", "jsonl", Heading("row", ("no", "yes")), said)
+    write(tmp_path / "y", "jsonl", Heading("row", ("no", "yes")), batch)
     first = '{"row": 1, "class": "yes", "p_no": 0.25, "p_yes": 0.75}'
     assert (tmp_path / "y").read_text().splitlines()[0] == first
 
 
-def test_parquet_has_types(tmp_path: Path) -> None:
+def test_parquet_columns_have_types(tmp_path: Path) -> None:
     write(tmp_path / "y", "parquet", Heading("row", ("a", "b", "c")), predictions(range(1, 6)))
     kinds = [pa.int64(), pa.string(), *[pa.float32()] * 3]
     assert parquet.read_schema(tmp_path / "y").types == kinds
@@ -100,7 +100,7 @@ def test_a_failure_keeps_the_existing_file(tmp_path: Path, form: Format) -> None
     path = tmp_path / "y"
     path.write_text("before")
     with pytest.raises(RuntimeError, match="stop"):
-        begin(path, form)
+        write_and_fail(path, form)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "before"
 
@@ -110,13 +110,13 @@ def test_stdout_gets_everything_or_nothing(
     form: Format, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output_files, "_SPOOLED", 100)
-    heading, said = Heading("row", ("a", "b", "c")), predictions(range(1, 1000))
-    write(tmp_path / "y", form, heading, said)
+    heading, batch = Heading("row", ("a", "b", "c")), predictions(range(1, 1000))
+    write(tmp_path / "y", form, heading, batch)
     with output_files.open_output(None, form, heading) as take:
-        take(said)
+        take(batch)
     assert capfdbinary.readouterr().out == (tmp_path / "y").read_bytes()
     with pytest.raises(RuntimeError, match="stop"):
-        begin(None, form)
+        write_and_fail(None, form)
     assert capfdbinary.readouterr().out == b""
 
 
@@ -125,11 +125,11 @@ def table(
     monkeypatch: pytest.MonkeyPatch,
     width: int,
     heading: Heading,
-    *said: Predictions,
+    *batches: Predictions,
 ) -> list[str]:
     monkeypatch.setenv("COLUMNS", str(width))
     with output_files.open_output(None, "table", heading) as take:
-        for batch in said:
+        for batch in batches:
             take(batch)
     return capsys.readouterr().out.splitlines()
 
@@ -147,7 +147,7 @@ def test_a_table_has_the_first_rows(capsys: pytest.CaptureFixture[str], monkeypa
     assert probability == max(others)
 
 
-def test_a_narrow_table_leaves_classes_out_and_cuts_nothing(
+def test_a_narrow_table_omits_classes_and_truncates_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heading = Heading("file", tuple(f"class {index}" for index in range(10)))
@@ -174,7 +174,7 @@ def test_a_narrow_table_leaves_classes_out_and_cuts_nothing(
         (None, "parquet", "parquet"),
     ],
 )
-def test_the_format_is_the_given_one_or_by_suffix_or_csv(
+def test_the_format_is_given_or_follows_the_suffix_or_is_csv(
     output: str | None, form: Format | None, chosen: Format
 ) -> None:
     assert output_files.choose_format(Path(output) if output else None, form) == chosen
@@ -189,8 +189,8 @@ def test_a_format_that_does_not_suit_the_output_is_refused() -> None:
         output_files.choose_format(Path("y.txt"), "table")
 
 
-@pytest.mark.parametrize(("form", "said"), [(None, "table"), *((form, form) for form in ("table", *FILE_FORMS))])
-def test_a_terminal_gets_a_table_and_no_parquet(form: Format | None, said: str) -> None:
+@pytest.mark.parametrize(("form", "chosen"), [(None, "table"), *((form, form) for form in ("table", *FILE_FORMS))])
+def test_a_terminal_gets_a_table_and_no_parquet(form: Format | None, chosen: str) -> None:
     code = (
         "from hallmark.tasks.ml.predict import output_files\n"
         f"try: print('chosen', output_files.choose_format(None, {form!r}))\n"
@@ -200,7 +200,7 @@ def test_a_terminal_gets_a_table_and_no_parquet(form: Format | None, said: str) 
     expected = (
         "--format: parquet cannot be printed on a terminal: add --output FILE"
         if form == "parquet"
-        else f"chosen {said}"
+        else f"chosen {chosen}"
     )
     assert output.strip() == expected
 
@@ -211,7 +211,7 @@ def refused(output: str, *, overwrite: bool = False) -> str:
     return str(error.value)
 
 
-def test_an_output_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_must_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("x.csv", "y.csv"):
         (tmp_path / name).touch()
@@ -221,7 +221,7 @@ def test_an_output_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatc
     assert refused("/dev/null", overwrite=True) == "/dev/null: is not a regular file: choose another name"
     assert refused(".", overwrite=True) == ".: is not a regular file: choose another name"
     if sys.platform == "linux":
-        said = "/proc/y.csv: the folder /proc cannot be written: choose another one"
-        assert refused("/proc/y.csv") == said
+        message = "/proc/y.csv: the folder /proc cannot be written: choose another one"
+        assert refused("/proc/y.csv") == message
     output_files.check_output(Path("y.csv"), "x.csv", overwrite=True)
     output_files.check_output(Path("z.csv"), "-", overwrite=False)

@@ -24,24 +24,24 @@ def batch(x: np.ndarray) -> Batch:
     return Batch(range(1, len(x) + 1), feeds)
 
 
-def unseen() -> AbstractContextManager[predictor.Show]:
-    """Progress at which nobody looks."""
+def no_progress() -> AbstractContextManager[predictor.Show]:
+    """Return a progress display that shows nothing."""
     return nullcontext(lambda *_: None)
 
 
 def test_columns_give_the_probabilities_of_a_simple_reference(model: Path) -> None:
     x = np.random.default_rng(1).uniform(0, 8, (100, 4))
-    said = predictor.Scorer(model).score(batch(x))
+    predicted = predictor.Scorer(model).score(batch(x))
     expected = certified.expected(x.astype(np.float32), 3)
-    assert said.rows == range(1, 101)
-    np.testing.assert_allclose(said.probabilities, expected, atol=1e-6)
-    np.testing.assert_array_equal(said.label, expected.argmax(axis=1))
+    assert predicted.rows == range(1, 101)
+    np.testing.assert_allclose(predicted.probabilities, expected, atol=1e-6)
+    np.testing.assert_array_equal(predicted.label, expected.argmax(axis=1))
 
 
 def test_images_give_the_probabilities_of_a_simple_reference(tmp_path: Path) -> None:
     x = np.random.default_rng(1).integers(0, 9, (100, *certified.SIDES)).astype(np.uint8)
-    said = predictor.Scorer(certified.images(tmp_path / "x.onnx")).score(Batch(range(1, 101), {"image": x}))
-    np.testing.assert_allclose(said.probabilities, certified.expected(x.reshape(100, -1), 2), atol=1e-6)
+    predicted = predictor.Scorer(certified.images(tmp_path / "x.onnx")).score(Batch(range(1, 101), {"image": x}))
+    np.testing.assert_allclose(predicted.probabilities, certified.expected(x.reshape(100, -1), 2), atol=1e-6)
 
 
 def test_rows_outside_the_training_range_are_counted_once(model: Path) -> None:
@@ -68,7 +68,7 @@ def test_rows_that_give_no_probabilities_are_refused(tmp_path: Path) -> None:
     names = tuple(f"x{index}" for index in range(40))
     model = certified.columns(tmp_path / "x.onnx", names)
     x = np.array([[1], [3e38], [1]], np.float32)
-    signs = np.sign(certified.weights(40, 3)[0][:, 0])  # so that nothing cancels out
+    signs = np.sign(certified.weights(40, 3)[0][:, 0])  # so that no terms cancel
     feeds = {name: x * sign for name, sign in zip(names, signs, strict=True)}
     with pytest.raises(InputError, match=r"row 2: values too far outside the training range"):
         predictor.Scorer(model).score(Batch(range(1, 4), feeds))
@@ -77,9 +77,11 @@ def test_rows_that_give_no_probabilities_are_refused(tmp_path: Path) -> None:
 def test_the_record_has_counts_shares_and_paths(model: Path, tmp_path: Path) -> None:
     x = np.random.default_rng(1).uniform(-1, 9, (1000, 4)).astype(np.float32)
     parquet.write_table(pa.table(dict(zip(certified.COLUMNS, x.T, strict=True))), tmp_path / "x.parquet")
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
     source, output = str(tmp_path / "x.parquet"), tmp_path / "y.parquet"
-    scored = predictor.score(model, source, output, "parquet", lambda: nullcontext(lambda *said: told.append(said)))
+    scored = predictor.score(
+        model, source, output, "parquet", lambda: nullcontext(lambda *progress: reported.append(progress))
+    )
     label = certified.expected(x, 3).argmax(axis=1)
     assert scored.rows == 1000
     assert scored.class_shares == {name: (label == index).mean() for index, name in enumerate(certified.CLASSES)}
@@ -87,23 +89,25 @@ def test_the_record_has_counts_shares_and_paths(model: Path, tmp_path: Path) -> 
     assert scored.outside_training_range == ((x < certified.LOWEST) | (x > certified.HIGHEST)).any(axis=1).sum()
     assert (scored.model, scored.output, scored.source) == (model, output, source)
     assert scored.sha256 == file_digest(model)
-    assert told[-1] == (1000, 1000)
+    assert reported[-1] == (1000, 1000)
     written = parquet.read_table(output)
     assert written["row"].to_pylist() == list(range(1, 1001))
     assert written["class"].to_pylist() == [certified.CLASSES[index] for index in label]
 
 
-def test_batches_of_any_size_give_the_same(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_any_size_give_the_same_predictions(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = np.random.default_rng(1).uniform(0, 8, (500, 4)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    said = []
+    results = []
     for size in (4, 28, 4000):
         monkeypatch.setattr(input_rows, "NUMBERS_AT_ONCE", size)
-        predictor.score(model, str(tmp_path / "x.npy"), tmp_path / f"{size}.parquet", "parquet", unseen)
+        predictor.score(model, str(tmp_path / "x.npy"), tmp_path / f"{size}.parquet", "parquet", no_progress)
         table = parquet.read_table(tmp_path / f"{size}.parquet")
-        said.append(np.stack([table[f"p_{name}"].to_numpy() for name in certified.CLASSES]))
-    np.testing.assert_allclose(said[0], said[1], atol=1e-6)
-    np.testing.assert_allclose(said[0], said[2], atol=1e-6)
+        results.append(np.stack([table[f"p_{name}"].to_numpy() for name in certified.CLASSES]))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-6)
+    np.testing.assert_allclose(results[0], results[2], atol=1e-6)
 
 
 def test_an_error_in_a_late_row_leaves_no_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +118,7 @@ def test_an_error_in_a_late_row_leaves_no_file(model: Path, tmp_path: Path, monk
     before = set(tmp_path.rglob("*"))
     for form in ("csv", "parquet", "jsonl"):
         with pytest.raises(InputError, match="row 1000, column 'sepal_width'"):
-            predictor.score(model, str(tmp_path / "x.npy"), tmp_path / f"y.{form}", form, unseen)  # type: ignore[arg-type]
+            predictor.score(model, str(tmp_path / "x.npy"), tmp_path / f"y.{form}", form, no_progress)  # type: ignore[arg-type]
     assert set(tmp_path.rglob("*")) == before
 
 

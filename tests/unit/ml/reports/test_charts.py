@@ -67,7 +67,7 @@ def test_chart_has_an_escaped_description() -> None:
     assert not Parsed(svg).named("b")
 
 
-def test_single_epoch_is_a_dot() -> None:
+def test_single_epoch_is_drawn_as_a_dot() -> None:
     svg = charts.curves({"training": ([1], [0.5])})
     assert svg.count("<circle") == 1
     assert not paths(svg)

@@ -20,8 +20,8 @@ def test_profile_describes_the_splits(tmp_path: Path) -> None:
     assert found["range"]["petal_width"] == pytest.approx([0.1, 2.5])
     assert found["class_shares"]["setosa"] == pytest.approx({"train": 1 / 3, "validation": 1 / 3, "test": 1 / 3})
     x = {split: open_split(dataset, split).x for split in ("train", "test")}
-    again = sum(any(np.array_equal(row, known) for known in x["train"]) for row in np.unique(x["test"], axis=0))
-    assert found["rows_also_in_train"]["test"] == again
+    repeated = sum(any(np.array_equal(row, known) for known in x["train"]) for row in np.unique(x["test"], axis=0))
+    assert found["rows_also_in_train"]["test"] == repeated
 
 
 def test_range_of_images_is_over_all_pixels(tmp_path: Path) -> None:

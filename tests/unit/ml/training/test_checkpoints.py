@@ -27,7 +27,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def at(step: int) -> Checkpoint:
+def checkpoint_at(step: int) -> Checkpoint:
     return Checkpoint({"weights.0": torch.full((1, 50), float(step))}, {"epoch": 1, "step": step})
 
 
@@ -48,8 +48,8 @@ def damage(path: Path, how: str) -> None:
 def two(tmp_path: Path) -> Path:
     """A folder that holds checkpoints 1 and 2."""
     kept = Checkpoints(tmp_path, IDENTITY)
-    kept.save(at(1))
-    kept.save(at(2))
+    kept.save(checkpoint_at(1))
+    kept.save(checkpoint_at(2))
     return tmp_path
 
 
@@ -85,7 +85,7 @@ def test_a_file_name_ends_in_the_sha256_of_the_file(two: Path) -> None:
 def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, IDENTITY)
     for step in range(1, 6):
-        kept.save(at(step))
+        kept.save(checkpoint_at(step))
         assert len(newest_first(tmp_path)) == min(step, 2)
         assert step_of(tmp_path) == step
     newest_first(tmp_path)[0].unlink()
@@ -93,16 +93,16 @@ def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
 
 
 def test_another_process_continues_the_numbering(two: Path) -> None:
-    Checkpoints(two, IDENTITY).save(at(3))
+    Checkpoints(two, IDENTITY).save(checkpoint_at(3))
     assert [path.name.partition("-")[0] for path in newest_first(two)] == ["00000003", "00000002"]
 
 
 def test_numbers_of_more_than_eight_digits_are_sorted(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, IDENTITY)
-    kept.save(at(1))
+    kept.save(checkpoint_at(1))
     (only,) = tmp_path.iterdir()
     only.rename(only.with_name(only.name.replace("00000001", "99999999")))
-    kept.save(at(2))
+    kept.save(checkpoint_at(2))
     assert step_of(tmp_path) == 2
 
 
@@ -139,7 +139,7 @@ def test_damaged_checkpoints_do_not_count_as_kept(two: Path) -> None:
     damage(newest_first(two)[0], "half of it cut off")
     kept = Checkpoints(two, IDENTITY)
     assert kept.load() is not None
-    kept.save(at(3))
+    kept.save(checkpoint_at(3))
     damage(newest_first(two)[0], "half of it cut off")
     assert step_of(two) == 1
 
@@ -160,7 +160,7 @@ def test_a_checkpoint_without_a_required_property_is_refused(two: Path) -> None:
 
 @contextmanager
 def no_file_longer_than(size: int) -> Iterator[None]:
-    """As on a disk that is full: what goes beyond cannot be written."""
+    """Limit the size of files, so that a longer write fails as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -172,13 +172,13 @@ def no_file_longer_than(size: int) -> Iterator[None]:
 def test_a_failed_write_leaves_earlier_checkpoints(two: Path) -> None:
     before = newest_first(two)
     with no_file_longer_than(100), pytest.raises(OSError, match="File too large"):
-        Checkpoints(two, IDENTITY).save(at(3))
+        Checkpoints(two, IDENTITY).save(checkpoint_at(3))
     assert newest_first(two) == before
     assert step_of(two) == 2
 
 
 def clock(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
-    """What the clock will show, one look after another."""
+    """Set the readings of the clock, one for each call."""
     shown = iter(seconds)
     monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: next(shown)))
 
@@ -190,12 +190,12 @@ def test_the_first_checkpoint_is_due_after_the_minimum_time(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(("cost", "pause"), [(0.05, 10), (0.1, 10), (0.2, 20), (30, 3000)])
-def test_the_pause_grows_with_what_writing_costs(
+def test_the_pause_grows_with_the_time_that_writing_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float, pause: float
 ) -> None:
     monkeypatch.setattr(checkpoints, "_SHARE", 0.01)
     written = 500 + cost
     clock(monkeypatch, 0, 500, written, written + 0.99 * pause, written + 1.01 * pause)
     kept = Checkpoints(tmp_path, IDENTITY, seconds=10)
-    kept.save(at(1))
+    kept.save(checkpoint_at(1))
     assert [kept.is_due(), kept.is_due()] == [False, True]

@@ -12,16 +12,16 @@ from hallmark.tasks.ml.training.history import MAX_STEP_POINTS, History, Timesta
 Point = tuple[int, dict[str, float], int]
 
 LONG_AGO = 1234567890123
-"""Milliseconds: no clock shows them by chance."""
+"""A timestamp in milliseconds that no current clock shows."""
 
 
 def lines(path: Path) -> list[list[object]]:
-    """What each line says, without what proves it whole."""
+    """Return the content of each line, without its checksum."""
     return [json.JSONDecoder().raw_decode(line[line.index("[") :])[0] for line in path.read_text().splitlines()]
 
 
 def losses(first: int, last: int) -> np.ndarray:
-    """Of updates `first` to `last`."""
+    """Return the losses of updates `first` to `last`."""
     return (1 / np.arange(first, last + 1)).astype(np.float32)
 
 
@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def old(path: Path) -> Path:
-    """The journal of an earlier process, which stamped two points long ago."""
+    """Write the journal of an earlier process, which stamped two points long ago."""
     timestamps = TimestampLog(path)
     timestamps.add("0 epoch", 1, LONG_AGO, {"time/epoch_seconds": 0.25})
     timestamps.add("0 update", 7, LONG_AGO + 1, {})
@@ -62,7 +62,7 @@ def test_every_other_point_gets_its_own_timestamp(old: Path, kind: str, step: in
     assert TimestampLog(old).stamp(kind, step, {})[0] > LONG_AGO + 1
 
 
-def test_times_in_seconds_are_those_of_the_first_time(old: Path) -> None:
+def test_durations_are_those_of_the_first_recording(old: Path) -> None:
     measured = {"train/loss": 0.5, "time/epoch_seconds": 99.0}
     assert TimestampLog(old).stamp("0 epoch", 1, measured)[1] == {"train/loss": 0.5, "time/epoch_seconds": 0.25}
 
@@ -154,7 +154,7 @@ def test_a_point_is_in_the_file_before_it_is_logged(path: Path) -> None:
 
 
 def record(history: History, *, of: Sequence[int]) -> None:
-    """Three updates an epoch, in two parts."""
+    """Record three updates per epoch, in two parts."""
     for number in of:
         last = 3 * number
         history.record_updates(losses(last - 2, last - 1))
@@ -162,56 +162,56 @@ def record(history: History, *, of: Sequence[int]) -> None:
         history.record_epoch(number, epoch(number, time.perf_counter()))
 
 
-def told(path: Path) -> tuple[History, list[Point]]:
-    """A history of three epochs with what it will have logged."""
+def new_history(path: Path) -> tuple[History, list[Point]]:
+    """Return a history of three epochs, and the list of points that it logs."""
     points: list[Point] = []
     return History(9, lambda *point: points.append(point), TimestampLog(path), "0 "), points
 
 
-def test_points_recorded_again_keep_the_timestamps_and_seconds_of_the_first_time(path: Path) -> None:
-    history, first = told(path)
+def test_points_recorded_again_keep_their_first_timestamps_and_durations(path: Path) -> None:
+    history, first = new_history(path)
     record(history, of=[1, 2])
-    history, again = told(path)
+    history, again = new_history(path)
     record(history, of=[1, 2, 3])
     assert again[: len(first)] == first
 
 
 def test_restored_points_are_logged_again_with_their_timestamps(path: Path) -> None:
-    history, first = told(path)
+    history, first = new_history(path)
     record(history, of=[1, 2])
     kept, rest = history.state()
     rest = json.loads(json.dumps(rest))
-    history, again = told(path)
+    history, again = new_history(path)
     history.restore(kept, rest)
     assert sorted(again, key=str) == sorted(first, key=str)
     assert (history.updates, history.epochs, history.last) == (6, 2, first[-1][1])
 
 
 def test_a_checkpoint_has_the_timestamps_if_the_journal_is_lost(path: Path) -> None:
-    history, first = told(path)
+    history, first = new_history(path)
     record(history, of=[1, 2])
     kept, rest = history.state()
     path.unlink()
-    history, again = told(path)
+    history, again = new_history(path)
     history.restore(kept, json.loads(json.dumps(rest)))
     assert sorted(again, key=str) == sorted(first, key=str)
-    history, once_more = told(path)
+    history, once_more = new_history(path)
     record(history, of=[1, 2])
     assert sorted(once_more, key=str) == sorted(first, key=str)
 
 
-def test_a_history_that_was_interrupted_is_the_same_file(path: Path, tmp_path: Path) -> None:
+def test_an_interrupted_history_gives_the_same_file(path: Path, tmp_path: Path) -> None:
     from pyarrow import parquet
 
-    history, _ = told(path)
+    history, _ = new_history(path)
     record(history, of=[1, 2])
     history.record_updates(losses(7, 8))
     kept, rest = history.state()
-    history, _ = told(path)
+    history, _ = new_history(path)
     history.restore(kept, json.loads(json.dumps(rest)))
     history.record_updates(losses(9, 9))
     history.record_epoch(3, epoch(3))
-    whole, _ = told(tmp_path / "another")
+    whole, _ = new_history(tmp_path / "another")
     record(whole, of=[1, 2, 3])
     tables = [parquet.read_table(one.save(tmp_path / f"{id(one)}.parquet")).to_pylist() for one in (history, whole)]
     first, second = ([row for row in table if not row["metric"].startswith("time/")] for table in tables)

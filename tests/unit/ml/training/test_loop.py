@@ -63,7 +63,7 @@ def test_a_checkpoint_after_every_segment_does_not_change_the_result(
     assert_equal(trial, reference)
 
 
-def test_it_resumes_from_the_checkpoint_before_a_damaged_one(
+def test_training_resumes_from_the_checkpoint_before_a_damaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     case = CASES["adam"]
@@ -79,7 +79,7 @@ def test_it_resumes_from_the_checkpoint_before_a_damaged_one(
     assert trial.fit.resumed_from is not None
 
 
-def test_it_starts_over_with_the_same_timestamps_if_all_checkpoints_are_damaged(tmp_path: Path) -> None:
+def test_training_starts_over_with_the_same_timestamps_if_all_checkpoints_are_damaged(tmp_path: Path) -> None:
     case = CASES["adam"]
     dataset = prepare(case.data, tmp_path)
     trial = Trial(case, dataset, tmp_path / "damaged", seconds=0)
@@ -90,8 +90,8 @@ def test_it_starts_over_with_the_same_timestamps_if_all_checkpoints_are_damaged(
     assert trial.fit.resumed_from is None
 
 
-def test_it_starts_over_with_the_same_timestamps_without_a_checkpoint(tmp_path: Path) -> None:
-    """As after a kill before the first checkpoint was due."""
+def test_training_starts_over_with_the_same_timestamps_without_a_checkpoint(tmp_path: Path) -> None:
+    """Simulate a kill before the first checkpoint was due."""
     case = CASES["adam"]
     dataset = prepare(case.data, tmp_path)
     trial = Trial(case, dataset, tmp_path / "killed")
@@ -111,9 +111,9 @@ def test_unseeded_weights_are_drawn_once(tmp_path: Path, batch_size: int | str) 
     assert_equal(trial, Trial(seeded, dataset, tmp_path / "seeded").run())
 
 
-def test_unseeded_weights_are_drawn_once_even_if_the_process_is_killed_at_once(tmp_path: Path) -> None:
+def test_unseeded_weights_are_drawn_once_even_if_the_process_is_killed_immediately(tmp_path: Path) -> None:
     def killed() -> bool:
-        raise SystemExit  # nothing is written on the way out
+        raise SystemExit  # exits without writing anything
 
     drawn = experiment(IRIS, SMALL, initial_weights="unseeded")
     dataset = prepare(drawn.data, tmp_path)
@@ -131,7 +131,7 @@ def test_a_finished_training_is_read_back(tmp_path: Path) -> None:
     case = CASES["patience"]
     dataset = prepare(case.data, tmp_path)
     first = Trial(case, dataset, tmp_path / "kept").run()
-    again = Trial(case, dataset, tmp_path / "kept").run(lambda: pytest.fail("there is nothing to be stopped"))
+    again = Trial(case, dataset, tmp_path / "kept").run(lambda: pytest.fail("a finished training must not run again"))
     assert_equal(again, first)
     assert set(again.points[0]) == set(first.points[0])
 
@@ -147,7 +147,7 @@ def test_a_moved_folder_can_be_resumed(tmp_path: Path) -> None:
     assert_equal(moved, Trial(case, dataset, tmp_path / "reference").run())
 
 
-def test_one_that_diverges_does_so_in_the_same_words(tmp_path: Path) -> None:
+def test_a_resumed_training_diverges_with_the_same_message(tmp_path: Path) -> None:
     case = experiment(IRIS, LINEAR, **GROWING)
     dataset = prepare(case.data, tmp_path)
     whole, trial = (Trial(case, dataset, tmp_path / name) for name in ("whole", "interrupted"))
@@ -181,7 +181,7 @@ def test_a_checkpoint_of_another_training_is_refused(other: Experiment, tmp_path
     assert {path: path.read_bytes() for path in tmp_path.glob("kept/*")} == before
 
 
-def test_a_checkpoint_that_another_number_of_threads_wrote_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_written_with_another_number_of_threads_is_refused(tmp_path: Path) -> None:
     trial = Trial(CASES["adam"], prepare(CASES["adam"].data, tmp_path), tmp_path)
     assert trial.stop_after(1)
     identity = trainer.checkpoint_identity(trial.dataset, IRIS, SMALL, [CASES["adam"].training])
@@ -192,7 +192,7 @@ def test_a_checkpoint_that_another_number_of_threads_wrote_is_refused(tmp_path: 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device on this machine")
 @pytest.mark.parametrize("case", ["sgd with momentum", "adam", "lbfgs", "cnn", "patience"])
-def test_on_a_gpu_too(case: str, tmp_path: Path) -> None:
+def test_an_interrupted_training_on_a_gpu_ends_like_an_uninterrupted_one(case: str, tmp_path: Path) -> None:
     changed = CASES[case].training.model_copy(update={"device": "cuda"})
     on_gpu = CASES[case].model_copy(update={"training": changed})
     dataset = prepare(on_gpu.data, tmp_path)

@@ -1,4 +1,4 @@
-"""Networks that are trained together are interrupted together, and each ends with its own bits."""
+"""Stacked networks are interrupted together, and each ends with the same bits as without an interrupt."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,14 +41,14 @@ MANNERS: dict[str, dict[str, Any]] = {
 
 
 def together(members: Sequence[dict[str, Any]], **options: Any) -> tuple[Experiment, list[Training]]:  # noqa: ANN401 - any field of Training
-    """What all share, and each one's training."""
-    all_of_them = [experiment(IRIS, SMALL, **options | member) for member in members]
-    return all_of_them[0], [one.training for one in all_of_them]
+    """Return an experiment that all members share, and the training of each member."""
+    experiments = [experiment(IRIS, SMALL, **options | member) for member in members]
+    return experiments[0], [one.training for one in experiments]
 
 
 @pytest.mark.parametrize("manner", MANNERS)
 @pytest.mark.parametrize("three", THREE)
-def test_what_is_trained_together_is_interrupted_together(three: str, manner: str, tmp_path: Path) -> None:
+def test_interrupted_stacked_networks_end_like_uninterrupted_ones(three: str, manner: str, tmp_path: Path) -> None:
     options = MANNERS[manner] | ({"patience": 2, "epochs": 12} if three == "early stopping" else {})
     case, members = together(THREE[three], **options)
     dataset = prepare(case.data, tmp_path)
@@ -57,13 +57,13 @@ def test_what_is_trained_together_is_interrupted_together(three: str, manner: st
         assert_equal(interrupted(Trial(case, dataset, tmp_path / name, members), stops), reference)
 
 
-def test_members_that_stop_early_do_so_at_their_own_time(tmp_path: Path) -> None:
+def test_members_stop_early_at_different_epochs(tmp_path: Path) -> None:
     case, members = together(THREE["early stopping"], batch_size=8, patience=2, epochs=12)
     trial = Trial(case, prepare(case.data, tmp_path), tmp_path, members).run()
     assert len({fit.epochs for fit in trial.fits if isinstance(fit, Fit)}) > 1
 
 
-def test_one_that_diverges_disturbs_no_other_however_often_they_are_interrupted(tmp_path: Path) -> None:
+def test_a_diverging_member_does_not_affect_the_others_despite_interrupts(tmp_path: Path) -> None:
     case, members = together([{"weight_decay": decay} for decay in (0.001, 1, 0.01)], **GROWING)
     dataset = prepare(case.data, tmp_path)
     reference = Trial(case, dataset, tmp_path / "reference", members).run()

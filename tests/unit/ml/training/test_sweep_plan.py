@@ -1,4 +1,4 @@
-"""Members that train as one are what each would be alone, and who may train with whom."""
+"""Stacked members train like each one alone, and the plan decides which members are stacked."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from tests.conftest import fit, prepare
 LINEAR, SMALL = Linear(kind="linear"), MLP(kind="mlp", hidden=(9, 5))
 IRIS, DIGITS = Iris(kind="iris"), Digits(kind="digits")
 CLOSE = 1e-5
-"""Losses agree within this, relatively."""
+"""Relative tolerance for losses."""
 
 Options = dict[str, Any]
 
@@ -35,7 +35,7 @@ def experiment(model: Model = LINEAR, data: Data = IRIS, **options: Any) -> Expe
 
 @dataclass
 class Folder:
-    """Where members are trained, alone or together."""
+    """A folder in which members are trained, alone or together."""
 
     dataset: Dataset
     path: Path
@@ -64,13 +64,13 @@ def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 
 def points(fitted: Fit | DivergedError) -> dict[str, list[float]]:
-    """Every loss that a member has logged: of each epoch and of each update."""
+    """Return every loss that a member has logged, by epoch and by update."""
     assert isinstance(fitted, Fit)
     return {name: values for name, (_, values) in curves(fitted.history).items() if name.endswith("loss")}
 
 
 def assert_as_alone(folder: Folder, members: Sequence[Experiment], epochs: int | None = None) -> None:
-    """Every loss of every epoch, or of the first so many, is that of the member's own training."""
+    """Assert that the losses of all epochs, or of the first `epochs`, are those of each member trained alone."""
     for member, found in zip(members, folder.together(members), strict=True):
         expected, seen = points(folder.alone(member)), points(found)
         assert seen.keys() == expected.keys()
@@ -86,7 +86,7 @@ VARIED: dict[str, list[Options]] = {
     "seeds, and so orders": [{"seed": seed} for seed in range(3)],
     "seeds in one order": [{"seed": seed, "shuffle_seed": 7} for seed in range(3)],
     "orders": [{"shuffle_seed": seed} for seed in range(3)],
-    "nothing but one of all": [
+    "several at once": [
         {"lr": 0.05, "weight_decay": 0.01, "seed": 3, "shuffle_seed": 1},
         {"lr": 0.02, "momentum": 0.9, "seed": 3},
         {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.5, "shuffle_seed": 1},
@@ -95,7 +95,7 @@ VARIED: dict[str, list[Options]] = {
 
 
 @pytest.mark.parametrize("varied", VARIED)
-def test_softmax_regressions_agree_with_each_alone_over_the_whole_run(varied: str, iris_folder: Folder) -> None:
+def test_softmax_regressions_agree_with_each_alone_over_the_whole_training(varied: str, iris_folder: Folder) -> None:
     assert_as_alone(iris_folder, [experiment(optimizer="sgd", **member) for member in VARIED[varied]])
 
 
@@ -134,14 +134,14 @@ ORDERS = {"one order": SHARED, "orders of their own": OWN}
 
 @pytest.mark.parametrize("orders", ORDERS)
 @pytest.mark.parametrize("manner", MANNERS)
-def test_in_whatever_manner_they_train(manner: str, orders: str, iris_folder: Folder) -> None:
+def test_members_agree_with_each_alone_for_every_training_option(manner: str, orders: str, iris_folder: Folder) -> None:
     members = [experiment(**{"epochs": 6} | MANNERS[manner] | member) for member in ORDERS[orders]]
     assert_as_alone(iris_folder, members)
 
 
 @pytest.mark.parametrize("orders", ORDERS)
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_whatever_they_end_in(output: str, orders: str, iris_folder: Folder) -> None:
+def test_members_agree_with_each_alone_for_every_output_and_loss(output: str, orders: str, iris_folder: Folder) -> None:
     ends_in, loss = OUTPUTS[output]
     model = Linear(kind="linear", output=ends_in)  # type: ignore[arg-type]
     options = {"epochs": 6, "optimizer": "sgd", "loss": loss}
@@ -167,7 +167,7 @@ def test_perceptrons_agree_over_the_first_epoch(manner: Options, orders: str, di
 
 @pytest.fixture
 def in_float64() -> Iterator[None]:
-    """Let torch make float64 tensors where nothing says otherwise."""
+    """Make float64 the default dtype of torch."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -181,11 +181,11 @@ def test_perceptrons_agree_over_the_whole_run_in_float64(manner: Options, orders
     assert_as_alone(digits_folder, [experiment(model, DIGITS, **manner | member) for member in ORDERS[orders]])
 
 
-SOONER_AND_LATER: list[Options] = [{"lr": 3, "weight_decay": 0.01}, {"lr": 1}, {"lr": 0.01}]
+EARLY_AND_LATE: list[Options] = [{"lr": 3, "weight_decay": 0.01}, {"lr": 1}, {"lr": 0.01}]
 
 
-def test_each_stops_early_where_it_would_alone_and_keeps_its_own_best_weights(iris_folder: Folder) -> None:
-    members = [experiment(epochs=30, patience=3, optimizer="sgd", **member) for member in SOONER_AND_LATER]
+def test_members_stop_early_as_they_would_alone_and_keep_their_best_weights(iris_folder: Folder) -> None:
+    members = [experiment(epochs=30, patience=3, optimizer="sgd", **member) for member in EARLY_AND_LATE]
     found = iris_folder.together(members)
     for member, one in zip(members, found, strict=True):
         expected = iris_folder.alone(member)
@@ -205,7 +205,7 @@ GROWING = {"epochs": 150, "optimizer": "sgd", "batch_size": "full"}
 """With lr times weight_decay above 2, every step makes the weights larger: after a hundred they are infinite."""
 
 
-def test_what_becomes_of_idle_weights_does_not_harm_who_has_stopped_early(iris_folder: Folder) -> None:
+def test_weights_that_diverge_after_an_early_stop_do_not_matter(iris_folder: Folder) -> None:
     members = [experiment(**GROWING, patience=3, **one) for one in ({"lr": 1, "weight_decay": 3}, {"lr": 0.01})]
     expected = iris_folder.alone(members[0])
     found = iris_folder.together(members)[0]
@@ -226,9 +226,7 @@ TOO_FAST = {"lr": 1e30, "weight_decay": 1e9}
 
 @pytest.mark.parametrize("orders", ORDERS)
 @pytest.mark.parametrize("manner", DIVERGING)
-def test_one_that_diverges_leaves_the_others_as_they_are_without_it(
-    manner: str, orders: str, iris_folder: Folder
-) -> None:
+def test_a_diverging_member_does_not_change_the_others(manner: str, orders: str, iris_folder: Folder) -> None:
     members = [experiment(**{"epochs": 6, "optimizer": "sgd"} | DIVERGING[manner] | one) for one in ORDERS[orders]]
     assert_undisturbed(
         iris_folder, members, experiment(**{"epochs": 6, "optimizer": "sgd"} | DIVERGING[manner] | TOO_FAST)
@@ -243,7 +241,9 @@ def test_one_that_diverges_leaves_the_others_as_they_are_without_it(
         ("log_softmax", "nll"),
     ],
 )
-def test_whatever_it_ends_in(output: str, loss: str, iris_folder: Folder) -> None:
+def test_a_diverging_member_does_not_change_the_others_for_every_output_and_loss(
+    output: str, loss: str, iris_folder: Folder
+) -> None:
     model = Linear(kind="linear", output=output)  # type: ignore[arg-type]
     options = {"epochs": 6, "optimizer": "sgd", "loss": {"kind": loss}}
     members = [experiment(model, **options | one) for one in SHARED]
@@ -251,14 +251,14 @@ def test_whatever_it_ends_in(output: str, loss: str, iris_folder: Folder) -> Non
 
 
 def assert_undisturbed(folder: Folder, members: list[Experiment], diverging: Experiment) -> None:
-    """The loss of each is what it is without the diverging one, which alone says so as it does here."""
+    """Assert that the diverging member changes no loss of the others, and fails as it does when trained alone."""
     with pytest.raises(DivergedError, match=r"training diverged: .* learning rate 1e") as alone:
         folder.alone(diverging)
     expected = folder.together(members)
     first, failed, *rest = folder.together([members[0], diverging, *members[1:]])
     assert isinstance(failed, DivergedError)
-    said, expected_to_be_said = (re.sub(r"step \d+", "step", str(error)) for error in (failed, alone.value))
-    assert said == expected_to_be_said
+    message, expected_message = (re.sub(r"step \d+", "step", str(error)) for error in (failed, alone.value))
+    assert message == expected_message
     assert not (folder.path / "together" / diverging.digest).exists()
     for one, other in zip([first, *rest], expected, strict=True):
         for name, values in points(other).items():
@@ -281,7 +281,7 @@ def test_members_that_differ_in_per_member_fields_only_are_stacked(iris_folder: 
 
 
 def test_a_long_training_is_split_across_the_pool(iris_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long is what takes so many multiplications: rows by epochs, three products of four columns and three classes."""
+    """Count multiplications: rows by epochs by three products of four columns and three classes."""
     members = [experiment(seed=seed) for seed in range(5)]
     products = 5 * members[0].training.epochs * iris_folder.dataset.rows["train"] * 3 * 4 * 3
     monkeypatch.setattr(sweep_plan, "WORKERS", 2)
@@ -296,7 +296,7 @@ def test_a_long_training_is_split_across_the_pool(iris_folder: Folder, monkeypat
     assert sweep_plan.plan(members, iris_folder.dataset).stacks == ((0, 1, 2, 3, 4),)
 
 
-OTHERS: dict[str, tuple[Experiment, Experiment]] = {
+DIFFERENT_SHAPES: dict[str, tuple[Experiment, Experiment]] = {
     "hidden widths": (experiment(MLP(kind="mlp", hidden=(8,))), experiment(MLP(kind="mlp", hidden=(9,)))),
     "architectures": (experiment(LINEAR), experiment(SMALL)),
     "first weights that are set": (experiment(Linear(kind="linear", weight=1)), experiment(LINEAR)),
@@ -309,9 +309,9 @@ OTHERS: dict[str, tuple[Experiment, Experiment]] = {
 }
 
 
-@pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.parametrize("what", DIFFERENT_SHAPES)
 def test_members_with_another_shape_are_not_stacked(what: str, iris_folder: Folder) -> None:
-    one, other = OTHERS[what]
+    one, other = DIFFERENT_SHAPES[what]
     again, other_again = (
         e.model_copy(update={"training": e.training.model_copy(update={"seed": 1})}) for e in (one, other)
     )
@@ -337,12 +337,12 @@ def test_a_member_that_cannot_be_stacked_is_trained_on_its_own(member: Experimen
 
 
 def huge(members: int) -> list[Experiment]:
-    """Networks of which a machine holds few."""
+    """Return networks so large that few fit into memory."""
     model = MLP(kind="mlp", hidden=(20_000, 20_000))
     return [experiment(model, DIGITS, seed=seed) for seed in range(members)]
 
 
-def test_more_members_than_fit_are_refused_and_it_says_how_many_do(digits_folder: Folder) -> None:
+def test_more_members_than_fit_are_refused_with_the_number_that_fits(digits_folder: Folder) -> None:
     with pytest.raises(
         InputError, match=r"^1000 members with the same shape do not fit into memory together: "
     ) as refused:
@@ -357,7 +357,7 @@ def test_more_members_than_fit_are_refused_and_it_says_how_many_do(digits_folder
 
 
 def test_each_stack_needs_its_own_memory_only(digits_folder: Folder) -> None:
-    """They train one after the other; and what trains alone is no stack."""
+    """Check that memory is not summed: stacks train one after the other, and single members form no stack."""
     convolution = CNN(kind="cnn", channels=(4,), hidden=(60_000,))
     alone = [experiment(convolution, DIGITS, seed=seed) for seed in range(1000)]
     sweep_plan.refuse_too_many([*alone, *huge(1)], digits_folder.dataset)

@@ -37,7 +37,7 @@ def logged(experiment: Experiment, dataset: Dataset, folder: Path) -> tuple[Fit,
 
 
 def plain_loop(experiment: Experiment, dataset: Dataset, optimizer: type[torch.optim.Optimizer]) -> torch.nn.Module:
-    """The loop of the tutorials, with the order of rows that Hallmark documents."""
+    """Train with the plain loop of the tutorials, in the row order that Hallmark documents."""
     scaling = preprocessing.fit_scaling(dataset, experiment.data)
     rows = dataset_store.open_split(dataset, "train")
     x, y = scaling(torch.tensor(rows.x)), torch.tensor(rows.y)
@@ -87,7 +87,7 @@ def test_the_weights_are_those_of_a_plain_loop(
         torch.testing.assert_close(weights[f"network.{name}"], weight, rtol=2e-5, atol=1e-6)
 
 
-def test_seeds_and_options_matter(iris: tuple[Experiment, Dataset], tmp_path: Path) -> None:
+def test_seeds_and_options_change_the_weights(iris: tuple[Experiment, Dataset], tmp_path: Path) -> None:
     experiment, dataset = iris
     digests = set()
     changes: list[dict[str, object]] = [{}, {"seed": 1}, {"lr": 0.02}, {"weight_decay": 0.1}, {"batch_size": 30}]
@@ -105,7 +105,7 @@ def test_the_order_is_a_pure_function_of_seed_and_epoch() -> None:
     assert not any(torch.equal(batches.order(1, 2, 100), other) for other in others)
 
 
-def test_metrics_are_means_over_the_epoch_as_seen_before_each_update(
+def test_metrics_are_means_over_the_epoch_measured_before_each_update(
     iris: tuple[Experiment, Dataset], tmp_path: Path
 ) -> None:
     experiment, dataset = iris
@@ -130,7 +130,7 @@ def test_validation_is_measured_after_the_epoch(iris: tuple[Experiment, Dataset]
     assert fitted.metrics["val/loss"] == pytest.approx(loss, rel=1e-6)
 
 
-def test_without_a_validation_split_nothing_is_called_validation(tmp_path: Path) -> None:
+def test_without_a_validation_split_no_validation_metric_is_logged(tmp_path: Path) -> None:
     experiment = presets.get("iris_as_published")
     _, points = logged(experiment, prepare(experiment.data, tmp_path), tmp_path)
     assert not [name for _, metrics in points for name in metrics if name.startswith("val")]
@@ -162,7 +162,7 @@ def test_a_history_thins_evenly() -> None:
         assert min(updates, 500) <= len(steps) <= 1000
 
 
-def test_a_loss_that_is_not_finite_stops_at_once_and_writes_nothing(
+def test_a_loss_that_is_not_finite_stops_training_at_once_and_writes_nothing(
     iris: tuple[Experiment, Dataset], tmp_path: Path
 ) -> None:
     experiment = iris[0].model_copy(
@@ -182,7 +182,9 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_writes_nothing(
     assert all(math.isfinite(value) for _, metrics in points for value in metrics.values())
 
 
-def test_a_weight_that_the_last_update_made_infinite_is_found(iris: tuple[Experiment, Dataset], tmp_path: Path) -> None:
+def test_a_weight_that_the_last_update_made_infinite_is_detected(
+    iris: tuple[Experiment, Dataset], tmp_path: Path
+) -> None:
     source = iris[0].data.model_copy(update={"split": Split(validation=0), "scaling": "none"})
     config = Training(device="cpu", epochs=1, optimizer="sgd", lr=3e38, weight_decay=1e10)
     experiment = iris[0].model_copy(update={"data": source, "training": config})
@@ -190,7 +192,7 @@ def test_a_weight_that_the_last_update_made_infinite_is_found(iris: tuple[Experi
         fit(experiment, prepare(source, tmp_path), tmp_path / "fit")
 
 
-def test_the_number_of_threads_is_left_as_it_was(iris: tuple[Experiment, Dataset], tmp_path: Path) -> None:
+def test_training_restores_the_number_of_threads(iris: tuple[Experiment, Dataset], tmp_path: Path) -> None:
     torch.set_num_threads(2)
     fit(iris[0], iris[1], tmp_path)
     assert torch.get_num_threads() == 2
@@ -206,7 +208,7 @@ def test_cuda_learns_what_the_cpu_learns(iris: tuple[Experiment, Dataset], tmp_p
     assert on_gpu.metrics["train/loss"] == pytest.approx(on_cpu.metrics["train/loss"], rel=1e-2)
 
 
-def test_tf32_is_off_unless_asked_for(
+def test_tf32_is_off_unless_requested(
     iris: tuple[Experiment, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bool, bool]] = []
@@ -218,8 +220,8 @@ def test_tf32_is_off_unless_asked_for(
 
     monkeypatch.setattr(optimizers, "build", build)
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    for asked in (False, True):
-        training = iris[0].training.model_copy(update={"epochs": 1, "tf32": asked})
+    for is_requested in (False, True):
+        training = iris[0].training.model_copy(update={"epochs": 1, "tf32": is_requested})
         fit(iris[0].model_copy(update={"training": training}), iris[1], tmp_path)
     assert seen == [(False, False), (True, True)]
     assert before == (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)

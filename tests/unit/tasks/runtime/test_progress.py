@@ -9,7 +9,7 @@ from tests.support import terminals
 METRICS = {"train/loss": 0.5, "train/accuracy": 0.75}
 
 
-def test_elsewhere_than_on_a_terminal_it_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_plain_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with steps.running("fit"), progress.epochs(1000) as show:
         for epoch in range(1, 1001):
             show(epoch, METRICS)
@@ -19,7 +19,7 @@ def test_elsewhere_than_on_a_terminal_it_is_plain_lines(capsys: pytest.CaptureFi
     assert "\x1b" not in error
 
 
-def test_the_time_left_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_lines_show_the_time_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     with steps.running("fit"), progress.epochs(2) as show:
         show(1, METRICS | {"val/loss": 0.25, "val/accuracy": 0.875})
@@ -27,7 +27,7 @@ def test_the_time_left_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 
 @pytest.mark.parametrize("colour", [True, False])
-def test_on_a_terminal_it_is_a_bar(colour: bool) -> None:  # noqa: FBT001
+def test_progress_on_a_terminal_is_a_bar(colour: bool) -> None:  # noqa: FBT001
     code = (
         "from hallmark.tasks.runtime import progress\n"
         "progress.current_step.set('fit')\n"

@@ -22,21 +22,21 @@ def test_every_ending_signal_interrupts_like_ctrl_c(number: signal.Signals) -> N
     assert signal.getsignal(number) is before
 
 
-def test_an_error_that_came_of_an_interrupt_is_known_as_one() -> None:
-    def trip() -> None:
+def test_an_error_caused_by_an_interrupt_is_recognised() -> None:
+    def fail() -> None:
         try:
             raise KeyboardInterrupt  # noqa: TRY301 - as a handler does
         except KeyboardInterrupt:
             raise ValueError("task run is not set") from None
 
-    with pytest.raises(ValueError, match="not set") as tripped:
-        trip()
-    assert signals.interrupted(tripped.value)
+    with pytest.raises(ValueError, match="not set") as caught:
+        fail()
+    assert signals.interrupted(caught.value)
     assert signals.interrupted(KeyboardInterrupt())
     assert not signals.interrupted(ValueError())
 
 
-def test_what_is_ignored_stays_ignored() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with signals.as_interrupt():
@@ -46,7 +46,7 @@ def test_what_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_cancelled_coroutine_is_no_interrupt() -> None:
+def test_a_cancelled_coroutine_is_not_an_interrupt() -> None:
     async def slow() -> None:
         await asyncio.wait_for(asyncio.Event().wait(), timeout=0.01)
 
@@ -68,7 +68,7 @@ def test_a_held_signal_acts_after_the_block() -> None:
     assert done == ["whole"]
 
 
-def test_outside_the_main_thread_nothing_is_held_and_nothing_breaks() -> None:
+def test_holding_signals_has_no_effect_outside_the_main_thread() -> None:
     done: list[str] = []
 
     def block() -> None:

@@ -26,7 +26,7 @@ def photos(tmp_path: Path) -> Images:
     return Images(kind="images", path=str(photographed.folder(tmp_path / "photos")))
 
 
-def changed(
+def original_and_augmented(
     source: Images | Digits,
     home: Path,
     epoch: int = 1,
@@ -34,7 +34,7 @@ def changed(
     seed: int = 0,
     **given: Any,  # noqa: ANN401 - any field
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The first training images, as they are and as training sees them."""
+    """Return the first training images, original and augmented."""
     dataset = prepare(source, home)
     x = np.array(dataset_store.open_split(dataset, "train").x[:16], np.uint8)
     augment = augmentation.of(Training(augmentation=Augmentation(**given), seed=seed), dataset)
@@ -49,19 +49,19 @@ def test_augmentation_is_off_by_default(tmp_path: Path) -> None:
 
 
 def test_images_are_flipped_with_the_given_probability(photos: Images, tmp_path: Path) -> None:
-    x, found = changed(photos, tmp_path, horizontal_flip=1)
+    x, found = original_and_augmented(photos, tmp_path, horizontal_flip=1)
     np.testing.assert_array_equal(found, x[:, :, ::-1])
-    x, found = changed(photos, tmp_path, vertical_flip=1)
+    x, found = original_and_augmented(photos, tmp_path, vertical_flip=1)
     np.testing.assert_array_equal(found, x[:, ::-1])
-    x, found = changed(DIGITS, tmp_path, horizontal_flip=0.5)
+    x, found = original_and_augmented(DIGITS, tmp_path, horizontal_flip=0.5)
     is_flipped = [(after == before[:, ::-1]).all() for before, after in zip(x, found, strict=True)]
     is_same = [(after == before).all() for before, after in zip(x, found, strict=True)]
     assert 2 < sum(is_flipped) < 14
     assert np.logical_or(is_flipped, is_same).all()
 
 
-def test_a_shifted_image_repeats_its_edge(photos: Images, tmp_path: Path) -> None:
-    x, found = changed(photos, tmp_path, shift=2)
+def test_a_shifted_image_is_padded_with_its_edge(photos: Images, tmp_path: Path) -> None:
+    x, found = original_and_augmented(photos, tmp_path, shift=2)
     padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
     height, width = x.shape[1:3]
     places = [(top, left) for top in range(5) for left in range(5)]
@@ -72,8 +72,8 @@ def test_a_shifted_image_repeats_its_edge(photos: Images, tmp_path: Path) -> Non
     assert len(seen) > 5
 
 
-def test_brightness_is_one_factor_for_an_image(photos: Images, tmp_path: Path) -> None:
-    x, found = changed(photos, tmp_path, brightness=0.3)
+def test_brightness_scales_all_pixels_of_an_image_by_one_factor(photos: Images, tmp_path: Path) -> None:
+    x, found = original_and_augmented(photos, tmp_path, brightness=0.3)
     factors = []
     for before, after in zip(x.astype(float), found.astype(float), strict=True):
         bright = (before > 50) & (after < 255)
@@ -85,14 +85,14 @@ def test_brightness_is_one_factor_for_an_image(photos: Images, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["rotation", "contrast", "saturation", "hue"])
 def test_other_augmentations_change_each_image_differently(photos: Images, tmp_path: Path, name: str) -> None:
-    x, found = changed(photos, tmp_path, **{name: 10 if name == "rotation" else 0.4})
-    apart = np.abs(x.astype(int) - found).reshape(len(x), -1).mean(axis=1)
-    assert (apart > 0).all()
-    assert len(set(apart)) == len(x)
+    x, found = original_and_augmented(photos, tmp_path, **{name: 10 if name == "rotation" else 0.4})
+    distances = np.abs(x.astype(int) - found).reshape(len(x), -1).mean(axis=1)
+    assert (distances > 0).all()
+    assert len(set(distances)) == len(x)
 
 
 def test_pixels_stay_in_the_range_of_the_source(tmp_path: Path) -> None:
-    x, found = changed(DIGITS, tmp_path, brightness=1, contrast=1)
+    x, found = original_and_augmented(DIGITS, tmp_path, brightness=1, contrast=1)
     assert x.max() == found.max() == 16
 
 
@@ -100,12 +100,12 @@ def test_augmentation_depends_only_on_seed_epoch_and_batch(tmp_path: Path) -> No
     given = {"horizontal_flip": 0.5, "shift": 2, "rotation": 20, "brightness": 0.2}
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    _, first = changed(DIGITS, tmp_path, **given)
+    _, first = original_and_augmented(DIGITS, tmp_path, **given)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    np.testing.assert_array_equal(changed(DIGITS, tmp_path, **given)[1], first)
+    np.testing.assert_array_equal(original_and_augmented(DIGITS, tmp_path, **given)[1], first)
     for other in ({"epoch": 2}, {"batch": 1}, {"seed": 1}):
-        assert (changed(DIGITS, tmp_path, **given, **other)[1] != first).any()
+        assert (original_and_augmented(DIGITS, tmp_path, **given, **other)[1] != first).any()
 
 
 def experiment(**given: Any) -> Experiment:  # noqa: ANN401 - any field of Training
@@ -120,11 +120,11 @@ def test_only_training_sees_augmented_images(tmp_path: Path, scaling: str, batch
     dataset = prepare(source, tmp_path)
     flipped = experiment(batch_size=batch_size, augmentation={"horizontal_flip": 1}).model_copy(update={"data": source})
     plain = experiment(batch_size=batch_size).model_copy(update={"data": source})
-    once, again, without = (
+    first, second, unaugmented = (
         fit(one, dataset, tmp_path / name) for one, name in ((flipped, "a"), (flipped, "b"), (plain, "c"))
     )
-    assert once.weights_sha256 == again.weights_sha256 != without.weights_sha256
-    assert once.metrics["val/loss"] != without.metrics["val/loss"]
+    assert first.weights_sha256 == second.weights_sha256 != unaugmented.weights_sha256
+    assert first.metrics["val/loss"] != unaugmented.metrics["val/loss"]
 
 
 def test_only_active_augmentations_change_the_digest() -> None:
@@ -172,10 +172,10 @@ def test_a_contradiction_names_both_fields() -> None:
     ],
 )
 def test_augmentations_that_do_not_suit_the_images_are_refused(tmp_path: Path, option: str, message: str) -> None:
-    asked = options.experiment("digits", [f"--training.augmentation.{option}"])
-    table = sources.read(asked.data, tmp_path)
+    requested = options.experiment("digits", [f"--training.augmentation.{option}"])
+    table = sources.read(requested.data, tmp_path)
     with pytest.raises(InputError, match=message):
-        dataset_store.refuse_impossible(table, asked.data.split, asked.model, asked.training)
+        dataset_store.refuse_impossible(table, requested.data.split, requested.model, requested.training)
 
 
 def test_a_cnn_trains_on_augmented_colour_images(photos: Images, tmp_path: Path) -> None:

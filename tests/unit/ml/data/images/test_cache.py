@@ -105,7 +105,7 @@ def test_the_default_size_is_the_most_common_one_if_it_is_small(
 
 @contextmanager
 def watched(folder: Path) -> Iterator[list[str]]:
-    """Every path that is opened below a folder."""
+    """Yield a list of every path that is opened below a folder."""
     opened: list[str] = []
     watching = True
 
@@ -148,11 +148,11 @@ def added(folder: Path) -> None:
     photographed.save(folder / "red" / "999.png", photographed.drawn(0, 99))
 
 
-def taken(folder: Path) -> None:
+def removed(folder: Path) -> None:
     (folder / "red" / "000.png").unlink()
 
 
-@pytest.mark.parametrize("change", [changed, touched, added, taken])
+@pytest.mark.parametrize("change", [changed, touched, added, removed])
 def test_a_changed_folder_is_decoded_again_in_the_same_place(folder: Path, change: Callable[[Path], None]) -> None:
     before = np.array(read(folder).x)
     change(folder)
@@ -176,13 +176,13 @@ def test_unreadable_files_are_left_out_counted_and_listed(folder: Path) -> None:
     (folder / "red" / "002.png").write_bytes(whole[: len(whole) // 2])
     (folder / "red" / "notes.txt").write_text("about")
     os.mkfifo(folder / "blue" / "pipe.png")
-    for _ in range(2):  # decoded, and from what was decoded before
+    for _ in range(2):  # first decoded, then read from the cache
         found = read(folder, unreadable=0.2)
         assert np.bincount(found.y).tolist() == [20, 17]
         np.testing.assert_array_equal(found.x[20], photographed.drawn(0, 3))
-        said = found.notes[1]
-        assert said.startswith("5 of 42 files (11.9%) cannot be read (blue/pipe.png: is not a file; red/000.png: its")
-        listed = Path(said.rpartition("listed in ")[2]).read_text().splitlines()
+        note = found.notes[1]
+        assert note.startswith("5 of 42 files (11.9%) cannot be read (blue/pipe.png: is not a file; red/000.png: its")
+        listed = Path(note.rpartition("listed in ")[2]).read_text().splitlines()
         reasons = dict(line.split("\t") for line in listed)
         assert list(reasons) == ["blue/pipe.png", "red/000.png", "red/001.png", "red/002.png", "red/notes.txt"]
         assert "truncated" in reasons["red/002.png"]
@@ -197,7 +197,7 @@ def test_more_unreadable_files_than_accepted_are_refused(folder: Path) -> None:
     assert len(Path(message.partition("listed in ")[2].partition(": ")[0]).read_text().splitlines()) == 2
     assert "0.049" in refused(folder, unreadable=0.049)
     assert len(read(folder, unreadable=0.05).y) == 38
-    assert "0.01" in refused(folder)  # though it was decoded meanwhile
+    assert "0.01" in refused(folder)  # although the images are cached by now
 
 
 def test_a_truncated_file_with_a_valid_header_is_unreadable(folder: Path) -> None:
@@ -223,16 +223,16 @@ def test_a_decompression_bomb_refuses_the_folder(folder: Path) -> None:
 
 def test_progress_reports_both_passes(tmp_path: Path) -> None:
     folder = photographed.folder(tmp_path / "photos", count=100)
-    told: dict[str, list[tuple[int, int | None]]] = {}
+    reported: dict[str, list[tuple[int, int | None]]] = {}
 
     @contextmanager
     def progress(what: str) -> Iterator[ShowProgress]:
-        told[what] = []
-        yield lambda passed, total: told[what].append((passed, total))
+        reported[what] = []
+        yield lambda passed, total: reported[what].append((passed, total))
 
     cache.read(images(folder), tmp_path / "home", progress)
-    assert list(told) == ["looked at", "decoded"]
-    for passed in told.values():
+    assert list(reported) == ["looked at", "decoded"]
+    for passed in reported.values():
         assert passed == sorted(passed)
         assert {total for _, total in passed} == {200}
 

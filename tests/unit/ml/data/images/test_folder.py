@@ -45,13 +45,13 @@ def empty(folder: Path) -> None:
     (folder / "green" / ".hidden.png").write_bytes(b"")
 
 
-def alone(folder: Path) -> None:
+def single_class(folder: Path) -> None:
     for file in (folder / "red").iterdir():
         file.unlink()
     (folder / "red").rmdir()
 
 
-def loose(folder: Path) -> None:
+def stray_image(folder: Path) -> None:
     photographed.save(folder / "stray.jpeg", photographed.drawn(0, 0))
 
 
@@ -80,8 +80,8 @@ def link_upwards(folder: Path) -> None:
     ("spoil", "message"),
     [
         (empty, "green: has no images: add some, or remove the folder of this class"),
-        (alone, "expected folders of images for at least two classes, found only 'blue'"),
-        (loose, "'stray.jpeg' is beside the class folders"),
+        (single_class, "expected folders of images for at least two classes, found only 'blue'"),
+        (stray_image, "'stray.jpeg' is beside the class folders"),
         (nested, "red: expected images, found the folder 'more': give the folder that contains the class folders"),
         (misnamed, "has a name with unprintable characters: rename it"),
         (link_to_file, "red/link.png: is a link that leaves "),

@@ -1,4 +1,4 @@
-"""What files of all kinds are decoded to. How predictions refuse images of another form is tested with the readers."""
+"""Decoding of image files of all kinds. How prediction refuses other images is tested with the readers."""
 
 import struct
 import warnings
@@ -30,7 +30,7 @@ def test_grey_and_colour_are_converted_to_each_other(tmp_path: Path) -> None:
     found = image_file.read_resized(grey, PIXELS.shape)
     np.testing.assert_array_equal(found, np.repeat(GREY[:, :, None], 3, axis=2))
     colour = photographed.save(tmp_path / "colour.png", PIXELS)
-    expected = PIXELS @ np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow says
+    expected = PIXELS @ np.array([0.299, 0.587, 0.114])  # ITU-R 601, as documented by Pillow
     assert np.abs(image_file.read_resized(colour, GREY.shape) - expected).max() <= 1
 
 
@@ -56,8 +56,8 @@ def test_a_large_jpeg_is_decoded_at_reduced_size(tmp_path: Path) -> None:
 def test_an_image_is_turned_upright_by_its_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
     upright = np.zeros((16, 24), np.uint8)
     upright[:8, :12], upright[8:, 12:] = 255, 128
-    # How a camera lays the image down: EXIF 2.32, table 6.
-    laid = {
+    # How a camera stores the image: EXIF 2.32, table 6.
+    stored = {
         1: upright,
         2: upright[:, ::-1],
         3: upright[::-1, ::-1],
@@ -69,7 +69,7 @@ def test_an_image_is_turned_upright_by_its_exif_orientation(tmp_path: Path, orie
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = photographed.save(tmp_path / f"x{suffix}", np.ascontiguousarray(laid), exif=exif)
+    file = photographed.save(tmp_path / f"x{suffix}", np.ascontiguousarray(stored), exif=exif)
     assert np.abs(image_file.read_resized(file, (16, 24)).astype(int) - upright).max() <= 8
     header = image_file.header(file)
     assert (header.height, header.width) == (16, 24)
@@ -95,14 +95,14 @@ def test_sixteen_bit_pixels_keep_their_upper_eight_bits(tmp_path: Path) -> None:
 def test_an_image_with_damaged_metadata_is_decoded(tmp_path: Path) -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"
     file = photographed.save(tmp_path / "x.jpg", GREY, exif=exif)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         assert image_file.read_resized(file, GREY.shape).shape == GREY.shape
-    assert told == []
+    assert raised == []
 
 
 def bomb(path: Path, side: int) -> Path:
-    """A PNG of some bytes that claims to be of `side * side` pixels."""
+    """Write a PNG of a few bytes whose header claims `side * side` pixels."""
     parts = (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(99)))
     chunks = (struct.pack(">I", len(x)) + kind + x + struct.pack(">I", zlib.crc32(kind + x)) for kind, x in parts)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
@@ -117,9 +117,9 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
         with image_file.quiet():
             return image_file.header(path)
 
-    for look in (header, lambda path: image_file.read_resized(path, (8, 8))):
+    for read in (header, lambda path: image_file.read_resized(path, (8, 8))):
         with pytest.raises(InputError, match=r"bomb\.png: has more than 89,478,485 pixels, as a decompression bomb"):
-            look(file)
+            read(file)
 
 
 def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def write(folder: Path, content: str | bytes, name: str = "x.csv") -> Path:
 
 
 def read(path: Path, separator: str = ",") -> dict[str, list[object]]:
-    """Columns as training sees them."""
+    """Return the columns as training sees them."""
     columns = {name: values.decode(column) for name, column in files.read(path, separator).items()}
     return {
         name: (values.text(column, HERE) if values.is_text(column.type) else column).to_pylist()
@@ -38,7 +38,7 @@ def read(path: Path, separator: str = ",") -> dict[str, list[object]]:
         "a,b\n1,x\n,y\n\n\n",
         ' a ,"b"\n"1",x\nNA,"y"\n',
     ],
-    ids=["plain", "crlf", "cr", "bom and no end", "empty lines", "quotes, blanks and NA"],
+    ids=["plain", "crlf", "cr", "bom and no final newline", "empty lines", "quotes, blanks and NA"],
 )
 def test_csv_variants_read_as_the_same_text_and_missing_values(content: str | bytes, tmp_path: Path) -> None:
     assert read(write(tmp_path, content)) == {"a": ["1", None], "b": ["x", "y"]}
@@ -124,11 +124,11 @@ def test_a_missing_column_is_refused_with_the_most_similar_name_or_all_names() -
         (pa.array(np.array([1, 0.5], np.float16)), ["1", "0.5"]),
         (pa.array([True, False, None]), ["true", "false", None]),
     ],
-    ids=["text", "dictionary", "large", "view", "whole", "float", "large float", "half", "truth"],
+    ids=["text", "dictionary", "large", "view", "integer", "float", "large float", "half", "boolean"],
 )
 def test_text_of_a_column_does_not_depend_on_its_stored_type(column: pa.Array, expected: list[str | None]) -> None:
     assert values.text(values.decode(pa.chunked_array([column])), HERE).to_pylist() == expected
-    # Row by row as in one: what is predicted comes in batches.
+    # Row by row gives the same text, because prediction reads in batches.
     rows = [values.text(values.decode(column.slice(index, 1)), HERE)[0].as_py() for index in range(len(column))]
     assert rows == expected
 

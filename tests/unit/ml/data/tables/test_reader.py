@@ -21,9 +21,9 @@ def read(path: Path, **given: object) -> SourceRows:
 
 
 def csv(folder: Path, *columns: str) -> Path:
-    """A table of these columns and the target `t`; each as `name: value value ...`, `-` for a gap."""
+    """Write a table of these columns and the target `t`. Each is `name: value value ...`, `-` if missing."""
     named = [column.split(":") for column in (*columns, "t: x y x y")]
-    fields = [["" if field == "-" else field for field in said.split()] for _, said in named]
+    fields = [["" if field == "-" else field for field in text.split()] for _, text in named]
     lines = [",".join(name for name, _ in named), *map(",".join, zip(*fields, strict=True))]
     path = folder / "x.csv"
     path.write_text("\n".join(lines) + "\n")
@@ -36,12 +36,12 @@ def stored(folder: Path, **columns: object) -> Path:
     return path
 
 
-def one(table: SourceRows, index: int = 0) -> tuple[Column, list[float]]:
+def column_of(table: SourceRows, index: int = 0) -> tuple[Column, list[float]]:
     return table.table_columns[index], table.x[:, index].tolist()
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "values", "x"),
+    ("text", "kind", "values", "x"),
     [
         ("1 2.5 - +4e0", "numeric", (), [1, 2.5, NAN, 4]),
         ("1 0 1 0", "numeric", (), [1, 0, 1, 0]),
@@ -56,16 +56,16 @@ def one(table: SourceRows, index: int = 0) -> tuple[Column, list[float]]:
     ],
 )
 def test_the_kind_of_a_column_is_inferred_from_its_values(
-    said: str, kind: str, values: tuple[str, ...], x: list[float], tmp_path: Path
+    text: str, kind: str, values: tuple[str, ...], x: list[float], tmp_path: Path
 ) -> None:
-    column, found = one(read(csv(tmp_path, f"a: {said}")))
+    column, found = column_of(read(csv(tmp_path, f"a: {text}")))
     assert (column.name, column.kind, column.values) == ("a", kind, values)
     assert column.missing == np.isnan(x).sum()
     np.testing.assert_array_equal(found, x)
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "values", "x"),
+    ("text", "kind", "values", "x"),
     [
         ("01 1 01 -", "categorical", ("01", "1"), [0, 1, 0, NAN]),
         ("1 0 1.0 -", "boolean", (), [1, 0, 1, NAN]),
@@ -73,25 +73,28 @@ def test_the_kind_of_a_column_is_inferred_from_its_values(
     ],
 )
 def test_the_kind_of_a_column_can_be_given(
-    said: str, kind: str, values: tuple[str, ...], x: list[float], tmp_path: Path
+    text: str, kind: str, values: tuple[str, ...], x: list[float], tmp_path: Path
 ) -> None:
-    column, found = one(read(csv(tmp_path, f"a: {said}"), columns={"a": kind}))
+    column, found = column_of(read(csv(tmp_path, f"a: {text}"), columns={"a": kind}))
     assert (column.kind, column.values) == (kind, values)
     np.testing.assert_array_equal(found, x)
 
 
 def test_values_that_are_not_numbers_are_counted_with_an_example(tmp_path: Path) -> None:
-    assert (one(read(csv(tmp_path, "a: 1 2 3 ?")))[0].strange, one(read(csv(tmp_path, "a: 1 2 3 ?")))[0].example) == (
+    assert (
+        column_of(read(csv(tmp_path, "a: 1 2 3 ?")))[0].strange,
+        column_of(read(csv(tmp_path, "a: 1 2 3 ?")))[0].example,
+    ) == (
         1,
         "?",
     )
-    said = one(read(csv(tmp_path, "a: 1 ? - x"), columns={"a": "numeric"}))[0]
-    assert (said.strange, said.example, said.missing) == (2, "?", 1)
-    assert one(read(csv(tmp_path, "a: 1 x y z")))[0].strange == 0
+    column = column_of(read(csv(tmp_path, "a: 1 ? - x"), columns={"a": "numeric"}))[0]
+    assert (column.strange, column.example, column.missing) == (2, "?", 1)
+    assert column_of(read(csv(tmp_path, "a: 1 x y z")))[0].strange == 0
 
 
 @pytest.mark.parametrize(
-    ("column", "kind", "said"),
+    ("column", "kind", "text"),
     [
         (pa.array([1.0, 2.5, NAN, None]), "numeric", "1 2.5 - -"),
         (pa.array([True, False, None, True]), "boolean", "true false - true"),
@@ -103,10 +106,10 @@ def test_values_that_are_not_numbers_are_counted_with_an_example(tmp_path: Path)
         (pa.array(["b", "a", "b", "a"], pa.string_view()), "categorical", "b a b a"),
         (pa.array([-0.0, 1.0, 2.0, 3.0]), "numeric", "-0 1 2 3"),
     ],
-    ids=["numbers", "truths", "text", "dictionary", "nothing", "decimal", "half", "view", "minus zero"],
+    ids=["numbers", "booleans", "text", "dictionary", "all missing", "decimal", "half", "view", "minus zero"],
 )
-def test_parquet_is_read_as_the_same_csv(column: pa.Array, kind: str, said: str, tmp_path: Path) -> None:
-    (first, x), (second, y) = one(read(stored(tmp_path, a=column))), one(read(csv(tmp_path, f"a: {said}")))
+def test_parquet_is_read_like_the_same_csv(column: pa.Array, kind: str, text: str, tmp_path: Path) -> None:
+    (first, x), (second, y) = column_of(read(stored(tmp_path, a=column))), column_of(read(csv(tmp_path, f"a: {text}")))
     assert first == second
     assert first.kind == kind
     np.testing.assert_array_equal(x, y)
@@ -149,7 +152,7 @@ def test_classes_are_sorted_and_normalized(
 def test_rows_without_a_label_are_left_out_and_counted(gap: float | None, tmp_path: Path) -> None:
     table = read(stored(tmp_path, t=pa.array([1.0, gap, 0.0, 1.0]), a=["p", "only there", "q", "p"]))
     assert (table.classes, table.unlabelled, table.y.tolist()) == (("0", "1"), 1, [1, 0, 1])
-    assert one(table)[0].values == ("p", "q")
+    assert column_of(table)[0].values == ("p", "q")
 
 
 def test_a_column_to_split_by_is_not_an_input(tmp_path: Path) -> None:

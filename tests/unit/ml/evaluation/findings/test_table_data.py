@@ -26,7 +26,7 @@ Examine = Callable[..., dict[str, Finding]]
 
 @pytest.fixture
 def examine(tmp_path: Path) -> Examine:
-    """Findings by code, of a table of these columns beside one of noise."""
+    """Return a function that gives the findings, by code, for these columns and a column of noise."""
 
     def run(label: object = LABEL, given: dict[str, object] | None = None, **columns: object) -> dict[str, Finding]:
         table = pa.table({"noise": NOISE, "x": pa.array(NOISE)} | columns | {owned.TARGET: label})
@@ -46,7 +46,7 @@ def test_presets_have_no_findings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "column", "said", "remedy"),
+    ("code", "column", "message", "remedy"),
     [
         ("constant_column", np.full(ROWS, 3.5), "has only one value", IGNORE),
         ("constant_column", pa.nulls(ROWS, pa.float64()), "has no value", IGNORE),
@@ -60,11 +60,11 @@ def test_presets_have_no_findings(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_unsound_column_is_named_with_its_remedy(
-    code: str, column: object, said: str, remedy: str, examine: Examine
+    code: str, column: object, message: str, remedy: str, examine: Examine
 ) -> None:
     found = examine(**{"the column": column})
     assert list(found) == [code]
-    assert f"column 'the column' {said}" in found[code].sentence or said in found[code].sentence
+    assert f"column 'the column' {message}" in found[code].sentence or message in found[code].sentence
     assert found[code].remedy.endswith(remedy)
 
 
@@ -105,13 +105,13 @@ def test_duplicates_across_splits_are_counted_unless_they_stay_together(method: 
         return
     x = {split: np.load(dataset.folder / f"{split}.x.npy").ravel() for split in ("train", "validation", "test")}
     counts = [int(np.isin(x[split], x["train"]).sum()) for split in ("validation", "test")]
-    told = [
+    reported = [
         int(number)
         for number in re.findall(r"(\d+) (?:validation|test) rows", found["duplicates_across_splits"].sentence)
     ]
-    # Of rows that are the same within a split, one counts.
-    assert [len(set(x[split]) & set(x["train"])) for split in ("validation", "test")] == told
-    assert all(0 < one <= count for one, count in zip(told, counts, strict=True))
+    # Identical rows within a split count once.
+    assert [len(set(x[split]) & set(x["train"])) for split in ("validation", "test")] == reported
+    assert all(0 < one <= count for one, count in zip(reported, counts, strict=True))
 
 
 def test_rare_classes_and_imbalance_are_reported_with_balancing_factors(examine: Examine) -> None:
@@ -121,12 +121,12 @@ def test_rare_classes_and_imbalance_are_reported_with_balancing_factors(examine:
     assert "the class rare" in found["rare_classes"].sentence
     assert "class 'common' has 175 training rows and class 'rare' has 5" in found["imbalanced_classes"].sentence
     factors = found["imbalanced_classes"].remedy.rpartition(" ")[2]
-    options.experiment("iris", ["--training.loss.weight", f"{factors},1"])  # an option that is taken
+    options.experiment("iris", ["--training.loss.weight", f"{factors},1"])  # the option is accepted
     common, rare = map(float, factors.split(","))
     assert common * 175 == pytest.approx(rare * 5, rel=0.01)
 
 
-def test_a_remedy_can_be_typed(examine: Examine) -> None:
+def test_a_remedy_can_be_pasted_into_a_shell(examine: Examine) -> None:
     found = examine(**{'a, "b"': ["same"] * ROWS})
     tokens = shlex.split(found["constant_column"].remedy)
     assert owned.source(Path("x.csv"), ignore=tokens[1]).ignore == ('a, "b"',)

@@ -1,4 +1,4 @@
-"""Two shipped files on the same rows: which rows may be asked, and the gates that the files themselves decide."""
+"""Comparison of two shipped files on the same rows: which rows are used, and the gates that the files decide."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ FILE_GATES = ("proof holds", "same inputs and classes", "loss finite", "file siz
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    """Test rows on disk, labelled by the very model that `certified.columns` makes."""
+    """Write test rows to disk, labelled by the model that `certified.columns` writes."""
     folder = tmp_path / "dataset"
     folder.mkdir()
     x = np.random.default_rng(1).uniform(certified.LOWEST, certified.HIGHEST, (ROWS, 4)).astype(np.float32)
@@ -39,22 +39,22 @@ def champion(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where a challenger lies."""
+    """Return the folder for a challenger."""
     (tmp_path / "challenger").mkdir()
     return tmp_path / "challenger"
 
 
-def every(dataset: Dataset) -> Unseen:
+def all_rows(dataset: Dataset) -> Unseen:
     return Unseen(np.arange(dataset.rows["test"]), 0)
 
 
-def test_the_same_file_is_held_with_every_gate_passed(dataset: Dataset, champion: Path) -> None:
-    more = Gate("another", passed=True, found="elsewhere")
-    said = compare_files.compare(champion, champion, dataset, every(dataset), Rule(), [more])
-    assert (said.verdict, said.wins, said.losses, said.rows) == ("HOLD", 0, 0, ROWS)
-    assert (said.champion_accuracy, said.challenger_accuracy) == (1.0, 1.0)
-    assert [gate.name for gate in said.gates][:6] == [*FILE_GATES, "another"]
-    assert all(gate.passed for gate in said.gates)
+def test_comparing_a_file_with_itself_holds_with_every_gate_passed(dataset: Dataset, champion: Path) -> None:
+    extra_gate = Gate("another", passed=True, found="elsewhere")
+    judgement = compare_files.compare(champion, champion, dataset, all_rows(dataset), Rule(), [extra_gate])
+    assert (judgement.verdict, judgement.wins, judgement.losses, judgement.rows) == ("HOLD", 0, 0, ROWS)
+    assert (judgement.champion_accuracy, judgement.challenger_accuracy) == (1.0, 1.0)
+    assert [gate.name for gate in judgement.gates][:6] == [*FILE_GATES, "another"]
+    assert all(gate.passed for gate in judgement.gates)
 
 
 def test_only_rows_that_neither_was_trained_on_are_compared(dataset: Dataset, champion: Path) -> None:
@@ -68,7 +68,7 @@ def test_only_rows_that_neither_was_trained_on_are_compared(dataset: Dataset, ch
         compare_files.unseen(dataset, [test[:30], test[30:]])
 
 
-def test_digests_that_end_in_zeros_are_told_apart(dataset: Dataset) -> None:
+def test_digests_that_end_in_zeros_are_distinguished(dataset: Dataset) -> None:
     rows = np.full((2, 32), 7, np.uint8)
     rows[0, -1] = 0
     np.save(dataset.folder / "test.rows.npy", rows)
@@ -80,15 +80,15 @@ def test_digests_that_end_in_zeros_are_told_apart(dataset: Dataset) -> None:
 
 def test_a_challenger_with_other_inputs_is_rejected(dataset: Dataset, champion: Path, folder: Path) -> None:
     challenger = certified.columns(folder / "model.onnx", ("a", "b", "c", "d"))
-    said = compare_files.compare(champion, challenger, dataset, every(dataset), Rule())
-    assert said.verdict == "REJECT"
-    assert [gate.name for gate in said.gates if not gate.passed] == ["same inputs and classes"]
+    judgement = compare_files.compare(champion, challenger, dataset, all_rows(dataset), Rule())
+    assert judgement.verdict == "REJECT"
+    assert [gate.name for gate in judgement.gates if not gate.passed] == ["same inputs and classes"]
 
 
 def test_a_challenger_with_other_classes_is_rejected(dataset: Dataset, champion: Path, folder: Path) -> None:
     challenger = certified.columns(folder / "model.onnx", classes=("virginica", "versicolor", "setosa"))
-    said = compare_files.compare(champion, challenger, dataset, every(dataset), Rule())
-    assert said.verdict == "REJECT"
+    judgement = compare_files.compare(champion, challenger, dataset, all_rows(dataset), Rule())
+    assert judgement.verdict == "REJECT"
 
 
 def test_a_challenger_whose_seal_is_broken_is_rejected(dataset: Dataset, champion: Path, folder: Path) -> None:
@@ -96,10 +96,10 @@ def test_a_challenger_whose_seal_is_broken_is_rejected(dataset: Dataset, champio
     content = challenger.read_bytes()
     challenger.write_bytes(content.replace(b"centimetres", b"millimetres"))
     assert not certificate.check(challenger).holds
-    said = compare_files.compare(champion, challenger, dataset, every(dataset), Rule())
-    assert (said.verdict, said.gates[0].name, said.gates[0].passed) == ("REJECT", "proof holds", False)
+    judgement = compare_files.compare(champion, challenger, dataset, all_rows(dataset), Rule())
+    assert (judgement.verdict, judgement.gates[0].name, judgement.gates[0].passed) == ("REJECT", "proof holds", False)
     with pytest.raises(DamagedError, match="the champion's own proof does not hold"):
-        compare_files.compare(challenger, champion, dataset, every(dataset), Rule())
+        compare_files.compare(challenger, champion, dataset, all_rows(dataset), Rule())
 
 
 @pytest.mark.parametrize(
@@ -111,27 +111,27 @@ def test_a_challenger_whose_seal_is_broken_is_rejected(dataset: Dataset, champio
     ],
 )
 def test_budgets_are_gates(dataset: Dataset, champion: Path, rule: Rule, failed: str | None) -> None:
-    said = compare_files.compare(champion, champion, dataset, every(dataset), rule)
-    assert [gate.name for gate in said.gates if not gate.passed] == ([failed] if failed else [])
-    assert said.verdict == ("REJECT" if failed else "HOLD")
+    judgement = compare_files.compare(champion, champion, dataset, all_rows(dataset), rule)
+    assert [gate.name for gate in judgement.gates if not gate.passed] == ([failed] if failed else [])
+    assert judgement.verdict == ("REJECT" if failed else "HOLD")
 
 
-def test_rows_that_no_model_gives_a_number_for_are_a_loss_that_is_not_finite(dataset: Dataset, champion: Path) -> None:
+def test_rows_without_finite_predictions_fail_the_loss_gate(dataset: Dataset, champion: Path) -> None:
     x = np.load(dataset.folder / "test.x.npy")
     x[3] = np.nan
     np.save(dataset.folder / "test.x.npy", x)
-    said = compare_files.compare(champion, champion, dataset, every(dataset), Rule())
-    assert said.verdict == "REJECT"
-    assert [gate.name for gate in said.gates if not gate.passed] == ["loss finite"]
+    judgement = compare_files.compare(champion, champion, dataset, all_rows(dataset), Rule())
+    assert judgement.verdict == "REJECT"
+    assert [gate.name for gate in judgement.gates if not gate.passed] == ["loss finite"]
 
 
 def test_rows_of_another_kind_are_refused(dataset: Dataset, champion: Path, folder: Path) -> None:
     other = certified.images(folder / "model.onnx")
     with pytest.raises(InputError, match="inputs image and classes dark, light, the rows have sepal_length"):
-        compare_files.compare(other, champion, dataset, every(dataset), Rule())
+        compare_files.compare(other, champion, dataset, all_rows(dataset), Rule())
 
 
-def test_what_is_no_list_of_digests_is_damaged(tmp_path: Path) -> None:
+def test_an_invalid_list_of_digests_is_refused_as_damaged(tmp_path: Path) -> None:
     for split in compare_files.SEEN:
         np.save(tmp_path / f"{split}.rows.npy", np.zeros((3, 31), np.uint8))
     with pytest.raises(DamagedError, match=r"expected \(N, 32\) uint8"):

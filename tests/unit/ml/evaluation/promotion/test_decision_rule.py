@@ -32,7 +32,7 @@ measured = st.builds(Gate, name=st.just("size"), passed=st.booleans(), found=st.
 
 
 def labels(wins: int, losses: int, both: int = 0, neither: int = 0) -> Labels:
-    """Test rows of class 0 with so many of each outcome: right is 0, wrong is 1."""
+    """Return labels of test rows of class 0 with these counts of each outcome: 0 is right, 1 is wrong."""
     champion = np.repeat([1, 0, 0, 1], [wins, losses, both, neither])
     challenger = np.repeat([0, 1, 0, 1], [wins, losses, both, neither])
     return np.zeros(len(champion), dtype=np.int64), champion.astype(np.int64), challenger.astype(np.int64)
@@ -45,16 +45,18 @@ def judged(wins: int, losses: int, both: int = 0, neither: int = 0, **rule: floa
 
 @st.composite
 def any_labels(draw: st.DrawFn) -> Labels:
-    """Of three classes; one model may be much better than the other."""
+    """Draw labels of three classes. One model may be much better than the other."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     y = rng.integers(0, draw(st.integers(1, 3)), draw(st.integers(1, 120)))
-    said = [np.where(rng.random(len(y)) < draw(st.floats(0, 1)), y, rng.integers(0, 3, len(y))) for _ in range(2)]
-    return y, said[0], said[1]
+    predicted = [np.where(rng.random(len(y)) < draw(st.floats(0, 1)), y, rng.integers(0, 3, len(y))) for _ in range(2)]
+    return y, predicted[0], predicted[1]
 
 
 @steadily
 @given(counts=outcomes(), alpha=alphas)
-def test_better_promotes_and_rejects_as_scipys_test_says(counts: tuple[int, int, int, int], alpha: float) -> None:
+def test_better_promotes_and_rejects_by_the_binomial_test_of_scipy(
+    counts: tuple[int, int, int, int], alpha: float
+) -> None:
     wins, losses = counts[:2]
     p = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
     if abs(p - alpha) > 1e-9:
@@ -78,7 +80,9 @@ def test_better_is_symmetric_under_swapping_the_models(case: Labels, alpha: floa
 
 @steadily
 @given(case=any_labels(), rule=rules, gates=st.lists(measured, max_size=2))
-def test_no_rule_promotes_more_losses_than_wins_or_past_a_gate(case: Labels, rule: Rule, gates: list[Gate]) -> None:
+def test_no_rule_promotes_with_more_losses_than_wins_or_a_failed_gate(
+    case: Labels, rule: Rule, gates: list[Gate]
+) -> None:
     found = judge(*case, rule, tuple(gates), CLASSES)
     if found.verdict == "PROMOTE":
         assert found.wins >= found.losses
@@ -93,7 +97,7 @@ def test_no_rule_promotes_more_losses_than_wins_or_past_a_gate(case: Labels, rul
 
 @steadily
 @given(counts=outcomes(), alpha=alphas, delta=st.floats(1e-4, 0.9))
-def test_non_inferior_promotes_what_better_does_and_rejects_the_same(
+def test_non_inferior_promotes_and_rejects_all_that_better_does(
     counts: tuple[int, int, int, int], alpha: float, delta: float
 ) -> None:
     better = judged(*counts, alpha=alpha)
@@ -107,9 +111,7 @@ def test_non_inferior_promotes_what_better_does_and_rejects_the_same(
 
 @steadily
 @given(counts=outcomes(), rule=rules)
-def test_a_row_more_that_the_challenger_gets_right_never_costs_it_the_verdict(
-    counts: tuple[int, int, int, int], rule: Rule
-) -> None:
+def test_one_more_correct_row_never_worsens_the_verdict(counts: tuple[int, int, int, int], rule: Rule) -> None:
     wins, losses, both, neither = counts
     rule = rule.model_copy(update={"recall_drop": 1.0})
     before = judge(*labels(*counts), rule, (), CLASSES)
@@ -129,7 +131,7 @@ def test_the_order_of_the_rows_does_not_matter(case: Labels, rule: Rule, seed: i
 
 @steadily
 @given(case=any_labels(), rule=rules)
-def test_a_judgement_is_json(case: Labels, rule: Rule) -> None:
+def test_a_judgement_survives_a_json_round_trip(case: Labels, rule: Rule) -> None:
     found = judge(*case, rule, (), CLASSES)
     read = json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))
     tuples = {"gates": tuple(Gate(**gate) for gate in read["gates"]), "interval": tuple(read["interval"])}
@@ -137,28 +139,28 @@ def test_a_judgement_is_json(case: Labels, rule: Rule) -> None:
     assert Rule.model_validate_json(rule.model_dump_json()) == rule
 
 
-def test_a_p_that_equals_alpha_is_not_below_it() -> None:
+def test_a_p_value_equal_to_alpha_is_not_significant() -> None:
     assert judged(5, 0, 25, alpha=0.0625).verdict == "HOLD"
     assert judged(5, 0, 25, alpha=0.063).verdict == "PROMOTE"
     assert judged(0, 5, 25, alpha=0.0625).verdict == "HOLD"
 
 
-def test_newer_and_no_worse() -> None:
+def test_non_inferior_promotes_a_newer_model_that_is_no_worse() -> None:
     assert judged(20, 20, 9960, mode="non_inferior").verdict == "PROMOTE"
     assert judged(0, 0, 10_000, mode="non_inferior").verdict == "PROMOTE"
     assert judged(20, 20, 9960).verdict == "HOLD"
-    # Within delta, yet right on fewer rows: a chain of such promotions would lead downhill.
+    # Within delta, but right on fewer rows: repeated promotions of this kind would lower the accuracy.
     fewer = judged(19, 20, 9961, mode="non_inferior")
     assert fewer.interval[0] > -0.01
     assert fewer.verdict == "HOLD"
     assert "fewer rows" in fewer.reason
 
 
-# What a test split can show.
+# What HOLD reports about the test rows.
 
 
 @pytest.mark.parametrize(
-    ("counts", "rule", "said"),
+    ("counts", "rule", "message"),
     [
         ((2, 1, 27), {}, "3 disagreements are too few for a significant result, and the smallest difference"),
         ((2, 1, 27), {}, "30 rows can show is 20%"),
@@ -176,16 +178,18 @@ def test_newer_and_no_worse() -> None:
         ),
     ],
 )
-def test_hold_says_what_the_rows_can_show(counts: tuple[int, int, int], rule: dict[str, Any], said: str) -> None:
+def test_hold_explains_what_the_test_rows_can_show(
+    counts: tuple[int, int, int], rule: dict[str, Any], message: str
+) -> None:
     found = judged(*counts, **rule)
     assert found.verdict == "HOLD"
-    assert said in found.reason
+    assert message in found.reason
 
 
 # Gates.
 
 
-def test_a_failed_gate_rejects_the_best_challenger_and_the_reason_names_every_one() -> None:
+def test_a_failed_gate_rejects_even_the_best_challenger_and_the_reason_names_every_failed_gate() -> None:
     gates = (Gate("proof", passed=True, found="holds"), Gate("size", passed=False, found="9 bytes of 8"))
     found = judge(*labels(50, 0, 0, 10), Rule(accuracy_floor=0.9), gates, CLASSES)
     assert found.verdict == "REJECT"
@@ -194,7 +198,7 @@ def test_a_failed_gate_rejects_the_best_challenger_and_the_reason_names_every_on
     assert "proof" not in found.reason
 
 
-def test_bounds_are_met_exactly() -> None:
+def test_rates_equal_to_a_bound_pass() -> None:
     # In float64, 0.29 * 100 is below 29 and 0.07 * 100 above 7.
     for right in range(101):
         bound = right / 100
@@ -217,7 +221,7 @@ def test_the_recall_guard_sees_a_class_that_the_accuracy_hides() -> None:
     assert judge(y, champion, challenger, Rule(recall_drop=0.2), (), CLASSES).verdict == "PROMOTE"
 
 
-def test_the_recall_guard_speaks_of_classes_that_have_rows() -> None:
+def test_the_recall_guard_covers_only_classes_that_have_rows() -> None:
     y, champion, challenger = np.array([1, 1]), np.array([0, 0]), np.array([1, 1])
     guard = label_gates(y, champion, challenger, Rule(), CLASSES)[1]
     assert guard.passed
@@ -228,7 +232,7 @@ def test_the_recall_guard_speaks_of_classes_that_have_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("champion", "said"),
+    ("champion", "message"),
     [
         (np.array([0, 1]), "champion: expected one int64 label for each of the 3 test rows, found int64 of shape (2,)"),
         (np.array([[0, 1, 2]]), "found int64 of shape (1, 3)"),
@@ -237,22 +241,22 @@ def test_the_recall_guard_speaks_of_classes_that_have_rows() -> None:
         (np.array([0, 1, -1]), "found -1"),
     ],
 )
-def test_labels_that_cannot_be_judged_are_refused(champion: np.ndarray, said: str) -> None:
+def test_labels_that_cannot_be_judged_are_refused(champion: np.ndarray, message: str) -> None:
     y = np.array([0, 1, 2])
     with pytest.raises(InputError) as refused:
         judge(y, champion, y, Rule(), (), CLASSES)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_no_rows_are_refused() -> None:
-    none = np.zeros(0, dtype=np.int64)
+    no_labels = np.zeros(0, dtype=np.int64)
     with pytest.raises(InputError, match="no test row"):
-        judge(none, none, none, Rule(), (), CLASSES)
+        judge(no_labels, no_labels, no_labels, Rule(), (), CLASSES)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "values",
     [
         {"mode": "best"},
         {"alpha": 0},
@@ -270,6 +274,6 @@ def test_no_rows_are_refused() -> None:
         {"floor": 0.9},
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+def test_an_invalid_rule_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Rule(**given)
+        Rule(**values)

@@ -67,7 +67,7 @@ def test_one_option_is_a_curve_in_the_order_of_its_values() -> None:
         ((0.01, 0.3), "log"),
         ((0.0, 1e-4, 1e-3, 1e-2), "symlog"),
         ((-1.0, 0.01, 1.0), "linear"),
-        # Spread evenly, most of them would be pressed together at the end of a logarithmic scale.
+        # On a logarithmic scale, most of these evenly spaced values would crowd at one end.
         (tuple(range(1, 101)), "linear"),
         (tuple(1.2**power for power in range(40)), "log"),
     ],
@@ -75,7 +75,7 @@ def test_one_option_is_a_curve_in_the_order_of_its_values() -> None:
 def test_axis_has_the_scale_that_spreads_the_values(values: tuple[float, ...], scale: str) -> None:
     losses = [0.5] * len(values)
     assert panel(sweep.figure([LR], [{LR: value} for value in values], losses, 0)).get_xscale() == scale
-    # Seeds are only names.
+    # Seeds are names, not quantities.
     assert panel(sweep.figure([SEED], [{SEED: value} for value in values], losses, 0)).get_xscale() == "linear"
 
 
@@ -90,9 +90,9 @@ def test_words_and_seeds_are_not_joined_by_lines() -> None:
     assert ticks(axes) == ["64", "64,32", "128"]
     np.testing.assert_equal(axes.lines[0].get_xydata(), [[0, 0.1], [1, 0.3], [2, 0.2]])
     seeds = panel(sweep.figure([SEED], [{SEED: 0}, {SEED: 1}], [0.3, 0.2], chosen=1))
-    answers = panel(sweep.figure(["x"], [{"x": True}, {"x": False}], [0.3, 0.2], chosen=1))
-    assert ticks(answers) == ["false", "true"]
-    assert [each.lines[0].get_linestyle() for each in (axes, seeds, answers)] == ["None"] * 3
+    booleans = panel(sweep.figure(["x"], [{"x": True}, {"x": False}], [0.3, 0.2], chosen=1))
+    assert ticks(booleans) == ["false", "true"]
+    assert [each.lines[0].get_linestyle() for each in (axes, seeds, booleans)] == ["None"] * 3
 
 
 def test_values_too_close_together_have_no_labels() -> None:
@@ -105,15 +105,15 @@ def test_labels_have_enough_digits_and_are_rotated_if_long() -> None:
     assert ticks(axes) == ["0.12341", "0.12342"]
     assert {label.get_rotation() for label in axes.get_xticklabels()} == {0}
     rows = [{SEED: seed, HIDDEN: hidden} for seed in (0, 1) for hidden in ("8", "512,256,128,64")]
-    turned = panel(sweep.figure([SEED, HIDDEN], rows, [0.1, 0.2, 0.3, 0.4], 0))
-    assert {label.get_rotation() for label in turned.get_xticklabels()} == {30}
+    rotated = panel(sweep.figure([SEED, HIDDEN], rows, [0.1, 0.2, 0.3, 0.4], 0))
+    assert {label.get_rotation() for label in rotated.get_xticklabels()} == {30}
 
 
 def test_complete_grid_of_two_options_is_an_annotated_heat_map() -> None:
     rows = [{LR: lr, "training.batch_size": size} for lr in (0.1, 0.01) for size in ("full", 32, 4)]
     axes = panel(sweep.figure([LR, "training.batch_size"], rows, [0.5, 0.25, None, 0.3, 0.4, 1 / 3], chosen=1))
     assert texts(axes) == ["0.500", "0.250", "diverged", "0.300", "0.400", "0.333"]
-    # Numbers ascend, whatever the order typed, and words come after them.
+    # Numbers are sorted, whatever their order on the command line, and words follow.
     assert ticks(axes) == ["4", "32", "full"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0.01", "0.1"]
     (image,) = axes.images
@@ -130,7 +130,7 @@ def test_losses_contrast_with_their_cells() -> None:
     axes = panel(sweep.figure([LR, SEED], rows, losses, 0))
 
     def luminance(colour: object) -> float:
-        """WCAG 2.2's relative luminance."""
+        """Return the relative luminance as defined by WCAG 2.2."""
         channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
         return float(np.dot(channels, (0.2126, 0.7152, 0.0722)))
 
@@ -177,7 +177,7 @@ def test_members_off_a_grid_are_parallel_coordinates() -> None:
         "validation\nloss",
     ]
     labels = texts(panel(figure))
-    # Scales: of lr by magnitude, of weight_decay, which was drawn evenly, not.
+    # The scale of lr is logarithmic. That of weight_decay, which is uniformly distributed, is linear.
     assert labels[:5] == ["0.0001", "0.001", "0.01", "0.1", "1"]
     assert {"0", "0.02", "0.1", "512,256,128,64", "true", "false", "diverged"} <= set(labels)
 
@@ -195,7 +195,7 @@ def test_members_with_one_value_do_not_hide_each_other() -> None:
 
 
 def test_scale_may_end_at_a_rounded_tick() -> None:
-    """0.3 is smaller than matplotlib's tick 0.30000000000000004."""
+    """Use 0.3, which is smaller than matplotlib's tick 0.30000000000000004."""
     rows = [{LR: 0.3, DECAY: 1.0}, {LR: 0.6, DECAY: 2.0}]
     _, kept, _ = lines(sweep.figure([LR, DECAY], rows, [0.1, 0.2], 0))
     assert [segment[0][1] for segment in kept.get_segments()] == pytest.approx([1, 0])

@@ -54,7 +54,7 @@ def test_pair_agrees_with_counts_by_hand() -> None:
     second = results([7, 6, 5, 4, 3, 2, 1, 0], [0, 1, 1, 1, 1, 0, 1, 1], [1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     found = comparison.pair(first, second, 2)
     assert found is not None
-    # Right of rows 0 to 7: before 1 1 1 0 0 0 0 1, after 1 1 0 1 1 1 1 0.
+    # Correct on rows 0 to 7: 1 1 1 0 0 0 0 1 before, 1 1 0 1 1 1 1 0 after.
     assert (found.rows, found.wins, found.losses) == (8, 4, 2)
     assert found.p == paired_tests.mcnemar(4, 2) == pytest.approx((2 * (1 + 6 + 15)) / 64)
     assert found.accuracy == pytest.approx(0.25)
@@ -122,8 +122,8 @@ def test_values_that_are_not_finite_are_shown_as_none() -> None:
 
 
 def test_common_metrics_are_listed_main_metrics_first() -> None:
-    more = {"test/recall/a": 1.0, "test/brier": 0.1, "test/loss": 0.3, "test/accuracy": 0.9}
-    found = comparison.compare([run(None, metrics=more), run(None, metrics=more | {"test/other": 0.0})])
+    recorded = {"test/recall/a": 1.0, "test/brier": 0.1, "test/loss": 0.3, "test/accuracy": 0.9}
+    found = comparison.compare([run(None, metrics=recorded), run(None, metrics=recorded | {"test/other": 0.0})])
     assert list(found.metrics) == ["test/accuracy", "test/loss", "test/brier", "test/recall/a"]
     shown = [row[0] for row in comparison_tables.metrics(found).rows]
     assert shown == ["accuracy", "loss", "brier"]

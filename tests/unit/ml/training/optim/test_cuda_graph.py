@@ -1,4 +1,4 @@
-"""What only a GPU can show: the same code path, captured, exact and without waiting."""
+"""Tests that need a GPU: steps captured as CUDA graphs are exact, repeatable, and do not wait for the device."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_a_captured_step_learns_what_the_cpu_learns(way: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_same_bits_come_out_again(way: str, tmp_path: Path) -> None:
+def test_training_on_a_gpu_is_repeatable_bit_by_bit(way: str, tmp_path: Path) -> None:
     dataset = prepare(on("cuda", way).data, tmp_path)
     first, second = (fit(on("cuda", way), dataset, tmp_path / name) for name in ("one", "two"))
     assert first.weights_sha256 == second.weights_sha256

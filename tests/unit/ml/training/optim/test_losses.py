@@ -44,7 +44,7 @@ def one_hot(y: NDArray[np.int64], classes: int) -> Floats:
 
 
 def cross_entropy(z: Floats, y: NDArray[np.int64], loss: CrossEntropy) -> Floats:
-    """Each row's loss: its target's share of smoothed and weighted log-probabilities."""
+    """Compute each row's loss from smoothed targets and weighted log-probabilities."""
     w, e, c = np.array(loss.weight or np.ones(z.shape[1])), loss.label_smoothing, z.shape[1]
     target = (1 - e) * one_hot(y, c) + e / c
     rows = -(target * w * np.log(softmax(z))).sum(axis=1)
@@ -73,7 +73,7 @@ def mse(p: Floats, y: NDArray[np.int64], loss: MSE) -> Floats:  # noqa: ARG001 -
 
 
 def weight_of_rows(y: NDArray[np.int64], loss: Loss, classes: int) -> Floats:
-    """What torch's weighted mean divides by, of each row."""
+    """Return each row's part of the divisor of torch's weighted mean."""
     if not isinstance(loss, CrossEntropy | NLL):
         return np.ones(1)
     w = np.array(loss.weight or np.ones(classes))
@@ -91,8 +91,8 @@ def reduced(rows: Floats, y: NDArray[np.int64], loss: Loss, classes: int) -> Flo
             return np.array(rows.sum() / divisor)
 
 
-def slope(function: Callable[[Floats], Floats], at: Floats) -> Floats:
-    """The gradient of the sum of `function` by central differences."""
+def numerical_gradient(function: Callable[[Floats], Floats], at: Floats) -> Floats:
+    """Compute the gradient of the sum of `function` by central differences."""
     gradient = np.zeros_like(at)
     for index in np.ndindex(at.shape):
         step = np.zeros_like(at)
@@ -137,7 +137,7 @@ def read(given: dict[str, Any]) -> Loss:
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 @pytest.mark.parametrize(("given", "output", "y"), CASES)
-def test_value_and_gradient_are_the_formulas(
+def test_value_and_gradient_equal_the_formulas(
     given: dict[str, Any], output: Floats, y: NDArray[np.int64], reduction: str
 ) -> None:
     loss = read(given | {"reduction": reduction})
@@ -151,7 +151,7 @@ def test_value_and_gradient_are_the_formulas(
     value = losses.build(loss).double()(at, target.double() if target.is_floating_point() else target)
     value.sum().backward()
     np.testing.assert_allclose(value.detach().numpy(), formula(output), rtol=1e-6)
-    np.testing.assert_allclose(at.grad, slope(formula, output), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(at.grad, numerical_gradient(formula, output), rtol=1e-4, atol=1e-7)
 
 
 def test_the_smoothed_weighted_mean_divides_by_the_weights_of_the_targets() -> None:
@@ -160,7 +160,7 @@ def test_the_smoothed_weighted_mean_divides_by_the_weights_of_the_targets() -> N
     assert value == pytest.approx(cross_entropy(LOGITS, TARGETS, loss).sum() / (2.0 + 3.0 + 3.0), rel=1e-6)
 
 
-def test_the_well_known_logits_give_the_well_known_numbers() -> None:
+def test_cross_entropy_of_known_logits_has_the_known_values() -> None:
     loss = losses.build(CrossEntropy(kind="cross_entropy", reduction="none"))
     rows = loss(torch.tensor(LOGITS), torch.tensor(TARGETS))
     assert rows.tolist() == pytest.approx([0.8334, 1.4536, 1.1207], abs=5e-5)
@@ -173,7 +173,7 @@ def test_weights_that_are_all_0_are_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cross_entropy", "nll"])
-def test_a_class_must_be_left_that_counts(kind: str) -> None:
+def test_weights_that_leave_no_class_are_refused(kind: str) -> None:
     with pytest.raises(ValidationError, match="leave no class to train on"):
         read({"kind": kind, "weight": (0.0, 0.0, 1.0), "ignore_index": 2})
 
@@ -182,17 +182,17 @@ def test_a_class_must_be_left_that_counts(kind: str) -> None:
     "options",
     [{}, {"weight": WEIGHT}, {"ignore_index": 2}, {"weight": WEIGHT, "ignore_index": 2, "label_smoothing": 0.1}],
 )
-def test_a_sum_divided_by_its_mass_is_torchs_mean(options: dict[str, Any]) -> None:
+def test_a_sum_divided_by_the_row_weights_is_the_mean_of_torch(options: dict[str, Any]) -> None:
     z, y = torch.tensor(LOGITS), torch.tensor(TARGETS)
     total, mean = (read({"kind": "cross_entropy", "reduction": name} | options) for name in ("sum", "mean"))
     linear = Linear(kind="linear")
     expected = losses.build(mean).double()(z, y).item()
     assert losses.mean_loss(total, linear, z.float(), y) == pytest.approx(expected, rel=1e-6)
-    by_mass = losses.build(total).double()(z, y).item() / losses.row_weights(total, y).sum().item()
-    assert by_mass == pytest.approx(expected, rel=1e-6)
+    divided = losses.build(total).double()(z, y).item() / losses.row_weights(total, y).sum().item()
+    assert divided == pytest.approx(expected, rel=1e-6)
 
 
-SLOPES: list[tuple[dict[str, Any], str]] = [
+GRADIENT_CASES: list[tuple[dict[str, Any], str]] = [
     ({"kind": "cross_entropy"}, "logits"),
     ({"kind": "cross_entropy", "reduction": "sum"}, "logits"),
     ({"kind": "cross_entropy"}, "sigmoid"),
@@ -205,37 +205,37 @@ SLOPES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def slope_of(loss: Loss, model: Model, logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def gradient_of(loss: Loss, model: Model, logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     derivative, share = losses.logit_gradient(loss, model)(logits, wanted)
     return derivative * share
 
 
-@pytest.mark.parametrize(("given", "output"), SLOPES)
-def test_the_slope_is_what_backward_gives(given: dict[str, Any], output: str) -> None:
+@pytest.mark.parametrize(("given", "output"), GRADIENT_CASES)
+def test_the_gradient_equals_that_of_backward(given: dict[str, Any], output: str) -> None:
     loss, model = read(given), Linear.model_validate({"kind": "linear", "output": output})
     z = torch.tensor(LOGITS, dtype=torch.float32).requires_grad_()
     target = losses.targets(loss, torch.tensor(TARGETS), z.shape[1])
     losses.build(loss)(class_probabilities.activate(z, model), target).backward()
     assert z.grad is not None
-    found = slope_of(loss, model, z.detach().t(), losses.gradient_targets(loss, model, target, z.shape[1]))
-    # Bit for bit, but for the one that is written out.
+    found = gradient_of(loss, model, z.detach().t(), losses.gradient_targets(loss, model, target, z.shape[1]))
+    # Bit for bit, except for plain cross-entropy, whose gradient is written out.
     tolerance = 1e-6 if losses.is_plain_cross_entropy(loss, model) else 0
     torch.testing.assert_close(found.t(), z.grad, rtol=tolerance, atol=tolerance / 10)
 
 
-@pytest.mark.parametrize(("given", "output"), SLOPES)
-def test_the_slopes_of_several_networks_are_those_of_each(given: dict[str, Any], output: str) -> None:
+@pytest.mark.parametrize(("given", "output"), GRADIENT_CASES)
+def test_the_gradients_of_stacked_networks_equal_those_of_each_network(given: dict[str, Any], output: str) -> None:
     loss, model = read(given), Linear.model_validate({"kind": "linear", "output": output})
     z = torch.tensor(LOGITS, dtype=torch.float32)
     several, y = torch.stack([z, 2 * z, -z]), torch.tensor(TARGETS)
     orders = [y, y.flip(0), y.roll(1)]
     targets = [losses.targets(loss, own, z.shape[1]) for own in orders]
     own = [losses.gradient_targets(loss, model, target, z.shape[1]) for target in targets]
-    expected = [slope_of(loss, model, one.t(), wanted) for one, wanted in zip(several, own, strict=True)]
-    found = slope_of(loss, model, several.mT, torch.stack(own))
+    expected = [gradient_of(loss, model, one.t(), wanted) for one, wanted in zip(several, own, strict=True)]
+    found = gradient_of(loss, model, several.mT, torch.stack(own))
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-6, atol=1e-8)
-    shared = slope_of(loss, model, several.mT, own[0])
-    torch.testing.assert_close(shared[1], slope_of(loss, model, several[1].t(), own[0]), rtol=1e-6, atol=1e-8)
+    shared = gradient_of(loss, model, several.mT, own[0])
+    torch.testing.assert_close(shared[1], gradient_of(loss, model, several[1].t(), own[0]), rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +265,6 @@ def test_retired_options_are_refused_with_todays_spelling(kind: str, retired: di
         {"kind": "bce_with_logits", "ignore_index": 1},
     ],
 )
-def test_no_loss_takes_what_torch_has_not(given: dict[str, Any]) -> None:
+def test_options_that_torch_does_not_have_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         read(given)

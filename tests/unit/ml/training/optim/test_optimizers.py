@@ -27,10 +27,10 @@ UPDATES = 5
 
 
 def rates(tokens: list[str], epochs: int) -> list[float]:
-    """The learning rate at the start of every epoch."""
+    """Return the learning rate at the start of every epoch."""
     training = options.experiment("iris", tokens).training
-    course = training.schedule, training.epochs, UPDATES
-    return [training.lr * lr_schedules.factor(*course, epoch, 0) for epoch in range(1, epochs + 1)]
+    schedule = training.schedule, training.epochs, UPDATES
+    return [training.lr * lr_schedules.factor(*schedule, epoch, 0) for epoch in range(1, epochs + 1)]
 
 
 def tokens(kind: str, epochs: int, *more: str) -> list[str]:
@@ -42,12 +42,12 @@ def test_cosine_is_half_a_cosine_from_lr_to_0() -> None:
     assert rates(tokens("cosine", 8), 9) == pytest.approx(expected, abs=1e-9)
 
 
-def test_step_multiplies_every_so_many_epochs() -> None:
+def test_step_multiplies_the_rate_at_regular_intervals() -> None:
     found = rates(tokens("step", 7, "--training.schedule.every=3", "--training.schedule.factor=0.5"), 7)
     assert found == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
 
 
-def test_one_cycle_rises_to_lr_and_falls_to_nearly_nothing() -> None:
+def test_one_cycle_rises_to_lr_and_falls_to_almost_0() -> None:
     found = rates(tokens("one_cycle", 10, "--training.schedule.warmup=0.3"), 10)
     assert found[0] == pytest.approx(1 / 25)
     assert found[3] == pytest.approx(1, abs=0.01)
@@ -56,7 +56,7 @@ def test_one_cycle_rises_to_lr_and_falls_to_nearly_nothing() -> None:
     assert all(later < earlier for earlier, later in pairwise(found[3:]))
 
 
-def test_constant_stays() -> None:
+def test_constant_does_not_change_the_rate() -> None:
     assert {lr_schedules.factor(Training().schedule, 3, UPDATES, epoch, 2) for epoch in (1, 2, 3)} == {1.0}
 
 
@@ -71,20 +71,20 @@ def test_constant_stays() -> None:
         ),
     ],
 )
-def test_schedules_are_torchs(given: list[str], expected: Callable[..., lr_scheduler.LRScheduler]) -> None:
+def test_schedules_equal_those_of_torch(given: list[str], expected: Callable[..., lr_scheduler.LRScheduler]) -> None:
     training = options.experiment("iris", given).training
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], training.lr, momentum=0.5)
-    torchs = expected(optimizer)
+    scheduler = expected(optimizer)
     for epoch in range(1, 8):
         for update in range(UPDATES):
             found = training.lr * lr_schedules.factor(training.schedule, 7, UPDATES, epoch, update)
             assert found == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
             if training.schedule.kind == "one_cycle":
                 optimizer.step()
-                torchs.step()
+                scheduler.step()
         if training.schedule.kind != "one_cycle":
             optimizer.step()
-            torchs.step()
+            scheduler.step()
 
 
 @pytest.mark.parametrize("kind", ["cosine", "step", "one_cycle"])
@@ -106,15 +106,17 @@ RULES: list[tuple[dict[str, Any], type[torch.optim.Optimizer]]] = [
 ]
 
 
-def steps_of(training: Training, rule: optimizers.Optimizer, gradients: list[list[torch.Tensor]]) -> None:
+def apply_steps(training: Training, rule: optimizers.Optimizer, gradients: list[list[torch.Tensor]]) -> None:
     for update, step in enumerate(gradients):
         for own, gradient in zip(rule.gradients, step, strict=True):
             own.copy_(gradient)
         rule.step(optimizers.update_factors(training, 0.5 if update > 3 else 1.0, update))
 
 
-@pytest.mark.parametrize(("given", "torchs"), RULES)
-def test_optimizers_are_torchs_bit_for_bit(given: dict[str, Any], torchs: type[torch.optim.Optimizer]) -> None:
+@pytest.mark.parametrize(("given", "torch_class"), RULES)
+def test_optimizers_equal_those_of_torch_bit_for_bit(
+    given: dict[str, Any], torch_class: type[torch.optim.Optimizer]
+) -> None:
     training = Training(lr=0.05, **given)
     weights = torch.randn((1, 40), generator=torch.Generator().manual_seed(0))
     gradients = [[torch.randn((1, 40), generator=torch.Generator().manual_seed(seed))] for seed in range(1, 9)]
@@ -122,10 +124,10 @@ def test_optimizers_are_torchs_bit_for_bit(given: dict[str, Any], torchs: type[t
     rule = optimizers.build(
         training, training.lr, training.momentum, training.weight_decay, own, [torch.zeros_like(weights)]
     )
-    steps_of(training, rule, gradients)
+    apply_steps(training, rule, gradients)
     parameter = nn.Parameter(weights.clone())
-    extra = {"momentum": training.momentum, "nesterov": training.nesterov} if torchs is torch.optim.SGD else {}
-    reference = torchs([parameter], lr=training.lr, weight_decay=training.weight_decay, **extra)  # type: ignore[call-arg]
+    extra = {"momentum": training.momentum, "nesterov": training.nesterov} if torch_class is torch.optim.SGD else {}
+    reference = torch_class([parameter], lr=training.lr, weight_decay=training.weight_decay, **extra)  # type: ignore[call-arg]
     for update, (gradient,) in enumerate(gradients):
         reference.param_groups[0]["lr"] = training.lr * (0.5 if update > 3 else 1.0)
         parameter.grad = gradient.clone()
@@ -133,9 +135,9 @@ def test_optimizers_are_torchs_bit_for_bit(given: dict[str, Any], torchs: type[t
     assert own[0].tolist() == parameter.tolist()
 
 
-@pytest.mark.parametrize(("given", "torchs"), RULES)
-def test_several_networks_with_numbers_of_their_own_go_where_each_would(
-    given: dict[str, Any], torchs: type[torch.optim.Optimizer]
+@pytest.mark.parametrize(("given", "torch_class"), RULES)
+def test_stacked_networks_with_their_own_hyperparameters_train_like_each_alone(
+    given: dict[str, Any], torch_class: type[torch.optim.Optimizer]
 ) -> None:
     decay = given.get("weight_decay", 0)
     trainings = [Training(**given | {"weight_decay": decay * scale}, lr=scale / 50) for scale in (1, 2, 3)]
@@ -145,14 +147,14 @@ def test_several_networks_with_numbers_of_their_own_go_where_each_would(
     lr, decays = (torch.tensor([getattr(one, name) for one in trainings])[:, None] for name in ("lr", "weight_decay"))
     together = [weights.clone()]
     rule = optimizers.build(first, lr, first.momentum, decays, together, [torch.zeros_like(weights)])
-    steps_of(first, rule, gradients)
+    apply_steps(first, rule, gradients)
     for index, one in enumerate(trainings):
         alone = [weights[index : index + 1].clone()]
-        numbers = one.lr, one.momentum, one.weight_decay
-        rule = optimizers.build(one, *numbers, alone, [torch.zeros_like(alone[0])])
-        steps_of(one, rule, [[step[0][index : index + 1]] for step in gradients])
+        hyperparameters = one.lr, one.momentum, one.weight_decay
+        rule = optimizers.build(one, *hyperparameters, alone, [torch.zeros_like(alone[0])])
+        apply_steps(one, rule, [[step[0][index : index + 1]] for step in gradients])
         torch.testing.assert_close(together[0][index], alone[0][0], rtol=1e-5, atol=1e-6)
-    assert torchs
+    assert torch_class
 
 
 def test_the_penalty_is_half_the_squared_weights_without_biases() -> None:
@@ -166,7 +168,7 @@ def test_the_penalty_is_half_the_squared_weights_without_biases() -> None:
 
 
 @pytest.mark.parametrize(("preset", "c"), [("iris_softmax", 1e10), ("iris_softmax_l2", 1.0)])
-def test_lbfgs_finds_what_scikit_learn_finds(preset: str, c: float, tmp_path: Path) -> None:
+def test_lbfgs_agrees_with_scikit_learn(preset: str, c: float, tmp_path: Path) -> None:
     experiment = options.experiment(preset, [])
     dataset = prepare(experiment.data, tmp_path)
     done = fit(experiment, dataset, tmp_path)
@@ -177,7 +179,7 @@ def test_lbfgs_finds_what_scikit_learn_finds(preset: str, c: float, tmp_path: Pa
     found = class_probabilities.probabilities(logits(classifier, rows.x), experiment.model, experiment.training.loss)
     np.testing.assert_allclose(found, reference.predict_proba(scaled), atol=2e-3)
     if c == 1.0:
-        # Unpenalised, the weights of a class that can be told apart entirely grow without end.
+        # Without a penalty, the weights of a perfectly separable class grow without bound.
         np.testing.assert_allclose(load_file(done.weights)["network.0.weight"], reference.coef_, atol=2e-3)
 
 
@@ -190,31 +192,31 @@ def test_early_stopping_keeps_the_best_weights(
     )
     dataset = prepare(experiment.data, tmp_path)
     done = fit(experiment, dataset, tmp_path)
-    watched = curves(done.history)[metric][1]
-    best = int(np.argmin(watched)) + 1
+    monitored = curves(done.history)[metric][1]
+    best = int(np.argmin(monitored)) + 1
     assert (done.best_epoch, done.epochs) == (best, best + 7)
     assert done.stopped == f"no lower {monitor} loss in 7 epochs"
     rows = open_split(dataset, monitor)
     kept = logits(load(done, dataset, experiment), rows.x)
-    assert nn.functional.cross_entropy(kept, torch.tensor(rows.y)).item() == pytest.approx(min(watched), rel=1e-5)
-    assert min(watched) < watched[-1]
+    assert nn.functional.cross_entropy(kept, torch.tensor(rows.y)).item() == pytest.approx(min(monitored), rel=1e-5)
+    assert min(monitored) < monitored[-1]
 
 
 @pytest.mark.parametrize("patience", [0, 5])
-def test_a_validation_loss_that_is_no_number_is_found(patience: int, tmp_path: Path) -> None:
+def test_a_validation_loss_that_is_not_finite_is_detected(patience: int, tmp_path: Path) -> None:
     tokens = ["--training.optimizer=sgd", "--training.lr=1e15", "--training.epochs=1"]
     experiment = options.experiment("iris", [*tokens, f"--training.patience={patience}"])
     with pytest.raises(DivergedError, match=r"the val/loss is (nan|inf)"):
         fit(experiment, prepare(experiment.data, tmp_path), tmp_path / "fit")
 
 
-def test_a_batch_that_counts_nothing_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_batch_in_which_all_rows_are_ignored_is_reported_with_a_remedy(tmp_path: Path) -> None:
     experiment = options.experiment("iris", ["--training.loss.ignore_index=0", "--training.batch_size=1"])
     with pytest.raises(DivergedError, match=r"try a larger --training\.batch_size"):
         fit(experiment, prepare(experiment.data, tmp_path), tmp_path / "fit")
 
 
-def test_unseeded_weights_are_drawn_anew_and_their_seed_is_recorded(tmp_path: Path) -> None:
+def test_unseeded_weights_differ_each_time_and_their_seed_is_recorded(tmp_path: Path) -> None:
     experiment = options.experiment("blobs_as_published", ["--training.epochs=2"])
     dataset = prepare(experiment.data, tmp_path)
     first, second = (fit(experiment, dataset, tmp_path / name) for name in ("one", "two"))
@@ -224,11 +226,11 @@ def test_unseeded_weights_are_drawn_anew_and_their_seed_is_recorded(tmp_path: Pa
     assert again.weights_sha256 == first.weights_sha256
 
 
-def test_without_shuffling_the_rows_come_in_their_order(tmp_path: Path) -> None:
+def test_without_shuffling_the_rows_keep_their_order(tmp_path: Path) -> None:
     experiment = options.experiment("threshold_as_published", ["--training.epochs=1", "--training.lr=1e-30"])
     dataset = prepare(experiment.data, tmp_path)
     done = fit(experiment, dataset, tmp_path)
-    # With weights that stand still, each step's loss is that of its two points.
+    # The weights do not change, so each step's loss is that of its two points.
     rows = open_split(dataset, "train")
     z = -0.0075 * rows.x[:, 0] + 0.5364
     losses = np.where(rows.y == 1, np.log1p(np.exp(-z)), np.log1p(np.exp(z))).reshape(20, 2).mean(axis=1)
@@ -236,14 +238,14 @@ def test_without_shuffling_the_rows_come_in_their_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("monitor", ["validation", "test"])
-def test_the_test_split_is_measured_every_epoch_only_where_it_is_watched(monitor: str, tmp_path: Path) -> None:
+def test_the_test_split_is_measured_every_epoch_only_if_it_is_monitored(monitor: str, tmp_path: Path) -> None:
     experiment = options.experiment("iris", [f"--training.monitor={monitor}", "--training.epochs=3"])
     done = fit(experiment, prepare(experiment.data, tmp_path), tmp_path)
     assert ("test/accuracy" in curves(done.history)) == (monitor == "test")
 
 
 @pytest.mark.parametrize(
-    "of_loss",
+    "loss_options",
     [
         (),
         ("--training.loss.weight=1,2,5",),
@@ -251,23 +253,23 @@ def test_the_test_split_is_measured_every_epoch_only_where_it_is_watched(monitor
         ("--training.loss.kind=bce_with_logits",),
     ],
 )
-def test_a_loss_is_logged_as_its_mean_over_rows_however_it_is_reduced_and_cut(
-    of_loss: tuple[str, ...], tmp_path: Path
+def test_the_logged_loss_is_the_mean_over_rows_for_every_reduction_and_batch_size(
+    loss_options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    still = ["--training.epochs=1", "--training.optimizer=sgd", "--training.lr=1e-30", *of_loss]
+    base_options = ["--training.epochs=1", "--training.optimizer=sgd", "--training.lr=1e-30", *loss_options]
     ways = ([], ["--training.loss.reduction=sum"], ["--training.batch_size=17"])
     dataset = prepare(options.experiment("iris", []).data, tmp_path)
-    found = [fit(options.experiment("iris", [*still, *way]), dataset, tmp_path).metrics for way in ways]
+    found = [fit(options.experiment("iris", [*base_options, *way]), dataset, tmp_path).metrics for way in ways]
     for metric in ("train/loss", "val/loss"):
         assert [metrics[metric] for metrics in found] == pytest.approx([found[0][metric]] * 3, rel=1e-5)
 
 
-def test_lbfgs_that_cannot_move_does_not_say_that_it_has_converged(tmp_path: Path) -> None:
+def test_lbfgs_that_cannot_move_is_not_reported_as_converged(tmp_path: Path) -> None:
     experiment = options.experiment("iris", ["--training.optimizer=lbfgs", "--training.lr=1e-10"])
     assert fit(experiment, prepare(experiment.data, tmp_path), tmp_path).stopped == "no step lowers the loss"
 
 
-def test_a_convolutional_network_learns_digits_and_is_the_same_each_time(tmp_path: Path) -> None:
+def test_a_convolutional_network_learns_digits_and_its_training_is_repeatable(tmp_path: Path) -> None:
     experiment = options.experiment(
         "digits", ["--model.kind=cnn", "--model.channels=8,16", "--model.hidden=32", "--training.epochs=12"]
     )
@@ -279,7 +281,7 @@ def test_a_convolutional_network_learns_digits_and_is_the_same_each_time(tmp_pat
     assert first.threads == trainer.threads(1, *size)
 
 
-def test_small_models_use_one_thread_and_what_takes_longer_all(tmp_path: Path) -> None:
+def test_small_models_use_one_thread_and_larger_ones_use_all(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     small, large = (options.experiment("iris", [f"--model.hidden={width}"]) for width in (50, 5000))
     dataset = prepare(small.data, tmp_path)
