@@ -13,7 +13,7 @@ from hallmark.flows.scheduling import deployments
 from hallmark.tasks.runtime.prefect_api import answers
 from tests.support.processes import process
 
-QUICK = 'name = "quick"\nexperiment = "iris"\ninterval = "5s"\noptions = { "training.epochs" = 3 }\n'
+QUICK = 'name = "quick"\nexperiment = "iris"\ninterval = "10s"\noptions = { "training.epochs" = 3 }\n'
 LONG = 'name = "long"\nexperiment = "iris"\ninterval = "5s"\noptions = { "training.epochs" = 1000000 }\n'
 
 
