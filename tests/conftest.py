@@ -112,7 +112,7 @@ def three_seeds(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the ser
     """Three trainings of iris with three seeds, once for all tests of this worker that only read."""
     from tests.support import registered
 
-    return registered.trained()
+    return registered.train_three_seeds()
 
 
 @pytest.fixture
@@ -148,13 +148,13 @@ def write_schedules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         return path
 
     yield write
-    scheduled.forget(path)
+    scheduled.remove_deployments(path)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[stations.Place]:
+def workspace(tmp_path: Path) -> Iterator[stations.Workspace]:
     """An empty place for a station, which is ended with the test."""
-    with stations.empty(tmp_path) as made:
+    with stations.open_workspace(tmp_path) as made:
         yield made
 
 

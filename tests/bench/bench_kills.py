@@ -39,8 +39,8 @@ def prefect_server(folder: Path) -> Iterator[None]:
 
 
 def chain(folder: Path, count: int, seed: int) -> Chain:
-    template = kills.made(folder / "template")
-    results, seconds = kills.twice(template, folder)
+    template = kills.create(folder / "template")
+    results, seconds = kills.run_twice(template, folder)
     print(f"an undisturbed command takes {seconds:.1f} s; {count} kills follow", flush=True)
     return Chain(template, folder, results[1], seconds, count, random.Random(seed))  # noqa: S311 - not for secrets
 
@@ -51,19 +51,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, prefect_server(Path(name)):
         run = chain(Path(name), count, seed)
         run.run()
-    for step, hit in run.hit.most_common():
+    for step, hit in run.kills_by_step.most_common():
         print(f"{hit:4} after {step}")
-    for wrong in run.wrong:
+    for wrong in run.errors:
         print(wrong)
     found = {
         "benchmark": "kill -9 at random moments",
-        "kills": sum(run.hit.values()),
+        "kills": sum(run.kills_by_step.values()),
         "seed": seed,
         "compared": run.finished,
-        "equal": not run.wrong,
-        "killed_after": dict(run.hit.most_common()),
+        "equal": not run.errors,
+        "killed_after": dict(run.kills_by_step.most_common()),
         "seconds": round(time.monotonic() - started, 1),
-        "reached": not run.wrong,
+        "reached": not run.errors,
     }
     print(json.dumps(found))
 

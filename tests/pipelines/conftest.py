@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hallmark.flows.experiments import options, presets
-from tests.support.cards import CITIES, Trained, trained
+from tests.support.cards import CITIES, Trained, train_for_card
 
 HELP = """
 import contextlib, io, json, sys
@@ -48,12 +48,12 @@ def helps(python: Callable[..., str]) -> Help:
 
 @pytest.fixture(scope="session")
 def flowers(prefect_server: str) -> Trained:  # noqa: ARG001 - the server comes first
-    return trained(presets.iris())
+    return train_for_card(presets.iris())
 
 
 @pytest.fixture(scope="session")
 def digits(prefect_server: str) -> Trained:  # noqa: ARG001 - as above
-    return trained(presets.get("digits"))
+    return train_for_card(presets.get("digits"))
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +68,7 @@ def table(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trai
             kind = "yes & no" if age + 10 * (city == CITIES[0]) + random.normal(0, 8) > 42 else "<no>"
             gaps = random.random(2) < 0.1
             writer.writerow(["" if gaps[0] else f"{age:.1f}", "" if gaps[1] else city, f"{number:.3f}", kind])
-    return trained(options.experiment(str(path), ["--target", "kind"]))
+    return train_for_card(options.experiment(str(path), ["--target", "kind"]))
 
 
 @pytest.fixture(scope="session", params=["flowers", "digits", "table"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import fit, prepare
-from tests.support.interrupted_training import AUGMENTED, STOPS, Trial, assert_equal, interrupted
+from tests.support.interrupted_training import AUGMENTED, STOPS, Trial, assert_equal, run_interrupted
 from tests.unit.ml.data.images.test_augmentation import experiment as augmented
 
 pytestmark = pytest.mark.usefixtures("short_segments")
@@ -16,7 +16,7 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(case: str, tmp_p
     dataset = prepare(AUGMENTED[case].data, tmp_path)
     reference = Trial(AUGMENTED[case], dataset, tmp_path / "reference").run()
     for name, stops in STOPS.items():
-        trial = interrupted(Trial(AUGMENTED[case], dataset, tmp_path / name), stops)
+        trial = run_interrupted(Trial(AUGMENTED[case], dataset, tmp_path / name), stops)
         assert_equal(trial, reference)
         assert trial.fit.resumed_from == trial.resumed[-1]
     assert reference.resumed == []

@@ -44,10 +44,10 @@ def test_archive_is_downloaded_once_and_again_if_damaged(tmp_path: Path, caplog:
         folder = browser_runtime.fetch(tmp_path, f"{registry.address}/")
         assert {path.name for path in folder.iterdir()} == set(FILES)
         assert browser_runtime.fetch(tmp_path, registry.address) == folder
-        assert registry.asked == 1
+        assert registry.requests == 1
         (folder / WASM).write_bytes(b"damaged")
         browser_runtime.fetch(tmp_path, registry.address)
-        assert registry.asked == 2
+        assert registry.requests == 2
     assert "downloading onnxruntime-web again" in caplog.text
     assert b"ONNX Runtime Web v1.30.0" in (folder / MODULE).read_bytes()
 

@@ -25,7 +25,7 @@ from hallmark.tasks.ml.reports import model_card
 from hallmark.tasks.ml.reports.shipped_predictions import ShippedPredictions, predict_test_rows
 from hallmark.tasks.tracking.client import connect
 from tests.support import interrupted
-from tests.support.cards import WRITTEN, Trained, stored
+from tests.support.cards import WRITTEN_AT, Trained, download_card
 from tests.support.html_pages import Parsed
 
 
@@ -60,7 +60,7 @@ def answers(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
 
 def test_every_run_writes_a_card(each: Trained, tmp_path: Path) -> None:
     experiment, outcome = each
-    path = stored(outcome, tmp_path)
+    path = download_card(outcome, tmp_path)
     tags = connect().get_run(outcome.run.id).data.tags
     assert tags["hallmark.card_sha256"] == file_digest(path)
     text = path.read_text()
@@ -69,12 +69,12 @@ def test_every_run_writes_a_card(each: Trained, tmp_path: Path) -> None:
     assert parsed.named("html")[0]["lang"] == "en"
     assert not parsed.named("b")
     assert text.count("<h1>") == 1
-    assert experiment.name in parsed.words
+    assert experiment.name in parsed.texts
     linked = [link["href"] for link in parsed.named("a") if (link["href"] or "").startswith("#")]
     assert linked == [f"#{one['id']}" for one in parsed.named("section")]
     assert len(linked) == 9
     for digest in (outcome.artifact.sha256, experiment.digest, outcome.dataset.digest):
-        assert digest in parsed.words
+        assert digest in parsed.texts
 
 
 def test_prefect_links_to_the_card(flowers: Trained) -> None:
@@ -88,15 +88,15 @@ def test_prefect_links_to_the_card(flowers: Trained) -> None:
 
 def test_same_outcome_gives_same_card_and_leaves_the_file_unchanged(each: Trained) -> None:
     experiment, outcome = each
-    text = model_card.build(experiment, outcome, WRITTEN)
-    assert text == model_card.build(experiment, outcome, WRITTEN)
+    text = model_card.build(experiment, outcome, WRITTEN_AT)
+    assert text == model_card.build(experiment, outcome, WRITTEN_AT)
     assert "26 November 2026" in text
     assert file_digest(outcome.artifact.path) == outcome.artifact.sha256
 
 
 def test_rows_are_counted_by_class_and_split(each: Trained) -> None:
     experiment, outcome = each
-    found = rows(section(model_card.build(experiment, outcome, WRITTEN), "data"))
+    found = rows(section(model_card.build(experiment, outcome, WRITTEN_AT), "data"))
     dataset = outcome.dataset
     for index, name in enumerate(dataset.classes):
         counts = [
@@ -111,7 +111,7 @@ def test_rows_are_counted_by_class_and_split(each: Trained) -> None:
 
 def test_metrics_are_the_recorded_ones_and_within_their_intervals(each: Trained) -> None:
     experiment, outcome = each
-    text = model_card.build(experiment, outcome, WRITTEN)
+    text = model_card.build(experiment, outcome, WRITTEN_AT)
     found = {row[0]: row[1:] for row in rows(section(text, "metrics"))}
     for name in ("accuracy", "log_loss", "loss", "f1_macro", "roc_auc_macro", "brier", "calibration_error"):
         assert float(found[name][0]) == pytest.approx(outcome.evaluation.metrics[f"test/{name}"], abs=5.1e-5)
@@ -127,7 +127,7 @@ def test_metrics_are_the_recorded_ones_and_within_their_intervals(each: Trained)
 
 def test_card_names_metrics_that_are_too_large_to_resample(table: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "LARGEST", 10)
-    text = section(model_card.build(*table, WRITTEN), "metrics")
+    text = section(model_card.build(*table, WRITTEN_AT), "metrics")
     found = {row[0]: row[2] for row in rows(text)}
     assert found["f1_macro"] == found["roc_auc_macro"] == found["calibration_error"] == ""
     assert " to " in found["accuracy"]
@@ -143,7 +143,7 @@ def test_class_metrics_and_confusions_agree_with_the_file(each: Trained) -> None
         [f"{((y == true) & (label == predicted)).sum():,}" for predicted in range(len(classes))]
         for true in range(len(classes))
     ]
-    found = rows(section(model_card.build(experiment, outcome, WRITTEN), "classes"))
+    found = rows(section(model_card.build(experiment, outcome, WRITTEN_AT), "classes"))
     assert found[-len(classes) :] == [[name, *counts] for name, counts in zip(classes, confusion, strict=True)]
     for index, name in enumerate(classes):
         row = next(row for row in found if row[0] == name)
@@ -161,7 +161,7 @@ def test_most_confident_mistakes_are_shown(table: Trained, digits: Trained) -> N
         label, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
         wrong = np.flatnonzero(label != y)
         expected = wrong[np.argsort(-confidence[wrong], kind="stable")][: model_card.MISTAKES]
-        text = section(model_card.build(experiment, outcome, WRITTEN), "mistakes")
+        text = section(model_card.build(experiment, outcome, WRITTEN_AT), "mistakes")
         assert len(expected) > 2
         if outcome.dataset.columns:
             numbers = [int(row[0]) - 1 for row in rows(text)[1:]]
@@ -177,15 +177,15 @@ def test_most_confident_mistakes_are_shown(table: Trained, digits: Trained) -> N
 def test_findings_are_listed(flowers: Trained) -> None:
     experiment, outcome = flowers
     finding = Finding("a_code", "something <b>else</b> is wrong", "--training.lr 0.1")
-    text = model_card.build(experiment, replace(outcome, findings=(finding,)), WRITTEN)
-    words = " ".join(Parsed(section(text, "diagnosis")).words)
+    text = model_card.build(experiment, replace(outcome, findings=(finding,)), WRITTEN_AT)
+    words = " ".join(Parsed(section(text, "diagnosis")).texts)
     assert all(part in words for part in (finding.code, finding.sentence, finding.remedy))
-    assert "No problems were found." in model_card.build(experiment, replace(outcome, findings=()), WRITTEN)
+    assert "No problems were found." in model_card.build(experiment, replace(outcome, findings=()), WRITTEN_AT)
 
 
 def test_proof_is_summarised(each: Trained) -> None:
     experiment, outcome = each
-    proof, text = outcome.proof, section(model_card.build(experiment, outcome, WRITTEN), "proof")
+    proof, text = outcome.proof, section(model_card.build(experiment, outcome, WRITTEN_AT), "proof")
     for part in (f"{proof.rows:,}", f"{proof.rows_made:,}", f"{proof.largest_error:.1e}", *proof.ways):
         assert part in unescape(text)
 
@@ -209,7 +209,7 @@ def test_run_killed_before_its_card_writes_it_when_resumed(
     def interrupt(*_: object) -> str:
         raise KeyboardInterrupt
 
-    experiment = interrupted.named(epochs=3)
+    experiment = interrupted.iris_experiment(epochs=3)
     with monkeypatch.context() as patch:
         patch.setattr(model_card, "build", interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -219,4 +219,4 @@ def test_run_killed_before_its_card_writes_it_when_resumed(
     outcome = train(experiment)
     assert outcome.run.id == left.info.run_id
     assert outcome.model_version.version == 1
-    assert outcome.artifact.sha256 in stored(outcome, tmp_path).read_text()
+    assert outcome.artifact.sha256 in download_card(outcome, tmp_path).read_text()

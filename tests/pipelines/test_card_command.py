@@ -9,7 +9,7 @@ import pytest
 
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking.client import connect
-from tests.support.cards import Trained, stored
+from tests.support.cards import Trained, download_card
 from tests.support.consoles import Call
 
 
@@ -17,7 +17,7 @@ def test_command_accepts_every_kind_of_reference(
     flowers: Trained, console: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, outcome = flowers
-    expected = stored(outcome, tmp_path).read_bytes()
+    expected = download_card(outcome, tmp_path).read_bytes()
     monkeypatch.chdir(tmp_path)
     for number, reference in enumerate((outcome.run.id[:12], experiment.name, f"{experiment.name}@champion")):
         code, out, error = console("card", reference, "--output", f"{number}.html")

@@ -14,7 +14,7 @@ import pytest
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.reports import model_card
 from tests.support import browsers
-from tests.support.cards import WRITTEN, Trained
+from tests.support.cards import WRITTEN_AT, Trained
 from tests.support.consoles import Call
 from tests.system.test_consumers import MODULES, visit
 
@@ -27,7 +27,7 @@ def code(text: str, caption: str) -> str:
 def use(each: Trained, folder: Path) -> tuple[str, str, str, list[float]]:
     """Write the shipped file and the example into a folder; return the card, and the expected prediction."""
     experiment, outcome = each
-    text, file = model_card.build(experiment, outcome, WRITTEN), outcome.artifact.path.name
+    text, file = model_card.build(experiment, outcome, WRITTEN_AT), outcome.artifact.path.name
     shutil.copy(outcome.artifact.path, folder / file)
     golden = certificate.read(outcome.artifact.path)[0].golden
     example = folder / ("row.csv" if outcome.dataset.columns else f"{experiment.name}.png")
@@ -72,8 +72,8 @@ def test_command_line_examples_run(
 @pytest.mark.parametrize("each", ["flowers", "table"], indirect=True)
 def test_javascript_example_runs_in_node(each: Trained, tmp_path: Path) -> None:
     if not (MODULES / "onnxruntime-node").is_dir():
-        browsers.missing("onnxruntime-node is not installed")
-    node = shutil.which("node") or browsers.missing("there is no Node.js")
+        browsers.skip_or_fail("onnxruntime-node is not installed")
+    node = shutil.which("node") or browsers.skip_or_fail("there is no Node.js")
     text, _, expected, probabilities = use(each, tmp_path)
     (tmp_path / "card.mjs").write_text(code(text, "JavaScript"))
     (tmp_path / "node_modules").symlink_to(MODULES)
@@ -86,7 +86,7 @@ def test_javascript_example_runs_in_node(each: Trained, tmp_path: Path) -> None:
 
 def test_javascript_example_for_images_runs_in_a_browser(digits: Trained, tmp_path: Path) -> None:
     if not (MODULES / "onnxruntime-web").is_dir():
-        browsers.missing("onnxruntime-web is not installed")
+        browsers.skip_or_fail("onnxruntime-web is not installed")
     text, example, expected, probabilities = use(digits, tmp_path)
     names = {digits[1].artifact.path.name: "model.onnx", example: "example.png"}
     program = re.sub("|".join(names), lambda found: names[found[0]], code(text, "JavaScript"))

@@ -12,14 +12,14 @@ from hallmark.tasks.tracking import model_registry
 from hallmark.tasks.tracking.client import connect
 from tests.support import registered
 from tests.support.consoles import Call
-from tests.support.registered import aliases, everything, stored
+from tests.support.registered import aliases, registry_state, stored_file
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture
 def name(three_seeds: list[Outcome]) -> str:
-    return registered.model(three_seeds)
+    return registered.create_model(three_seeds)
 
 
 def test_manual_promotions_and_rollbacks_are_shown_by_the_commands(name: str, console: Call) -> None:
@@ -48,7 +48,7 @@ def test_manual_promotions_and_rollbacks_are_shown_by_the_commands(name: str, co
 
 
 def test_a_dry_run_records_nothing(name: str, console: Call) -> None:
-    before = everything(name)
+    before = registry_state(name)
     code, out, _ = console("judge", name, "2", "--json")
     result = json.loads(out)
     assert (code, result["verdict"], result["champion"], result["challenger"]) == (0, "HOLD", 1, 2)
@@ -66,7 +66,7 @@ def test_a_dry_run_records_nothing(name: str, console: Call) -> None:
     assert code == 0
     assert "REJECT" in out
     assert "FAILED" in out
-    assert everything(name) == before
+    assert registry_state(name) == before
 
 
 def test_without_a_champion_a_version_can_be_promoted_but_not_rolled_back(name: str, console: Call) -> None:
@@ -121,21 +121,21 @@ def test_a_rolled_back_version_is_rejected_when_it_is_judged(name: str, console:
 def test_bad_input_is_refused_in_one_line_with_exit_code_2_and_changes_nothing(
     name: str, console: Call, tokens: list[str], message: str
 ) -> None:
-    before = everything(name)
+    before = registry_state(name)
     code, out, error = console(*[name if each == "NAME" else each for each in tokens])
     assert (code, out) == (2, "")
     assert re.search(message, error)
     assert error.startswith("hallmark: ")
     assert error.count("\n") == 1
-    assert everything(name) == before
+    assert registry_state(name) == before
 
 
 def damage_file(name: str) -> None:
-    stored(name, 2).write_bytes(stored(name, 2).read_bytes() + b"x")
+    stored_file(name, 2).write_bytes(stored_file(name, 2).read_bytes() + b"x")
 
 
 def remove_file(name: str) -> None:
-    stored(name, 2).unlink()
+    stored_file(name, 2).unlink()
 
 
 def forget_digest(name: str) -> None:
@@ -164,18 +164,18 @@ def test_a_version_that_cannot_be_verified_is_not_made_champion(
         champions.promote(name, 3, "another")
     model_registry.fetch(f"models:/{name}/2")  # a valid local copy must not hide the fault of the stored file
     change(name)
-    before = everything(name)
+    before = registry_state(name)
     tokens = ["promote", name, "2", "--reason", "x"] if command == "promote" else ["rollback", name]
     code, out, error = console(*tokens)
     assert (code, out) == (2, "")
     assert message in error
     assert error.count("\n") == 1
-    assert everything(name) == before
+    assert registry_state(name) == before
 
 
 def test_a_model_with_unknown_training_rows_is_not_judged(name: str, console: Call) -> None:
     client = connect()
-    path = stored(name, 2)
+    path = stored_file(name, 2)
     client.create_model_version(name, path.parent.as_uri(), tags=client.get_model_version(name, "2").tags)
     code, _, error = console("judge", name, "4")
     assert code == 2

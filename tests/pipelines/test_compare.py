@@ -81,7 +81,7 @@ def test_two_runs_are_compared_as_json(outcomes: list[Outcome], console: Call) -
 
 
 def test_every_kind_of_reference_finds_its_run(outcomes: list[Outcome]) -> None:
-    name = registered.model(outcomes)
+    name = registered.create_model(outcomes)
     experiment = outcomes[0].model_version.name
     for reference, expected in {
         f"{name}@champion": 0,
@@ -157,11 +157,11 @@ def test_page_is_escaped_and_self_contained(outcomes: list[Outcome], console: Ca
     parsed = Parsed(text)
     assert is_self_contained(text)
     assert not parsed.named("b")
-    assert "<b>bold</b> & $x$ [red]" in parsed.words
+    assert "<b>bold</b> & $x$ [red]" in parsed.texts
     assert len(parsed.named("caption")) == len(parsed.named("table")) == 6
     assert len(parsed.named("svg")) == 1
-    assert {"Test precision by class", "Test recall by class", "setosa"} <= set(parsed.words)
-    assert outcomes[0].run.id in parsed.words
+    assert {"Test precision by class", "Test recall by class", "setosa"} <= set(parsed.texts)
+    assert outcomes[0].run.id in parsed.texts
     before = page.read_bytes()
     code, out, error = console("compare", outcomes[0].run.id, outcomes[1].run.id, "--html", str(page))
     assert (code, out, error.count("\n")) == (2, "", 1)
@@ -257,7 +257,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(
     values = {
         "RUN": outcomes[0].run.id,
         "OTHER": outcomes[1].run.id,
-        "NAME": registered.model(outcomes),
+        "NAME": registered.create_model(outcomes),
         "EXPERIMENT": outcomes[2].model_version.name,
         "EXPERIMENx": f"{outcomes[2].model_version.name[:-1]}x",
         "FOREIGN": client.create_run(place).info.run_id,

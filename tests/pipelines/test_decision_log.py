@@ -10,14 +10,14 @@ from hallmark.tasks.promotion import champions, decision_log
 from hallmark.tasks.tracking.client import connect
 from tests.support import registered
 from tests.support.consoles import Call
-from tests.support.registered import aliases, everything, killed
+from tests.support.registered import aliases, registry_state, run_and_kill_after
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture
 def name(three_seeds: list[Outcome]) -> str:
-    return registered.model(three_seeds)
+    return registered.create_model(three_seeds)
 
 
 def judged(name: str, verdict: str) -> Callable[[], Decision]:
@@ -40,8 +40,8 @@ def test_a_decision_killed_after_any_write_is_completed_by_the_next_reader(
     expected = {"champion": 2, "previous": 1} if verdict == "PROMOTE" else {"champion": 1}
     while True:
         writes += 1
-        model = registered.model(three_seeds)
-        was_killed = killed(writes, judged(model, verdict))
+        model = registered.create_model(three_seeds)
+        was_killed = run_and_kill_after(writes, judged(model, verdict))
         decision_log.repair_if_idle(model)
         (decision,) = decision_log.history(model)
         assert decision.done
@@ -65,9 +65,9 @@ def test_a_rollback_killed_after_any_write_is_completed_by_the_next_reader(
     writes = 0
     while True:
         writes += 1
-        model = registered.model(three_seeds)
+        model = registered.create_model(three_seeds)
         judged(model, "PROMOTE")()
-        was_killed = killed(writes, lambda model=model: champions.rollback(model, "bad nights"))
+        was_killed = run_and_kill_after(writes, lambda model=model: champions.rollback(model, "bad nights"))
         decision_log.repair_if_idle(model)
         assert aliases(model) == {"champion": 1}
         assert [decision.done for decision in decision_log.history(model)] == [True, True]
@@ -78,7 +78,7 @@ def test_a_rollback_killed_after_any_write_is_completed_by_the_next_reader(
 
 
 def test_a_champion_set_by_hand_after_a_crash_is_kept(name: str) -> None:
-    assert killed(1, judged(name, "PROMOTE"))
+    assert run_and_kill_after(1, judged(name, "PROMOTE"))
     connect().set_registered_model_alias(name, "champion", "3")
     decision_log.repair_if_idle(name)
     assert aliases(name) == {"champion": 3}
@@ -111,12 +111,12 @@ def test_a_concurrent_decision_is_refused_with_a_message(name: str, console: Cal
     other.start()
     try:
         assert inside.wait(60)
-        before = everything(name)
+        before = registry_state(name)
         for tokens in (["promote", name, "2", "--reason", "x"], ["rollback", name]):
             code, out, error = console(*tokens)
             assert (code, out) == (2, "")
             assert error == f"hallmark: {name}: another process is deciding on this model: try again when it is done\n"
-        assert everything(name) == before
+        assert registry_state(name) == before
     finally:
         leave.set()
         other.join()

@@ -22,14 +22,14 @@ from tests.conftest import prepare
 from tests.support.interrupted import (
     EPOCHS,
     assert_whole,
-    end,
     history,
     interrupt,
-    left,
-    named,
+    iris_experiment,
     runs,
+    set_status,
     statuses,
     tokens,
+    unfinished_folders,
     without_times,
 )
 
@@ -66,13 +66,13 @@ def whole(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HALLMARK_HOME", str(tmp_path_factory.mktemp("whole")))
         patch.setattr(loop, "_SEGMENT_BATCHES", 4)
-        return train(named())
+        return train(iris_experiment())
 
 
 def test_an_interrupted_run_is_resumed_and_ends_like_an_uninterrupted_one(
     whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch)
     (before,) = runs(experiment.name)
     assert before.info.status == "KILLED"
@@ -89,11 +89,11 @@ def test_an_interrupted_run_is_resumed_and_ends_like_an_uninterrupted_one(
     assert outcome.fit.resumed_from is not None
     assert outcome.fit.resumed_from[0] == 3
     assert_equal(outcome, whole)
-    assert left(home) == []
+    assert unfinished_folders(home) == []
 
 
 def test_a_run_can_be_interrupted_repeatedly(whole: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     for epoch in (1, 4, EPOCHS):
         interrupt(experiment, monkeypatch, at=epoch)
     outcome = train(experiment)
@@ -103,9 +103,9 @@ def test_a_run_can_be_interrupted_repeatedly(whole: Outcome, monkeypatch: pytest
 
 
 def test_a_finished_experiment_is_trained_again_as_a_new_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     first = train(experiment)
-    assert left(home) == []
+    assert unfinished_folders(home) == []
     interrupt(experiment, monkeypatch, at=EPOCHS)
     (old, new) = runs(experiment.name)
     assert (old.info.run_id, old.info.status, new.info.status) == (first.run.id, "FINISHED", "KILLED")
@@ -121,10 +121,10 @@ def first_timestamp(run: Run) -> int:
 def test_a_run_killed_between_its_end_and_the_cleanup_counts_as_finished(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch)
-    end(experiment, "FINISHED")
-    assert len(left(home)) == 1
+    set_status(experiment, "FINISHED")
+    assert len(unfinished_folders(home)) == 1
     capsys.readouterr()
     interrupt(experiment, monkeypatch, at=EPOCHS)
     assert "resumed" not in capsys.readouterr().err
@@ -137,9 +137,9 @@ def test_a_run_killed_between_its_end_and_the_cleanup_counts_as_finished(
 def test_a_kill_during_the_cleanup_leaves_nothing_to_resume(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch)
-    end(experiment, "FINISHED")
+    set_status(experiment, "FINISHED")
     real = shutil.rmtree
 
     def killed(folder: str | Path, **options: object) -> None:
@@ -164,9 +164,9 @@ def test_fresh_discards_an_interrupted_attempt(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
 ) -> None:
     """Cover a signal, and kill -9, which leaves the run in state RUNNING."""
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch)
-    end(experiment, status)
+    set_status(experiment, status)
     (before,) = home.glob("unfinished/*/attempt.json")
     note = before.read_text()
     capsys.readouterr()
@@ -178,13 +178,13 @@ def test_fresh_discards_an_interrupted_attempt(
 
 
 def test_fresh_is_accepted_if_nothing_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch, at=1, fresh=True)
     assert len(runs(experiment.name)) == 1
 
 
 def test_an_attempt_started_with_fresh_is_resumed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch)
     interrupt(experiment, monkeypatch, at=2, fresh=True)
     interrupt(experiment, monkeypatch, at=EPOCHS)
@@ -195,20 +195,20 @@ def test_an_attempt_started_with_fresh_is_resumed_too(monkeypatch: pytest.Monkey
 def test_the_same_experiment_under_another_name_is_a_separate_run_with_the_whole_history(
     whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = named(), named()
+    first, second = iris_experiment(), iris_experiment()
     interrupt(first, monkeypatch)
-    end(first, "RUNNING")  # as after kill -9
+    set_status(first, "RUNNING")  # as after kill -9
     outcome = train(second)
     assert (statuses(first.name), statuses(second.name)) == (["KILLED"], ["FINISHED"])
     assert outcome.run.name == second.name
     assert outcome.fit.resumed_from is not None
     assert_equal(outcome, whole)
-    assert left(home) == []
+    assert unfinished_folders(home) == []
 
 
 def test_device_auto_resumes_the_attempt_of_the_device_that_it_selects(monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named(device="auto")
-    same = named(experiment.name, device="cpu")
+    experiment = iris_experiment(device="auto")
+    same = iris_experiment(experiment.name, device="cpu")
     if kind_of_device(experiment) != kind_of_device(same):
         pytest.skip("auto is not the CPU on this machine")
     interrupt(experiment, monkeypatch)
@@ -226,7 +226,7 @@ def kind_of_device(experiment: Experiment) -> str:
 def test_after_a_failure_a_new_run_uses_the_checkpoint(
     whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     fail(experiment, monkeypatch)
     assert "stopped" not in capsys.readouterr().err
     outcome = train(experiment)
@@ -235,15 +235,15 @@ def test_after_a_failure_a_new_run_uses_the_checkpoint(
     assert outcome.fit.resumed_from == (EPOCHS, 0)
     assert not outcome.run.attempt.is_continued
     assert_equal(outcome, whole)
-    assert left(home) == []
+    assert unfinished_folders(home) == []
 
 
 def test_a_failed_run_stays_failed_even_if_its_process_is_killed_while_it_exits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch)
-    end(experiment, "FAILED")
+    set_status(experiment, "FAILED")
     interrupt(experiment, monkeypatch, at=EPOCHS)
     assert statuses(experiment.name) == ["FAILED", "KILLED"]
     assert_whole(runs(experiment.name)[1])
@@ -253,18 +253,18 @@ def test_the_first_error_is_reported_even_if_nothing_can_be_written_afterwards(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def export(*_: object) -> None:
-        (folder,) = left(home)
+        (folder,) = unfinished_folders(home)
         shutil.rmtree(folder)
         folder.write_text("no folder can be made here")
         raise RuntimeError("export is broken")
 
     monkeypatch.setattr("hallmark.tasks.ml.artifact.exporter.export", export)
     with pytest.raises(RuntimeError, match="export is broken"):
-        train(named())
+        train(iris_experiment())
 
 
 def test_giving_up_a_sweep_gives_up_its_members(home: Path) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     dataset = prepare(experiment.data, home)
     attempt = Attempt(uuid.uuid4().hex, experiment.name, {}, home / "unfinished" / "sweep")
     ids = []
@@ -281,7 +281,7 @@ def test_giving_up_a_sweep_gives_up_its_members(home: Path) -> None:
 def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
     whole: Outcome, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch, at=2)
     interrupt(experiment, monkeypatch, at=4)
     newest = max(home.glob("unfinished/*/*.safetensors"))
@@ -298,7 +298,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
 def test_command_line_tokens_give_the_same_experiment() -> None:
     from hallmark.flows.experiments import options
 
-    experiment = named()
+    experiment = iris_experiment()
     source, *rest = tokens(experiment)
     assert options.experiment(source, rest) == experiment
 
@@ -306,7 +306,7 @@ def test_command_line_tokens_give_the_same_experiment() -> None:
 def test_json_contains_the_epoch_and_step_of_the_resumed_checkpoint(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch)
     assert command(["train", *tokens(experiment), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["resumed_from"] == {"epoch": 3, "step": 4}
@@ -323,7 +323,7 @@ def lock_of(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_second_process_reports_that_it_waits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     lock = FileLock(lock_of(experiment, monkeypatch))
     real, waited = progress.line, []
 
@@ -346,6 +346,6 @@ def test_a_second_process_reports_that_it_waits(
 def test_two_experiments_do_not_wait_for_each_other(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with FileLock(lock_of(named(), monkeypatch)):
-        interrupt(named(seed=1), monkeypatch)
+    with FileLock(lock_of(iris_experiment(), monkeypatch)):
+        interrupt(iris_experiment(seed=1), monkeypatch)
     assert "waiting" not in capsys.readouterr().err

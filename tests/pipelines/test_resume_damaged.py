@@ -14,7 +14,17 @@ from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.tracking import client
-from tests.support.interrupted import EPOCHS, assert_whole, end, interrupt, left, named, runs, statuses, tokens
+from tests.support.interrupted import (
+    EPOCHS,
+    assert_whole,
+    interrupt,
+    iris_experiment,
+    runs,
+    set_status,
+    statuses,
+    tokens,
+    unfinished_folders,
+)
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "home")
 
@@ -22,9 +32,9 @@ pytestmark = pytest.mark.usefixtures("prefect_server", "home")
 def test_an_attempt_from_another_environment_is_discarded_with_a_message(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch)
-    end(experiment, "RUNNING")  # as after kill -9
+    set_status(experiment, "RUNNING")  # as after kill -9
     (path,) = home.glob("unfinished/*/attempt.json")
     content = json.loads(path.read_text())
     assert {"torch", "numpy", "threads", "processor", "device", "code"} <= set(content["marks"])
@@ -42,17 +52,17 @@ def test_an_attempt_from_another_environment_is_discarded_with_a_message(
 def test_an_attempt_of_an_older_version_is_discarded_with_a_message(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "VERSION", trainer.VERSION - 1)
         interrupt(experiment, monkeypatch)
-    end(experiment, "RUNNING")  # as after kill -9
+    set_status(experiment, "RUNNING")  # as after kill -9
     capsys.readouterr()
     interrupt(experiment, monkeypatch)
     error = capsys.readouterr().err
     assert "restart  an interrupted attempt had another version: it is discarded" in error
     assert statuses(experiment.name) == ["KILLED", "KILLED"]
-    assert len(left(home)) == 1
+    assert len(unfinished_folders(home)) == 1
 
 
 def leave_old_attempt(experiment: Experiment, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,11 +78,11 @@ def leave_old_attempt(experiment: Experiment, home: Path, monkeypatch: pytest.Mo
 def test_an_attempt_of_the_old_layout_is_refused_until_fresh_discards_it(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     leave_old_attempt(experiment, home, monkeypatch)
     with pytest.raises(InputError, match=r"left by an older version of Hallmark .*: add --fresh to start over"):
         train(experiment)
-    assert len(left(home)) == 1
+    assert len(unfinished_folders(home)) == 1
     assert statuses(experiment.name) == ["KILLED"]
     interrupt(experiment, monkeypatch, at=EPOCHS, fresh=True)
     assert_whole(runs(experiment.name)[1])
@@ -81,7 +91,7 @@ def test_an_attempt_of_the_old_layout_is_refused_until_fresh_discards_it(
 def test_a_retraining_discards_an_attempt_of_the_old_layout(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = by_content(named())
+    experiment = by_content(iris_experiment())
     leave_old_attempt(experiment, home, monkeypatch)
     assert retrain(experiment).verdict == "FIRST"
     assert "an interrupted attempt of an older version of Hallmark is discarded" in capsys.readouterr().err
@@ -89,7 +99,7 @@ def test_a_retraining_discards_an_attempt_of_the_old_layout(
 
 
 def test_a_damaged_attempt_file_is_refused_until_fresh_discards_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch, at=1)
     (path,) = home.glob("unfinished/*/attempt.json")
     for content in (b"\xff{", b'{"id": "x"}', b""):
@@ -103,7 +113,7 @@ def test_a_damaged_attempt_file_is_refused_until_fresh_discards_it(home: Path, m
 
 
 def test_a_damaged_journal_is_refused_until_fresh_discards_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch, at=1)
     (path,) = home.glob("unfinished/*/journal")
     path.write_bytes(b"what is this\n" + path.read_bytes())
@@ -116,11 +126,11 @@ def test_a_damaged_journal_is_refused_until_fresh_discards_it(home: Path, monkey
 def test_a_checkpoint_of_another_experiment_is_refused_before_a_run_is_opened(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment, other = named(), named(seed=1)
+    experiment, other = iris_experiment(), iris_experiment(seed=1)
     interrupt(other, monkeypatch)
     (stranger,) = home.glob("unfinished/*/*.safetensors")
     interrupt(experiment, monkeypatch)
-    (folder,) = (path for path in left(home) if path != stranger.parent)
+    (folder,) = (path for path in unfinished_folders(home) if path != stranger.parent)
     for path in folder.glob("*.safetensors"):
         path.unlink()
     shutil.copy(stranger, folder)
@@ -140,11 +150,11 @@ def test_a_checkpoint_from_another_environment_is_refused_before_a_run_is_opened
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Use a checkpoint of the same experiment from another torch, without `attempt.json`, which would reveal it."""
-    experiment = named()
+    experiment = iris_experiment()
     with monkeypatch.context() as patch:
         patch.setattr("hallmark.tasks.ml.training.fingerprint.version", lambda _: "1.0.0")
         interrupt(experiment, monkeypatch)
-    (folder,) = left(home)
+    (folder,) = unfinished_folders(home)
     (folder / "attempt.json").unlink()
     with pytest.raises(InputError, match=r"the checkpoint has another torch: expected .*, found 1\.0\.0"):
         train(experiment)
@@ -152,7 +162,7 @@ def test_a_checkpoint_from_another_environment_is_refused_before_a_run_is_opened
 
 
 def test_a_deleted_run_is_replaced_by_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     interrupt(experiment, monkeypatch)
     client.connect().delete_run(runs(experiment.name)[0].info.run_id)
     interrupt(experiment, monkeypatch, at=EPOCHS)

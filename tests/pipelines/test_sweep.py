@@ -19,7 +19,7 @@ from hallmark.tasks.common.records import Member, SweepOutcome
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment, Training
 from hallmark.tasks.tracking.client import connect
-from tests.support.swept import EPOCHS, LR, SEED, curve, grid, runs, stored, versions
+from tests.support.swept import EPOCHS, LR, SEED, curve, get_run, grid, runs, versions
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -33,7 +33,7 @@ def six(prefect_server: str) -> tuple[sweep_grids.Grid, SweepOutcome]:  # noqa: 
 
 def members_of(parent: str) -> dict[str, Run]:
     """Return the child runs of a sweep's run, by name."""
-    experiment = stored(parent).info.experiment_id
+    experiment = get_run(parent).info.experiment_id
     found = connect().search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     return {run.info.run_name: run for run in found}
 
@@ -42,7 +42,7 @@ def test_each_member_is_a_finished_run_below_that_of_the_sweep(six: tuple[sweep_
     found, outcome = six
     children = members_of(outcome.run.id)
     assert sorted(children) == sorted(sweep_grids.label(found.axes, member) for member in found.members)
-    assert {run.info.status for run in [stored(outcome.run.id), *children.values()]} == {"FINISHED"}
+    assert {run.info.status for run in [get_run(outcome.run.id), *children.values()]} == {"FINISHED"}
     assert [member.run.id for member in outcome.members] == [
         children[sweep_grids.label(found.axes, member)].info.run_id for member in found.members
     ]
@@ -54,7 +54,7 @@ def test_each_member_has_its_own_parameters_and_full_curves(
 ) -> None:
     found, outcome = six
     for experiment, member in zip(found.members, outcome.members, strict=True):
-        run = stored(member.run.id)
+        run = get_run(member.run.id)
         assert run.data.params == {path: str(value) for path, value in experiment.flat().items()}
         logged = mlflow.artifacts.download_artifacts(f"{run.info.artifact_uri}/experiment.toml", dst_path=str(tmp_path))
         assert Experiment.model_validate(toml.load(Path(logged))) == experiment
@@ -77,7 +77,7 @@ def test_the_member_with_the_lowest_validation_loss_is_chosen(six: tuple[sweep_g
 def test_only_the_chosen_member_is_tested_and_registered(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     found, outcome = six
     for index, member in enumerate(outcome.members):
-        run = stored(member.run.id)
+        run = get_run(member.run.id)
         tested = {name for name in run.data.metrics if name.startswith("test/")}
         assert bool(tested) == (index == outcome.chosen)
         assert ("hallmark.onnx_sha256" in run.data.tags) == (index == outcome.chosen)
@@ -101,7 +101,7 @@ def test_the_sweeps_run_has_table_picture_and_choice(
     six: tuple[sweep_grids.Grid, SweepOutcome], tmp_path: Path
 ) -> None:
     outcome = six[1]
-    run = stored(outcome.run.id)
+    run = get_run(outcome.run.id)
     chosen = outcome.members[outcome.chosen]
     expected = {"chosen": chosen.label, "chosen_run": chosen.run.id, "members": "6", "sweep": f"{LR}, {SEED}"}
     assert {name: run.data.tags[f"hallmark.{name}"] for name in expected} == expected
@@ -124,14 +124,14 @@ def test_the_sweeps_run_has_table_picture_and_choice(
 
 
 def test_mlflow_shows_the_table(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
-    run = stored(six[1].run.id)
+    run = get_run(six[1].run.id)
     table = connect().load_table(run.info.experiment_id, "members.json", [run.info.run_id])
     assert list(table["val/loss"]) == pytest.approx([member.loss for member in six[1].members])  # pandas rounds
 
 
 def test_prefect_has_the_sweep_and_its_summary(six: tuple[sweep_grids.Grid, SweepOutcome]) -> None:
     found, outcome = six
-    flow_run = uuid.UUID(stored(outcome.run.id).data.tags["hallmark.prefect_flow_run"])
+    flow_run = uuid.UUID(get_run(outcome.run.id).data.tags["hallmark.prefect_flow_run"])
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(flow_run).name == f"{found.members[0].name} sweep of {LR}, {SEED}"
         run_filter = ArtifactFilterFlowRunId(any_=[flow_run])
@@ -161,13 +161,13 @@ def test_a_diverging_member_is_marked_and_does_not_affect_the_others(
     mixed: tuple[sweep_grids.Grid, SweepOutcome],
 ) -> None:
     outcome = mixed[1]
-    found = [stored(member.run.id) for member in outcome.members]
+    found = [get_run(member.run.id) for member in outcome.members]
     assert [run.info.status for run in found] == ["FINISHED", "FAILED", *["FINISHED"] * 3]
     assert ["hallmark.error" in run.data.tags for run in found] == [False, True, False, False, False]
     assert found[1].data.tags["hallmark.error"] == outcome.members[1].failed
     assert re.match("training diverged: .* learning rate 1e\\+30", outcome.members[1].failed)
     assert (outcome.members[1].fit, outcome.members[1].loss) == (None, None)
-    table = mlflow.artifacts.load_dict(f"{stored(outcome.run.id).info.artifact_uri}/members.json")
+    table = mlflow.artifacts.load_dict(f"{get_run(outcome.run.id).info.artifact_uri}/members.json")
     failed = [row[table["columns"].index("failed")] for row in table["data"]]
     assert failed == [member.failed for member in outcome.members]
 

@@ -12,7 +12,7 @@ from hallmark.flows.train import train
 from hallmark.tasks.common.records import SweepOutcome
 from hallmark.tasks.tracking import client
 from tests.support.interrupted import interrupted
-from tests.support.swept import LR, SEED, curve, grid, runs, stored, versions
+from tests.support.swept import LR, SEED, curve, get_run, grid, runs, versions
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "home")
 
@@ -40,7 +40,7 @@ def same(found: sweep_grids.Grid, of: str) -> sweep_grids.Grid:
 
 def history(run: str) -> dict[str, list[tuple[int, float]]]:
     """Return the metrics of a run, without durations, and check that no step occurs twice."""
-    curves = {name: curve(run, name) for name in stored(run).data.metrics}
+    curves = {name: curve(run, name) for name in get_run(run).data.metrics}
     for name, points in curves.items():
         assert len(dict(points)) == len(points), name
     return {name: points for name, points in curves.items() if not name.startswith("time/")}

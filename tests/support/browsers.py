@@ -1,7 +1,7 @@
-"""A Chromium that tests look through, by Playwright. It reaches this machine and nothing else.
+"""Chromium for tests, controlled by Playwright. It can connect to this machine only.
 
-Playwright's event loop counts as running in the thread that opened a page, as long as it is open: what uses asyncio in
-this thread, such as a flow, is to be done before.
+While a page is open, Playwright's event loop counts as running in the thread that opened it. Run code that uses asyncio
+in this thread, such as a flow, before the page is opened.
 """
 
 import os
@@ -20,61 +20,63 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-breakpad",
 )  # fmt: skip
-ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-"""No name has an address."""
-WITHIN = ("about", "blob", "chrome", "data", "devtools", "file")
-"""Schemes of addresses that are not fetched from a host."""
-LIMIT = 60_000
-"""Milliseconds after which what has not happened in a page is a failure."""
+NO_NAME_RESOLUTION = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+"""Command-line option: no host name is resolved."""
+LOCAL_SCHEMES = ("about", "blob", "chrome", "data", "devtools", "file")
+"""URL schemes that need no host."""
+TIMEOUT_MS = 60_000
+"""Timeout of waits and assertions on a page, in milliseconds."""
 
 
 def executable() -> str:
-    """Where Chromium is; what asks is skipped, or failed, where there is none."""
-    return next(filter(None, map(shutil.which, NAMES)), None) or missing("there is no Chromium")
+    """Return the path of Chromium. Skip or fail the test if there is none; see `skip_or_fail`."""
+    return next(filter(None, map(shutil.which, NAMES)), None) or skip_or_fail("there is no Chromium")
 
 
-def missing(what: str) -> NoReturn:
+def skip_or_fail(what: str) -> NoReturn:
+    """Skip the test because a program is missing; fail it if HALLMARK_REQUIRE_CONSUMERS is set."""
     if os.environ.get("HALLMARK_REQUIRE_CONSUMERS"):
         pytest.fail(f"{what}, and HALLMARK_REQUIRE_CONSUMERS is set")
     pytest.skip(f"{what}: `.ci/run` installs it")
 
 
 @contextmanager
-def opened(
-    folder: Path, *, size: tuple[int, int] = (1400, 1000), unanswered: tuple[str, ...] = (), **options: object
+def open_page(
+    folder: Path, *, size: tuple[int, int] = (1400, 1000), ignored_hosts: tuple[str, ...] = (), **options: object
 ) -> Iterator[Page]:
-    """A page of a browser of its own, which ends with the block.
+    """Open a page in a new browser. The browser is closed at the end of the block.
 
-    What fails leaves a picture of the page, `failed.png`, in the folder.
+    If the block fails, a screenshot of the page is written to `failed.png` in the folder. The test also fails if the
+    page sends a request to another host or raises an unhandled error.
 
     Args:
-        folder: where the picture goes.
+        folder: folder of the screenshot.
         size: width and height of the page, in pixels.
-        unanswered: hosts that the page may ask, in vain. Any other one fails the test in the end.
-        options: of Playwright's `Browser.new_context`, such as `color_scheme="dark"`.
+        ignored_hosts: hosts whose requests do not fail the test. They receive no answer.
+        options: options of Playwright's `Browser.new_context`, such as `color_scheme="dark"`.
     """
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable(), args=[*FLAGS, ALONE])
+        browser = playwright.chromium.launch(executable_path=executable(), args=[*FLAGS, NO_NAME_RESOLUTION])
         try:
-            view = {"width": size[0], "height": size[1]}
-            page = browser.new_context(viewport=view, **options).new_page()  # type: ignore[arg-type]
-            page.set_default_timeout(LIMIT)
-            expect.set_options(LIMIT)
-            asked, errors = _watched(page)
+            viewport = {"width": size[0], "height": size[1]}
+            page = browser.new_context(viewport=viewport, **options).new_page()  # type: ignore[arg-type]
+            page.set_default_timeout(TIMEOUT_MS)
+            expect.set_options(TIMEOUT_MS)
+            hosts, errors = _watch(page)
             try:
                 yield page
             except BaseException:
                 page.screenshot(path=folder / "failed.png")
                 raise
-            strangers = sorted(set(asked) - set(unanswered))
-            assert not strangers, f"the page asked other hosts: {', '.join(strangers)}"
+            other_hosts = sorted(set(hosts) - set(ignored_hosts))
+            assert not other_hosts, f"the page sent requests to other hosts: {', '.join(other_hosts)}"
             assert not errors, errors
         finally:
             browser.close()
 
 
-def picture(file: Path, upper: Locator, lower: Locator) -> None:
-    """Take a picture of a page from the top of one of its elements to the bottom of another, as wide as the wider."""
+def take_screenshot(file: Path, upper: Locator, lower: Locator) -> None:
+    """Take a screenshot from the top of one element to the bottom of another, as wide as the wider of the two."""
     lower.scroll_into_view_if_needed()
     boxes = [box for box in (upper.bounding_box(), lower.bounding_box()) if box]
     assert len(boxes) == 2
@@ -84,17 +86,17 @@ def picture(file: Path, upper: Locator, lower: Locator) -> None:
     upper.page.screenshot(path=file, clip={"x": left, "y": top, "width": width, "height": height})
 
 
-def _watched(page: Page) -> tuple[list[str], list[str]]:
-    """Hosts beside this machine that are asked, and errors that no code of the page handles, as they come up."""
-    asked: list[str] = []
+def _watch(page: Page) -> tuple[list[str], list[str]]:
+    """Return two lists that grow while the page is in use: other hosts of its requests, and unhandled errors."""
+    hosts: list[str] = []
     errors: list[str] = []
 
-    def ask(address: str) -> None:
+    def record(address: str) -> None:
         url = urlsplit(address)
-        if url.scheme not in WITHIN and url.hostname != "127.0.0.1":
-            asked.append(url.hostname or address)
+        if url.scheme not in LOCAL_SCHEMES and url.hostname != "127.0.0.1":
+            hosts.append(url.hostname or address)
 
-    page.context.on("request", lambda request: ask(request.url))
+    page.context.on("request", lambda request: record(request.url))
     page.context.on("weberror", lambda error: errors.append(str(error.error)))
-    page.on("websocket", lambda socket: ask(socket.url))
-    return asked, errors
+    page.on("websocket", lambda socket: record(socket.url))
+    return hosts, errors

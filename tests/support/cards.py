@@ -1,4 +1,4 @@
-"""Models trained for tests of their cards."""
+"""Trained models for tests of model cards."""
 
 import uuid
 from datetime import UTC, datetime
@@ -9,17 +9,19 @@ from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.tracking.client import connect
 
-WRITTEN = datetime(2026, 11, 26, 9, 30, tzinfo=UTC)
+WRITTEN_AT = datetime(2026, 11, 26, 9, 30, tzinfo=UTC)
 CITIES = ("Köln", '"Bonn"', "Aa</script>", "x;{{model}}")
 
 Trained = tuple[Experiment, Outcome]
 
 
-def trained(experiment: Experiment) -> Trained:
+def train_for_card(experiment: Experiment) -> Trained:
+    """Train 30 epochs on the CPU under a unique name; return the changed experiment and its outcome."""
     training = experiment.training.model_copy(update={"device": "cpu", "epochs": 30})
     changed = experiment.model_copy(update={"name": f"c{uuid.uuid4().hex[:12]}", "training": training})
     return changed, train(changed)
 
 
-def stored(outcome: Outcome, folder: Path) -> Path:
+def download_card(outcome: Outcome, folder: Path) -> Path:
+    """Download the card of a run from MLflow."""
     return Path(connect().download_artifacts(outcome.run.id, "card.html", str(folder)))

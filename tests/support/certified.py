@@ -1,4 +1,4 @@
-"""Small shipped files, made by hand: softmax regressions with fixed weights, stamped as real ones are."""
+"""Small stamped ONNX files for tests: softmax regressions with fixed weights."""
 
 import math
 from pathlib import Path
@@ -17,23 +17,23 @@ CLASSES = ("setosa", "versicolor", "virginica")
 SIDES = (3, 4)
 """Height and width of the images."""
 LOWEST, HIGHEST = 0.0, 8.0
-"""Range of the training rows, of columns and of pixels."""
+"""Range of column values and pixels in the training rows."""
 
 
 def columns(path: Path, names: tuple[str, ...] = COLUMNS, classes: tuple[str, ...] = CLASSES) -> Path:
-    """A model of columns."""
+    """Write a model with one input per column."""
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1]) for name in names]
-    joined = helper.make_node("Concat", list(names), ["x"], axis=1)
+    concatenation = helper.make_node("Concat", list(names), ["x"], axis=1)
     inputs = tuple(Input(name, "float32", (1,), LOWEST, HIGHEST, "centimetres") for name in names)
     rows = np.random.default_rng(0).uniform(LOWEST, HIGHEST, (4, len(names))).astype(np.float32)
     feeds: Feeds = {name: rows[:, index : index + 1] for index, name in enumerate(names)}
-    return _write(path, [joined], values, inputs, feeds, classes, len(names))
+    return _write(path, [concatenation], values, inputs, feeds, classes, len(names))
 
 
 def images(
     path: Path, shape: tuple[int, ...] = SIDES, classes: tuple[str, ...] = ("dark", "light"), *, resized: bool = False
 ) -> Path:
-    """A model of images: grey, or colour where the shape has a third number."""
+    """Write a model of images: grey for a shape `(H, W)`, colour for `(H, W, 3)`."""
     value = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *shape])
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
@@ -45,18 +45,18 @@ def images(
 
 
 def weights(width: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights `(width, classes)` and bias `(classes,)` of the network."""
+    """Return weights `(width, classes)` and bias `(classes,)` of the network."""
     random = np.random.default_rng(width)
     return random.normal(size=(width, classes)).astype(np.float32) / 4, random.normal(size=classes).astype(np.float32)
 
 
 def expected(x: NDArray[np.generic], classes: int) -> NDArray[np.float64]:
-    """Probabilities `(N, classes)` by NumPy, of rows as one array `(N, width)`."""
+    """Return probabilities `(N, classes)`, computed in NumPy from rows `(N, width)`."""
     weight, bias = weights(x.shape[1], classes)
     scores = x.astype(np.float64) @ weight.astype(np.float64) + bias
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return shares
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _write(
@@ -68,14 +68,14 @@ def _write(
     classes: tuple[str, ...],
     width: int,
 ) -> Path:
-    bare = path.with_name("bare.onnx")
-    bare.write_bytes(_graph(nodes, values, width, len(classes)).SerializeToString())
-    label, probabilities = runtimes.runner(runtimes.open_session(bare.read_bytes()))(feeds)
+    unstamped = path.with_name("unstamped.onnx")
+    unstamped.write_bytes(_graph(nodes, values, width, len(classes)).SerializeToString())
+    label, probabilities = runtimes.runner(runtimes.open_session(unstamped.read_bytes()))(feeds)
     golden = Golden({k: v.tolist() for k, v in feeds.items()}, label.tolist(), probabilities.tolist(), 1e-6)
     shares = tuple(1 / len(classes) for _ in classes)
-    said = Certificate(inputs, classes, shares, "0" * 64, "1" * 64, {"test/accuracy": 1.0}, {}, golden)
-    certificate.stamp(bare, said, path)
-    bare.unlink()
+    content = Certificate(inputs, classes, shares, "0" * 64, "1" * 64, {"test/accuracy": 1.0}, {}, golden)
+    certificate.stamp(unstamped, content, path)
+    unstamped.unlink()
     return path
 
 
@@ -90,6 +90,6 @@ def _graph(nodes: list[onnx.NodeProto], values: list[onnx.ValueInfoProto], width
         helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes]),
     ]
-    kept = [onnx.numpy_helper.from_array(weight, "weight"), onnx.numpy_helper.from_array(bias, "bias")]
-    graph = helper.make_graph(nodes + head, "softmax", values, outputs, kept)
+    initializers = [onnx.numpy_helper.from_array(weight, "weight"), onnx.numpy_helper.from_array(bias, "bias")]
+    graph = helper.make_graph(nodes + head, "softmax", values, outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

@@ -1,4 +1,4 @@
-"""Commands that run in the process of the tests."""
+"""Run `hallmark` commands inside the test process."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,12 @@ import pytest
 from hallmark.flows.__main__ import run
 
 Call = Callable[..., tuple[int, str, str]]
-"""What runs a command, given without `hallmark` itself, and returns exit code, stdout and stderr."""
+"""A function that runs a command, without the word `hallmark`, and returns exit code, stdout and stderr."""
 
 
 def console(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Return a function that runs a command and captures its output."""
+
     def call(*tokens: object) -> tuple[int, str, str]:
         capsys.readouterr()
         code = run([*map(str, tokens)])

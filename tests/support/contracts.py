@@ -1,4 +1,4 @@
-"""A layers contract in which `package.*` stands for the modules of a package, without the packages below it."""
+"""A layers contract for import-linter: `package.*` means the modules of a package without its subpackages."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ class _LayerField(layers.LayerField):
 
 
 class LayersOfModules(layers.LayersContract):
-    """A layers contract that needs no list of the steps."""
+    """A layers contract in which a layer can be written as `package.*`."""
 
     layers = fields.ListField(subfield=_LayerField())
 

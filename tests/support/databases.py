@@ -1,4 +1,4 @@
-"""Empty databases of MLflow and Prefect, migrated once a machine and copied: each migration takes seconds."""
+"""Empty MLflow and Prefect databases, migrated once per machine and then copied, because a migration takes seconds."""
 
 import os
 import shutil
@@ -13,16 +13,16 @@ from filelock import FileLock
 
 _VERSIONS = "-".join(f"{name}-{version(name)}" for name in ("mlflow", "prefect", "sqlalchemy"))
 _TEMPLATES = Path(tempfile.gettempdir()) / f"hallmark-tests-{os.getuid()}" / _VERSIONS
-"""Where all workers, and all runs of the suite with the same libraries, find them."""
+"""Folder of the migrated databases, shared by all workers and test runs with the same library versions."""
 
 
 def mlflow(file: Path) -> str:
-    """Copy an empty database of MLflow to a file, unless there is one; return its address."""
+    """Copy an empty MLflow database to a file unless the file exists; return its URI."""
     return f"sqlite:///{_copy('mlflow.db', _migrate_mlflow, file)}"
 
 
 def prefect(file: Path) -> Path:
-    """Copy an empty database of Prefect to a file, unless there is one, such as `prefect.db` in a `PREFECT_HOME`."""
+    """Copy an empty Prefect database to a file, such as `prefect.db` in a `PREFECT_HOME`, unless the file exists."""
     return _copy("prefect.db", _migrate_prefect, file)
 
 
@@ -54,7 +54,7 @@ def _migrate_prefect(file: Path) -> None:
 
 
 def _run(arguments: list[str], **environment: str) -> None:
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, *arguments], env=os.environ | environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr

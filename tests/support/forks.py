@@ -1,6 +1,6 @@
-"""Processes forked from one that has imported everything, the standard library's forkserver. All tests share it.
+"""Start processes by forking a server process that has already imported all libraries. All tests share this forkserver.
 
-A command that is started like this takes a fifth of the time of one that is typed, most of which imports libraries.
+A command started this way takes a fifth of the time of a new Python process, which spends most of its time on imports.
 """
 
 import atexit
@@ -22,37 +22,37 @@ STREAMS = ("stdout", "stderr")
 
 
 def context() -> ForkServerContext:
-    """Where such processes are made."""
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["tests.support.preloaded"])
-    return found
+    """Return the multiprocessing context of the forkserver."""
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["tests.support.preloaded"])
+    return forkserver
 
 
 def call(action: Callable[[], object], folder: Path, environment: Mapping[str, str] | None = None) -> BaseProcess:
     """Start a process that calls a function.
 
     Args:
-        action: the function, which can be pickled. What it returns is the exit code; None is 0.
-        folder: what the process prints goes to its files `stdout` and `stderr`.
-        environment: the whole environment; this process's if None.
+        action: the function. It must be picklable. Its return value is the exit code; None means 0.
+        folder: folder of the files `stdout` and `stderr` with the output of the process.
+        environment: all environment variables of the process. None means those of this process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in STREAMS:
         (folder / name).write_bytes(b"")
-    given = dict(os.environ if environment is None else environment)
-    process = context().Process(target=_call, args=(action, str(folder), given))
+    variables = dict(os.environ if environment is None else environment)
+    process = context().Process(target=_call, args=(action, str(folder), variables))
     process.start()
-    atexit.register(process.kill)  # a daemon could have no children of its own, such as the workers of a sweep
+    atexit.register(process.kill)  # not daemon=True: daemons may not have children, and a sweep starts workers
     return process
 
 
 def start(tokens: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> BaseProcess:
-    """Start a command, given without `hallmark` itself; see `call`."""
+    """Start a command, given without the word `hallmark`; see `call`."""
     return call(partial(_run, list(tokens)), folder, environment)
 
 
 def hallmark(*tokens: str, environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end; return exit code, stdout and stderr."""
+    """Run a command and wait for it; return exit code, stdout and stderr."""
     with TemporaryDirectory() as name:
         process = start(tokens, Path(name), environment)
         process.join(LIMIT)
@@ -74,8 +74,8 @@ def _call(action: Callable[[], object], folder: str, environment: dict[str, str]
 
     os.environ.clear()
     os.environ.update(environment)
-    refresh_global_settings_context()  # Prefect has read the environment when it was imported
-    # As in a process that a shell has started; the standard library's forkserver ignores it.
+    refresh_global_settings_context()  # Prefect read the environment when it was imported
+    # As in a process started by a shell. The forkserver ignores SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, name in enumerate(STREAMS, 1):
         os.dup2(os.open(Path(folder) / name, os.O_WRONLY), number)

@@ -1,4 +1,4 @@
-"""Trainings of iris that are interrupted at an epoch, what lies about then, and what MLflow has of them."""
+"""Iris trainings that are interrupted at an epoch, their leftover folders and their MLflow runs."""
 
 import signal
 import uuid
@@ -21,11 +21,11 @@ EPOCHS = 6
 METRICS = {"train/step_loss": 9 * EPOCHS} | dict.fromkeys(
     ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "time/epoch_seconds"), EPOCHS
 )
-"""How many points a whole training has of each metric."""
+"""Number of points that a complete training logs for each metric."""
 
 
-def named(name: str = "", **options: object) -> Experiment:
-    """Iris in batches of 10, under a name that no other test has."""
+def iris_experiment(name: str = "", **options: object) -> Experiment:
+    """Return the iris preset with batches of 10 and a unique name."""
     preset = presets.iris()
     given = {"device": "cpu", "epochs": EPOCHS, "batch_size": 10} | options
     config = Training.model_validate(dict(preset.training) | given)
@@ -34,11 +34,11 @@ def named(name: str = "", **options: object) -> Experiment:
 
 @contextmanager
 def interrupted(monkeypatch: pytest.MonkeyPatch, *, at: int) -> Iterator[None]:
-    """Press Ctrl-C when an epoch has been recorded; it is heard within the next."""
-    real = History.record_epoch
+    """Send SIGINT after an epoch is recorded. The training stops during the next epoch."""
+    original = History.record_epoch
 
     def record(self: History, epoch: int, metrics: dict[str, float]) -> None:
-        real(self, epoch, metrics)
+        original(self, epoch, metrics)
         if epoch == at:
             signal.raise_signal(signal.SIGINT)
 
@@ -54,22 +54,22 @@ def interrupt(experiment: Experiment, monkeypatch: pytest.MonkeyPatch, *, at: in
         train(experiment, fresh=fresh)
 
 
-def end(experiment: Experiment, status: str) -> None:
-    """Let its only run be in a state, as if its process had been killed at the right moment."""
+def set_status(experiment: Experiment, status: str) -> None:
+    """Set the status of the experiment's only run, as if its process had been killed at that moment."""
     (run,) = runs(experiment.name)
     connect().set_terminated(run.info.run_id, status)
 
 
-def left(home: Path) -> list[Path]:
-    """The folders that attempts have left."""
+def unfinished_folders(home: Path) -> list[Path]:
+    """Return the folders left by unfinished trainings."""
     return list((home / "unfinished").glob("[!.]*"))
 
 
 def runs(name: str, status: str = "") -> list[Run]:
-    """Of an experiment, oldest first; those of a status alone, if one is given."""
+    """Return the runs of an experiment, oldest first; only those with a status if one is given."""
     client = connect()
-    everywhere = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
-    found = client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'", order_by=["start_time ASC"])
+    experiments = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
+    found = client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'", order_by=["start_time ASC"])
     return [run for run in found if status in ("", run.info.status)]
 
 
@@ -78,7 +78,7 @@ def statuses(name: str) -> list[str]:
 
 
 def history(run: str) -> dict[str, list[tuple[int, float]]]:
-    """Every point that MLflow has of a run, in order of its step."""
+    """Return all points of a run in MLflow by metric, ordered by step."""
     client = connect()
     return {
         name: sorted((point.step, point.value) for point in client.get_metric_history(run, name))
@@ -87,11 +87,11 @@ def history(run: str) -> dict[str, list[tuple[int, float]]]:
 
 
 def without_times(points: dict[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
-    return {name: some for name, some in points.items() if not name.startswith("time/")}
+    return {name: curve for name, curve in points.items() if not name.startswith("time/")}
 
 
 def assert_whole(run: Run) -> None:
-    """Every point of its training is there, and none twice."""
+    """Check that MLflow has every point of the training exactly once."""
     found = history(run.info.run_id)
     for name, points in found.items():
         steps = Counter(step for step, _ in points)
@@ -101,6 +101,6 @@ def assert_whole(run: Run) -> None:
 
 
 def tokens(experiment: Experiment) -> list[str]:
-    """How to type an experiment that `named` has made."""
+    """Return the command-line arguments of an experiment made by `iris_experiment`."""
     given = {"name": experiment.name, "training.device": "cpu", "training.epochs": EPOCHS, "training.batch_size": 10}
     return ["iris", *(f"--{option}={value}" for option, value in given.items())]

@@ -1,4 +1,4 @@
-"""Trainings that are interrupted and resumed, and what it means that two are equal."""
+"""Interrupt and resume trainings, and check that two trainings are equal."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.ml.training.loop import CheckpointPolicy
 
 Points = list[tuple[str, int, float, int]]
-"""Metric, step, value and clock, as they were logged."""
+"""Metric, step, value and timestamp, as logged."""
 
 LINEAR, SMALL = Linear(kind="linear"), MLP(kind="mlp", hidden=(9, 5))
 SIGMOID = Linear(kind="linear", output="sigmoid")
@@ -30,7 +30,7 @@ IRIS, DIGITS = Iris(kind="iris"), Digits(kind="digits")
 
 CHANGED = Augmentation(horizontal_flip=0.5, shift=1, rotation=5)
 SOME_DIGITS = Digits(kind="digits", split=Split(validation=0.05, test=0.75))
-"""Augmentation costs by the row."""
+"""Few training rows, because the cost of augmentation is proportional to their number."""
 
 
 def experiment(data: Data, model: Model, **options: Any) -> Experiment:  # noqa: ANN401 - any field of Training
@@ -48,20 +48,20 @@ CASES = {
     "adamw with decay": experiment(IRIS, SMALL, optimizer="adamw", weight_decay=0.1, batch_size=8),
     "full batch": experiment(IRIS, SMALL, epochs=30),
     "a last batch of one row": experiment(IRIS, SMALL, batch_size=89),
-    "rows as they lie": experiment(IRIS, SMALL, batch_size=8, shuffle=False, last_batch_loss=True),
+    "no shuffling": experiment(IRIS, SMALL, batch_size=8, shuffle=False, last_batch_loss=True),
     "cosine": experiment(IRIS, SMALL, batch_size=8, schedule=Cosine(kind="cosine")),
     "step": experiment(IRIS, SMALL, batch_size=8, schedule=Step(kind="step", every=2, factor=0.5)),
     "one cycle": experiment(IRIS, SMALL, batch_size=8, schedule=OneCycle(kind="one_cycle")),
     "sum": experiment(
         IRIS, SMALL, batch_size=8, optimizer="sgd", loss=CrossEntropy(kind="cross_entropy", reduction="sum")
     ),
-    "weights of classes": experiment(
+    "class weights": experiment(
         IRIS, SMALL, batch_size=8, loss=CrossEntropy(kind="cross_entropy", weight=(1, 2, 0.5), label_smoothing=0.1)
     ),
     "sigmoid with bce": experiment(IRIS, SIGMOID, batch_size=8, loss=BCE(kind="bce")),
-    "one against the rest": experiment(IRIS, SMALL, batch_size=8, loss=BCEWithLogits(kind="bce_with_logits")),
+    "one against rest": experiment(IRIS, SMALL, batch_size=8, loss=BCEWithLogits(kind="bce_with_logits")),
     "mse": experiment(IRIS, SIGMOID, batch_size=8, loss=MSE(kind="mse")),
-    "test split watched": experiment(IRIS, SMALL, batch_size=8, monitor="test"),
+    "test split monitored": experiment(IRIS, SMALL, batch_size=8, monitor="test"),
     "patience": experiment(IRIS, SMALL, epochs=60, lr=0.05, batch_size=30, patience=3),
     "patience in full batches": presets.blobs().model_copy(
         update={"training": presets.blobs().training.model_copy(update={"device": "cpu", "epochs": 50, "patience": 2})}
@@ -81,31 +81,31 @@ AUGMENTED = {
     "augmented": experiment(
         SOME_DIGITS, CNN(kind="cnn", channels=(2,), hidden=(4,)), batch_size=25, augmentation=CHANGED
     ),
-    "augmented, rows as they lie": experiment(SOME_DIGITS, LINEAR, batch_size=50, shuffle=False, augmentation=CHANGED),
+    "augmented, no shuffling": experiment(SOME_DIGITS, LINEAR, batch_size=50, shuffle=False, augmentation=CHANGED),
 }
-"""Cases whose images are augmented in every epoch, which takes seconds."""
+"""Cases that augment images in every epoch, which takes seconds."""
 
 GROWING = {"optimizer": "sgd", "lr": 10, "weight_decay": 1, "batch_size": 30, "epochs": 20}
-"""Every update takes each weight times -9: after some epochs float32 has no number for it."""
+"""Each update multiplies every weight by -9, so that float32 overflows after some epochs."""
 
 STOPS = {"once": (3,), "at once": (0, 0, 0), "four times": (1, 5, 2, 4)}
-"""Number of segments after which each process is stopped."""
+"""For each process, the number of segments after which it is stopped."""
 
 
 @dataclass
 class Trial:
-    """One training, or several in one, in as many processes as it takes."""
+    """One training, or several stacked ones, run in as many attempts as needed."""
 
     experiment: Experiment
     dataset: Dataset
     folder: Path
     members: Sequence[Training] = ()
     points: list[Points] = field(default_factory=list)
-    """Of each member."""
+    """Logged points of each member."""
     resumed: list[tuple[int, int]] = field(default_factory=list)
     fits: list[Fit | DivergedError] = field(default_factory=list)
     seconds: float = 10
-    """Between two checkpoints, at least."""
+    """Minimum time between two checkpoints."""
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> "Trial":
         """Train to the end, or until `stop` returns true."""
@@ -120,11 +120,11 @@ class Trial:
         self.fits = trainer.fit_together(self.dataset, *parts, members, folders, logs, policy)
         return self
 
-    def stop_after(self, looks: int) -> bool:
-        """Stop the training after `looks` + 1 segments; return whether it was still running."""
-        asked: Iterator[bool] = chain([False] * looks, [True])
+    def stop_after(self, segments: int) -> bool:
+        """Stop the training after `segments` + 1 segments; return whether it was still running."""
+        answers: Iterator[bool] = chain([False] * segments, [True])
         try:
-            self.run(lambda: next(asked))
+            self.run(lambda: next(answers))
         except KeyboardInterrupt:
             return True
         return False
@@ -140,9 +140,9 @@ class Trial:
         return lambda step, metrics, clock: points.extend((name, step, value, clock) for name, value in metrics.items())
 
 
-def interrupted(trial: Trial, stops: Iterable[int]) -> Trial:
-    """Stop it again and again, and let it come to its end."""
-    stopped = [trial.stop_after(looks) for looks in stops]
+def run_interrupted(trial: Trial, stops: Iterable[int]) -> Trial:
+    """Stop a training after each of these numbers of segments, then run it to the end."""
+    stopped = [trial.stop_after(segments) for segments in stops]
     assert stopped[0]
     return trial.run()
 
@@ -151,8 +151,8 @@ def without_times(points: Points) -> set[tuple[str, int, float]]:
     return {(name, step, value) for name, step, value, _ in points if not name.startswith("time/")}
 
 
-def rows(fit: Fit) -> dict[tuple[str, int], bytes]:
-    """The bits of every value in the history file, but for those measured in seconds."""
+def history_values(fit: Fit) -> dict[tuple[str, int], bytes]:
+    """Return the bytes of each value in the history file, without measured times."""
     table = parquet.read_table(fit.history).to_pylist()
     found = {(row["metric"], row["step"]): np.float64(row["value"]).tobytes() for row in table}
     assert len(found) == len(table)
@@ -163,7 +163,7 @@ def assert_equal_fits(one: Fit | DivergedError, other: Fit | DivergedError) -> N
     assert isinstance(one, Fit)
     assert isinstance(other, Fit)
     assert one.weights_sha256 == other.weights_sha256
-    assert rows(one) == rows(other)
+    assert history_values(one) == history_values(other)
     (one_metrics, other_metrics) = (
         {name: value for name, value in fit.metrics.items() if not name.startswith("time/")} for fit in (one, other)
     )
@@ -173,7 +173,7 @@ def assert_equal_fits(one: Fit | DivergedError, other: Fit | DivergedError) -> N
 
 
 def assert_equal_points(points: Points, reference: Points) -> None:
-    """The same points, none missing, each with one value and one clock however often it was logged."""
+    """Check that the points are the same, and that a point logged twice has the same value and timestamp each time."""
     assert without_times(points) == without_times(reference)
     names = [(name, step) for name, step, *_ in set(points)]
     assert [name for name, count in Counter(names).items() if count > 1] == []

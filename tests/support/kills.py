@@ -1,8 +1,8 @@
-"""Real `hallmark train` processes that are killed at random moments, and what has become of their experiment then.
+"""Kill real `hallmark train` processes at random moments, and compare the result with an uninterrupted process.
 
-Starting Python and importing the libraries takes longer than all steps together, and nothing can go wrong there: most
-processes are forked from one that has imported everything (the standard library's forkserver), and most kills hit a
-step. There, checkpoints are written ten times a second, not every ten seconds.
+Starting Python and importing libraries takes longer than all steps together, and a kill during that time does no harm.
+Most processes are therefore forked from a server that has imported everything, so that most kills hit a step. Forked
+processes write checkpoints ten times a second instead of every ten seconds.
 """
 
 import os
@@ -29,15 +29,15 @@ HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 EPOCHS = 120
 EXPERIMENT = ["digits", "--training.device", "cpu", "--training.epochs", str(EPOCHS)]
 ANCHORS = ("start", "prepare", "evaluate", "export", "verify")
-"""From where the moment of a kill is counted: the start, and steps that every command says it has done, resumed or not.
-Counted from the start alone, most kills would hit the start wherever the machine is slower than it was."""
+"""Moments from which the delay of a kill is measured: the start, and steps that each command reports, resumed or not.
+If all delays were measured from the start, most kills would hit the start whenever the machine gets slower."""
 LIMIT = 300
-"""Seconds after which a process that has not ended is a failure."""
+"""Maximum duration of a process, in seconds."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a command keeps its files and its runs."""
+class Sandbox:
+    """A folder with the home, the tracking store and the output of one command."""
 
     folder: Path
 
@@ -48,40 +48,40 @@ class Place:
         return {"HALLMARK_HOME": home, "MLFLOW_TRACKING_URI": uri, "HALLMARK_CHECKPOINT_SECONDS": "0.1"}
 
     @property
-    def said(self) -> list[str]:
-        """What the last command wrote to stderr."""
+    def stderr_lines(self) -> list[str]:
+        """Lines that the last command wrote to stderr."""
         path = self.folder / "stderr"
         return path.read_text().splitlines() if path.exists() else []
 
     @property
-    def newest(self) -> str:
-        """Name of the newest checkpoint: their names count up."""
+    def newest_checkpoint(self) -> str:
+        """Name of the newest checkpoint, or an empty string. Checkpoint names are ascending numbers."""
         return max((path.name for path in self.folder.glob("home/unfinished/*/*.safetensors")), default="")
 
     @property
-    def step(self) -> str:
-        """The last step that the last command said it had done."""
-        steps = [line.split()[0] for line in self.said if line and not line.startswith("finding")]
+    def last_step(self) -> str:
+        """Last step that the last command reported, or `start`."""
+        steps = [line.split()[0] for line in self.stderr_lines if line and not line.startswith("finding")]
         return steps[-1] if steps else "start"
 
 
 @dataclass(frozen=True)
 class Result:
-    """All that must be the same, however often the command was killed before it ended."""
+    """Everything that must be the same however often the command was killed before it finished."""
 
     runs: list[str]
-    """State of each."""
+    """Status of each run."""
     metrics: dict[str, list[tuple[int, float]]]
-    """Steps and values in MLflow, each as often as it is there, but for `time/`."""
+    """Steps and values in MLflow, with duplicates, without the metrics `time/*`."""
     times: dict[str, list[int]]
-    """Steps alone: a second try takes another time."""
+    """Steps of the metrics `time/*`. Their values differ between attempts."""
     logged_models: list[int]
-    """State of each."""
+    """Status of each logged model."""
     versions: list[int]
     artifacts: list[str]
-    """Paths below the run's folder."""
+    """Last two parts of each path."""
     files: dict[str, str]
-    """SHA-256 by name, of weights, ONNX file and what the registry has."""
+    """SHA-256 by file name: weights, exported ONNX file and registered ONNX file."""
 
     @property
     def is_finished(self) -> bool:
@@ -89,32 +89,32 @@ class Result:
 
     @property
     def faults(self) -> list[str]:
-        """What no interruption excuses."""
+        """Errors of a result that are errors even after an interruption."""
         found = []
-        points = {name: [step for step, _ in some] for name, some in self.metrics.items()}
+        points = {name: [step for step, _ in curve] for name, curve in self.metrics.items()}
         for name, steps in (self.times | points).items():
-            twice = [step for step, count in Counter(steps).items() if count > 1]
-            found += [f"{name} has steps {twice[:5]} more than once"] if twice else []
-        for what, some in (("runs", self.runs), ("logged models", self.logged_models), ("versions", self.versions)):
-            found += [f"{len(some)} {what}: {some}"] if len(some) != 1 else []
+            duplicates = [step for step, count in Counter(steps).items() if count > 1]
+            found += [f"{name} has steps {duplicates[:5]} more than once"] if duplicates else []
+        for kind, items in (("runs", self.runs), ("logged models", self.logged_models), ("versions", self.versions)):
+            found += [f"{len(items)} {kind}: {items}"] if len(items) != 1 else []
         return found
 
 
-def made(folder: Path) -> Place:
-    """A place with a database in which there is nothing yet."""
+def create(folder: Path) -> Sandbox:
+    """Create a sandbox with an empty MLflow database."""
     databases.mlflow(folder / "mlruns" / "mlflow.db")
-    return Place(folder)
+    return Sandbox(folder)
 
 
-def copy(place: Place, folder: Path) -> Place:
-    """Another place like it."""
-    shutil.copytree(place.folder, folder)
-    return Place(folder)
+def copy(sandbox: Sandbox, folder: Path) -> Sandbox:
+    """Copy a sandbox to another folder."""
+    shutil.copytree(sandbox.folder, folder)
+    return Sandbox(folder)
 
 
-def result(place: Place) -> Result:
-    """Read what there is, straight from the database and the folders."""
-    with closing(sqlite3.connect(place.folder / "mlruns" / "mlflow.db", timeout=60)) as database:
+def result(sandbox: Sandbox) -> Result:
+    """Read the result directly from the database and the folders."""
+    with closing(sqlite3.connect(sandbox.folder / "mlruns" / "mlflow.db", timeout=60)) as database:
 
         def rows(query: str) -> list[tuple[Any, ...]]:
             return database.execute(query).fetchall()
@@ -125,49 +125,49 @@ def result(place: Place) -> Result:
         runs = [status for (status,) in rows("SELECT status FROM runs ORDER BY start_time")]
         logged = [status for (status,) in rows("SELECT status FROM logged_models WHERE lifecycle_stage = 'active'")]
         versions = [version for (version,) in rows("SELECT version FROM model_versions")]
-    artifacts = place.folder / "mlruns" / "artifacts"
+    artifacts = sandbox.folder / "mlruns" / "artifacts"
     return Result(
         runs=runs,
-        metrics={name: some for name, some in points.items() if not name.startswith("time/")},
-        times={name: [step for step, _ in some] for name, some in points.items() if name.startswith("time/")},
+        metrics={name: curve for name, curve in points.items() if not name.startswith("time/")},
+        times={name: [step for step, _ in curve] for name, curve in points.items() if name.startswith("time/")},
         logged_models=logged,
         versions=versions,
         artifacts=sorted("/".join(path.parts[-2:]) for path in artifacts.rglob("*") if path.is_file()),
-        files={path.name: file_digest(path) for path in [*_made(place), *artifacts.rglob("model.onnx")]},
+        files={path.name: file_digest(path) for path in [*_fit_files(sandbox), *artifacts.rglob("model.onnx")]},
     )
 
 
-def _made(place: Place) -> Iterator[Path]:
+def _fit_files(sandbox: Sandbox) -> Iterator[Path]:
     for name in ("weights.safetensors", "*.onnx"):
-        yield from (place.folder / "home" / "fits").glob(f"*/{name}")
+        yield from (sandbox.folder / "home" / "fits").glob(f"*/{name}")
 
 
 def differences(one: Result, other: Result) -> list[str]:
-    """In what two results differ, in words that fit on a line."""
+    """Return the differences between two results, one line of text each."""
     found = [
-        f"{what}: {getattr(one, what)} is not {getattr(other, what)}"
-        for what in ("runs", "times", "logged_models", "versions", "artifacts", "files")
-        if getattr(one, what) != getattr(other, what)
+        f"{name}: {getattr(one, name)} is not {getattr(other, name)}"
+        for name in ("runs", "times", "logged_models", "versions", "artifacts", "files")
+        if getattr(one, name) != getattr(other, name)
     ]
     for name in sorted(one.metrics.keys() | other.metrics.keys()):
-        mine, theirs = (Counter(each.metrics.get(name, [])) for each in (one, other))
-        found += [f"{name}: {sorted((mine - theirs) + (theirs - mine))[:5]} differ"] if mine != theirs else []
+        first, second = (Counter(each.metrics.get(name, [])) for each in (one, other))
+        found += [f"{name}: {sorted((first - second) + (second - first))[:5]} differ"] if first != second else []
     return [text[:300] for text in found]
 
 
-def leftovers(place: Place) -> list[str]:
-    """What kills have left in the home, and nobody has taken away."""
-    return sorted(str(path.relative_to(place.folder)) for path in place.folder.rglob(".tmp-*"))
+def leftovers(sandbox: Sandbox) -> list[str]:
+    """Return temporary files that killed processes left and no later command removed."""
+    return sorted(str(path.relative_to(sandbox.folder)) for path in sandbox.folder.rglob(".tmp-*"))
 
 
 @contextmanager
-def typed(place: Place, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """The command as it is typed, in a process of its own."""
-    with (place.folder / "stderr").open("wb") as error, (place.folder / "stdout").open("wb") as output:
+def start_command(sandbox: Sandbox, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the command in a new Python process, as from a terminal. It is killed at the end of the block."""
+    with (sandbox.folder / "stderr").open("wb") as error, (sandbox.folder / "stdout").open("wb") as output:
         process = subprocess.Popen(
             [HALLMARK, "train", *EXPERIMENT, *options],
             cwd=ROOT,
-            env=os.environ | place.environment,
+            env=os.environ | sandbox.environment,
             stdout=output,
             stderr=error,
         )
@@ -178,27 +178,27 @@ def typed(place: Place, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
             process.wait()
 
 
-def reach(place: Place, step: str) -> None:
-    """Wait until the command has said something of a step."""
-    until(lambda: step in _steps(place.said))
+def wait_for_step(sandbox: Sandbox, step: str) -> None:
+    """Wait until the command has reported a step."""
+    until(lambda: step in _steps(sandbox.stderr_lines))
 
 
-def _steps(said: list[str]) -> list[str]:
-    """Of which steps lines speak."""
-    return [line.split()[0] for line in said if line]
+def _steps(lines: list[str]) -> list[str]:
+    """Return the step that each line of output reports."""
+    return [line.split()[0] for line in lines if line]
 
 
-def until(happened: Callable[[], bool]) -> None:
-    """Wait for something that happens in another process."""
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds that depends on another process."""
     deadline = time.monotonic() + LIMIT
-    while not happened():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-def forked(place: Place) -> BaseProcess:
-    """The same command in a process that is forked from one that has imported everything."""
-    return forks.call(_train, place.folder, os.environ | place.environment)
+def start_forked(sandbox: Sandbox) -> BaseProcess:
+    """Start the same command in a forked process."""
+    return forks.call(_train, sandbox.folder, os.environ | sandbox.environment)
 
 
 def _train() -> int:
@@ -209,8 +209,8 @@ def _train() -> int:
     return run(["train", *EXPERIMENT])
 
 
-def ended(process: BaseProcess, seconds: float) -> bool:
-    """Let a process run so long, then kill it; whether it had come to its end by itself."""
+def exits_within(process: BaseProcess, seconds: float) -> bool:
+    """Wait up to `seconds` for a process, then kill it; return whether it ended by itself."""
     process.join(seconds)
     if process.exitcode is None:
         process.kill()
@@ -218,73 +218,73 @@ def ended(process: BaseProcess, seconds: float) -> bool:
     return process.exitcode != -signal.SIGKILL
 
 
-def twice(template: Place, folder: Path) -> tuple[tuple[Result, Result], float]:
-    """What comes of the command if nobody kills it, two times, and the seconds of the second.
+def run_twice(template: Sandbox, folder: Path) -> tuple[tuple[Result, Result], float]:
+    """Run the command twice without a kill; return both results and the duration of the second run in seconds.
 
-    The first waits until everything has been imported.
+    The first run also waits until the forkserver has imported everything.
     """
     results, seconds = [], 0.0
     for name in ("first", "second"):
-        place = copy(template, folder / name)
+        sandbox = copy(template, folder / name)
         started = time.monotonic()
-        assert ended(forked(place), LIMIT), place.said
+        assert exits_within(start_forked(sandbox), LIMIT), sandbox.stderr_lines
         seconds = time.monotonic() - started
-        results.append(result(place))
+        results.append(result(sandbox))
     return (results[0], results[1]), seconds
 
 
 @dataclass
 class Chain:
-    """Kill the command again and again until all kills are spent, and compare whatever comes to its end."""
+    """Kill the command repeatedly until all kills are used, and compare each finished experiment with the reference."""
 
-    template: Place
-    """A place where nothing has run yet, with a database that is made."""
+    template: Sandbox
+    """A sandbox with an empty MLflow database, in which no command has run."""
     folder: Path
     reference: Result
     seconds: float
-    """What a forked command takes that nobody kills."""
+    """Duration of a forked command that is not killed."""
     kills: int
     random: random.Random
-    hit: Counter[str] = field(default_factory=Counter)
-    """How many kills came after which step."""
-    wrong: list[str] = field(default_factory=list)
+    kills_by_step: Counter[str] = field(default_factory=Counter)
+    """Number of kills by the last reported step."""
+    errors: list[str] = field(default_factory=list)
     finished: int = 0
 
     def run(self) -> None:
-        """Kill as often as said, at random moments after each anchor in turn, in random order."""
+        """Kill the command `kills` times, at random moments after each anchor in turn, in random order."""
         anchors = self.random.sample([ANCHORS[kill % len(ANCHORS)] for kill in range(self.kills)], self.kills)
         moments = [(anchor, self.random.uniform(0, self.seconds / 3)) for anchor in anchors]
-        place = self._anew()
+        sandbox = self._new_sandbox()
         while moments:
-            if self._kill(place, moments):
-                self._compare(place)
-                place = self._anew()
-        while not self._kill(place, []):
+            if self._kill(sandbox, moments):
+                self._compare(sandbox)
+                sandbox = self._new_sandbox()
+        while not self._kill(sandbox, []):
             pass
-        self._compare(place)
+        self._compare(sandbox)
 
-    def _anew(self) -> Place:
+    def _new_sandbox(self) -> Sandbox:
         return copy(self.template, self.folder / f"{self.finished}")
 
-    def _kill(self, place: Place, moments: list[tuple[str, float]]) -> bool:
-        """Start the command and kill it at the next moment; whether its run has come to its end."""
-        (place.folder / "stderr").unlink(missing_ok=True)
-        process = forked(place)
+    def _kill(self, sandbox: Sandbox, moments: list[tuple[str, float]]) -> bool:
+        """Start the command and kill it at the next moment; return whether its run is finished."""
+        (sandbox.folder / "stderr").unlink(missing_ok=True)
+        process = start_forked(sandbox)
         anchor, seconds = moments[-1] if moments else ("start", LIMIT)
-        until(lambda: process.exitcode is not None or anchor in ["start", *_steps(place.said)])
-        by_itself = ended(process, seconds)
-        if by_itself and moments:
-            moments[-1] = anchor, seconds / 2  # it came to its end before
-        if not by_itself:
-            assert moments, "it takes too long"
+        until(lambda: process.exitcode is not None or anchor in ["start", *_steps(sandbox.stderr_lines)])
+        ended_by_itself = exits_within(process, seconds)
+        if ended_by_itself and moments:
+            moments[-1] = anchor, seconds / 2  # it ended before the kill
+        if not ended_by_itself:
+            assert moments, f"the command took more than {LIMIT} s"
             moments.pop()
-            self.hit[place.step] += 1
+            self.kills_by_step[sandbox.last_step] += 1
         elif process.exitcode:
-            self.wrong.append(f"exit code {process.exitcode}: {place.said[-1:]}")
+            self.errors.append(f"exit code {process.exitcode}: {sandbox.stderr_lines[-1:]}")
             return True
-        # Killed after its run was finished it has nothing to go on with: the same command would train anew.
-        return by_itself or result(place).is_finished
+        # If the run was finished before the kill, the same command would start a new training instead of resuming.
+        return ended_by_itself or result(sandbox).is_finished
 
-    def _compare(self, place: Place) -> None:
+    def _compare(self, sandbox: Sandbox) -> None:
         self.finished += 1
-        self.wrong += differences(result(place), self.reference)
+        self.errors += differences(result(sandbox), self.reference)

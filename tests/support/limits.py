@@ -1,7 +1,8 @@
-"""Time limits of the tests, by tier: a test that outgrows its tier fails with a sentence that says so.
+"""Time limits of tests by tier. A test that exceeds the limit of its tier fails with a message.
 
-Only the call counts, not its fixtures. Busy neighbours fail no test: time in which the thread waits for a core does not
-count (Linux), and with more than two processes a core the CPU time of this process is judged instead of elapsed time.
+Only the test function counts, not its fixtures. A busy machine must not fail a test: on Linux, the time in which the
+thread waits for a core is subtracted, and if the load exceeds two processes per core, the CPU time of this process is
+compared with the limit instead of elapsed time.
 """
 
 import os
@@ -10,22 +11,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 TIERS = {"unit": 2.0, "pipelines": 15.0}
-"""Seconds that a test below this folder of `tests/` may take."""
+"""Limit in seconds for each folder of `tests/`."""
 VARIABLE = "HALLMARK_TEST_LIMITS"
-"""Environment variable: `off`, or a factor for the limits, such as 3 on a slow machine."""
+"""Environment variable: `off`, or a factor applied to the limits, such as 3 on a slow machine."""
 
 
 class Times(NamedTuple):
-    """A moment, in seconds."""
+    """Clock readings, in seconds."""
 
     elapsed: float
-    """Without the time in which this thread waited for a core."""
+    """Elapsed time without the time in which this thread waited for a core."""
     cpu: float
     """CPU time of this process."""
 
 
 def limit(path: Path, root: Path) -> float | None:
-    """Return the limit of a test in seconds, None where it has none."""
+    """Return the limit of a test in seconds, or None if it has no limit."""
     setting = os.environ.get(VARIABLE, "1")
     seconds = TIERS.get(path.relative_to(root).parts[0]) if path.is_relative_to(root) else None
     return None if setting == "off" or seconds is None else seconds * float(setting)
@@ -37,7 +38,7 @@ def now() -> Times:
 
 
 def seconds_since(start: Times) -> float:
-    """Return what a test took that began at a moment."""
+    """Return the duration of a test that started at `start`."""
     is_busy = os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
     end = now()
     return end.cpu - start.cpu if is_busy else end.elapsed - start.elapsed
@@ -46,5 +47,5 @@ def seconds_since(start: Times) -> float:
 def _seconds_without_core() -> float:
     try:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):  # no Linux, or a kernel that keeps no account
+    except (OSError, IndexError):  # not Linux, or a kernel without scheduler statistics
         return 0.0

@@ -1,4 +1,4 @@
-"""The operators that torch's exporter knows, read once a process: each export would parse them all again (0.5 s)."""
+"""Operator registry of torch's ONNX exporter, read once per process. Otherwise each export reads it again (0.5 s)."""
 
 from functools import cache
 
@@ -8,12 +8,12 @@ from hallmark.tasks.ml.config.experiment import Export
 
 
 def reuse() -> None:
-    """Let all exports of this process share them. No export changes them."""
-    read = _registration.ONNXRegistry.from_torchlib
-    if not hasattr(read, "cache_info"):
-        _registration.ONNXRegistry.from_torchlib = staticmethod(cache(read))
+    """Let all exports of this process share the registry. Exports do not modify it."""
+    original = _registration.ONNXRegistry.from_torchlib
+    if not hasattr(original, "cache_info"):
+        _registration.ONNXRegistry.from_torchlib = staticmethod(cache(original))
 
 
 def read() -> None:
-    """Read them now, before processes are forked from this one."""
+    """Read the registry before processes are forked from this one."""
     _registration.ONNXRegistry.from_torchlib(opset_version=Export().opset)

@@ -1,4 +1,4 @@
-"""A small table of one's own: columns of every kind, gaps in all of them, and names that are no identifiers."""
+"""A small user table: columns of every kind, missing values in each, and names that are not identifiers."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ ROWS = 240
 
 
 def mixed(rows: int = ROWS, seed: int = 0) -> pa.Table:
-    """Numbers, truths, text and labels; the label follows from age and city."""
+    """Return a table of numbers, booleans, text and labels. The label depends on age and city."""
     rng = np.random.default_rng(seed)
-    age, city, truth = rng.normal(40, 12, rows).round(2), rng.integers(0, len(CITIES), rows), rng.random(rows) < 0.5
+    age, city, member = rng.normal(40, 12, rows).round(2), rng.integers(0, len(CITIES), rows), rng.random(rows) < 0.5
     label = np.where(rng.random(rows) < 0.2, 2, (age > 40) ^ (city < 2))
 
     def gaps(share: float = 0.1) -> np.ndarray:
@@ -29,7 +29,7 @@ def mixed(rows: int = ROWS, seed: int = 0) -> pa.Table:
         {
             "age": pa.array(age, mask=gaps()),
             "children, at home": pa.array(rng.integers(0, 4, rows), mask=gaps()),
-            "is.member": pa.array(truth, mask=gaps()),
+            "is.member": pa.array(member, mask=gaps()),
             "c0": pa.array([CITIES[index] for index in city], mask=gaps()),
             TARGET: [CLASSES[index] for index in label],
         }
@@ -37,17 +37,17 @@ def mixed(rows: int = ROWS, seed: int = 0) -> pa.Table:
 
 
 def write(table: pa.Table, path: Path) -> Path:
-    """Write a table as its name says."""
+    """Write a table as CSV or Parquet, depending on the suffix."""
     csv.write_csv(table, path) if path.suffix == ".csv" else parquet.write_table(table, path)
     return path
 
 
 def source(path: Path, **given: object) -> Table:
-    """The data part of an experiment on it."""
+    """Return the data configuration of an experiment on this table."""
     return Table.model_validate({"kind": "table", "path": str(path), "target": TARGET} | given)
 
 
 def experiment(path: Path, name: str = "", *tokens: str) -> Experiment:
-    """An experiment on it that takes no time, as the command line makes one."""
+    """Return a short experiment on this table, built from command-line options."""
     given = ["--target", TARGET, "--training.epochs", "4", "--training.device", "cpu", "--model.hidden", "8", *tokens]
     return options.experiment(str(path), [*given, *(("--name", name) if name else ())])

@@ -1,4 +1,4 @@
-"""Folders of real image files, drawn small: a class is told from another by its colour and its side."""
+"""Folders of small generated image files. The two classes differ in colour and in the brighter side."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def drawn(label: int, seed: int, height: int = 12, width: int = 16) -> NDArray[np.uint8]:
-    """`(H, W, 3)`: dark noise, red on the left where the label is 0 and blue on the right where it is 1."""
+    """Return `(H, W, 3)` pixels: dark noise, with red added on the left (label 0) or blue on the right (label 1)."""
     pixels = np.random.default_rng((label, seed)).integers(0, 90, (height, width, 3), dtype=np.uint8)
     side = slice(0, width // 2) if label == 0 else slice(width // 2, width)
     pixels[:, side, 0 if label == 0 else 2] += 150
@@ -16,7 +16,7 @@ def drawn(label: int, seed: int, height: int = 12, width: int = 16) -> NDArray[n
 
 
 def folder(path: Path, count: int = 20, height: int = 12, width: int = 16, suffix: str = ".png") -> Path:
-    """Two classes, `blue` and `red`, of so many images each, in files."""
+    """Write two classes, `blue` and `red`, of `count` images each."""
     for label, name in enumerate(("red", "blue")):
         (path / name).mkdir(parents=True)
         for number in range(count):

@@ -1,4 +1,4 @@
-"""Read rows to predict, and what is refused."""
+"""Read input rows for predictions, and the messages of rejected input."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ GREY = (Input("image", "uint8", (3, 4), 0, 255, ""),)
 
 
 def read(path: Path | str, inputs: tuple[Input, ...] = TWO) -> tuple[list[object], dict[str, NDArray[np.generic]]]:
-    """Everything there is: rows by number or name, and feeds."""
+    """Read all batches of a source; return the row numbers or names, and the model inputs."""
     source = input_rows.open_source(str(path), inputs)
     batches = list(source.batches)
     rows = [row for batch in batches for row in batch.rows]
@@ -26,6 +26,7 @@ def read(path: Path | str, inputs: tuple[Input, ...] = TWO) -> tuple[list[object
 
 
 def refused(path: Path | str, inputs: tuple[Input, ...] = TWO) -> str:
+    """Check that a source is rejected; return the one-line message."""
     with pytest.raises(InputError) as error:
         read(path, inputs)
     message = str(error.value)

@@ -1,4 +1,4 @@
-"""Imported by the process that the tests fork commands from: everything that `hallmark train` or `sweep` uses."""
+"""Everything that `hallmark train` and `hallmark sweep` import, for the forkserver of `forks`."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""Processes that tests start, real servers among them, and waiting for what they do."""
+"""Start commands and servers as processes, and wait for conditions."""
 
 import os
 import signal
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 LIMIT = 300
-"""Seconds after which what has not happened is a failure."""
+"""Default timeout in seconds."""
 
 
-def until(happened: Callable[[], T], seconds: float = LIMIT) -> T:
-    """Wait until something has happened; return it."""
+def until(condition: Callable[[], T], seconds: float = LIMIT) -> T:
+    """Call a condition until its result is true; return that result."""
     deadline = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"the condition was not met within {seconds} seconds"
         time.sleep(0.05)
     return found
 
@@ -45,7 +45,7 @@ def hallmark(*tokens: str, cwd: Path = ROOT, **environment: str) -> "subprocess.
 
 @contextmanager
 def process(command: list[str], log: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process in a group of its own, which ends with the block, and all that it began."""
+    """Start a process in a new process group. The whole group is terminated at the end of the block."""
     with log.open("ab") as output:
         started = subprocess.Popen(
             command, stdout=output, stderr=output, cwd=ROOT, env=os.environ | environment, start_new_session=True
@@ -67,7 +67,7 @@ def process(command: list[str], log: Path, **environment: str) -> Iterator["subp
 
 @contextmanager
 def prefect_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """A Prefect server as `prefect server start` runs it, with its scheduler and what evaluates automations."""
+    """Start a Prefect server with its scheduler and automations, as `prefect server start` does."""
     application = ["--factory", "prefect.server.api.server:create_app"]
     command = [sys.executable, "-m", "uvicorn", *application, "--host", "127.0.0.1", "--port", str(port)]
     databases.prefect(folder / "prefect.db")
@@ -79,7 +79,7 @@ def prefect_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]
 
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """An MLflow server as people run one, artifacts and all."""
+    """Start an MLflow server that also serves artifacts."""
     store = databases.mlflow(folder / "mlflow.db")
     options = {
         "backend-store-uri": store,
@@ -89,7 +89,7 @@ def mlflow_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"
         "workers": "1",
     }
     command = [sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())]
-    # Without the process that runs jobs for language models, which Hallmark has none of.
+    # Job execution starts another process, for language models only.
     environment = {
         "MLFLOW_TRACKING_URI": "",
         "MLFLOW_DISABLE_TELEMETRY": "true",

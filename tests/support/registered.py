@@ -1,4 +1,4 @@
-"""Models with three proven versions each: made of a few trainings, looked at, and left by a process that is killed."""
+"""Registered models with three verified versions: create them, read them, and interrupt changes to them."""
 
 import shutil
 import uuid
@@ -15,15 +15,15 @@ from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking.client import connect
 
 WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
-"""How the methods of MLflow's client begin that write."""
+"""Name prefixes of the MLflow client methods that write."""
 
 
 class Killed(BaseException):
-    """The process is no more."""
+    """Stands for the end of a killed process."""
 
 
-def trained() -> list[Outcome]:
-    """Three trainings with three seeds; their files are registered again by each test."""
+def train_three_seeds() -> list[Outcome]:
+    """Train iris with three seeds. Tests register the exported files under new names."""
     preset, name = presets.iris(), f"c{uuid.uuid4().hex[:12]}"
     found = []
     for seed in range(3):
@@ -32,8 +32,8 @@ def trained() -> list[Outcome]:
     return found
 
 
-def model(outcomes: list[Outcome]) -> str:
-    """A model with a version for each outcome, the first of them champion; their files are its own."""
+def create_model(outcomes: list[Outcome]) -> str:
+    """Register a model with one version per outcome, as copies of the files, and champion 1. Return its name."""
     client, name = connect(), f"c{uuid.uuid4().hex[:12]}"
     client.create_registered_model(name)
     for number, outcome in enumerate(outcomes, 1):
@@ -51,15 +51,15 @@ def aliases(name: str) -> dict[str, int]:
     return {alias: int(version) for alias, version in found.items()}
 
 
-def everything(name: str) -> tuple[object, ...]:
-    """All that a registry says of a model."""
+def registry_state(name: str) -> tuple[object, ...]:
+    """Return everything the registry stores about a model."""
     client = connect()
     found = client.get_registered_model(name)
     versions = client.search_model_versions(f"name = '{name}'")
     return found.tags, found.aliases, sorted((int(one.version), tuple(one.tags.items())) for one in versions)
 
 
-def stored(name: str, version: int) -> Path:
+def stored_file(name: str, version: int) -> Path:
     return settings.read().home / "stored" / name / str(version) / "model.onnx"
 
 
@@ -68,13 +68,13 @@ def die() -> None:
 
 
 def kill_after(writes: int, patch: pytest.MonkeyPatch, how: Callable[[], None] = die) -> None:
-    """Let the process end when MLflow has been written to so often."""
-    done = iter(range(1, writes))
+    """Patch MLflow's client so that `how` is called after this number of writes."""
+    remaining = iter(range(1, writes))
 
     def counted(method: Callable[..., object]) -> Callable[..., object]:
-        def call(*given: object, **named: object) -> object:
-            found = method(*given, **named)
-            if next(done, None) is None:
+        def call(*args: object, **kwargs: object) -> object:
+            found = method(*args, **kwargs)
+            if next(remaining, None) is None:
                 how()
             return found
 
@@ -85,8 +85,8 @@ def kill_after(writes: int, patch: pytest.MonkeyPatch, how: Callable[[], None] =
             patch.setattr(MlflowClient, method, counted(getattr(MlflowClient, method)))
 
 
-def killed(writes: int, action: Callable[[], object]) -> bool:
-    """Do something, and be killed after so many writes; whether it came so far."""
+def run_and_kill_after(writes: int, action: Callable[[], object]) -> bool:
+    """Call `action` and interrupt it after this number of writes; return whether it was interrupted."""
     with pytest.MonkeyPatch.context() as patch:
         kill_after(writes, patch)
         try:

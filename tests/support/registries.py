@@ -1,4 +1,4 @@
-"""An npm registry on this machine that has one package: the very archive of onnxruntime-web that npm knows."""
+"""A local npm registry that serves one package: the archive of onnxruntime-web as published on npm."""
 
 import shutil
 import subprocess
@@ -14,13 +14,13 @@ from hallmark.tasks.ml.reports.live_page.browser_runtime import ARCHIVE, VERSION
 from tests.support import browsers
 
 LIMIT = 300
-"""Seconds that npm may take."""
+"""Timeout of npm in seconds."""
 
 
 @cache
 def archive() -> bytes:
-    """What npm fetches, or has fetched for `npm ci --prefix tests/javascript`."""
-    npm = shutil.which("npm") or browsers.missing("there is no npm")
+    """Return the archive, downloaded by npm or taken from the cache of `npm ci --prefix tests/javascript`."""
+    npm = shutil.which("npm") or browsers.skip_or_fail("there is no npm")
     with TemporaryDirectory() as folder:
         command = [
             npm,
@@ -31,17 +31,17 @@ def archive() -> bytes:
             "--pack-destination",
             folder,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT, cwd=folder)
-        if done.returncode:
-            browsers.missing(f"npm cannot pack onnxruntime-web: {done.stderr.strip()[:200]}")
+        completed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT, cwd=folder)
+        if completed.returncode:
+            browsers.skip_or_fail(f"npm cannot pack onnxruntime-web: {completed.stderr.strip()[:200]}")
         return (Path(folder) / ARCHIVE).read_bytes()
 
 
 class Registry(ThreadingHTTPServer):
-    """Answers with `content`, and counts how often."""
+    """HTTP server that answers with `content` and counts requests."""
 
     def __init__(self, content: bytes) -> None:
-        self.content, self.asked = content, 0
+        self.content, self.requests = content, 0
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Registry
 
     def do_GET(self) -> None:
-        self.server.asked += 1
+        self.server.requests += 1
         if self.path != f"/onnxruntime-web/-/{ARCHIVE}":
             self.send_error(404)
             return

@@ -1,4 +1,4 @@
-"""Schedules in files, and what a Prefect server says of their deployments and runs."""
+"""Schedules, the processes that serve them, and their deployments and runs on a Prefect server."""
 
 import asyncio
 import os
@@ -17,8 +17,8 @@ QUICK = 'name = "quick"\nexperiment = "iris"\ninterval = "10s"\noptions = { "tra
 LONG = 'name = "long"\nexperiment = "iris"\ninterval = "5s"\noptions = { "training.epochs" = 1000000 }\n'
 
 
-def with_client(act: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - whatever the client gives
-    """Call something with a client of the Prefect server that the settings name."""
+def with_client(act: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - any result of the client
+    """Call `act` with a client of the Prefect server in the settings."""
     from prefect.client.orchestration import get_client
 
     async def call() -> Any:  # noqa: ANN401
@@ -28,8 +28,8 @@ def with_client(act: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - whatever th
     return asyncio.run(call())
 
 
-def ask(url: str, act: Callable[[Any], Any]) -> Any:  # noqa: ANN401
-    """Call something with a client of the Prefect server at an address."""
+def call_prefect(url: str, act: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+    """Call `act` with a client of the Prefect server at `url`."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: url}):
@@ -37,7 +37,7 @@ def ask(url: str, act: Callable[[Any], Any]) -> Any:  # noqa: ANN401
 
 
 def runs(url: str, path: Path, *states: str) -> list[Any]:
-    """The runs of a file's schedules that are in one of these states, the oldest first."""
+    """Return the runs of a file's schedules in one of these states, oldest first."""
     from prefect.client.schemas import filters
     from prefect.client.schemas.sorting import FlowRunSort
 
@@ -46,31 +46,31 @@ def runs(url: str, path: Path, *states: str) -> list[Any]:
         state=filters.FlowRunFilterState(name=filters.FlowRunFilterStateName(any_=list(states))),
     )
     order = FlowRunSort.EXPECTED_START_TIME_ASC
-    return list(ask(url, lambda client: client.read_flow_runs(flow_run_filter=wanted, sort=order)))
+    return list(call_prefect(url, lambda client: client.read_flow_runs(flow_run_filter=wanted, sort=order)))
 
 
-def forget(path: Path) -> None:
-    """Remove the deployments of a file from the servers that settings and environment name, if they answer."""
+def remove_deployments(path: Path) -> None:
+    """Remove the deployments of a file from the servers in settings and environment, if they answer."""
     from prefect.settings import PREFECT_API_URL
 
     for url in {PREFECT_API_URL.value(), os.environ.get("PREFECT_API_URL")} - {None}:
         if answers(url):
-            ask(url, lambda client: deployments.reconcile(client, [], path))
+            call_prefect(url, lambda client: deployments.reconcile(client, [], path))
 
 
 @contextmanager
 def serving(tmp_path: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that serves the schedules; its log is `serve.log`. Its runs write checkpoints every second."""
+    """Start a process that serves the schedules and logs to `serve.log`. Its runs write checkpoints every second."""
     command, log = [sys.executable, "-m", "hallmark.flows", "serve"], tmp_path / "serve.log"
     with process(command, log, HALLMARK_CHECKPOINT_SECONDS="1", **environment) as started:
         yield started
 
 
-def engines() -> set[int]:
-    """The processes of runs that are served from here."""
+def engine_pids() -> set[int]:
+    """Return the process ids of flow runs that use this test's home."""
     found = subprocess.run(["pgrep", "-f", "prefect.engine"], capture_output=True, text=True, check=False).stdout
-    ours = str(os.environ["HALLMARK_HOME"]).encode()
-    return {int(pid) for pid in found.split() if ours in _environment_of(int(pid))}
+    home = str(os.environ["HALLMARK_HOME"]).encode()
+    return {int(pid) for pid in found.split() if home in _environment_of(int(pid))}
 
 
 def _environment_of(pid: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Places in which tests start a station, each with a home, a store and ports of its own."""
+"""Isolated workspaces in which tests start a station, each with its own home, tracking store and ports."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ from tests.support.processes import HALLMARK, free_port, until
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a station keeps everything, and what it is told."""
+class Workspace:
+    """Folder and environment variables of a station."""
 
     folder: Path
     environment: dict[str, str]
@@ -35,8 +35,8 @@ class Place:
         assert found
         return found
 
-    def hallmark(self, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return forks.hallmark(*words, environment=self.environment | environment)
+    def hallmark(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return forks.hallmark(*arguments, environment=self.environment | environment)
 
     @contextmanager
     def foreground(self) -> Iterator["subprocess.Popen[str]"]:
@@ -50,10 +50,10 @@ class Place:
 
 
 @contextmanager
-def empty(folder: Path) -> Iterator[Place]:
-    """A place in an empty folder. Whatever station is up there in the end is ended."""
+def open_workspace(folder: Path) -> Iterator[Workspace]:
+    """Create a workspace in an empty folder. A station still running at the end of the block is stopped."""
     (folder / "schedules.toml").touch()
-    ours = {
+    variables = {
         "HALLMARK_HOME": str(folder / "home"),
         "HALLMARK_PREFECT_PORT": str(free_port()),
         "HALLMARK_SCHEDULES": str(folder / "schedules.toml"),
@@ -61,13 +61,13 @@ def empty(folder: Path) -> Iterator[Place]:
         "MLFLOW_TRACKING_URI": databases.mlflow(folder / "mlruns" / "mlflow.db"),
         "PREFECT_HOME": str(databases.prefect(folder / "prefect" / "prefect.db").parent),
     }
-    made = Place(folder, {**os.environ, **ours})
+    workspace = Workspace(folder, {**os.environ, **variables})
     try:
-        yield made
+        yield workspace
     finally:
-        if found := station_file.current(made.home):
+        if found := station_file.current(workspace.home):
             os.kill(found.pid, signal.SIGTERM)
-            until(lambda: not station_file.is_held(made.home))
+            until(lambda: not station_file.is_held(workspace.home))
 
 
 def lines(text: str) -> list[str]:

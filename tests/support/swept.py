@@ -1,4 +1,4 @@
-"""Small sweeps of iris, and what MLflow has of them."""
+"""Small sweeps on iris, and their runs in MLflow."""
 
 import uuid
 from typing import Any
@@ -13,21 +13,21 @@ LR, SEED = "training.lr", "training.seed"
 
 
 def grid(*tokens: str, preset: str = "iris") -> sweep_grids.Grid:
-    """Members of few epochs under a name that no other sweep has."""
+    """Return a grid of short trainings with a unique name."""
     name = f"s{uuid.uuid4().hex[:12]}"
     given = {"name": name, "training.device": "cpu", "training.epochs": EPOCHS, "training.optimizer": "sgd"}
     return sweep_grids.grid(preset, [f"--{path}={value}" for path, value in given.items()] + list(tokens))
 
 
-def stored(run: str) -> Run:
+def get_run(run: str) -> Run:
     return connect().get_run(run)
 
 
 def runs(name: str) -> list[Run]:
-    """Of all sweeps and members of a name."""
+    """Return the runs of all sweeps and members with a name."""
     client = connect()
-    everywhere = [found.experiment_id for found in client.search_experiments()]
-    return list(client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'"))
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'"))
 
 
 def curve(run: str, metric: str) -> list[tuple[int, float]]:

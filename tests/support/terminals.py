@@ -1,4 +1,4 @@
-"""Programs that run in a terminal."""
+"""Run programs in a pseudo-terminal."""
 
 import os
 import pty
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def run(command: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run a program in a terminal of its own; return its exit code and all that it wrote there."""
+    """Run a program in a new terminal; return its exit code and output."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(command[0], command, environment)
@@ -14,7 +14,7 @@ def run(command: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
     while True:
         try:
             chunk = os.read(terminal, 4096)
-        except OSError:  # Linux says so when the other side has closed
+        except OSError:  # raised on Linux when the other side is closed
             break
         if not chunk:
             break

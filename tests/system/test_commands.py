@@ -23,7 +23,7 @@ from tests.pipelines.test_resume import lock_of
 from tests.pipelines.test_retrain import LIMIT, new_name, versions
 from tests.support import forks
 from tests.support.consoles import Call
-from tests.support.interrupted import named, runs, statuses, tokens
+from tests.support.interrupted import iris_experiment, runs, statuses, tokens
 from tests.support.processes import HALLMARK, hallmark
 from tests.support.registered import aliases
 
@@ -149,7 +149,7 @@ def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(
 
 @pytest.mark.usefixtures("home", "server_for_children")
 def test_two_processes_at_once_are_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    experiment = named()
+    experiment = iris_experiment()
     lock = FileLock(lock_of(experiment, monkeypatch))
 
     def steps() -> list[str]:

@@ -105,14 +105,14 @@ def address(shipped: Shipped) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def node() -> str:
     if not (MODULES / "onnxruntime-node").is_dir():
-        browsers.missing("onnxruntime-node is not installed")
-    return shutil.which("node") or browsers.missing("there is no Node.js")
+        browsers.skip_or_fail("onnxruntime-node is not installed")
+    return shutil.which("node") or browsers.skip_or_fail("there is no Node.js")
 
 
 @pytest.fixture(scope="module")
 def browser() -> str:
     if not (MODULES / "onnxruntime-web").is_dir():
-        browsers.missing("onnxruntime-web is not installed")
+        browsers.skip_or_fail("onnxruntime-web is not installed")
     return browsers.executable()
 
 
@@ -309,7 +309,7 @@ def test_columns_go_over_http_as_objects_too(shipped: Shipped, address: str) -> 
 @pytest.mark.parametrize("shipped", ["iris_shipped"], indirect=True)
 def test_the_readmes_request_is_answered_as_written(shipped: Shipped, address: str, tmp_path: Path) -> None:
     if not shutil.which("curl"):
-        browsers.missing("there is no curl")
+        browsers.skip_or_fail("there is no curl")
     request = snippet("sh", "curl").replace("http://127.0.0.1:5001", address)
     predictions = json.loads(run(["bash", "-c", request], tmp_path))["predictions"]
     label, probabilities = flower(shipped)

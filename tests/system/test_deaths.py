@@ -10,7 +10,7 @@ from tests.pipelines.test_notification import receiver
 from tests.support import forks
 from tests.support.interrupted import runs as training_runs
 from tests.support.processes import until
-from tests.support.scheduled import LONG, engines, runs, serving
+from tests.support.scheduled import LONG, engine_pids, runs, serving
 
 
 def test_nobody_is_told_of_a_run_that_was_told_to_end(
@@ -46,7 +46,7 @@ def test_after_kills_of_a_run_and_of_what_serves_it_the_next_run_goes_on_in_its_
         with serving(tmp_path) as served:
             until(lambda: list(home.glob("unfinished/*/*.safetensors")))
             (killed,) = training_runs(model, "RUNNING")
-            (engine,) = engines()
+            (engine,) = engine_pids()
             os.kill(engine, signal.SIGKILL)
             until(lambda: runs(scheduler, path, "Crashed"), 30)
             until(lambda: told, 30)
@@ -58,7 +58,7 @@ def test_after_kills_of_a_run_and_of_what_serves_it_the_next_run_goes_on_in_its_
             assert told[0]["title"] == f"long ({model}): CRASHED"
             served.kill()
             served.wait()
-            until(lambda: not engines(), 30)  # its runs end with it
+            until(lambda: not engine_pids(), 30)  # its runs end with it
         until(lambda: len(runs(scheduler, path, "Crashed")) == 2, 30)
         assert "aborted" in runs(scheduler, path, "Crashed")[1].state.message
         with serving(tmp_path):

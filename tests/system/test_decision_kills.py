@@ -28,7 +28,7 @@ def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_fini
     writes = 0
     while True:
         writes += 1
-        model = registered.model(three_seeds)
+        model = registered.create_model(three_seeds)
         process = forks.call(partial(kill_promotion_after, writes, model), tmp_path)
         process.join(120)
         assert process.exitcode in (0, -signal.SIGKILL)
@@ -44,7 +44,7 @@ def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_fini
 
 @pytest.mark.usefixtures("server_for_children")
 def test_of_two_processes_at_once_each_wins_or_says_so(three_seeds: list[Outcome], tmp_path: Path) -> None:
-    model = registered.model(three_seeds)
+    model = registered.create_model(three_seeds)
     processes = {
         version: forks.start(["promote", model, str(version), "--reason", "two at once"], tmp_path / str(version))
         for version in (2, 3)

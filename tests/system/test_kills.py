@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import kills
-from tests.support.kills import Chain, Place, Result
+from tests.support.kills import Chain, Result, Sandbox
 
 FORKED_KILLS = 9
 """And one of the command as it is typed."""
@@ -19,7 +19,7 @@ FORKED_KILLS = 9
 
 @dataclass(frozen=True)
 class Reference:
-    template: Place
+    template: Sandbox
     """Where nothing has run yet."""
     results: tuple[Result, Result]
     """Of two processes that nobody killed."""
@@ -36,8 +36,8 @@ def reference(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("kills")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", prefect_server)
-        template = kills.made(folder / "template")
-        yield Reference(template, *kills.twice(template, folder))
+        template = kills.create(folder / "template")
+        yield Reference(template, *kills.run_twice(template, folder))
 
 
 def test_two_processes_in_two_folders_come_to_the_same(reference: Reference) -> None:
@@ -60,38 +60,38 @@ def test_kill_9_at_random_moments(reference: Reference, tmp_path: Path) -> None:
         random=random.Random(0),  # noqa: S311 - not for secrets
     )
     chain.run()
-    assert chain.wrong == []
-    assert sum(chain.hit.values()) == FORKED_KILLS
-    assert len(chain.hit) > 2
+    assert chain.errors == []
+    assert sum(chain.kills_by_step.values()) == FORKED_KILLS
+    assert len(chain.kills_by_step) > 2
 
 
 def test_kill_9_of_the_command_as_it_is_typed(reference: Reference, tmp_path: Path) -> None:
-    place = kills.copy(reference.template, tmp_path / "typed")
-    with kills.typed(place) as process:
-        kills.reach(place, "prepare")
+    sandbox = kills.copy(reference.template, tmp_path / "typed")
+    with kills.start_command(sandbox) as process:
+        kills.wait_for_step(sandbox, "prepare")
         time.sleep(random.Random(0).uniform(0, reference.seconds / 3))  # noqa: S311 - not for secrets
         process.kill()
-    assert kills.result(place).runs == ["RUNNING"]
-    with kills.typed(place) as process:
-        assert process.wait(kills.LIMIT) == 0, place.said
-    assert kills.differences(kills.result(place), reference.result) == []
+    assert kills.result(sandbox).runs == ["RUNNING"]
+    with kills.start_command(sandbox) as process:
+        assert process.wait(kills.LIMIT) == 0, sandbox.stderr_lines
+    assert kills.differences(kills.result(sandbox), reference.result) == []
 
 
 def test_signals_are_heeded_and_the_command_goes_on_after_them(reference: Reference, tmp_path: Path) -> None:
-    place = kills.copy(reference.template, tmp_path / "signals")
+    sandbox = kills.copy(reference.template, tmp_path / "signals")
     for number in (signal.SIGTERM, signal.SIGINT):
-        before = place.newest
-        process = kills.forked(place)
-        kills.until(lambda before=before: place.newest > before)  # it is in the midst of training
+        before = sandbox.newest_checkpoint
+        process = kills.start_forked(sandbox)
+        kills.until(lambda before=before: sandbox.newest_checkpoint > before)  # it is in the midst of training
         os.kill(process.pid, number)
         process.join(kills.LIMIT)
         assert process.exitcode == 130
-        assert place.said[-2:] == [
+        assert sandbox.stderr_lines[-2:] == [
             "stopped  run the same command to continue, or add --fresh to start over",
             "hallmark: interrupted",
         ]
-        assert kills.result(place).runs == ["KILLED"]
-    assert "resumed" in [line.split()[0] for line in place.said]
-    assert kills.ended(kills.forked(place), kills.LIMIT)
-    assert place.said[1].startswith("resumed  after epoch ")
-    assert kills.differences(kills.result(place), reference.result) == []
+        assert kills.result(sandbox).runs == ["KILLED"]
+    assert "resumed" in [line.split()[0] for line in sandbox.stderr_lines]
+    assert kills.exits_within(kills.start_forked(sandbox), kills.LIMIT)
+    assert sandbox.stderr_lines[1].startswith("resumed  after epoch ")
+    assert kills.differences(kills.result(sandbox), reference.result) == []

@@ -143,7 +143,7 @@ def test_drawn_digit_agrees_with_predict(
     code, out, error = console("card", digits.run.id, "--live", str(folder))
     assert (code, error) == (0, "")
     assert out.split() == ["live", str(folder / "index.html")]
-    with served(folder) as address, browsers.opened(tmp_path) as page:
+    with served(folder) as address, browsers.open_page(tmp_path) as page:
         ready(page, f"{address}/" if way == "http" else (folder / "index.html").as_uri())
         assert "verified by this page" in (page.locator("#checked").text_content() or "")
         draw(page, THREE)
@@ -168,7 +168,7 @@ def test_mnist_digit_is_recognised_at_any_place(
     live_folder.write(outcome.artifact.path, b"card", "", runtime, folder)
     small: Points = [(x * 0.4, 0.05 + y * 0.4) for x, y in THREE]
     asked = []
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         ready(page, (folder / "index.html").as_uri())
         for points, label in ((THREE, "3"), (small, "3"), (ONE, "1")):
             draw(page, points)
@@ -185,7 +185,7 @@ def test_mnist_digit_is_recognised_at_any_place(
 
 
 def test_unplaced_drawing_is_averaged_over_areas(made: Callable[..., Path], tmp_path: Path) -> None:
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         ready(page, made((20, 20)).as_uri())
         page.get_by_label("Scale and move it").uncheck()
         draw(page, [(0.5, 0.25), (0.5, 0.25)])
@@ -205,7 +205,7 @@ def test_picture_is_used_unchanged_or_averaged(
     given = np.random.default_rng(0).integers(0, 9, (shape[0] * times, shape[1] * times, *shape[2:])).astype(np.uint8)
     path = tmp_path / "given.png"
     Image.fromarray(given).save(path)
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         ready(page, made(shape).as_uri())
         assert page.locator("#drawing").is_visible() == (len(shape) == 2)
         page.get_by_label("Choose a file").set_input_files(path)
@@ -227,7 +227,7 @@ def test_picture_is_resized_as_predict_does(
 ) -> None:
     path = tmp_path / "given.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 9, (*size, 3)).astype(np.uint8)).save(path)
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         ready(page, made(shape, resized=True).as_uri())
         page.get_by_label("Choose a file").set_input_files(path)
         found, picture = prediction(page), saved(page, tmp_path)
@@ -243,7 +243,7 @@ def test_picture_is_converted_to_grey_as_in_pillow_and_inverted(made: Callable[.
     path = tmp_path / "given.png"
     Image.fromarray(given).save(path)
     grey = np.asarray(Image.open(path).convert("L"))
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         ready(page, made((6, 5)).as_uri())
         page.get_by_label("Choose a file").set_input_files(path)
         prediction(page)
@@ -256,7 +256,7 @@ def test_picture_is_converted_to_grey_as_in_pillow_and_inverted(made: Callable[.
 
 def test_page_works_with_the_keyboard(made: Callable[..., Path], tmp_path: Path) -> None:
     page_file = made((4, 4))
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         ready(page, page_file.as_uri())
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "board"
@@ -279,7 +279,7 @@ def test_page_works_with_the_keyboard(made: Callable[..., Path], tmp_path: Path)
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_is_accessible(made: Callable[..., Path], tmp_path: Path, scheme: str) -> None:
-    with browsers.opened(tmp_path, size=(360, 800), color_scheme=scheme) as page:
+    with browsers.open_page(tmp_path, size=(360, 800), color_scheme=scheme) as page:
         ready(page, made((4, 4)).as_uri())
         draw(page, ONE)
         prediction(page)
@@ -321,7 +321,7 @@ def luminance(colour: list[float]) -> float:
 
 def test_file_that_is_no_picture_is_reported(made: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("no picture")
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         ready(page, made((4, 4)).as_uri())
         page.get_by_label("Choose a file").set_input_files(tmp_path / "notes.png")
         page.locator("#answer", has_text="notes.png: this browser cannot read it as a picture.").wait_for()
@@ -332,7 +332,7 @@ def test_file_that_is_no_picture_is_reported(made: Callable[..., Path], tmp_path
 
 def test_hostile_class_names_are_shown_literally(made: Callable[..., Path], tmp_path: Path) -> None:
     names = ("</script><b>", "{{model}} & <!-- x")
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         ready(page, made((4, 4), names).as_uri())
         draw(page, ONE)
         prediction(page)
@@ -344,7 +344,7 @@ def test_damaged_model_is_not_run(made: Callable[..., Path], tmp_path: Path) -> 
     path = made((4, 4))
     digest = certificate.check(tmp_path / "hand.onnx").sha256
     path.write_text(path.read_text().replace(f'"sha256": "{digest}"', f'"sha256": "{"0" * 64}"'))
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         page.goto(path.as_uri())
         page.locator("#answer", has_text="The model cannot be run in this browser: expected sha256 000").wait_for()
 
@@ -354,7 +354,7 @@ def test_ink_has_the_polarity_of_the_training_images(made: Callable[..., Path], 
     path, is_dark = made((4, 4)), ground == "dark"
     text, other = path.read_text(), f'"dark": {json.dumps(is_dark)}'
     path.write_text(re.sub(r'"dark": \w+', other, text, count=1))
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         ready(page, path.as_uri())
         draw(page, THREE)
         prediction(page)

@@ -41,7 +41,7 @@ def address(folder: Path) -> Iterator[str]:
 @pytest.fixture
 def page(address: str, tmp_path: Path) -> Iterator[Page]:
     """What somebody sees first who follows what `hallmark ui` prints."""
-    with browsers.opened(tmp_path) as page:
+    with browsers.open_page(tmp_path) as page:
         page.goto(address)
         yield page
 
@@ -131,7 +131,7 @@ def test_compare_shows_the_parameters_that_differ(page: Page, pictures: Path) ->
     page.get_by_role("switch").first.click()
     expect(table.get_by_role("row")).to_have_count(len(differences()))
     assert rows(table) == differences()
-    browsers.picture(pictures / "mlflow_compare.png", page.get_by_text("Run details"), table)
+    browsers.take_screenshot(pictures / "mlflow_compare.png", page.get_by_text("Run details"), table)
 
 
 def test_compare_draws_both_loss_curves(page: Page, pictures: Path) -> None:

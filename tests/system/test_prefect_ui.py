@@ -20,7 +20,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 from tests.support import browsers, stations
 from tests.support.processes import until
-from tests.support.stations import Place
+from tests.support.stations import Workspace
 
 STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register", "card")
 SCHEDULE = """
@@ -32,28 +32,28 @@ cron = "0 0 1 1 *"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """A station in which the preset iris has been trained."""
-    with stations.empty(tmp_path_factory.mktemp("station")) as place:
-        place.schedules.write_text(SCHEDULE)
+    with stations.open_workspace(tmp_path_factory.mktemp("station")) as workspace:
+        workspace.schedules.write_text(SCHEDULE)
         for words in (["up", "--detach"], ["train", "iris", "--training.device", "cpu"]):
-            done = place.hallmark(*words)
+            done = workspace.hallmark(*words)
             assert done.returncode == 0, done.stderr
-        yield place
+        yield workspace
 
 
 @pytest.fixture
-def page(place: Place, tmp_path: Path) -> Iterator[Page]:
+def page(workspace: Workspace, tmp_path: Path) -> Iterator[Page]:
     """What somebody sees first who follows what `hallmark up` prints."""
-    with browsers.opened(tmp_path) as page:
-        page.goto(place.station.url("prefect"))
+    with browsers.open_page(tmp_path) as page:
+        page.goto(workspace.station.url("prefect"))
         page.get_by_text("Dashboard").first.wait_for()
         yield page
 
 
-def read(place: Place, run: str) -> dict[str, Any]:
+def read(workspace: Workspace, run: str) -> dict[str, Any]:
     """A run as Prefect's API tells of it."""
-    with urllib.request.urlopen(f"{place.station.url('prefect')}/api/flow_runs/{run}", timeout=30) as answer:  # noqa: S310 - our own address
+    with urllib.request.urlopen(f"{workspace.station.url('prefect')}/api/flow_runs/{run}", timeout=30) as answer:  # noqa: S310 - our own address
         found: dict[str, Any] = json.load(answer)
     return found
 
@@ -76,11 +76,11 @@ def boxes(page: Page) -> list[tuple[float, float, int]]:
         red, green, blue = np.asarray(picture.convert("RGB"), int).transpose(2, 0, 1)
     labels, count = ndimage.label((green > red + 60) & (green > blue + 40))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    place = canvas.bounding_box()
-    assert place
-    lowest = place["height"] - 20  # below it is the bar of the run's own states
+    box = canvas.bounding_box()
+    assert box
+    lowest = box["height"] - 20  # below is the bar with the states of the flow run
     found = [(*ndimage.center_of_mass(labels == label), sizes[label]) for label in range(1, count + 1)]
-    return [(place["x"] + x, place["y"] + y, size) for y, x, size in found if size > 200 and y < lowest]
+    return [(box["x"] + x, box["y"] + y, size) for y, x, size in found if size > 200 and y < lowest]
 
 
 def fields(part: type[BaseModel]) -> list[tuple[str, str]]:
@@ -111,7 +111,7 @@ def submit(page: Page) -> dict[str, Any] | None:
 def test_a_runs_graph_has_a_box_for_each_step(page: Page, pictures: Path) -> None:
     open_run(page)
     until(lambda: len(boxes(page)) == len(STEPS))
-    browsers.picture(pictures / "prefect_run.png", page.locator(".p-bread-crumbs"), page.locator("canvas"))
+    browsers.take_screenshot(pictures / "prefect_run.png", page.locator(".p-bread-crumbs"), page.locator("canvas"))
     x, y, _ = max(boxes(page), key=lambda box: box[2])
     page.mouse.click(x, y)
     panel = page.locator("[class*=selection-panel]")
@@ -156,12 +156,12 @@ def test_the_form_of_a_schedule_has_every_field_and_says_what_it_means(page: Pag
     page.screenshot(path=pictures / "prefect_form.png")
 
 
-def test_the_form_of_a_schedule_can_be_sent_and_what_it_asks_for_is_run(page: Page, place: Place) -> None:
+def test_the_form_of_a_schedule_can_be_sent_and_what_it_asks_for_is_run(page: Page, workspace: Workspace) -> None:
     open_form(page)
     field(page, "Epochs").locator("input").fill("3")
     run = until(lambda: submit(page))
     asked = presets.get("iris")
     asked = asked.model_copy(update={"training": asked.training.model_copy(update={"epochs": 3})})
     assert run["parameters"]["experiment"] == json.loads(asked.model_dump_json())
-    until(lambda: read(place, run["id"])["state_type"] in ("COMPLETED", "FAILED", "CRASHED"))
-    assert read(place, run["id"])["state_type"] == "COMPLETED"
+    until(lambda: read(workspace, run["id"])["state_type"] in ("COMPLETED", "FAILED", "CRASHED"))
+    assert read(workspace, run["id"])["state_type"] == "COMPLETED"

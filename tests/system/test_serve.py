@@ -10,7 +10,7 @@ from pathlib import Path
 from hallmark.flows.scheduling import deployments, schedules
 from tests.support import forks
 from tests.support.processes import process, until
-from tests.support.scheduled import QUICK, ask, engines, runs, serving
+from tests.support.scheduled import QUICK, call_prefect, engine_pids, runs, serving
 
 
 def test_invalid_schedules_are_refused_in_one_line(write_schedules: Callable[..., Path]) -> None:
@@ -39,8 +39,8 @@ def test_schedule_runs_and_stays_active_after_the_server_stops(
         assert "another process serves these schedules already" in second.stderr
         served.terminate()
         assert served.wait(60) == 0
-    assert not engines()
-    (deployment,) = ask(scheduler, lambda client: deployments.registered(client, path))
+    assert not engine_pids()
+    (deployment,) = call_prefect(scheduler, lambda client: deployments.registered(client, path))
     assert (deployment.paused, [one.active for one in deployment.schedules]) == (False, [True])
 
 
@@ -62,7 +62,7 @@ def test_schedules_can_be_assigned_to_a_work_pool(
     with process(worker, tmp_path / "worker.log"):
         done, *_ = until(lambda: runs(scheduler, path, "Completed"))
     assert done.work_pool_name == "station"
-    assert ask(scheduler, lambda client: deployments.reconcile(client, schedules.load(), path)) == [
+    assert call_prefect(scheduler, lambda client: deployments.reconcile(client, schedules.load(), path)) == [
         "quick: run by work pool 'station'"
     ]
 

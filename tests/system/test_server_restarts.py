@@ -12,7 +12,7 @@ import pytest
 from hallmark.tasks.tracking.client import connect
 from tests.support.interrupted import runs as training_runs
 from tests.support.processes import free_port, mlflow_server, prefect_server, until
-from tests.support.scheduled import LONG, ask, engines, runs, serving
+from tests.support.scheduled import LONG, call_prefect, engine_pids, runs, serving
 
 EPOCHS = 10_000
 STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register", "card")
@@ -51,7 +51,7 @@ def test_what_serves_ends_when_told_though_prefect_is_gone(
         assert served.wait(60) == 1
         until(lambda: [run.info.status for run in training_runs(model)] == ["KILLED"], 60)
         assert "Prefect does not answer" in log.read_text()
-        for engine in engines():  # it would go on telling Prefect
+        for engine in engine_pids():  # it would go on telling Prefect
             os.kill(engine, signal.SIGKILL)
 
 
@@ -65,7 +65,7 @@ def states(url: str, run: Any) -> dict[str, str]:  # noqa: ANN401 - a flow run
     from prefect.client.schemas import filters
 
     of_run = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[run.id]))
-    found = ask(url, lambda client: client.read_task_runs(flow_run_filter=of_run))
+    found = call_prefect(url, lambda client: client.read_task_runs(flow_run_filter=of_run))
     return {one.name: one.state_name for one in found}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hallmark.flows.scheduling import serve
 from tests.pipelines.test_notification import receiver
 from tests.support.processes import until
-from tests.support.scheduled import LONG, engines, runs, serving
+from tests.support.scheduled import LONG, engine_pids, runs, serving
 
 
 def test_a_run_that_is_silent_has_crashed_within_three_heartbeats(
@@ -32,7 +32,7 @@ def silence(url: str, path: Path, tmp_path: Path, log: Path) -> None:
     with serving(tmp_path) as served:
         until(lambda: "epoch" in log.read_text())
         (running,) = runs(url, path, "Running")
-        (engine,) = engines()
+        (engine,) = engine_pids()
         served.send_signal(signal.SIGSTOP)  # so that neither hears of the other's end
         os.kill(engine, signal.SIGKILL)
         served.kill()

@@ -18,7 +18,7 @@ from filelock import FileLock
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import station_file
 from tests.support.processes import LIMIT, free_port, until
-from tests.support.stations import Place, lines
+from tests.support.stations import Workspace, lines
 
 DAILY = """
 [[schedule]]
@@ -40,8 +40,8 @@ def exists(part: station_file.Part) -> bool:
     return True
 
 
-def status(place: Place) -> dict[str, Any]:
-    done = place.hallmark("status", "--json")
+def status(workspace: Workspace) -> dict[str, Any]:
+    done = workspace.hallmark("status", "--json")
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(lines(done.stdout)[-1])
     return said
@@ -63,12 +63,12 @@ def get(url: str, auth: str | None = None) -> int:
 
 
 @contextmanager
-def up(place: Place, number: signal.Signals) -> Iterator[station_file.Station]:
+def up(workspace: Workspace, number: signal.Signals) -> Iterator[station_file.Station]:
     """A station in the foreground, which a signal stops at the end of the block."""
-    with place.foreground() as process:
+    with workspace.foreground() as process:
         assert process.stdout
         addresses = [process.stdout.readline() for _ in range(2)]
-        found = place.station
+        found = workspace.station
         assert addresses == [f"Prefect UI: {found.url('prefect')}\n", f"MLflow UI:  {found.url('mlflow')}\n"]
         yield found
         process.send_signal(number)
@@ -76,33 +76,33 @@ def up(place: Place, number: signal.Signals) -> Iterator[station_file.Station]:
         assert process.returncode == 0
     assert lines(error)[-1] == "station  stopped; schedules are kept and run again after `hallmark up`"
     assert gone(found)
-    assert not station_file.file(place.home).exists()
-    assert place.hallmark("status").stderr == "hallmark: no station is up: start one with `hallmark up`\n"
+    assert not station_file.file(workspace.home).exists()
+    assert workspace.hallmark("status").stderr == "hallmark: no station is up: start one with `hallmark up`\n"
 
 
-def test_station_is_used_by_every_command_and_leaves_no_process_behind(place: Place) -> None:
-    place.schedules.write_text(DAILY)
-    with up(place, signal.SIGINT) as found:
-        result = use(place, found)
+def test_station_is_used_by_every_command_and_leaves_no_process_behind(workspace: Workspace) -> None:
+    workspace.schedules.write_text(DAILY)
+    with up(workspace, signal.SIGINT) as found:
+        result = use(workspace, found)
     # What the server has kept is whole without it.
-    runs = json.loads(lines(place.hallmark("runs", "--json").stdout)[-1])["runs"]
+    runs = json.loads(lines(workspace.hallmark("runs", "--json").stdout)[-1])["runs"]
     assert [run["id"] for run in runs] == [result["run_id"]]
-    verify = place.hallmark("verify", "models:/iris@champion", "--registered", "--json")
+    verify = workspace.hallmark("verify", "models:/iris@champion", "--registered", "--json")
     assert json.loads(lines(verify.stdout)[-1])["sha256"] == result["sha256"]
 
 
-def use(place: Place, found: station_file.Station) -> dict[str, Any]:
+def use(workspace: Workspace, found: station_file.Station) -> dict[str, Any]:
     """Use a station that serves the daily schedule; return what a training printed."""
     prefect, mlflow = found.url("prefect"), found.url("mlflow")
     assert get(prefect) == get(mlflow) == 200
-    assert place.hallmark("ui").stdout == f"the station already serves the MLflow UI: {mlflow}\n"
+    assert workspace.hallmark("ui").stdout == f"the station already serves the MLflow UI: {mlflow}\n"
 
-    again = place.hallmark("up")
+    again = workspace.hallmark("up")
     assert again.returncode == 2
     assert lines(again.stderr)[-1].startswith(f"hallmark: a station is up (pid {found.pid})")
-    assert place.station == found
+    assert workspace.station == found
 
-    train = place.hallmark("train", "iris", "--training.device", "cpu", "--training.epochs", "2", "--json")
+    train = workspace.hallmark("train", "iris", "--training.device", "cpu", "--training.epochs", "2", "--json")
     assert train.returncode == 0, train.stderr
     result: dict[str, Any] = json.loads(lines(train.stdout)[-1])
     assert lines(train.stdout) == [json.dumps(result)]
@@ -110,8 +110,8 @@ def use(place: Place, found: station_file.Station) -> dict[str, Any]:
     with urllib.request.urlopen(f"{server}/runs/get?run_id={result['run_id']}") as answer:  # noqa: S310
         assert json.load(answer)["run"]["info"]["status"] == "FINISHED"
 
-    until(lambda: bool(status(place)["next"]))
-    said = status(place)
+    until(lambda: bool(status(workspace)["next"]))
+    said = status(workspace)
     assert said["status"] == "up"
     assert [(part["name"], part["fault"]) for part in said["parts"]] == [
         ("prefect", None), ("mlflow", None), ("schedules", None),
@@ -122,20 +122,20 @@ def use(place: Place, found: station_file.Station) -> dict[str, Any]:
     return result
 
 
-def test_signal_during_the_start_stops_the_started_parts(place: Place) -> None:
-    with place.foreground() as process:
-        until(lambda: len(list(place.home.glob("logs/*-station-mlflow.log"))) == 1)
+def test_signal_during_the_start_stops_the_started_parts(workspace: Workspace) -> None:
+    with workspace.foreground() as process:
+        until(lambda: len(list(workspace.home.glob("logs/*-station-mlflow.log"))) == 1)
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, error
-    assert not station_file.file(place.home).exists()
-    until(lambda: not listens(place))
+    assert not station_file.file(workspace.home).exists()
+    until(lambda: not listens(workspace))
 
 
-def listens(place: Place) -> bool:
+def listens(workspace: Workspace) -> bool:
     def is_taken(variable: str) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", int(place.environment[variable])), timeout=5).close()
+            socket.create_connection(("127.0.0.1", int(workspace.environment[variable])), timeout=5).close()
         except ConnectionRefusedError:
             return False
         return True
@@ -143,43 +143,43 @@ def listens(place: Place) -> bool:
     return is_taken("HALLMARK_PREFECT_PORT") or is_taken("HALLMARK_UI_PORT")
 
 
-def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(place: Place) -> None:
-    first = place.hallmark("up", "--detach")
+def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(workspace: Workspace) -> None:
+    first = workspace.hallmark("up", "--detach")
     assert first.returncode == 0, first.stderr
-    killed = place.station
+    killed = workspace.station
     assert lines(first.stdout) == [f"Prefect UI: {killed.url('prefect')}", f"MLflow UI:  {killed.url('mlflow')}"]
     os.kill(killed.pid, signal.SIGKILL)
     until(lambda: gone(killed))
     for command in ("status", "down"):
-        stale = place.hallmark(command)
+        stale = workspace.hallmark(command)
         assert stale.returncode == 2
         assert len(lines(stale.stderr)) == 1
         assert f"is stale: its station (pid {killed.pid}) was killed" in stale.stderr
-    runs = place.hallmark("runs")
+    runs = workspace.hallmark("runs")
     assert runs.returncode == 0, runs.stderr
 
-    second = place.hallmark("up", "--detach")
+    second = workspace.hallmark("up", "--detach")
     assert second.returncode == 0, second.stderr
-    found = place.station
+    found = workspace.station
     assert found.pid != killed.pid
     server = next(part for part in found.parts if part.name == "prefect")
     os.kill(server.pid, signal.SIGKILL)
-    until(lambda: place.station.parts[0].ended == -signal.SIGKILL)
-    broken = place.hallmark("status")
+    until(lambda: workspace.station.parts[0].ended == -signal.SIGKILL)
+    broken = workspace.hallmark("status")
     assert broken.returncode == 2
     assert len(lines(broken.stderr)) == 1
     assert broken.stderr.startswith("hallmark: the Prefect server ended by SIGKILL")
-    train = place.hallmark("train", "iris")
+    train = workspace.hallmark("train", "iris")
     assert train.returncode == 2
     assert "the station's Prefect server" in train.stderr
-    down = place.hallmark("down")
+    down = workspace.hallmark("down")
     assert down.returncode == 0, down.stderr
     assert gone(found)
-    assert not station_file.file(place.home).exists()
+    assert not station_file.file(workspace.home).exists()
 
 
-def test_both_servers_require_user_and_password(place: Place) -> None:
-    guarded = Place(place.folder, place.environment | {"HALLMARK_AUTH": AUTH, "HALLMARK_HOST": "0.0.0.0"})  # noqa: S104
+def test_both_servers_require_user_and_password(workspace: Workspace) -> None:
+    guarded = Workspace(workspace.folder, workspace.environment | {"HALLMARK_AUTH": AUTH, "HALLMARK_HOST": "0.0.0.0"})  # noqa: S104
     with up(guarded, signal.SIGTERM) as found:
         asked = [f"{found.url('prefect')}/api/admin/version", f"{found.url('mlflow')}/version", found.url("mlflow")]
         for url in asked:
@@ -191,35 +191,34 @@ def test_both_servers_require_user_and_password(place: Place) -> None:
         train = guarded.hallmark("train", "iris", "--training.device", "cpu", "--training.epochs", "2")
         assert train.returncode == 0, train.stderr
         for command in (["status"], ["train", "iris"], ["runs"]):
-            refused = place.hallmark(*command)
+            refused = workspace.hallmark(*command)
             assert refused.returncode == 2
             assert "HALLMARK_AUTH: the station requires user and password" in refused.stderr
         for command in (["status"], ["train", "iris"], ["runs"]):
-            wrong = place.hallmark(*command, HALLMARK_AUTH="assayer:another")
+            wrong = workspace.hallmark(*command, HALLMARK_AUTH="assayer:another")
             assert wrong.returncode == 2
             assert "HALLMARK_AUTH: the station has another user or password" in wrong.stderr
 
-        written = [
-            path.read_text(errors="replace") for path in (station_file.file(place.home), *place.home.glob("logs/*"))
-        ]
+        files = (station_file.file(workspace.home), *workspace.home.glob("logs/*"))
+        texts = [path.read_text(errors="replace") for path in files]
         processes = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
         password = AUTH.partition(":")[2]
-        assert not any(password in text for text in (*written, processes))
+        assert not any(password in text for text in (*texts, processes))
 
 
 @pytest.mark.parametrize("variable", ["HALLMARK_PREFECT_PORT", "HALLMARK_UI_PORT"])
-def test_port_in_use_is_named(place: Place, variable: str) -> None:
+def test_port_in_use_is_named(workspace: Workspace, variable: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        refused = place.hallmark("up", **{variable: str(port)})
+        refused = workspace.hallmark("up", **{variable: str(port)})
     assert refused.returncode == 2
     expected = f"{variable}: {port} on 127.0.0.1 is in use: choose another port, or stop the process that uses it"
     assert lines(refused.stderr) == [f"hallmark: {expected}"]
-    assert not station_file.is_held(place.home)
+    assert not station_file.is_held(workspace.home)
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         ({"HALLMARK_HOST": "0.0.0.0"}, "HALLMARK_HOST: other machines can reach 0.0.0.0: set HALLMARK_AUTH"),  # noqa: S104
         ({"HALLMARK_AUTH": "only-a-secret"}, "HALLMARK_AUTH: value error, expected user:password"),
@@ -228,21 +227,23 @@ def test_port_in_use_is_named(place: Place, variable: str) -> None:
         ({"HALLMARK_SCHEDULES": "/nowhere/schedules.toml"}, "/nowhere/schedules.toml"),
     ],
 )
-def test_invalid_settings_are_refused_before_the_start(place: Place, environment: dict[str, str], said: str) -> None:
-    refused = place.hallmark("up", **environment)
+def test_invalid_settings_are_refused_before_the_start(
+    workspace: Workspace, environment: dict[str, str], message: str
+) -> None:
+    refused = workspace.hallmark("up", **environment)
     assert refused.returncode == 2
     assert len(lines(refused.stderr)) == 1
-    assert refused.stderr.startswith(f"hallmark: {said}")
+    assert refused.stderr.startswith(f"hallmark: {message}")
     assert "only-a-secret" not in refused.stderr
-    assert not list(place.home.glob("logs/*"))
+    assert not list(workspace.home.glob("logs/*"))
 
 
-def test_part_that_does_not_start_is_named_and_the_others_are_stopped(place: Place) -> None:
-    database = f"sqlite+aiosqlite:///{place.folder}/nowhere/prefect.db"
-    refused = place.hallmark("up", PREFECT_API_DATABASE_CONNECTION_URL=database)
+def test_part_that_does_not_start_is_named_and_the_others_are_stopped(workspace: Workspace) -> None:
+    database = f"sqlite+aiosqlite:///{workspace.folder}/nowhere/prefect.db"
+    refused = workspace.hallmark("up", PREFECT_API_DATABASE_CONNECTION_URL=database)
     assert refused.returncode == 2
     assert lines(refused.stderr)[0].startswith("hallmark: the Prefect server did not start: ")
-    until(lambda: not listens(place))
+    until(lambda: not listens(workspace))
 
 
 def test_station_is_recognised_by_its_lock(tmp_path: Path) -> None:

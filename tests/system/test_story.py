@@ -12,7 +12,7 @@ from hallmark.flows.experiments import options
 from hallmark.tasks.ml.data import sources, splits
 from tests.pipelines.test_notification import receiver
 from tests.support.processes import until
-from tests.support.stations import Place, lines
+from tests.support.stations import Workspace, lines
 
 POOR = {"training.epochs": 1, "training.lr": 1e-6}
 """Leaves the weight where it starts, on the wrong side."""
@@ -48,9 +48,9 @@ class Points:
     x: tuple[float, ...]
     y: tuple[int, ...]
 
-    def write(self, place: Place, model: str) -> None:
+    def write(self, workspace: Workspace, model: str) -> None:
         text = EXPERIMENT.format(x=list(self.x), y=list(self.y))
-        (place.folder / f"{model}.toml").write_text(text)
+        (workspace.folder / f"{model}.toml").write_text(text)
 
 
 def points() -> Points:
@@ -59,10 +59,10 @@ def points() -> Points:
     return Points(tuple(x.tolist()), tuple(y.astype(int).tolist()))
 
 
-def shuffled(place: Place, model: str) -> Points:
+def shuffled(workspace: Workspace, model: str) -> Points:
     """The same points; the labels of those that are trained on or chosen by are mixed."""
-    experiment = options.experiment(str(place.folder / f"{model}.toml"), [])
-    table = sources.read(experiment.data, place.home)
+    experiment = options.experiment(str(workspace.folder / f"{model}.toml"), [])
+    table = sources.read(experiment.data, workspace.home)
     y, test = table.y.copy(), splits.divide(table, experiment.data.split)["test"]
     seen = np.setdiff1d(np.arange(len(y)), test)
     y[seen] = np.random.default_rng(0).permutation(y[seen])
@@ -76,25 +76,25 @@ def call(url: str, given: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 
         return json.load(answer)
 
 
-def completed(place: Place, name: str) -> list[dict[str, Any]]:
+def completed(workspace: Workspace, name: str) -> list[dict[str, Any]]:
     """The completed flow runs of this station whose name begins so, as Prefect tells them."""
-    begun = {"after_": place.station.started.isoformat()}
+    begun = {"after_": workspace.station.started.isoformat()}
     wanted = {"name": {"like_": name}, "state": {"name": {"any_": ["Completed"]}}, "start_time": begun}
-    return list(call(f"{place.station.url('prefect')}/api/flow_runs/filter", {"flow_runs": wanted}))
+    return list(call(f"{workspace.station.url('prefect')}/api/flow_runs/filter", {"flow_runs": wanted}))
 
 
-def in_prefect(place: Place, run: dict[str, Any]) -> dict[str, str]:
+def in_prefect(workspace: Workspace, run: dict[str, Any]) -> dict[str, str]:
     """The table of a decision, by row, and what stands above it as its reason."""
-    url = f"{place.station.url('prefect')}/api/artifacts/filter"
+    url = f"{workspace.station.url('prefect')}/api/artifacts/filter"
     wanted = {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["decision"]}}
     (artifact,) = call(url, {"artifacts": wanted})
     rows = {row["what"]: row["found"] for row in json.loads(artifact["data"])}
     return rows | {"reason": artifact["description"]}
 
 
-def in_mlflow(place: Place, model: str, number: int) -> tuple[dict[str, int], dict[str, Any]]:
+def in_mlflow(workspace: Workspace, model: str, number: int) -> tuple[dict[str, int], dict[str, Any]]:
     """Champion and previous, and a decision, as the registry tells them."""
-    server = f"{place.station.url('mlflow')}/api/2.0/mlflow"
+    server = f"{workspace.station.url('mlflow')}/api/2.0/mlflow"
     found = call(f"{server}/registered-models/get?name={model}")["registered_model"]
     aliases = {one["alias"]: int(one["version"]) for one in found.get("aliases", [])}
     tags = {tag["key"]: tag["value"] for tag in found["tags"]}
@@ -105,27 +105,27 @@ def in_mlflow(place: Place, model: str, number: int) -> tuple[dict[str, int], di
         assert told[f"hallmark.decision.{number:04}"].startswith(
             f"{decision['verdict']}: version {decision['version']}"
         )
-    url = f"{place.station.url('mlflow')}/get-artifact?path=decision.json&run_uuid={decision['run_id']}"
+    url = f"{workspace.station.url('mlflow')}/get-artifact?path=decision.json&run_uuid={decision['run_id']}"
     assert call(url) | {"done": True} == decision
     return {alias: version for alias, version in aliases.items() if alias != "challenger"}, decision
 
 
-def request_run(place: Place, model: str, given: dict[str, float]) -> None:
+def request_run(workspace: Workspace, model: str, given: dict[str, float]) -> None:
     """Start a run of the schedule now, with the model's file as it is and these options, as from Prefect's form."""
     tokens = [f"--{name}={value}" for name, value in given.items()]
-    experiment = options.experiment(str(place.folder / f"{model}.toml"), tokens)
-    api = f"{place.station.url('prefect')}/api/deployments"
+    experiment = options.experiment(str(workspace.folder / f"{model}.toml"), tokens)
+    api = f"{workspace.station.url('prefect')}/api/deployments"
     deployment = call(f"{api}/name/retrain/always")["id"]
     parameters = {"experiment": experiment.model_dump(mode="json")}
     call(f"{api}/{deployment}/create_flow_run", {"parameters": parameters, "state": {"type": "SCHEDULED"}})
 
 
-def tell(place: Place, model: str, verdict: str, version: int) -> tuple[dict[str, int], dict[str, Any]]:
+def tell(workspace: Workspace, model: str, verdict: str, version: int) -> tuple[dict[str, int], dict[str, Any]]:
     """Wait for a verdict on a version; return the aliases and the decision, on which all who tell of it agree."""
-    (run,) = until(lambda: completed(place, f"{model} {verdict.lower()} version {version}"))
-    table = in_prefect(place, run)
+    (run,) = until(lambda: completed(workspace, f"{model} {verdict.lower()} version {version}"))
+    table = in_prefect(workspace, run)
     number = int(table["decision"].partition(":")[0])
-    aliases, decision = in_mlflow(place, model, number)
+    aliases, decision = in_mlflow(workspace, model, number)
     assert decision["version"] == version
     assert table["decision"] == f"{number}: {verdict}" == f"{number}: {decision['verdict']}"
     told = {"reason": "reason", "version": "version", "champion before": "before", "champion after": "champion"}
@@ -134,53 +134,53 @@ def tell(place: Place, model: str, verdict: str, version: int) -> tuple[dict[str
         shown = table["test rows"], table["only challenger right"], table["only champion right"], float(table["p"])
         assert shown == (str(said["rows"]), str(said["wins"]), str(said["losses"]), float(f"{said['p']:.4g}"))
     assert {name: table[name] for name in decision["digests"]} == decision["digests"]
-    history = json.loads(lines(place.hallmark("history", model, "--json").stdout)[-1])["decisions"]
+    history = json.loads(lines(workspace.hallmark("history", model, "--json").stdout)[-1])["decisions"]
     assert history[number - 1] == decision
-    champion = json.loads(lines(place.hallmark("champion", model, "--json").stdout)[-1])
+    champion = json.loads(lines(workspace.hallmark("champion", model, "--json").stdout)[-1])
     assert (champion["version"], champion["previous"]) == (aliases["champion"], aliases.get("previous"))
     return aliases, decision
 
 
-def test_schedule_promotes_holds_and_rejects_and_both_servers_agree(place: Place) -> None:
+def test_schedule_promotes_holds_and_rejects_and_both_servers_agree(workspace: Workspace) -> None:
     model = f"s{uuid.uuid4().hex[:12]}"
-    points().write(place, model)
+    points().write(workspace, model)
 
     def serve(given: dict[str, float], interval: str) -> None:
         options = "{ " + ", ".join(f'"{name}" = {value}' for name, value in given.items()) + " }"
         text = SCHEDULE.format(model=model, options=options, address=address, interval=interval)
-        place.schedules.write_text(text)
-        up = place.hallmark("up", "--detach")
+        workspace.schedules.write_text(text)
+        up = workspace.hallmark("up", "--detach")
         assert up.returncode == 0, up.stderr
 
     with receiver() as (address, told):
         serve(POOR, "5s")
-        aliases, _ = tell(place, model, "FIRST", 1)
+        aliases, _ = tell(workspace, model, "FIRST", 1)
         assert aliases == {"champion": 1}
-        assert place.hallmark("down").returncode == 0
+        assert workspace.hallmark("down").returncode == 0
         serve(GOOD, "1d")
-        request_run(place, model, GOOD)
-        aliases, decision = tell(place, model, "PROMOTE", 2)
+        request_run(workspace, model, GOOD)
+        aliases, decision = tell(workspace, model, "PROMOTE", 2)
         assert aliases == {"champion": 2, "previous": 1}
         assert decision["judgement"]["wins"] > 80
-        request_run(place, model, GOOD)
-        until(lambda: completed(place, f"{model} unchanged"))
-        assert (aliases, decision) == tell(place, model, "PROMOTE", 2)
+        request_run(workspace, model, GOOD)
+        until(lambda: completed(workspace, f"{model} unchanged"))
+        assert (aliases, decision) == tell(workspace, model, "PROMOTE", 2)
         assert not told
-        request_run(place, model, GOOD | {"training.seed": 1})
-        aliases, decision = tell(place, model, "HOLD", 3)
+        request_run(workspace, model, GOOD | {"training.seed": 1})
+        aliases, decision = tell(workspace, model, "HOLD", 3)
         assert aliases == {"champion": 2, "previous": 1}
         assert told[0]["title"] == f"always ({model}): HOLD"
-        shuffled(place, model).write(place, model)
-        request_run(place, model, GOOD)
-        aliases, decision = tell(place, model, "REJECT", 4)
+        shuffled(workspace, model).write(workspace, model)
+        request_run(workspace, model, GOOD)
+        aliases, decision = tell(workspace, model, "REJECT", 4)
         assert aliases == {"champion": 2, "previous": 1}
         assert decision["judgement"]["losses"] > decision["judgement"]["wins"]
         assert told[-1]["title"] == f"always ({model}): REJECT"
 
-        back = place.hallmark("rollback", model, "--reason", "it fails at night", "--json")
+        back = workspace.hallmark("rollback", model, "--reason", "it fails at night", "--json")
         assert back.returncode == 0, back.stderr
-        points().write(place, model)
-        request_run(place, model, GOOD)
-        aliases, decision = tell(place, model, "REJECT", 5)
+        points().write(workspace, model)
+        request_run(workspace, model, GOOD)
+        aliases, decision = tell(workspace, model, "REJECT", 5)
         assert aliases == {"champion": 1}
         assert "not rolled back" in decision["reason"]

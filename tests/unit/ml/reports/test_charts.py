@@ -63,7 +63,7 @@ def test_chart_has_an_escaped_description() -> None:
     (element,) = Parsed(svg).named("svg")
     assert element["aria-label"] == "<b>: 0.5 at epoch 1, 0.25 at epoch 2; validation: 0.7 at epoch 1, 0.6 at epoch 2"
     assert element["role"] == "img"
-    assert "best epoch: 1" in Parsed(svg).words
+    assert "best epoch: 1" in Parsed(svg).texts
     assert not Parsed(svg).named("b")
 
 

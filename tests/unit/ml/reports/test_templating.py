@@ -17,7 +17,7 @@ def test_every_html_value_is_escaped() -> None:
     parsed = Parsed(text)
     assert not [*parsed.named("script"), *parsed.named("b")]
     assert not any("onload" in attributes for _, attributes in parsed.elements)
-    assert set(HOSTILE) <= set(parsed.words)
+    assert set(HOSTILE) <= set(parsed.texts)
 
 
 def test_code_is_not_escaped_but_quoted() -> None:

@@ -25,7 +25,7 @@ from tests.support.interrupted_training import (
     assert_equal_fits,
     assert_equal_points,
     experiment,
-    interrupted,
+    run_interrupted,
 )
 
 pytestmark = pytest.mark.usefixtures("short_segments")
@@ -36,7 +36,7 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(case: str, tmp_p
     dataset = prepare(CASES[case].data, tmp_path)
     reference = Trial(CASES[case], dataset, tmp_path / "reference").run()
     for name, stops in STOPS.items():
-        trial = interrupted(Trial(CASES[case], dataset, tmp_path / name), stops)
+        trial = run_interrupted(Trial(CASES[case], dataset, tmp_path / name), stops)
         assert_equal(trial, reference)
         assert trial.fit.resumed_from == trial.resumed[-1]
     assert reference.resumed == []
@@ -105,7 +105,7 @@ def test_training_starts_over_with_the_same_timestamps_without_a_checkpoint(tmp_
 def test_unseeded_weights_are_drawn_once(tmp_path: Path, batch_size: int | str) -> None:
     drawn = experiment(IRIS, SMALL, batch_size=batch_size, epochs=6, initial_weights="unseeded")
     dataset = prepare(drawn.data, tmp_path)
-    trial = interrupted(Trial(drawn, dataset, tmp_path / "drawn"), STOPS["once"])
+    trial = run_interrupted(Trial(drawn, dataset, tmp_path / "drawn"), STOPS["once"])
     seed = trial.fit.initial_seed
     seeded = experiment(IRIS, SMALL, batch_size=batch_size, epochs=6, seed=seed, shuffle_seed=drawn.training.seed)
     assert_equal(trial, Trial(seeded, dataset, tmp_path / "seeded").run())
@@ -198,4 +198,4 @@ def test_an_interrupted_training_on_a_gpu_ends_like_an_uninterrupted_one(case: s
     dataset = prepare(on_gpu.data, tmp_path)
     reference = Trial(on_gpu, dataset, tmp_path / "reference").run()
     for name, stops in STOPS.items():
-        assert_equal(interrupted(Trial(on_gpu, dataset, tmp_path / name), stops), reference)
+        assert_equal(run_interrupted(Trial(on_gpu, dataset, tmp_path / name), stops), reference)

@@ -20,7 +20,7 @@ from tests.support.interrupted_training import (
     assert_equal_fits,
     assert_equal_points,
     experiment,
-    interrupted,
+    run_interrupted,
 )
 
 pytestmark = pytest.mark.usefixtures("short_segments")
@@ -54,7 +54,7 @@ def test_interrupted_stacked_networks_end_like_uninterrupted_ones(three: str, ma
     dataset = prepare(case.data, tmp_path)
     reference = Trial(case, dataset, tmp_path / "reference", members).run()
     for name, stops in STOPS.items():
-        assert_equal(interrupted(Trial(case, dataset, tmp_path / name, members), stops), reference)
+        assert_equal(run_interrupted(Trial(case, dataset, tmp_path / name, members), stops), reference)
 
 
 def test_members_stop_early_at_different_epochs(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_diverging_member_does_not_affect_the_others_despite_interrupts(tmp_pa
     case, members = together([{"weight_decay": decay} for decay in (0.001, 1, 0.01)], **GROWING)
     dataset = prepare(case.data, tmp_path)
     reference = Trial(case, dataset, tmp_path / "reference", members).run()
-    trial = interrupted(Trial(case, dataset, tmp_path / "interrupted", members), (3, 5, 5, 3))
+    trial = run_interrupted(Trial(case, dataset, tmp_path / "interrupted", members), (3, 5, 5, 3))
     for index, (one, other) in enumerate(zip(trial.fits, reference.fits, strict=True)):
         if index == 1:
             assert isinstance(one, DivergedError)

@@ -35,8 +35,8 @@ def test_page_is_escaped_and_self_contained() -> None:
     assert {each["scope"] for each in parsed.named("th")} == {"col", "row"}
     assert len(parsed.named("caption")) == 4
     for expected in ("<b>x</b> $y$", '"2" & <b>', "2 & z\x07", "<i>"):
-        assert expected in parsed.words
-    assert "run 1: no intervals and no paired test: <script>alert(1)</script>" in parsed.words
+        assert expected in parsed.texts
+    assert "run 1: no intervals and no paired test: <script>alert(1)</script>" in parsed.texts
     assert parsed.named("html")[0]["lang"] == "en"
 
 
