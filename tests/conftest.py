@@ -28,16 +28,16 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--pictures", type=Path, help="folder for the pictures that the tests in a browser take")
+    parser.addoption("--pictures", type=Path, help="folder for the screenshots of browser tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that no worker is left with one when the others are done."""
-    tiers, waiting = ("system", "pipelines", "unit"), ("deaths", "silence", "restarts", "station", "kills", "story")
+    """Run the slowest files first, so that no worker starts one when the others have finished."""
+    tiers, slow = ("system", "pipelines", "unit"), ("deaths", "silence", "restarts", "station", "kills", "story")
 
     def order(item: pytest.Item) -> tuple[int, bool]:
         tier = item.path.relative_to(ROOT / "tests").parts[0]
-        return tiers.index(tier), not any(name in item.path.name for name in waiting)
+        return tiers.index(tier), not any(name in item.path.name for name in slow)
 
     items.sort(key=order)
 
@@ -61,7 +61,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.fixture
 def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Where pictures of pages go."""
+    """Return the folder for screenshots."""
     folder: Path = request.config.getoption("--pictures") or tmp_path
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -69,10 +69,10 @@ def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give this worker a home and a tracking store of its own: no test sees or touches the project's."""
+    """Give this worker its own home and tracking store, so that no test uses those of the project."""
     folder = tmp_path_factory.mktemp("machine")
     onnx_registry.reuse()
-    # A shell, or nohup, starts background jobs with these ignored, and the tests send them.
+    # The tests send these signals. A shell or nohup starts background jobs with the signals ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -88,28 +88,28 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def migrated(machine: Path) -> None:
-    """Put empty, migrated databases of MLflow and Prefect where the settings say."""
+    """Create empty, migrated MLflow and Prefect databases at the paths in the settings."""
     databases.mlflow(machine / "mlruns" / "mlflow.db")
     databases.prefect(machine / "prefect" / "prefect.db")
 
 
 @pytest.fixture(scope="session")
 def prefect_server(migrated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001 - the databases come first
-    """A real Prefect server without a scheduler for all tests of this worker; its address."""
+    """Start a Prefect server without a scheduler, shared by all tests of this worker; return its address."""
     import prefect.testing.utilities as prefect_testing
     from prefect.settings import PREFECT_API_URL
 
     folder = tmp_path_factory.mktemp("harness")
     databases.prefect(folder / "prefect-test.db")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prefect_testing, "mkdtemp", lambda: str(folder))  # where the harness keeps its database
+        patch.setattr(prefect_testing, "mkdtemp", lambda: str(folder))  # the folder of the harness's database
         with prefect_testing.prefect_test_harness(server_startup_timeout=120):
             yield str(PREFECT_API_URL.value())
 
 
 @pytest.fixture(scope="session")
 def three_seeds(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the server comes first
-    """Three trainings of iris with three seeds, once for all tests of this worker that only read."""
+    """Train iris with three seeds, once for all tests of this worker that do not modify the outcomes."""
     from tests.support import registered
 
     return registered.train_three_seeds()
@@ -117,14 +117,14 @@ def three_seeds(prefect_server: str) -> list[Outcome]:  # noqa: ARG001 - the ser
 
 @pytest.fixture
 def server_for_children(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Let the processes that a test starts use this worker's Prefect server; each would start one of its own."""
+    """Let processes started by a test use this worker's Prefect server instead of starting their own."""
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     return prefect_server
 
 
 @pytest.fixture(scope="session")
 def full_server(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001 - as above
-    """A real Prefect server with all its services, for all tests of this worker that have schedules; its address."""
+    """Start a Prefect server with all services, shared by tests of this worker with schedules; return its address."""
     port = processes.free_port()
     with processes.prefect_server(tmp_path_factory.mktemp("scheduler"), port):
         yield f"http://127.0.0.1:{port}/api"
@@ -132,14 +132,14 @@ def full_server(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def scheduler(full_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of a real Prefect server with all its services, which the settings name."""
+    """Return the address of a Prefect server with all services, and put it into the settings."""
     monkeypatch.setenv("PREFECT_API_URL", full_server)
     return full_server
 
 
 @pytest.fixture
 def write_schedules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Write schedules to a file and point the settings at it. In the end their deployments are removed."""
+    """Return a function that writes schedules to the file in the settings. Their deployments are removed at the end."""
     path = tmp_path / "schedules.toml"
 
     def write(*entries: str) -> Path:
@@ -153,33 +153,33 @@ def write_schedules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[stations.Workspace]:
-    """An empty place for a station, which is ended with the test."""
-    with stations.open_workspace(tmp_path) as made:
-        yield made
+    """Return an empty workspace for a station. The station is stopped at the end of the test."""
+    with stations.open_workspace(tmp_path) as workspace:
+        yield workspace
 
 
 @pytest.fixture
 def console(capsys: pytest.CaptureFixture[str]) -> consoles.Call:
-    """Run a command in this process; exit code, stdout and stderr."""
+    """Return a function that runs a command in this process and returns exit code, stdout and stderr."""
     return consoles.console(capsys)
 
 
 @pytest.fixture
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a training look every few batches whether it shall stop, also within an epoch."""
+    """Let trainings check every five batches whether to stop."""
     monkeypatch.setattr(loop, "_SEGMENT_BATCHES", 5)
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of its own, in which nothing is yet."""
+    """Set `HALLMARK_HOME` to a folder that does not exist yet."""
     monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
 
 @pytest.fixture(scope="session")
 def iris_outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Dataset, Fit]:
-    """The preset iris, prepared and trained on the CPU, once for all who only read."""
+    """Prepare and train the iris preset on the CPU, once for all tests that do not modify the files."""
     folder, preset = tmp_path_factory.mktemp("iris"), presets.iris()
     experiment = preset.model_copy(update={"training": preset.training.model_copy(update={"device": "cpu"})})
     dataset = prepare(experiment.data, folder)
@@ -188,7 +188,7 @@ def iris_outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, 
 
 @pytest.fixture
 def iris(iris_outcome: tuple[Experiment, Dataset, Fit], tmp_path: Path) -> tuple[Experiment, Dataset]:
-    """The preset iris, on the CPU, and a copy of its rows on disk."""
+    """Return the iris preset on the CPU and a copy of its dataset."""
     experiment, dataset, _ = iris_outcome
     folder = tmp_path / "datasets" / dataset.folder.name
     shutil.copytree(dataset.folder, folder)
@@ -196,16 +196,16 @@ def iris(iris_outcome: tuple[Experiment, Dataset, Fit], tmp_path: Path) -> tuple
 
 
 @pytest.fixture
-def fitted(iris_outcome: tuple[Experiment, Dataset, Fit], iris: object, tmp_path: Path) -> Fit:  # noqa: ARG001 - the rows are there too
-    """A copy of the preset iris, trained."""
-    found = iris_outcome[2]
-    shutil.copytree(found.weights.parent, tmp_path, dirs_exist_ok=True)
-    return replace(found, weights=tmp_path / found.weights.name, history=tmp_path / found.history.name)
+def fitted(iris_outcome: tuple[Experiment, Dataset, Fit], iris: object, tmp_path: Path) -> Fit:  # noqa: ARG001 - the dataset is copied too
+    """Return a copy of the trained iris preset."""
+    original = iris_outcome[2]
+    shutil.copytree(original.weights.parent, tmp_path, dirs_exist_ok=True)
+    return replace(original, weights=tmp_path / original.weights.name, history=tmp_path / original.history.name)
 
 
 @pytest.fixture(scope="session")
 def iris_artifact(iris_outcome: tuple[Experiment, Dataset, Fit]) -> Artifact:
-    """The preset iris, trained and exported, once for all who only read."""
+    """Export the trained iris preset, once for all tests that do not modify the file."""
     experiment, dataset, fitted = iris_outcome
     classifier = load(fitted, dataset, experiment)
     folder = fitted.weights.parent.with_name("artifact")
@@ -215,7 +215,7 @@ def iris_artifact(iris_outcome: tuple[Experiment, Dataset, Fit]) -> Artifact:
 
 @pytest.fixture
 def artifact(iris_artifact: Artifact, tmp_path: Path) -> Artifact:
-    """A copy of the preset iris, trained and exported."""
+    """Return a copy of the exported iris preset."""
     return replace(iris_artifact, path=Path(shutil.copy(iris_artifact.path, tmp_path)))
 
 
@@ -233,12 +233,12 @@ def fit(experiment: Experiment, dataset: Dataset, folder: Path) -> Fit:
 
 @pytest.fixture(scope="session")
 def python() -> Callable[..., str]:
-    """Run Python code in a fresh process and return what it prints."""
+    """Return a function that runs Python code in a new process and returns its output."""
 
     def run(code: str, *arguments: object, cwd: Path = ROOT) -> str:
         command = [sys.executable, "-c", code, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, env=os.environ)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        completed = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, env=os.environ)
+        assert completed.returncode == 0, completed.stderr
+        return completed.stdout
 
     return run

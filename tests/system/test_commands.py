@@ -1,4 +1,4 @@
-"""`hallmark` as it is typed: signals, kills and servers of its own, for which a process is the point."""
+"""`hallmark` in its own process: signals, kills, embedded servers and locks."""
 
 import json
 import os
@@ -39,32 +39,32 @@ optimizer = "sgd"
 """
 
 
-def until(happened: Callable[[], bool], process: BaseProcess) -> None:
+def until(condition: Callable[[], bool], process: BaseProcess) -> None:
     deadline = time.monotonic() + LIMIT
-    while not happened():
+    while not condition():
         assert process.exitcode is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_one_command_from_a_preset_to_a_registered_model_with_the_embedded_server(tmp_path: Path) -> None:
-    done = hallmark("train", "iris", "--name", "walk", "--training.epochs", "5", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+def test_one_command_trains_and_registers_a_preset_with_the_embedded_server(tmp_path: Path) -> None:
+    completed = hallmark("train", "iris", "--name", "walk", "--training.epochs", "5", cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr
+    rows = dict(line.split(maxsplit=1) for line in completed.stdout.splitlines())
     assert list(rows) == ["accuracy", "loss", "parity", "findings", "model", "onnx", "run", "next"]
     assert rows["model"] == "walk version 1, champion"
     assert rows["parity"].startswith("passed")
     assert onnxruntime.InferenceSession(rows["onnx"]).get_outputs()[0].name == "label"
     assert rows["next"].endswith("hallmark ui")
-    steps = [line.split()[0] for line in done.stderr.splitlines()]
+    steps = [line.split()[0] for line in completed.stderr.splitlines()]
     assert steps == ["prepare", "fit", "evaluate", "finding", "export", "verify", "stamp", "register", "card"]
-    assert "\x1b" not in done.stdout + done.stderr
+    assert "\x1b" not in completed.stdout + completed.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("server_for_children")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_a_killed_run_is_killed_in_mlflow_too(number: signal.Signals, tmp_path: Path) -> None:
+def test_signal_sets_the_mlflow_run_to_killed(number: signal.Signals, tmp_path: Path) -> None:
     name = f"k{uuid.uuid4().hex[:12]}"
     path = tmp_path / f"{name}.toml"
     path.write_text(SLOW)
@@ -89,14 +89,14 @@ def serving() -> Iterator[list["subprocess.Popen[bytes]"]]:
         process.wait()
 
 
-def test_the_ui_serves_the_runs_on_this_machine_alone(
+def test_ui_shows_runs_and_listens_on_localhost_only(
     console: Call, serving: list["subprocess.Popen[bytes]"], iris: tuple[object, object]
 ) -> None:
     attempt = Attempt(uuid.uuid4().hex, "iris", {}, Path())
-    with run_lifecycle.open_run(iris[0], iris[1], attempt, "shown in the ui", {}) as shown:  # type: ignore[arg-type]
+    with run_lifecycle.open_run(iris[0], iris[1], attempt, "shown in the ui", {}) as run:  # type: ignore[arg-type]
         pass
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         code, _, error = console("ui", "--port", str(port))
         assert (code, f"--port: {port} on 127.0.0.1: Address already in use" in error) == (2, True)
     command = [HALLMARK, "ui", "--port", str(port)]
@@ -107,23 +107,23 @@ def test_the_ui_serves_the_runs_on_this_machine_alone(
     deadline = time.monotonic() + 90
     while True:
         try:
-            query = f"{address}/api/2.0/mlflow/runs/get?run_id={shown.id}"
-            with urllib.request.urlopen(query, timeout=5) as answer:  # noqa: S310 - our own address
-                found = json.load(answer)
+            query = f"{address}/api/2.0/mlflow/runs/get?run_id={run.id}"
+            with urllib.request.urlopen(query, timeout=5) as response:  # noqa: S310 - our own address
+                body = json.load(response)
             break
         except OSError:
             assert time.monotonic() < deadline
             time.sleep(0.2)
-    assert found["run"]["info"]["run_name"] == "shown in the ui"
+    assert body["run"]["info"]["run_name"] == "shown in the ui"
     with urllib.request.urlopen(address, timeout=5) as page:
         assert b"MLflow" in page.read()
-    # A server on 0.0.0.0 would answer at every address of this machine.
+    # A server on 0.0.0.0 would answer on every address of this machine.
     with pytest.raises(OSError, match=r"refused|timed out"):
         socket.create_connection(("127.0.0.2", port), timeout=1)
 
 
 @pytest.mark.usefixtures("server_for_children")
-def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(home: Path, tmp_path: Path) -> None:
+def test_killed_retraining_resumes_in_its_mlflow_run_and_keeps_the_champion(home: Path, tmp_path: Path) -> None:
     name = new_name()
     source = tmp_path / f"{name}.toml"
     source.write_text('[data]\nkind = "digits"\n[model]\nkind = "linear"\n[training]\ndevice = "cpu"\nepochs = 2\n')
@@ -133,22 +133,22 @@ def test_a_retraining_that_was_killed_goes_on_in_its_run_and_the_champion_stays(
     process = forks.start(longer, tmp_path)
     until(lambda: any((home / "unfinished").glob("*/*.safetensors")), process)
     resume.close_orphans()
-    assert sorted(one.info.status for one in runs(name)) == ["FINISHED", "RUNNING"]  # its process lives
+    assert sorted(run.info.status for run in runs(name)) == ["FINISHED", "RUNNING"]  # its process is still alive
     process.kill()
     process.join()
     assert (aliases(name), versions(name)) == ({"champion": 1}, 1)
     resume.close_orphans()
-    (run,) = (one for one in runs(name) if one.info.status == "KILLED")
-    done = forks.hallmark(*longer, "--json")
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["decision"]["run_id"] == run.info.run_id
-    assert sorted(one.info.status for one in runs(name)) == ["FINISHED", "FINISHED"]
+    (killed,) = (run for run in runs(name) if run.info.status == "KILLED")
+    completed = forks.hallmark(*longer, "--json")
+    assert completed.returncode == 0, completed.stderr
+    result = json.loads(completed.stdout.splitlines()[-1])
+    assert result["decision"]["run_id"] == killed.info.run_id
+    assert sorted(run.info.status for run in runs(name)) == ["FINISHED", "FINISHED"]
     assert versions(name) == 2
 
 
 @pytest.mark.usefixtures("home", "server_for_children")
-def test_two_processes_at_once_are_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_second_process_waits_for_the_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     experiment = iris_experiment()
     lock = FileLock(lock_of(experiment, monkeypatch))
 

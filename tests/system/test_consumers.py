@@ -1,6 +1,7 @@
-"""The shipped file where its users are: in Node.js, in a browser, over HTTP, and by the README's own lines.
+"""The exported file in Node.js, in a browser, behind an HTTP server, and in the examples of the README.
 
-`.ci/run` installs what these tests run with and sets HALLMARK_REQUIRE_CONSUMERS: there, what is missing fails them.
+`.ci/run` installs the programs that these tests need and sets HALLMARK_REQUIRE_CONSUMERS, so that a missing one fails
+its tests.
 """
 
 import json
@@ -42,22 +43,22 @@ README = ROOT / "README.md"
 JAVASCRIPT = ROOT / "tests" / "javascript"
 MODULES = JAVASCRIPT / "node_modules"
 ACTIVATED = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-"""As in a shell that has activated `.venv`."""
+"""Environment of a shell in which `.venv` is activated."""
 SIZES = (8, 1, 3)
-"""Rows at a time."""
+"""Batch sizes."""
 LIMIT = 120
-"""Seconds after which a process that has not answered is a failure."""
+"""Timeout in seconds."""
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """A file with its certificate, and the registered model that it is."""
+    """An exported file and the name of its registered model."""
 
     name: str
     path: Path
 
     @property
-    def said(self) -> Certificate:
+    def certificate(self) -> Certificate:
         return certificate.read(self.path)[0]
 
 
@@ -75,25 +76,25 @@ def digits_shipped(prefect_server: str) -> Shipped:  # noqa: ARG001 - the server
 def table_shipped(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Shipped:  # noqa: ARG001 - as above
     path = owned.write(owned.mixed(), tmp_path_factory.mktemp("table") / "people.csv")
     name = f"c{uuid.uuid4().hex[:12]}"
-    found = Shipped(name, train(owned.experiment(path, name)).artifact.path)
-    # What is asked has a gap and text, or it would show nothing.
-    assert any(None in row for rows in found.said.golden.inputs.values() for row in rows)
-    assert "string" in {one.dtype for one in found.said.inputs}
-    return found
+    shipped = Shipped(name, train(owned.experiment(path, name)).artifact.path)
+    # The golden rows must contain a missing value and text.
+    assert any(None in row for rows in shipped.certificate.golden.inputs.values() for row in rows)
+    assert "string" in {one.dtype for one in shipped.certificate.inputs}
+    return shipped
 
 
 @pytest.fixture(scope="module", params=["iris_shipped", "digits_shipped", "table_shipped"])
 def shipped(request: pytest.FixtureRequest) -> Shipped:
-    """A model of columns, one of images, and one of a table with text and gaps."""
+    """Return a model of columns, of images, and of a table with text and missing values."""
     found: Shipped = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture(scope="module")
 def address(shipped: Shipped) -> Iterator[str]:
-    """Where MLflow serves the registered model, by the README's lines but for name and port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    """Serve the registered model with MLflow by the README's command, with another name and port; return the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
     command = snippet("sh", "mlflow models serve").replace("models:/iris@", f"models:/{shipped.name}@")
     store = settings.database(os.environ["MLFLOW_TRACKING_URI"])
     assert store
@@ -117,7 +118,7 @@ def browser() -> str:
 
 
 def ship(preset: str) -> Shipped:
-    """Train, prove, stamp and register under a name of its own."""
+    """Train and register a preset under a unique name."""
     experiment = presets.get(preset)
     training = experiment.training.model_copy(update={"device": "cpu"})
     name = f"c{uuid.uuid4().hex[:12]}"
@@ -126,7 +127,7 @@ def ship(preset: str) -> Shipped:
 
 @contextmanager
 def running(command: list[str], folder: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that ends with the block, with all that it has started. What it wrote is shown if a test fails."""
+    """Start a process and kill its process group at the end of the block. Its output is shown if a test fails."""
     with TemporaryFile() as output:
         process = subprocess.Popen(
             command,
@@ -148,34 +149,34 @@ def running(command: list[str], folder: Path, **environment: str) -> Iterator["s
 
 def run(command: list[str], folder: Path) -> str:
     environment = os.environ | ACTIVATED
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
-def until(happened: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+def until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + LIMIT
-    while not happened():
-        assert process.poll() is None, f"it ended with exit code {process.returncode}"
+    while not condition():
+        assert process.poll() is None, f"the process ended with exit code {process.returncode}"
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - our own address
+            return bool(response.status == 200)
     except OSError:
         return False
 
 
 class Site(ThreadingHTTPServer):
-    """A folder on 127.0.0.1, and what its pages send."""
+    """HTTP server for a folder that collects the bodies of POST requests."""
 
     def __init__(self, folder: Path) -> None:
-        self.said: SimpleQueue[bytes] = SimpleQueue()
+        self.received: SimpleQueue[bytes] = SimpleQueue()
         super().__init__(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
 
 
@@ -183,7 +184,7 @@ class Handler(SimpleHTTPRequestHandler):
     server: Site
 
     def do_POST(self) -> None:
-        self.server.said.put(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.received.put(self.rfile.read(int(self.headers["Content-Length"])))
         self.send_response(204)
         self.end_headers()
 
@@ -201,7 +202,7 @@ def site(folder: Path) -> Iterator[Site]:
 
 
 def visit(browser: str, page: str, folder: Path, **files: bytes) -> list[Any]:
-    """Open a page of `tests/javascript` beside these files, and return what it sends."""
+    """Open a page of `tests/javascript` together with these files; return the answers that it posts."""
     served = folder / "served"
     served.mkdir()
     for path in JAVASCRIPT.iterdir():
@@ -211,149 +212,150 @@ def visit(browser: str, page: str, folder: Path, **files: bytes) -> list[Any]:
     with site(served) as http:
         command = [browser, *browsers.FLAGS, f"--user-data-dir={folder / 'profile'}"]
         with running([*command, f"http://127.0.0.1:{http.server_port}/{page}"], folder) as process:
-            until(lambda: not http.said.empty(), process)
-    said = json.loads(http.said.get())
-    assert "error" not in said, said["error"]
-    return list(said["answers"])
+            until(lambda: not http.received.empty(), process)
+    body = json.loads(http.received.get())
+    assert "error" not in body, body["error"]
+    return list(body["answers"])
 
 
-def question(said: Certificate) -> bytes:
-    """The golden vectors in batches of several sizes, as `ask.js` takes them."""
-    # As the certificate has them: where a number is missing, JSON has null.
-    rows, count = said.golden.inputs, len(said.golden.label)
+def golden_batches(cert: Certificate) -> bytes:
+    """Return the golden rows in batches of several sizes, as JSON for `ask.js`. Missing numbers are null."""
+    rows, count = cert.golden.inputs, len(cert.golden.label)
     starts = [(start, start + size) for size in SIZES for start in range(0, count, size)]
     lists = [{name: value[start:end] for name, value in rows.items()} for start, end in starts]
-    inputs = [{"name": one.name, "dtype": one.dtype, "shape": one.shape} for one in said.inputs]
+    inputs = [{"name": one.name, "dtype": one.dtype, "shape": one.shape} for one in cert.inputs]
     return json.dumps({"inputs": inputs, "batches": lists}).encode()
 
 
-def compare(said: Certificate, found: list[dict[str, Any]]) -> None:
-    """Compare what `ask.js` was told with the golden vectors, and its form with the contract."""
-    for answer in found:
+def assert_outputs(cert: Certificate, answers: list[dict[str, Any]]) -> None:
+    """Check types, shapes and values of the outputs from `ask.js` against the certificate."""
+    for answer in answers:
         rows = answer["label"]["dims"][0]
         assert {name: (output["type"], output["dims"]) for name, output in answer.items()} == {
             "label": ("int64", [rows]),
-            "probabilities": ("float32", [rows, len(said.classes)]),
+            "probabilities": ("float32", [rows, len(cert.classes)]),
         }
-    label = [value for answer in found for value in answer["label"]["data"]]
-    probabilities = [value for answer in found for value in answer["probabilities"]["data"]]
-    agree(said, label, np.reshape(probabilities, (-1, len(said.classes))), len(SIZES))
+    label = [value for answer in answers for value in answer["label"]["data"]]
+    probabilities = [value for answer in answers for value in answer["probabilities"]["data"]]
+    assert_predictions(cert, label, np.reshape(probabilities, (-1, len(cert.classes))), len(SIZES))
 
 
-def agree(said: Certificate, label: list[int], probabilities: object, times: int = 1) -> None:
-    """Hold answers against the golden vectors, which were asked so many times."""
-    rows = np.tile(np.arange(len(said.golden.label)), times)
-    expected = Answer(np.array(said.golden.label), np.array(said.golden.probabilities)).take(rows)
+def assert_predictions(cert: Certificate, label: list[int], probabilities: object, times: int = 1) -> None:
+    """Compare predictions with the golden rows, repeated `times` times."""
+    rows = np.tile(np.arange(len(cert.golden.label)), times)
+    expected = Answer(np.array(cert.golden.label), np.array(cert.golden.probabilities)).take(rows)
     found = Answer(np.array(label), np.array(probabilities))
-    assert certificate.difference(found, expected, said.golden.tolerance) == ""
+    assert certificate.difference(found, expected, cert.golden.tolerance) == ""
 
 
 def post(address: str, request: object) -> dict[str, Any]:
-    """What MLflow predicts."""
+    """Send a request to the MLflow server; return its predictions."""
     headers = {"Content-Type": "application/json"}
     data = json.dumps(request).encode()
-    asked = urllib.request.Request(f"{address}/invocations", data, headers)  # noqa: S310 - our own address
-    with urllib.request.urlopen(asked, timeout=LIMIT) as answer:  # noqa: S310
-        predictions: dict[str, Any] = json.load(answer)["predictions"]
+    http_request = urllib.request.Request(f"{address}/invocations", data, headers)  # noqa: S310 - our own address
+    with urllib.request.urlopen(http_request, timeout=LIMIT) as response:  # noqa: S310
+        predictions: dict[str, Any] = json.load(response)["predictions"]
     return predictions
 
 
 def section() -> str:
-    """The consumer's page."""
+    """Return the README's section for users of a model."""
     return README.read_text().split("\n## Use the model\n")[1].split("\n## ")[0]
 
 
 def snippet(language: str, containing: str = "") -> str:
-    """The one code block in this language with this text."""
+    """Return the only code block in this language that contains this text."""
     blocks = re.findall(rf"```{language}\n(.*?)```", section(), re.DOTALL)
     (found,) = [block for block in blocks if containing in block]
     return str(found)
 
 
-def flower(shipped: Shipped) -> tuple[int, list[float]]:
-    """Label and probabilities of the README's flower."""
+def predict_readme_row(shipped: Shipped) -> tuple[int, list[float]]:
+    """Return label and probabilities of the row in the README's examples."""
     rows = {"sepal_length": 6.3, "sepal_width": 3.3, "petal_length": 6.0, "petal_width": 2.5}
-    given = {name: np.array([[value]], np.float32) for name, value in rows.items()}
-    label, probabilities = onnxruntime.InferenceSession(shipped.path).run(None, given)
+    inputs = {name: np.array([[value]], np.float32) for name, value in rows.items()}
+    label, probabilities = onnxruntime.InferenceSession(shipped.path).run(None, inputs)
     return int(label[0]), probabilities[0].tolist()
 
 
-def assert_flower(shipped: Shipped, label: str, probabilities: list[str]) -> None:
-    expected = flower(shipped)
+def assert_readme_row(shipped: Shipped, label: str, probabilities: list[str]) -> None:
+    expected = predict_readme_row(shipped)
     assert int(label) == expected[0]
     assert [float(value) for value in probabilities] == pytest.approx(expected[1], abs=1e-6)
 
 
-def test_node_says_what_was_proven(shipped: Shipped, node: str, tmp_path: Path) -> None:
-    asked = tmp_path / "question.json"
-    asked.write_bytes(question(shipped.said))
-    compare(shipped.said, json.loads(run([node, "node.js", str(shipped.path), str(asked)], JAVASCRIPT)))
+def test_node_predicts_the_golden_rows(shipped: Shipped, node: str, tmp_path: Path) -> None:
+    batches = tmp_path / "question.json"
+    batches.write_bytes(golden_batches(shipped.certificate))
+    assert_outputs(shipped.certificate, json.loads(run([node, "node.js", str(shipped.path), str(batches)], JAVASCRIPT)))
 
 
-def test_a_browser_says_what_was_proven(shipped: Shipped, browser: str, tmp_path: Path) -> None:
-    files = {"model_onnx": shipped.path.read_bytes(), "question_json": question(shipped.said)}
-    compare(shipped.said, visit(browser, "page.html", tmp_path, **files))
+def test_browser_predicts_the_golden_rows(shipped: Shipped, browser: str, tmp_path: Path) -> None:
+    files = {"model_onnx": shipped.path.read_bytes(), "question_json": golden_batches(shipped.certificate)}
+    assert_outputs(shipped.certificate, visit(browser, "page.html", tmp_path, **files))
 
 
-def test_the_registered_model_says_over_http_what_was_proven(shipped: Shipped, address: str) -> None:
-    agree(shipped.said, **post(address, {"inputs": shipped.said.golden.inputs}))
+def test_registered_model_predicts_the_golden_rows_over_http(shipped: Shipped, address: str) -> None:
+    assert_predictions(shipped.certificate, **post(address, {"inputs": shipped.certificate.golden.inputs}))
 
 
 @pytest.mark.parametrize("shipped", ["iris_shipped", "table_shipped"], indirect=True)
-def test_columns_go_over_http_as_objects_too(shipped: Shipped, address: str) -> None:
-    columns = {name: [value for (value,) in rows] for name, rows in shipped.said.golden.inputs.items()}
+def test_columns_can_be_sent_over_http_as_records(shipped: Shipped, address: str) -> None:
+    columns = {name: [value for (value,) in rows] for name, rows in shipped.certificate.golden.inputs.items()}
     records = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    agree(shipped.said, **post(address, {"dataframe_records": records}))
+    assert_predictions(shipped.certificate, **post(address, {"dataframe_records": records}))
 
 
 @pytest.mark.parametrize("shipped", ["iris_shipped"], indirect=True)
-def test_the_readmes_request_is_answered_as_written(shipped: Shipped, address: str, tmp_path: Path) -> None:
+def test_request_in_the_readme_works_as_written(shipped: Shipped, address: str, tmp_path: Path) -> None:
     if not shutil.which("curl"):
         browsers.skip_or_fail("there is no curl")
     request = snippet("sh", "curl").replace("http://127.0.0.1:5001", address)
     predictions = json.loads(run(["bash", "-c", request], tmp_path))["predictions"]
-    label, probabilities = flower(shipped)
+    label, probabilities = predict_readme_row(shipped)
     assert predictions == {"label": [label], "probabilities": [pytest.approx(probabilities, abs=1e-6)]}
 
 
-def test_the_readmes_python_runs_as_written(iris_shipped: Shipped, python: Callable[..., str], tmp_path: Path) -> None:
+def test_python_in_the_readme_works_as_written(
+    iris_shipped: Shipped, python: Callable[..., str], tmp_path: Path
+) -> None:
     code = snippet("python")
     assert len([line for line in code.splitlines() if line]) == 5
     shutil.copy(iris_shipped.path, tmp_path / "iris.onnx")
-    said = python(code, cwd=tmp_path)
-    classes, end = json.JSONDecoder().raw_decode(said)
-    label, probabilities = re.fullmatch(r" (\d) \[(.*)\]\n", said[end:]).groups()  # type: ignore[union-attr]
+    output = python(code, cwd=tmp_path)
+    classes, end = json.JSONDecoder().raw_decode(output)
+    label, probabilities = re.fullmatch(r" (\d) \[(.*)\]\n", output[end:]).groups()  # type: ignore[union-attr]
     assert classes[int(label)] == "virginica"
-    assert_flower(iris_shipped, label, probabilities.split())
+    assert_readme_row(iris_shipped, label, probabilities.split())
 
 
-def test_the_readmes_javascript_runs_as_written_in_node(iris_shipped: Shipped, node: str, tmp_path: Path) -> None:
+def test_javascript_in_the_readme_works_as_written_in_node(iris_shipped: Shipped, node: str, tmp_path: Path) -> None:
     code = snippet("javascript")
     assert len([line for line in code.splitlines() if line]) == 5
     (tmp_path / "readme.mjs").write_text(code)
     (tmp_path / "node_modules").symlink_to(MODULES)
     shutil.copy(iris_shipped.path, tmp_path / "iris.onnx")
-    said = re.fullmatch(r"(\d)n Float32Array\(3\) \[(.*)\]\n", run([node, "readme.mjs"], tmp_path), re.DOTALL)
-    assert said
-    assert_flower(iris_shipped, said[1], said[2].split(","))
+    match = re.fullmatch(r"(\d)n Float32Array\(3\) \[(.*)\]\n", run([node, "readme.mjs"], tmp_path), re.DOTALL)
+    assert match
+    assert_readme_row(iris_shipped, match[1], match[2].split(","))
 
 
-def test_the_readmes_javascript_runs_in_a_browser_but_for_the_import(
+def test_javascript_in_the_readme_works_in_a_browser_with_another_import(
     iris_shipped: Shipped, browser: str, tmp_path: Path
 ) -> None:
     code = snippet("javascript").replace("onnxruntime-node", "onnxruntime-web")
     files = {"readme_mjs": code.encode(), "iris_onnx": iris_shipped.path.read_bytes()}
     label, probabilities = visit(browser, "readme.html", tmp_path, **files)
-    assert_flower(iris_shipped, label, probabilities.split(","))
+    assert_readme_row(iris_shipped, label, probabilities.split(","))
 
 
-def test_the_readmes_check_holds_as_written(iris_shipped: Shipped, tmp_path: Path) -> None:
+def test_verify_commands_in_the_readme_work_as_written(iris_shipped: Shipped, tmp_path: Path) -> None:
     shutil.copy(iris_shipped.path, tmp_path / "iris.onnx")
-    said = run(["bash", "-ec", snippet("sh", "hallmark verify")], tmp_path)
-    assert [line.split() for line in said.splitlines() if line.startswith("verdict")] == [["verdict", "holds"]] * 2
-    assert f"{iris_shipped.name} version 1" in said
+    output = run(["bash", "-ec", snippet("sh", "hallmark verify")], tmp_path)
+    assert [line.split() for line in output.splitlines() if line.startswith("verdict")] == [["verdict", "holds"]] * 2
+    assert f"{iris_shipped.name} version 1" in output
 
 
-def test_the_readme_names_all_that_the_metadata_has() -> None:
+def test_readme_names_all_metadata() -> None:
     for name in (*(field.name for field in fields(Certificate)), "digest"):
         assert f"`hallmark.{name}`" in section()

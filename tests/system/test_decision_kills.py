@@ -1,4 +1,4 @@
-"""Decisions of processes that are killed at any moment, or that decide at once."""
+"""Decisions of processes that are killed at any write, or that decide at the same time."""
 
 import os
 import signal
@@ -15,14 +15,14 @@ from tests.support.registered import aliases, kill_after
 
 
 def kill_promotion_after(writes: int, name: str) -> None:
-    """In a process of its own: promote version 2, and be killed with -9 after so many writes."""
+    """Promote version 2, and send SIGKILL to this process after this number of writes."""
     with pytest.MonkeyPatch.context() as patch:
         kill_after(writes, patch, lambda: os.kill(os.getpid(), signal.SIGKILL))
         judged(name, "PROMOTE")()
 
 
 @pytest.mark.usefixtures("server_for_children")
-def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_finish(
+def test_promotion_killed_after_any_write_is_completed_by_the_next_command(
     three_seeds: list[Outcome], tmp_path: Path
 ) -> None:
     writes = 0
@@ -43,7 +43,7 @@ def test_kill_9_between_any_two_steps_leaves_nothing_that_the_next_does_not_fini
 
 
 @pytest.mark.usefixtures("server_for_children")
-def test_of_two_processes_at_once_each_wins_or_says_so(three_seeds: list[Outcome], tmp_path: Path) -> None:
+def test_of_two_concurrent_promotions_each_is_recorded_or_refused(three_seeds: list[Outcome], tmp_path: Path) -> None:
     model = registered.create_model(three_seeds)
     processes = {
         version: forks.start(["promote", model, str(version), "--reason", "two at once"], tmp_path / str(version))
@@ -55,10 +55,12 @@ def test_of_two_processes_at_once_each_wins_or_says_so(three_seeds: list[Outcome
     assert set(codes.values()) <= {0, 2}
     assert 0 in codes.values()
     for version, code in codes.items():
-        said = (tmp_path / str(version) / "stderr").read_text()
-        assert (code == 0) == (said == "")
-        assert code == 0 or said.startswith(f"hallmark: {model}: another process is deciding on this model")
-    made = decision_log.history(model)
-    assert sorted(one.version for one in made) == sorted(version for version, code in codes.items() if code == 0)
-    assert [one.number for one in made] == list(range(1, len(made) + 1))
-    assert aliases(model)["champion"] == made[-1].version
+        error = (tmp_path / str(version) / "stderr").read_text()
+        assert (code == 0) == (error == "")
+        assert code == 0 or error.startswith(f"hallmark: {model}: another process is deciding on this model")
+    decisions = decision_log.history(model)
+    assert sorted(decision.version for decision in decisions) == sorted(
+        version for version, code in codes.items() if code == 0
+    )
+    assert [decision.number for decision in decisions] == list(range(1, len(decisions) + 1))
+    assert aliases(model)["champion"] == decisions[-1].version

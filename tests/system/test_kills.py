@@ -1,4 +1,4 @@
-"""Kills and signals at any moment: the same command goes on, and all comes out as if there had been none."""
+"""After kills and signals at any moment, the same command resumes, and its result is that of an uninterrupted one."""
 
 import os
 import random
@@ -14,17 +14,17 @@ from tests.support import kills
 from tests.support.kills import Chain, Result, Sandbox
 
 FORKED_KILLS = 9
-"""And one of the command as it is typed."""
+"""Number of kills of forked commands. One more test kills a command started from the shell."""
 
 
 @dataclass(frozen=True)
 class Reference:
     template: Sandbox
-    """Where nothing has run yet."""
+    """A sandbox in which no command has run."""
     results: tuple[Result, Result]
-    """Of two processes that nobody killed."""
+    """Results of two commands that were not killed."""
     seconds: float
-    """What such a process takes."""
+    """Duration of the second of them."""
 
     @property
     def result(self) -> Result:
@@ -40,7 +40,7 @@ def reference(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
         yield Reference(template, *kills.run_twice(template, folder))
 
 
-def test_two_processes_in_two_folders_come_to_the_same(reference: Reference) -> None:
+def test_two_processes_in_two_folders_give_the_same_result(reference: Reference) -> None:
     first, second = reference.results
     assert kills.differences(first, second) == []
     assert second.faults == []
@@ -65,8 +65,8 @@ def test_kill_9_at_random_moments(reference: Reference, tmp_path: Path) -> None:
     assert len(chain.kills_by_step) > 2
 
 
-def test_kill_9_of_the_command_as_it_is_typed(reference: Reference, tmp_path: Path) -> None:
-    sandbox = kills.copy(reference.template, tmp_path / "typed")
+def test_kill_9_of_a_command_started_from_the_shell(reference: Reference, tmp_path: Path) -> None:
+    sandbox = kills.copy(reference.template, tmp_path / "shell")
     with kills.start_command(sandbox) as process:
         kills.wait_for_step(sandbox, "prepare")
         time.sleep(random.Random(0).uniform(0, reference.seconds / 3))  # noqa: S311 - not for secrets
@@ -77,12 +77,12 @@ def test_kill_9_of_the_command_as_it_is_typed(reference: Reference, tmp_path: Pa
     assert kills.differences(kills.result(sandbox), reference.result) == []
 
 
-def test_signals_are_heeded_and_the_command_goes_on_after_them(reference: Reference, tmp_path: Path) -> None:
+def test_signals_stop_the_command_and_it_resumes_afterwards(reference: Reference, tmp_path: Path) -> None:
     sandbox = kills.copy(reference.template, tmp_path / "signals")
     for number in (signal.SIGTERM, signal.SIGINT):
         before = sandbox.newest_checkpoint
         process = kills.start_forked(sandbox)
-        kills.until(lambda before=before: sandbox.newest_checkpoint > before)  # it is in the midst of training
+        kills.until(lambda before=before: sandbox.newest_checkpoint > before)  # it is training
         os.kill(process.pid, number)
         process.join(kills.LIMIT)
         assert process.exitcode == 130

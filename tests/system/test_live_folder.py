@@ -23,18 +23,18 @@ from tests.support.consoles import Call
 
 @pytest.fixture(scope="module")
 def digits(prefect_server: str) -> Outcome:  # noqa: ARG001 - the server comes first
-    return shipped(presets.get("digits"))
+    return train_on_cpu(presets.get("digits"))
 
 
 @pytest.fixture(scope="module")
-def runtime(machine: None) -> Path:  # noqa: ARG001 - the home comes first
+def runtime(machine: None) -> Path:  # noqa: ARG001 - sets the home
     browsers.executable()
     with registries.serving(registries.archive()) as registry:
         return browser_runtime.fetch(settings.read().home, registry.address)
 
 
 @pytest.fixture
-def made(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
+def write_live(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
     """Return a function that writes the live page of a model for images of a shape."""
 
     def make(shape: tuple[int, ...], classes: tuple[str, ...] = ("dark", "light"), *, resized: bool = False) -> Path:
@@ -44,13 +44,13 @@ def made(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
     return make
 
 
-def shipped(experiment: Experiment) -> Outcome:
+def train_on_cpu(experiment: Experiment) -> Outcome:
     training = experiment.training.model_copy(update={"device": "cpu"})
     return train(experiment.model_copy(update={"name": f"c{uuid.uuid4().hex[:12]}", "training": training}))
 
 
-def test_folder_contains_all_linked_files(made: Callable[..., Path]) -> None:
-    folder = made((4, 4)).parent
+def test_folder_contains_all_linked_files(write_live: Callable[..., Path]) -> None:
+    folder = write_live((4, 4)).parent
     assert {path.name for path in folder.iterdir()} == {"index.html", "hand.onnx", "card.html", "LICENSE.txt"}
     assert "MIT License" in (folder / "LICENSE.txt").read_text()
     text = (folder / "index.html").read_text()
@@ -68,13 +68,13 @@ def test_placement_is_the_median_over_images() -> None:
 
 
 def test_background_is_taken_from_the_golden_rows(tmp_path: Path) -> None:
-    sealed, content = certificate.read(certified.images(tmp_path / "hand.onnx", (4, 4)))
+    stamped, content = certificate.read(certified.images(tmp_path / "hand.onnx", (4, 4)))
     rows = np.zeros((2, 4, 4), np.uint8)
     rows[:, 1:3, 1:2] = 8
-    for ground, image in ((True, rows), (False, 8 - rows)):
-        golden = replace(sealed.golden, inputs={"image": image.tolist()})
-        facts = live_folder.about(replace(sealed, golden=golden), content)
-        assert (facts["dark"], facts["drawable"]) == (ground, True)
+    for is_dark, image in ((True, rows), (False, 8 - rows)):
+        golden = replace(stamped.golden, inputs={"image": image.tolist()})
+        facts = live_folder.about(replace(stamped, golden=golden), content)
+        assert (facts["dark"], facts["drawable"]) == (is_dark, True)
         assert facts["placement"] == {"side": 2.0, "x": 1.5, "y": 2.0}
 
 

@@ -33,23 +33,23 @@ Points = list[tuple[float, float]]
 
 THREE: Points = [(0.3, 0.25), (0.45, 0.18), (0.6, 0.25), (0.6, 0.4), (0.5, 0.48), (0.64, 0.6), (0.5, 0.85), (0.3, 0.8)]
 ONE: Points = [(0.25, 0.15), (0.2, 0.55)]
-"""Points of the drawing area, as shares of its sides."""
+"""Strokes: points of the drawing area in relative coordinates."""
 
 
 @pytest.fixture(scope="module")
 def digits(prefect_server: str) -> Outcome:  # noqa: ARG001 - the server comes first
-    return shipped(presets.get("digits"))
+    return train_on_cpu(presets.get("digits"))
 
 
 @pytest.fixture(scope="module")
-def runtime(machine: None) -> Path:  # noqa: ARG001 - the home comes first
+def runtime(machine: None) -> Path:  # noqa: ARG001 - sets the home
     browsers.executable()
     with registries.serving(registries.archive()) as registry:
         return browser_runtime.fetch(settings.read().home, registry.address)
 
 
 @pytest.fixture
-def made(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
+def write_live(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
     """Return a function that writes the live page of a model for images of a shape."""
 
     def make(shape: tuple[int, ...], classes: tuple[str, ...] = ("dark", "light"), *, resized: bool = False) -> Path:
@@ -59,7 +59,7 @@ def made(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
     return make
 
 
-def shipped(experiment: Experiment) -> Outcome:
+def train_on_cpu(experiment: Experiment) -> Outcome:
     training = experiment.training.model_copy(update={"device": "cpu"})
     return train(experiment.model_copy(update={"name": f"c{uuid.uuid4().hex[:12]}", "training": training}))
 
@@ -88,11 +88,11 @@ def ready(page: Page, address: str) -> None:
 def draw(page: Page, points: Points) -> None:
     box = page.locator("#board").bounding_box()
     assert box
-    (x, y), *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    (x, y), *rest = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
     page.mouse.move(x, y)
     page.mouse.down()
-    for place in others:
-        page.mouse.move(*place, steps=5)
+    for point in rest:
+        page.mouse.move(*point, steps=5)
     page.mouse.up()
 
 
@@ -101,7 +101,7 @@ def prediction(page: Page) -> tuple[str, list[float]]:
     page.locator(".says[aria-busy=false]").wait_for()
     best = page.locator("#table .best th").inner_text()
     assert page.locator("#answer").inner_text().startswith(f"{best}, ")
-    values = page.locator("#table data").evaluate_all("all => all.map(one => one.value)")
+    values = page.locator("#table data").evaluate_all("items => items.map(item => item.value)")
     return best, [float(value) for value in values]
 
 
@@ -127,10 +127,10 @@ def assert_agree(found: tuple[str, list[float]], expected: tuple[str, list[float
     assert found[1] == pytest.approx(expected[1], abs=1e-5)
 
 
-def averaged(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def area_means(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return the mean over each area of a picture whose sides are multiples of the model's."""
-    down, across = x.shape[0] // shape[0], x.shape[1] // shape[1]
-    split = x.reshape(shape[0], down, shape[1], across, *x.shape[2:]).astype(np.float64)
+    rows, columns = x.shape[0] // shape[0], x.shape[1] // shape[1]
+    split = x.reshape(shape[0], rows, shape[1], columns, *x.shape[2:]).astype(np.float64)
     return np.floor(split.mean(axis=(1, 3)) + 0.5)
 
 
@@ -164,34 +164,34 @@ def test_mnist_digit_is_recognised_at_any_place(
 ) -> None:
     experiment = presets.get("mnist_cnn")
     short = experiment.model_copy(update={"training": experiment.training.model_copy(update={"epochs": 1})})
-    outcome, folder = shipped(short), tmp_path / "live"
+    outcome, folder = train_on_cpu(short), tmp_path / "live"
     live_folder.write(outcome.artifact.path, b"card", "", runtime, folder)
     small: Points = [(x * 0.4, 0.05 + y * 0.4) for x, y in THREE]
-    asked = []
+    predictions = []
     with browsers.open_page(tmp_path) as page:
         ready(page, (folder / "index.html").as_uri())
         for points, label in ((THREE, "3"), (small, "3"), (ONE, "1")):
             draw(page, points)
             found, picture = prediction(page), saved(page, tmp_path)
-            kept = picture.rename(tmp_path / f"{len(asked)}.png")
-            asked.append((found, kept))
+            renamed = picture.rename(tmp_path / f"{len(predictions)}.png")
+            predictions.append((found, renamed))
             assert found[0] == label
             page.get_by_role("button", name="Clear").click()
-    for found, picture in asked:
+    for found, picture in predictions:
         x = np.asarray(Image.open(picture))
         rows, columns = np.flatnonzero(x.any(axis=1)), np.flatnonzero(x.any(axis=0))
-        assert abs(max(np.ptp(rows), np.ptp(columns)) + 1 - 20) <= 1  # as MNIST's digits
+        assert abs(max(np.ptp(rows), np.ptp(columns)) + 1 - 20) <= 1  # as in MNIST
         assert_agree(found, predicted(console, outcome.artifact.path, picture))
 
 
-def test_unplaced_drawing_is_averaged_over_areas(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_unplaced_drawing_is_averaged_over_areas(write_live: Callable[..., Path], tmp_path: Path) -> None:
     with browsers.open_page(tmp_path) as page:
-        ready(page, made((20, 20)).as_uri())
+        ready(page, write_live((20, 20)).as_uri())
         page.get_by_label("Scale and move it").uncheck()
         draw(page, [(0.5, 0.25), (0.5, 0.25)])
         prediction(page)
         x = np.asarray(Image.open(saved(page, tmp_path)))
-    quarter = np.pi * (0.04 * 20) ** 2 / 4  # of a dot centred where four pixels meet
+    quarter = np.pi * (0.04 * 20) ** 2 / 4  # of a dot whose centre is the corner of four pixels
     ink = np.abs(x - np.median(x))
     assert np.argwhere(ink).tolist() == [[4, 9], [4, 10], [5, 9], [5, 10]]
     assert ink[ink > 0] == pytest.approx(certified.HIGHEST * quarter, abs=0.7)
@@ -200,13 +200,13 @@ def test_unplaced_drawing_is_averaged_over_areas(made: Callable[..., Path], tmp_
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
 @pytest.mark.parametrize("times", [1, 3])
 def test_picture_is_used_unchanged_or_averaged(
-    made: Callable[..., Path], console: Call, tmp_path: Path, shape: tuple[int, ...], times: int
+    write_live: Callable[..., Path], console: Call, tmp_path: Path, shape: tuple[int, ...], times: int
 ) -> None:
     given = np.random.default_rng(0).integers(0, 9, (shape[0] * times, shape[1] * times, *shape[2:])).astype(np.uint8)
     path = tmp_path / "given.png"
     Image.fromarray(given).save(path)
     with browsers.open_page(tmp_path) as page:
-        ready(page, made(shape).as_uri())
+        ready(page, write_live(shape).as_uri())
         assert page.locator("#drawing").is_visible() == (len(shape) == 2)
         page.get_by_label("Choose a file").set_input_files(path)
         found, picture = prediction(page), saved(page, tmp_path)
@@ -214,7 +214,7 @@ def test_picture_is_used_unchanged_or_averaged(
     expected = "used unchanged" if times == 1 else "resized from 15 x 18"
     assert expected in (origin or "")
     x = np.asarray(Image.open(picture))
-    assert (x == averaged(given, shape)).all()
+    assert (x == area_means(given, shape)).all()
     assert found[1] == pytest.approx(certified.expected(x.reshape(1, -1), 2)[0], abs=1e-5)
     if len(shape) == 2:
         assert_agree(found, predicted(console, tmp_path / "hand.onnx", picture))
@@ -223,28 +223,30 @@ def test_picture_is_used_unchanged_or_averaged(
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
 @pytest.mark.parametrize("size", [(20, 33), (13, 3), (6, 5)])
 def test_picture_is_resized_as_predict_does(
-    made: Callable[..., Path], console: Call, tmp_path: Path, shape: tuple[int, ...], size: tuple[int, int]
+    write_live: Callable[..., Path], console: Call, tmp_path: Path, shape: tuple[int, ...], size: tuple[int, int]
 ) -> None:
     path = tmp_path / "given.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 9, (*size, 3)).astype(np.uint8)).save(path)
     with browsers.open_page(tmp_path) as page:
-        ready(page, made(shape, resized=True).as_uri())
+        ready(page, write_live(shape, resized=True).as_uri())
         page.get_by_label("Choose a file").set_input_files(path)
         found, picture = prediction(page), saved(page, tmp_path)
     x, expected = np.asarray(Image.open(picture)).astype(int), image_file.read_resized(path, shape)
     # Which side Pillow resizes first depends on its version, and it rounds between the two passes.
     assert np.abs(x - expected).max() <= 1
-    for asked in (picture, path) if (x == expected).all() else (picture,):
-        assert_agree(found, predicted(console, tmp_path / "hand.onnx", asked))
+    for file in (picture, path) if (x == expected).all() else (picture,):
+        assert_agree(found, predicted(console, tmp_path / "hand.onnx", file))
 
 
-def test_picture_is_converted_to_grey_as_in_pillow_and_inverted(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_picture_is_converted_to_grey_as_in_pillow_and_inverted(
+    write_live: Callable[..., Path], tmp_path: Path
+) -> None:
     given = np.random.default_rng(0).integers(0, 9, (6, 5, 3)).astype(np.uint8)
     path = tmp_path / "given.png"
     Image.fromarray(given).save(path)
     grey = np.asarray(Image.open(path).convert("L"))
     with browsers.open_page(tmp_path) as page:
-        ready(page, made((6, 5)).as_uri())
+        ready(page, write_live((6, 5)).as_uri())
         page.get_by_label("Choose a file").set_input_files(path)
         prediction(page)
         assert (np.asarray(Image.open(saved(page, tmp_path))) == grey).all()
@@ -254,8 +256,8 @@ def test_picture_is_converted_to_grey_as_in_pillow_and_inverted(made: Callable[.
         assert (np.asarray(Image.open(saved(page, tmp_path))) == certified.HIGHEST - grey).all()
 
 
-def test_page_works_with_the_keyboard(made: Callable[..., Path], tmp_path: Path) -> None:
-    page_file = made((4, 4))
+def test_page_works_with_the_keyboard(write_live: Callable[..., Path], tmp_path: Path) -> None:
+    page_file = write_live((4, 4))
     with browsers.open_page(tmp_path) as page:
         ready(page, page_file.as_uri())
         page.keyboard.press("Tab")
@@ -278,9 +280,9 @@ def test_page_works_with_the_keyboard(made: Callable[..., Path], tmp_path: Path)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_is_accessible(made: Callable[..., Path], tmp_path: Path, scheme: str) -> None:
+def test_page_is_accessible(write_live: Callable[..., Path], tmp_path: Path, scheme: str) -> None:
     with browsers.open_page(tmp_path, size=(360, 800), color_scheme=scheme) as page:
-        ready(page, made((4, 4)).as_uri())
+        ready(page, write_live((4, 4)).as_uri())
         draw(page, ONE)
         prediction(page)
         answer = page.get_by_role("status")
@@ -289,13 +291,13 @@ def test_page_is_accessible(made: Callable[..., Path], tmp_path: Path, scheme: s
             assert page.get_by_label(name).count() == 1
         assert page.get_by_role("button", name="Clear").count() == 1
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        for each in ("#answer", "#save", ".remark >> nth=0", ".best th", "footer a >> nth=0"):
-            assert contrast(page, each) >= 4.5
+        for selector in ("#answer", "#save", ".remark >> nth=0", ".best th", "footer a >> nth=0"):
+            assert contrast(page, selector) >= 4.5
 
 
 def contrast(page: Page, selector: str) -> float:
-    """Return the contrast of a text and the page as defined by WCAG 2, with the text's opacity applied."""
-    text, ground, opacity = page.locator(selector).evaluate(
+    """Return the WCAG 2 contrast ratio of a text and the page. The opacity of the text is applied."""
+    text, background, opacity = page.locator(selector).evaluate(
         """element => {
             const canvas = document.createElement("canvas").getContext("2d");
             const colour = (name) => {
@@ -308,10 +310,10 @@ def contrast(page: Page, selector: str) -> float:
         }"""
     )
     dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-    ground = [18, 18, 18] if dark else ground
-    mixed = [opacity * t + (1 - opacity) * g for t, g in zip(text, ground, strict=True)]
-    light, darker = sorted((luminance(mixed), luminance(ground)), reverse=True)
-    return (light + 0.05) / (darker + 0.05)
+    background = [18, 18, 18] if dark else background
+    mixed = [opacity * t + (1 - opacity) * b for t, b in zip(text, background, strict=True)]
+    lighter, darker = sorted((luminance(mixed), luminance(background)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def luminance(colour: list[float]) -> float:
@@ -319,10 +321,10 @@ def luminance(colour: list[float]) -> float:
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
-def test_file_that_is_no_picture_is_reported(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_file_that_is_not_a_picture_is_reported(write_live: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("no picture")
     with browsers.open_page(tmp_path) as page:
-        ready(page, made((4, 4)).as_uri())
+        ready(page, write_live((4, 4)).as_uri())
         page.get_by_label("Choose a file").set_input_files(tmp_path / "notes.png")
         page.locator("#answer", has_text="notes.png: this browser cannot read it as a picture.").wait_for()
         assert page.locator("#table").is_hidden()
@@ -330,18 +332,18 @@ def test_file_that_is_no_picture_is_reported(made: Callable[..., Path], tmp_path
         prediction(page)
 
 
-def test_hostile_class_names_are_shown_literally(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_hostile_class_names_are_shown_literally(write_live: Callable[..., Path], tmp_path: Path) -> None:
     names = ("</script><b>", "{{model}} & <!-- x")
     with browsers.open_page(tmp_path) as page:
-        ready(page, made((4, 4), names).as_uri())
+        ready(page, write_live((4, 4), names).as_uri())
         draw(page, ONE)
         prediction(page)
         assert page.locator("#table th").all_text_contents() == list(names)
         assert page.locator("b").count() == 0
 
 
-def test_damaged_model_is_not_run(made: Callable[..., Path], tmp_path: Path) -> None:
-    path = made((4, 4))
+def test_damaged_model_is_not_run(write_live: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_live((4, 4))
     digest = certificate.check(tmp_path / "hand.onnx").sha256
     path.write_text(path.read_text().replace(f'"sha256": "{digest}"', f'"sha256": "{"0" * 64}"'))
     with browsers.open_page(tmp_path) as page:
@@ -349,11 +351,13 @@ def test_damaged_model_is_not_run(made: Callable[..., Path], tmp_path: Path) -> 
         page.locator("#answer", has_text="The model cannot be run in this browser: expected sha256 000").wait_for()
 
 
-@pytest.mark.parametrize("ground", ["dark", "light"])
-def test_ink_has_the_polarity_of_the_training_images(made: Callable[..., Path], tmp_path: Path, ground: str) -> None:
-    path, is_dark = made((4, 4)), ground == "dark"
-    text, other = path.read_text(), f'"dark": {json.dumps(is_dark)}'
-    path.write_text(re.sub(r'"dark": \w+', other, text, count=1))
+@pytest.mark.parametrize("background", ["dark", "light"])
+def test_ink_has_the_polarity_of_the_training_images(
+    write_live: Callable[..., Path], tmp_path: Path, background: str
+) -> None:
+    path, is_dark = write_live((4, 4)), background == "dark"
+    text, replacement = path.read_text(), f'"dark": {json.dumps(is_dark)}'
+    path.write_text(re.sub(r'"dark": \w+', replacement, text, count=1))
     with browsers.open_page(tmp_path) as page:
         ready(page, path.as_uri())
         draw(page, THREE)

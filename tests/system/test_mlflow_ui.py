@@ -1,4 +1,4 @@
-"""MLflow's UI as `hallmark ui` serves it: a published preset beside its corrected form, as people look at them."""
+"""MLflow's UI as served by `hallmark ui`: runs, comparison and artifacts of a published and a corrected preset."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ CORRECTED, PUBLISHED = "iris", "iris_as_published"
 
 @pytest.fixture(scope="module")
 def folder(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:  # noqa: ARG001 - the server comes first
-    """Where both were trained, into a store of their own."""
+    """Train both presets in a new home and tracking store; return their folder."""
     folder = tmp_path_factory.mktemp("shown")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HALLMARK_HOME", str(folder / "home"))
@@ -40,7 +40,7 @@ def address(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(address: str, tmp_path: Path) -> Iterator[Page]:
-    """What somebody sees first who follows what `hallmark ui` prints."""
+    """Open the address that `hallmark ui` prints."""
     with browsers.open_page(tmp_path) as page:
         page.goto(address)
         yield page
@@ -56,13 +56,13 @@ def run_name(name: str) -> str:
 
 
 def differences() -> dict[str, list[str]]:
-    """The fields in which the two differ, with the corrected value first, as the later run comes first in the UI."""
+    """Return the fields that differ as `[corrected, published]`. The UI shows the later run first."""
     corrected, published = experiment(CORRECTED).flat(), experiment(PUBLISHED).flat()
     return {name: [str(corrected[name]), str(value)] for name, value in published.items() if corrected[name] != value}
 
 
 def open_runs(page: Page) -> None:
-    """Follow the link of the MLflow experiment to the list of its runs."""
+    """Open the list of runs of the MLflow experiment."""
     page.get_by_role("link", name="iris", exact=True).click()
     for name in (CORRECTED, PUBLISHED):
         page.get_by_role("link", name=run_name(name), exact=True).wait_for()
@@ -83,39 +83,39 @@ def open_compare(page: Page) -> None:
 
 
 def section(page: Page, heading: str) -> Locator:
-    """The innermost part of Compare with this heading and its switch."""
+    """Return the innermost section of Compare with this heading and a switch."""
     return page.locator("div").filter(has_text=heading).filter(has=page.get_by_role("switch")).last
 
 
 def rows(table: Locator) -> dict[str, list[str]]:
-    """A table's cells by those of its first column."""
+    """Return the rows of a table by their first cell."""
     found = [row.locator("th, td").all_inner_texts() for row in table.get_by_role("row").all()]
     return {name.strip(): ["".join(text.split()) for text in texts] for name, *texts in found}
 
 
 def curves(page: Page) -> set[str]:
-    """The lines that are drawn, each by the path that it takes. Plotly draws one over the other, smoothed and not."""
+    """Return the SVG paths of the drawn lines. Plotly draws each line twice, smoothed and unsmoothed."""
     drawn = page.locator(".js-plotly-plot .scatterlayer .trace path.js-line").all()
     return {str(line.get_attribute("d")) for line in drawn}
 
 
-def shown(page: Page) -> list[str | int]:
-    """Address, width and height of the picture that is shown; nothing yet if there is none."""
-    found = "images => images.slice(0, 1).flatMap(one => [one.src, one.naturalWidth, one.naturalHeight])"
-    image: list[str | int] = page.locator("img[src^=blob]").evaluate_all(found)
+def displayed_image(page: Page) -> list[str | int]:
+    """Return URL, width and height of the displayed image, or an empty list if there is none yet."""
+    script = "images => images.slice(0, 1).flatMap(one => [one.src, one.naturalWidth, one.naturalHeight])"
+    image: list[str | int] = page.locator("img[src^=blob]").evaluate_all(script)
     return image
 
 
-def test_it_opens_on_training_runs_with_nothing_in_the_way(page: Page, folder: Path) -> None:
+def test_ui_opens_on_training_runs_without_banners(page: Page, folder: Path) -> None:
     page.get_by_text("Recent Experiments").wait_for()
     open_runs(page)
     assert "workflowType=machine_learning" in page.url
-    for stranger in ("MLflow collects usage data", "Ask questions about your", "Detect Issues"):
-        expect(page.get_by_text(stranger)).to_have_count(0)
+    for banner in ("MLflow collects usage data", "Ask questions about your", "Detect Issues"):
+        expect(page.get_by_text(banner)).to_have_count(0)
     assert "Traceback" not in (folder / "ui.log").read_text()
 
 
-def test_what_its_user_chooses_stays_chosen(page: Page) -> None:
+def test_choice_of_the_user_is_kept_after_a_reload(page: Page) -> None:
     page.get_by_role("button", name="GenAI").click()
     expect(page.get_by_role("link", name="Prompts", exact=True)).to_be_visible()
     page.reload()
@@ -125,9 +125,9 @@ def test_what_its_user_chooses_stays_chosen(page: Page) -> None:
 def test_compare_shows_the_parameters_that_differ(page: Page, pictures: Path) -> None:
     open_compare(page)
     table = page.locator("table").nth(1)
-    shown = rows(table)
-    assert set(shown) == set(experiment(CORRECTED).flat())
-    assert {name: values for name, values in shown.items() if len(set(values)) == 2} == differences()
+    values_by_name = rows(table)
+    assert set(values_by_name) == set(experiment(CORRECTED).flat())
+    assert {name: values for name, values in values_by_name.items() if len(set(values)) == 2} == differences()
     page.get_by_role("switch").first.click()
     expect(table.get_by_role("row")).to_have_count(len(differences()))
     assert rows(table) == differences()
@@ -145,7 +145,7 @@ def test_compare_draws_both_loss_curves(page: Page, pictures: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [CORRECTED, PUBLISHED])
-def test_the_pictures_of_a_run_open(name: str, page: Page, folder: Path) -> None:
+def test_pictures_of_a_run_open(name: str, page: Page, folder: Path) -> None:
     open_run(page, name)
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_text("pictures", exact=True).click()
@@ -153,29 +153,29 @@ def test_the_pictures_of_a_run_open(name: str, page: Page, folder: Path) -> None
     files = list(folder.glob(f"mlruns/artifacts/*/{run}/artifacts/pictures/*.png"))
     assert len(files) >= 4
     for file in files:
-        before = shown(page)[:1]  # one that comes late would take the place of the next
+        before = displayed_image(page)[:1]  # the previous image may still be displayed
         page.get_by_text(file.name, exact=True).click()
         page.get_by_text(f"pictures/{file.name}", exact=True).wait_for()
-        with Image.open(file) as picture:
-            size = [*picture.size]
-        until(lambda: shown(page)[1:] == size and shown(page)[:1] != before)  # noqa: B023 - called at once
+        with Image.open(file) as image:
+            size = [*image.size]
+        until(lambda: displayed_image(page)[1:] == size and displayed_image(page)[:1] != before)  # noqa: B023 - called at once
 
 
-def test_a_run_says_what_is_wrong_with_it(page: Page) -> None:
+def test_description_of_a_run_lists_its_findings(page: Page) -> None:
     open_run(page, PUBLISHED)
     for code in ("scaling_fitted_beyond_training", "training_loss_as_validation"):
         expect(page.locator("li strong", has_text=code)).to_be_visible()
 
 
-def test_the_onnx_model_opens_from_its_run_to_its_file(page: Page, folder: Path) -> None:
+def test_model_version_of_a_run_shows_schema_and_offers_the_file(page: Page, folder: Path) -> None:
     open_run(page, CORRECTED)
     page.locator("a[href*='#/models/iris/versions/1']").first.click()
     expect(page.get_by_text("@ champion")).to_be_visible()
     page.get_by_text("Inputs (4)").click()
     page.get_by_text("Outputs (2)").click()
     (file,) = folder.glob("home/fits/*/iris.onnx")
-    for one in certificate.read(file)[0].inputs:
-        expect(page.get_by_role("row", name=one.name)).to_contain_text("Tensor (dtype: float32, shape: [-1,1])")
+    for column in certificate.read(file)[0].inputs:
+        expect(page.get_by_role("row", name=column.name)).to_contain_text("Tensor (dtype: float32, shape: [-1,1])")
     expect(page.get_by_role("row", name="probabilities")).to_contain_text("Tensor (dtype: float32, shape: [-1,3])")
     page.get_by_role("link", name="model", exact=True).click()
     page.get_by_role("link", name="Artifacts", exact=True).click()

@@ -26,8 +26,8 @@ sys.stdin.read()
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:  # noqa: S310 - our own address
+            return bool(response.status == 200)
     except OSError:
         return False
 
@@ -57,13 +57,13 @@ def test_servers_can_start_together_on_a_new_database(tmp_path: Path) -> None:
     assert len(urls) == 3
 
 
-def test_server_of_the_settings_is_used(prefect_server: str, tmp_path: Path) -> None:
+def test_server_in_the_settings_is_used(prefect_server: str, tmp_path: Path) -> None:
     server.provide(tmp_path / "server.log")()
     assert answers(prefect_server)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_server_of_the_settings_that_does_not_answer_is_refused(tmp_path: Path) -> None:
+def test_unreachable_server_in_the_settings_is_refused(tmp_path: Path) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     address = "http://127.0.0.1:9/api"
@@ -75,9 +75,9 @@ def test_server_of_the_settings_that_does_not_answer_is_refused(tmp_path: Path) 
 def test_embedded_server_that_does_not_start_names_its_log(tmp_path: Path) -> None:
     database = f"sqlite+aiosqlite:///{tmp_path}/nowhere/prefect.db"
     environment = os.environ | {"PREFECT_API_DATABASE_CONNECTION_URL": database, "PREFECT_HOME": str(tmp_path)}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", CODE, str(tmp_path / "server.log")],
         capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
-    assert f"the embedded Prefect server did not start: see {tmp_path / 'server.log'}" in done.stderr
+    assert f"the embedded Prefect server did not start: see {tmp_path / 'server.log'}" in completed.stderr
     assert "unable to open database file" in (tmp_path / "server.log").read_text()

@@ -1,4 +1,4 @@
-"""Prefect's UI as `hallmark up` serves it: a run, what it says of itself, and the form that asks for another."""
+"""Prefect's UI as served by `hallmark up`: graph and summary of a run, and the form that starts one."""
 
 import io
 import json
@@ -33,33 +33,33 @@ cron = "0 0 1 1 *"
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """A station in which the preset iris has been trained."""
+    """Start a station and train the iris preset in it."""
     with stations.open_workspace(tmp_path_factory.mktemp("station")) as workspace:
         workspace.schedules.write_text(SCHEDULE)
-        for words in (["up", "--detach"], ["train", "iris", "--training.device", "cpu"]):
-            done = workspace.hallmark(*words)
-            assert done.returncode == 0, done.stderr
+        for arguments in (["up", "--detach"], ["train", "iris", "--training.device", "cpu"]):
+            completed = workspace.hallmark(*arguments)
+            assert completed.returncode == 0, completed.stderr
         yield workspace
 
 
 @pytest.fixture
 def page(workspace: Workspace, tmp_path: Path) -> Iterator[Page]:
-    """What somebody sees first who follows what `hallmark up` prints."""
+    """Open the Prefect address that `hallmark up` prints."""
     with browsers.open_page(tmp_path) as page:
         page.goto(workspace.station.url("prefect"))
         page.get_by_text("Dashboard").first.wait_for()
         yield page
 
 
-def read(workspace: Workspace, run: str) -> dict[str, Any]:
-    """A run as Prefect's API tells of it."""
-    with urllib.request.urlopen(f"{workspace.station.url('prefect')}/api/flow_runs/{run}", timeout=30) as answer:  # noqa: S310 - our own address
-        found: dict[str, Any] = json.load(answer)
-    return found
+def read_flow_run(workspace: Workspace, run: str) -> dict[str, Any]:
+    """Return a flow run from Prefect's API."""
+    with urllib.request.urlopen(f"{workspace.station.url('prefect')}/api/flow_runs/{run}", timeout=30) as response:  # noqa: S310 - our own address
+        flow_run: dict[str, Any] = json.load(response)
+    return flow_run
 
 
 def open_part(page: Page, name: str) -> None:
-    """Follow the sidebar."""
+    """Follow a link of the sidebar."""
     page.locator("a.p-context-nav-item", has_text=name).click()
 
 
@@ -70,10 +70,10 @@ def open_run(page: Page) -> None:
 
 
 def boxes(page: Page) -> list[tuple[float, float, int]]:
-    """The boxes of the run graph, green for completed: centre from the page's upper left, and size, in pixels."""
+    """Return centre and area, in pixels, of the boxes in the run graph. Completed tasks are green."""
     canvas = page.locator("canvas")
-    with Image.open(io.BytesIO(canvas.screenshot())) as picture:
-        red, green, blue = np.asarray(picture.convert("RGB"), int).transpose(2, 0, 1)
+    with Image.open(io.BytesIO(canvas.screenshot())) as image:
+        red, green, blue = np.asarray(image.convert("RGB"), int).transpose(2, 0, 1)
     labels, count = ndimage.label((green > red + 60) & (green > blue + 40))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     box = canvas.bounding_box()
@@ -83,12 +83,12 @@ def boxes(page: Page) -> list[tuple[float, float, int]]:
     return [(box["x"] + x, box["y"] + y, size) for y, x, size in found if size > 200 and y < lowest]
 
 
-def fields(part: type[BaseModel]) -> list[tuple[str, str]]:
-    """Title and description of a part's fields, in their order, each part of it followed by its own."""
+def fields(model: type[BaseModel]) -> list[tuple[str, str]]:
+    """Return title and description of a model's fields in order; the fields of a nested model follow its own entry."""
     found: list[tuple[str, str]] = []
-    for name, field in part.model_json_schema()["properties"].items():
+    for name, field in model.model_json_schema()["properties"].items():
         found.append((field.get("title", name.title()), field["description"]))
-        kind = part.model_fields[name].annotation
+        kind = model.model_fields[name].annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found += fields(kind)
     return found
@@ -100,15 +100,15 @@ def field(page: Page, title: str) -> Locator:
 
 
 def submit(page: Page) -> dict[str, Any] | None:
-    """Send the form; the run that is made of it. Prefect's server answers 503 where two write to its SQLite at once."""
-    with page.expect_response(re.compile("create_flow_run")) as answer:
+    """Submit the form; return the new flow run, or None if the server answers 503 because its SQLite is locked."""
+    with page.expect_response(re.compile("create_flow_run")) as response:
         page.get_by_role("button", name="Submit").click()
-    said: dict[str, Any] = answer.value.json()
-    assert answer.value.status in (201, 503), said
-    return said if answer.value.ok else None
+    body: dict[str, Any] = response.value.json()
+    assert response.value.status in (201, 503), body
+    return body if response.value.ok else None
 
 
-def test_a_runs_graph_has_a_box_for_each_step(page: Page, pictures: Path) -> None:
+def test_graph_of_a_run_has_a_box_for_each_step(page: Page, pictures: Path) -> None:
     open_run(page)
     until(lambda: len(boxes(page)) == len(STEPS))
     browsers.take_screenshot(pictures / "prefect_run.png", page.locator(".p-bread-crumbs"), page.locator("canvas"))
@@ -118,12 +118,12 @@ def test_a_runs_graph_has_a_box_for_each_step(page: Page, pictures: Path) -> Non
     panel.get_by_text("Completed").wait_for()
     assert panel.inner_text().splitlines()[0] in {f"{step} iris" for step in STEPS}
     page.locator("#task-runs").click()
-    listed = page.get_by_role("tabpanel")
+    tab = page.get_by_role("tabpanel")
     for step in STEPS:
-        expect(listed.get_by_role("link", name=f"{step} iris", exact=True).first).to_be_visible()
+        expect(tab.get_by_role("link", name=f"{step} iris", exact=True).first).to_be_visible()
 
 
-def test_a_runs_summary_is_a_table_that_leads_to_mlflow(page: Page, pictures: Path) -> None:
+def test_summary_of_a_run_is_a_table_with_a_link_to_mlflow(page: Page, pictures: Path) -> None:
     open_run(page)
     page.locator("#artifacts").click()
     page.get_by_role("link", name="summary").click()
@@ -132,9 +132,9 @@ def test_a_runs_summary_is_a_table_that_leads_to_mlflow(page: Page, pictures: Pa
         expect(table.get_by_role("row").filter(has_text=row)).to_have_count(1)
     expect(page.get_by_role("heading", name="Findings")).to_be_visible()
     page.screenshot(path=pictures / "prefect_summary.png")
-    with page.expect_popup() as opened:
+    with page.expect_popup() as popup:
         table.get_by_role("link", name="iris training.device=cpu").click()
-    opened.value.get_by_role("heading", name="iris training.device=cpu").wait_for()
+    popup.value.get_by_role("heading", name="iris training.device=cpu").wait_for()
 
 
 def open_form(page: Page) -> None:
@@ -145,23 +145,30 @@ def open_form(page: Page) -> None:
     field(page, "Latency Budget").wait_for()
 
 
-def test_the_form_of_a_schedule_has_every_field_and_says_what_it_means(page: Page, pictures: Path) -> None:
+def test_form_of_a_schedule_shows_all_fields_and_descriptions(page: Page, pictures: Path) -> None:
     open_form(page)
-    inner, rule = fields(Experiment), fields(Rule)
-    titles = ["experiment", *(title for title, _ in inner), "rule", *(title for title, _ in rule), "notify", "schedule"]
+    experiment, rule = fields(Experiment), fields(Rule)
+    titles = [
+        "experiment",
+        *(title for title, _ in experiment),
+        "rule",
+        *(title for title, _ in rule),
+        "notify",
+        "schedule",
+    ]
     shown = page.locator(".schema-form-property__label").all_inner_texts()
     assert [title.removesuffix(" (Optional)") for title in shown] == titles
     text = page.locator("form").inner_text()
-    assert [said for _, said in inner + rule if said not in text] == []
+    assert [description for _, description in experiment + rule if description not in text] == []
     page.screenshot(path=pictures / "prefect_form.png")
 
 
-def test_the_form_of_a_schedule_can_be_sent_and_what_it_asks_for_is_run(page: Page, workspace: Workspace) -> None:
+def test_form_of_a_schedule_starts_a_run_with_its_values(page: Page, workspace: Workspace) -> None:
     open_form(page)
     field(page, "Epochs").locator("input").fill("3")
     run = until(lambda: submit(page))
-    asked = presets.get("iris")
-    asked = asked.model_copy(update={"training": asked.training.model_copy(update={"epochs": 3})})
-    assert run["parameters"]["experiment"] == json.loads(asked.model_dump_json())
-    until(lambda: read(workspace, run["id"])["state_type"] in ("COMPLETED", "FAILED", "CRASHED"))
-    assert read(workspace, run["id"])["state_type"] == "COMPLETED"
+    expected = presets.get("iris")
+    expected = expected.model_copy(update={"training": expected.training.model_copy(update={"epochs": 3})})
+    assert run["parameters"]["experiment"] == json.loads(expected.model_dump_json())
+    until(lambda: read_flow_run(workspace, run["id"])["state_type"] in ("COMPLETED", "FAILED", "CRASHED"))
+    assert read_flow_run(workspace, run["id"])["state_type"] == "COMPLETED"

@@ -1,4 +1,4 @@
-"""Champions that are replaced and rolled back: three trainings on digits for each test."""
+"""Promotion, rejection and rollback of champions, with three trainings on digits per test."""
 
 from hallmark.flows.retrain import retrain
 from hallmark.tasks.promotion import champions, decision_log
@@ -6,7 +6,7 @@ from tests.pipelines.test_retrain import experiment, new_name
 from tests.support.registered import aliases
 
 
-def test_what_is_significantly_better_becomes_champion(prefect_server: str) -> None:  # noqa: ARG001
+def test_significantly_better_model_becomes_champion(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     retrain(experiment(name, "digits", epochs=1, lr=1e-6))
     result = retrain(experiment(name, "digits", epochs=5))
@@ -18,7 +18,7 @@ def test_what_is_significantly_better_becomes_champion(prefect_server: str) -> N
     assert aliases(name) == {"champion": 2, "previous": 1}
 
 
-def test_what_was_rolled_back_is_not_promoted_again(prefect_server: str) -> None:  # noqa: ARG001
+def test_rolled_back_model_is_not_promoted_again(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
     retrain(experiment(name, "digits", epochs=1, lr=1e-6))
     better = experiment(name, "digits", epochs=3)
@@ -29,4 +29,4 @@ def test_what_was_rolled_back_is_not_promoted_again(prefect_server: str) -> None
     assert (again.verdict, again.champion) == ("REJECT", 1)
     assert "not rolled back" in again.reason
     assert aliases(name) == {"champion": 1}
-    assert [one.verdict for one in decision_log.history(name)] == ["FIRST", "PROMOTE", "ROLLBACK", "REJECT"]
+    assert [decision.verdict for decision in decision_log.history(name)] == ["FIRST", "PROMOTE", "ROLLBACK", "REJECT"]

@@ -1,4 +1,4 @@
-"""Processes that run the schedules."""
+"""Processes that run the schedules: `hallmark serve` and Prefect workers."""
 
 import os
 import subprocess
@@ -51,17 +51,17 @@ def test_schedules_can_be_assigned_to_a_work_pool(
     refused = forks.hallmark("deploy", "--pool", "station")
     assert refused.returncode == 2
     assert "there is no work pool 'station', existing pools: none" in refused.stderr
-    made = subprocess.run(
+    created = subprocess.run(
         [sys.executable, "-m", "prefect", "work-pool", "create", "station", "--type", "process"],
         check=False, capture_output=True, text=True, env=os.environ | {"PREFECT_API_URL": scheduler},
     )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    given = forks.hallmark("deploy", "--pool", "station")
-    assert (given.returncode, given.stdout) == (0, "quick: added\n"), given.stderr
+    assert created.returncode == 0, created.stderr
+    deployed = forks.hallmark("deploy", "--pool", "station")
+    assert (deployed.returncode, deployed.stdout) == (0, "quick: added\n"), deployed.stderr
     worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "station", "--limit", "1"]
     with process(worker, tmp_path / "worker.log"):
-        done, *_ = until(lambda: runs(scheduler, path, "Completed"))
-    assert done.work_pool_name == "station"
+        completed, *_ = until(lambda: runs(scheduler, path, "Completed"))
+    assert completed.work_pool_name == "station"
     assert call_prefect(scheduler, lambda client: deployments.reconcile(client, schedules.load(), path)) == [
         "quick: run by work pool 'station'"
     ]
@@ -77,6 +77,6 @@ def test_model_is_retrained_by_one_run_at_a_time(python: Callable[..., str]) -> 
         return [float(line) for line in python(code, model).split()]
 
     with ThreadPoolExecutor(3) as pool:
-        (begun, ended), (begun_too, ended_too), other = pool.map(hold, ["iris", "iris", "digits"])
-    assert ended <= begun_too or ended_too <= begun
+        (start, end), (second_start, second_end), other = pool.map(hold, ["iris", "iris", "digits"])
+    assert end <= second_start or second_end <= start
     assert len(other) == 2

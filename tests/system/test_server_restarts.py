@@ -1,4 +1,4 @@
-"""Servers that go away while a schedule is served."""
+"""Prefect and MLflow servers that are killed while a schedule is served."""
 
 import os
 import signal
@@ -18,27 +18,27 @@ EPOCHS = 10_000
 STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register", "card")
 
 
-def test_a_training_goes_on_while_both_servers_restart_and_nothing_is_lost(
+def test_training_continues_while_both_servers_restart_and_loses_nothing(
     write_schedules: Callable[..., Path], tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, port, other = tmp_path / "serve.log", free_port(), free_port()
+    log, port, mlflow_port = tmp_path / "serve.log", free_port(), free_port()
     url = f"http://127.0.0.1:{port}/api"
     monkeypatch.setenv("PREFECT_API_URL", url)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{other}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{mlflow_port}")
     path = write_schedules(LONG.replace('"iris"', f'"{model}.toml"').replace("1000000", str(EPOCHS)))
-    with prefect_server(tmp_path, port) as prefect, mlflow_server(tmp_path, other) as mlflow, serving(tmp_path):
+    with prefect_server(tmp_path, port) as prefect, mlflow_server(tmp_path, mlflow_port) as mlflow, serving(tmp_path):
         until(lambda: "epoch" in log.read_text())
         for server in (prefect, mlflow):
             os.killpg(server.pid, signal.SIGKILL)
-        until(lambda: f"epoch {EPOCHS}/{EPOCHS}" in log.read_text())  # it went on to its end meanwhile
-        with prefect_server(tmp_path, port), mlflow_server(tmp_path, other):
-            (done,) = until(lambda: named(url, path, f"{model} first version 1"))
-            until(lambda: named(url, path, f"{model} unchanged"))  # what serves is there, too
-            until(lambda: states(url, done) == {f"{step} {model}": "Completed" for step in STEPS})
-            assert_whole(model)
+        until(lambda: f"epoch {EPOCHS}/{EPOCHS}" in log.read_text())  # the training finishes without the servers
+        with prefect_server(tmp_path, port), mlflow_server(tmp_path, mlflow_port):
+            (completed,) = until(lambda: completed_runs(url, path, f"{model} first version 1"))
+            until(lambda: completed_runs(url, path, f"{model} unchanged"))  # the serving process has survived too
+            until(lambda: states(url, completed) == {f"{step} {model}": "Completed" for step in STEPS})
+            assert_complete(model)
 
 
-def test_what_serves_ends_when_told_though_prefect_is_gone(
+def test_serving_process_stops_on_sigterm_without_prefect(
     write_schedules: Callable[..., Path], tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, port = tmp_path / "serve.log", free_port()
@@ -51,17 +51,17 @@ def test_what_serves_ends_when_told_though_prefect_is_gone(
         assert served.wait(60) == 1
         until(lambda: [run.info.status for run in training_runs(model)] == ["KILLED"], 60)
         assert "Prefect does not answer" in log.read_text()
-        for engine in engine_pids():  # it would go on telling Prefect
+        for engine in engine_pids():  # it would keep retrying its reports to Prefect
             os.kill(engine, signal.SIGKILL)
 
 
-def named(url: str, path: Path, name: str) -> list[Any]:
-    """The completed runs of this name."""
+def completed_runs(url: str, path: Path, name: str) -> list[Any]:
+    """Return the completed flow runs with this name."""
     return [run for run in runs(url, path, "Completed") if run.name == name]
 
 
 def states(url: str, run: Any) -> dict[str, str]:  # noqa: ANN401 - a flow run
-    """How the tasks of a run ended, by name."""
+    """Return the states of a flow run's tasks by task name."""
     from prefect.client.schemas import filters
 
     of_run = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[run.id]))
@@ -69,8 +69,8 @@ def states(url: str, run: Any) -> dict[str, str]:  # noqa: ANN401 - a flow run
     return {one.name: one.state_name for one in found}
 
 
-def assert_whole(model: str) -> None:
-    """The one run of a model has finished with every point of its training, each once."""
+def assert_complete(model: str) -> None:
+    """Check that the model's only MLflow run is finished and has each training point exactly once."""
     (run,) = training_runs(model)
     assert run.info.status == "FINISHED"
     points = Counter(point.step for point in connect().get_metric_history(run.info.run_id, "train/loss"))

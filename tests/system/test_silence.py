@@ -1,4 +1,4 @@
-"""A run that gives no sign of life."""
+"""A flow run that sends no heartbeats."""
 
 import os
 import signal
@@ -12,28 +12,28 @@ from tests.support.processes import until
 from tests.support.scheduled import LONG, engine_pids, runs, serving
 
 
-def test_a_run_that_is_silent_has_crashed_within_three_heartbeats(
+def test_run_without_heartbeats_is_crashed_after_three_intervals(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path
 ) -> None:
     log = tmp_path / "serve.log"
-    with receiver() as (address, told):
+    with receiver() as (address, notifications):
         path = write_schedules(LONG + f'notify = "{address}"\n')
-        silence(scheduler, path, tmp_path, log)
-        assert not told  # nobody was left to tell
+        kill_silently(scheduler, path, tmp_path, log)
+        assert not notifications  # no process was left to send one
         with serving(tmp_path):
-            until(lambda: told)
+            until(lambda: notifications)
             until(lambda: "serving" in log.read_text().rpartition("crashed")[2])
-    assert told[0]["title"] == "long (iris): CRASHED"
-    assert "No sign of life" in told[0]["message"]
+    assert notifications[0]["title"] == "long (iris): CRASHED"
+    assert "No sign of life" in notifications[0]["message"]
 
 
-def silence(url: str, path: Path, tmp_path: Path, log: Path) -> None:
-    """Kill a run and what serves it, and wait until Prefect has noticed."""
+def kill_silently(url: str, path: Path, tmp_path: Path, log: Path) -> None:
+    """Kill a run and the process that serves it, and wait until Prefect sets the run to Crashed."""
     with serving(tmp_path) as served:
         until(lambda: "epoch" in log.read_text())
         (running,) = runs(url, path, "Running")
         (engine,) = engine_pids()
-        served.send_signal(signal.SIGSTOP)  # so that neither hears of the other's end
+        served.send_signal(signal.SIGSTOP)  # so that it does not report the end of the run
         os.kill(engine, signal.SIGKILL)
         served.kill()
     killed = time.monotonic()

@@ -32,7 +32,7 @@ AUTH = "assayer:a secret of 25 letters"
 
 
 def exists(part: station_file.Part) -> bool:
-    """Whether there is a process in the part's session."""
+    """Return whether the part's process group has a process."""
     try:
         os.killpg(part.pid, 0)
     except ProcessLookupError:
@@ -41,84 +41,84 @@ def exists(part: station_file.Part) -> bool:
 
 
 def status(workspace: Workspace) -> dict[str, Any]:
-    done = workspace.hallmark("status", "--json")
-    assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(lines(done.stdout)[-1])
-    return said
+    completed = workspace.hallmark("status", "--json")
+    assert completed.returncode == 0, completed.stderr
+    result: dict[str, Any] = json.loads(lines(completed.stdout)[-1])
+    return result
 
 
-def gone(found: station_file.Station) -> bool:
-    return not any(map(exists, found.parts))
+def has_ended(station: station_file.Station) -> bool:
+    return not any(map(exists, station.parts))
 
 
 def get(url: str, auth: str | None = None) -> int:
-    """Status of the answer."""
+    """Send a GET request; return the HTTP status."""
     token = base64.b64encode((auth or "").encode()).decode()
     request = urllib.request.Request(url, headers={"Authorization": f"Basic {token}"} if auth else {})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own address
-            return int(answer.status)
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - our own address
+            return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
 
 
 @contextmanager
 def up(workspace: Workspace, number: signal.Signals) -> Iterator[station_file.Station]:
-    """A station in the foreground, which a signal stops at the end of the block."""
+    """Run a station in the foreground. A signal stops it at the end of the block."""
     with workspace.foreground() as process:
         assert process.stdout
         addresses = [process.stdout.readline() for _ in range(2)]
-        found = workspace.station
-        assert addresses == [f"Prefect UI: {found.url('prefect')}\n", f"MLflow UI:  {found.url('mlflow')}\n"]
-        yield found
+        station = workspace.station
+        assert addresses == [f"Prefect UI: {station.url('prefect')}\n", f"MLflow UI:  {station.url('mlflow')}\n"]
+        yield station
         process.send_signal(number)
         _, error = process.communicate(timeout=LIMIT)
         assert process.returncode == 0
     assert lines(error)[-1] == "station  stopped; schedules are kept and run again after `hallmark up`"
-    assert gone(found)
+    assert has_ended(station)
     assert not station_file.file(workspace.home).exists()
     assert workspace.hallmark("status").stderr == "hallmark: no station is up: start one with `hallmark up`\n"
 
 
 def test_station_is_used_by_every_command_and_leaves_no_process_behind(workspace: Workspace) -> None:
     workspace.schedules.write_text(DAILY)
-    with up(workspace, signal.SIGINT) as found:
-        result = use(workspace, found)
-    # What the server has kept is whole without it.
+    with up(workspace, signal.SIGINT) as station:
+        result = use(workspace, station)
+    # The data stored by the server is complete without it.
     runs = json.loads(lines(workspace.hallmark("runs", "--json").stdout)[-1])["runs"]
     assert [run["id"] for run in runs] == [result["run_id"]]
     verify = workspace.hallmark("verify", "models:/iris@champion", "--registered", "--json")
     assert json.loads(lines(verify.stdout)[-1])["sha256"] == result["sha256"]
 
 
-def use(workspace: Workspace, found: station_file.Station) -> dict[str, Any]:
-    """Use a station that serves the daily schedule; return what a training printed."""
-    prefect, mlflow = found.url("prefect"), found.url("mlflow")
+def use(workspace: Workspace, station: station_file.Station) -> dict[str, Any]:
+    """Use a station that serves the daily schedule; return the JSON output of a training."""
+    prefect, mlflow = station.url("prefect"), station.url("mlflow")
     assert get(prefect) == get(mlflow) == 200
     assert workspace.hallmark("ui").stdout == f"the station already serves the MLflow UI: {mlflow}\n"
 
     again = workspace.hallmark("up")
     assert again.returncode == 2
-    assert lines(again.stderr)[-1].startswith(f"hallmark: a station is up (pid {found.pid})")
-    assert workspace.station == found
+    assert lines(again.stderr)[-1].startswith(f"hallmark: a station is up (pid {station.pid})")
+    assert workspace.station == station
 
     train = workspace.hallmark("train", "iris", "--training.device", "cpu", "--training.epochs", "2", "--json")
     assert train.returncode == 0, train.stderr
     result: dict[str, Any] = json.loads(lines(train.stdout)[-1])
     assert lines(train.stdout) == [json.dumps(result)]
     server = f"{mlflow}/ajax-api/2.0/mlflow"
-    with urllib.request.urlopen(f"{server}/runs/get?run_id={result['run_id']}") as answer:  # noqa: S310
-        assert json.load(answer)["run"]["info"]["status"] == "FINISHED"
+    with urllib.request.urlopen(f"{server}/runs/get?run_id={result['run_id']}") as response:  # noqa: S310
+        assert json.load(response)["run"]["info"]["status"] == "FINISHED"
 
     until(lambda: bool(status(workspace)["next"]))
-    said = status(workspace)
-    assert said["status"] == "up"
-    assert [(part["name"], part["fault"]) for part in said["parts"]] == [
+    output = status(workspace)
+    assert output["status"] == "up"
+    assert [(part["name"], part["fault"]) for part in output["parts"]] == [
         ("prefect", None), ("mlflow", None), ("schedules", None),
     ]  # fmt: skip
-    assert {(run["schedule"], run["state"]) for run in said["next"]} == {("iris-daily", "Scheduled")}
-    assert said["running"] == []
-    assert [(run["schedule"], run["state"]) for run in said["last"]] == [(None, "Completed")]
+    assert {(run["schedule"], run["state"]) for run in output["next"]} == {("iris-daily", "Scheduled")}
+    assert output["running"] == []
+    assert [(run["schedule"], run["state"]) for run in output["last"]] == [(None, "Completed")]
     return result
 
 
@@ -133,14 +133,14 @@ def test_signal_during_the_start_stops_the_started_parts(workspace: Workspace) -
 
 
 def listens(workspace: Workspace) -> bool:
-    def is_taken(variable: str) -> bool:
+    def answers(variable: str) -> bool:
         try:
             socket.create_connection(("127.0.0.1", int(workspace.environment[variable])), timeout=5).close()
         except ConnectionRefusedError:
             return False
         return True
 
-    return is_taken("HALLMARK_PREFECT_PORT") or is_taken("HALLMARK_UI_PORT")
+    return answers("HALLMARK_PREFECT_PORT") or answers("HALLMARK_UI_PORT")
 
 
 def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(workspace: Workspace) -> None:
@@ -149,7 +149,7 @@ def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(workspace: Wor
     killed = workspace.station
     assert lines(first.stdout) == [f"Prefect UI: {killed.url('prefect')}", f"MLflow UI:  {killed.url('mlflow')}"]
     os.kill(killed.pid, signal.SIGKILL)
-    until(lambda: gone(killed))
+    until(lambda: has_ended(killed))
     for command in ("status", "down"):
         stale = workspace.hallmark(command)
         assert stale.returncode == 2
@@ -160,9 +160,9 @@ def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(workspace: Wor
 
     second = workspace.hallmark("up", "--detach")
     assert second.returncode == 0, second.stderr
-    found = workspace.station
-    assert found.pid != killed.pid
-    server = next(part for part in found.parts if part.name == "prefect")
+    station = workspace.station
+    assert station.pid != killed.pid
+    server = next(part for part in station.parts if part.name == "prefect")
     os.kill(server.pid, signal.SIGKILL)
     until(lambda: workspace.station.parts[0].ended == -signal.SIGKILL)
     broken = workspace.hallmark("status")
@@ -174,17 +174,21 @@ def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(workspace: Wor
     assert "the station's Prefect server" in train.stderr
     down = workspace.hallmark("down")
     assert down.returncode == 0, down.stderr
-    assert gone(found)
+    assert has_ended(station)
     assert not station_file.file(workspace.home).exists()
 
 
 def test_both_servers_require_user_and_password(workspace: Workspace) -> None:
     guarded = Workspace(workspace.folder, workspace.environment | {"HALLMARK_AUTH": AUTH, "HALLMARK_HOST": "0.0.0.0"})  # noqa: S104
-    with up(guarded, signal.SIGTERM) as found:
-        asked = [f"{found.url('prefect')}/api/admin/version", f"{found.url('mlflow')}/version", found.url("mlflow")]
-        for url in asked:
+    with up(guarded, signal.SIGTERM) as station:
+        urls = [
+            f"{station.url('prefect')}/api/admin/version",
+            f"{station.url('mlflow')}/version",
+            station.url("mlflow"),
+        ]
+        for url in urls:
             assert [get(url), get(url, "assayer:another"), get(url, AUTH)] == [401, 401, 200], url
-        for url in (f"{found.url('prefect')}/api/health", f"{found.url('mlflow')}/health"):
+        for url in (f"{station.url('prefect')}/api/health", f"{station.url('mlflow')}/health"):
             assert get(url) == 200
 
         assert status(guarded)["status"] == "up"
@@ -248,29 +252,29 @@ def test_part_that_does_not_start_is_named_and_the_others_are_stopped(workspace:
 
 def test_station_is_recognised_by_its_lock(tmp_path: Path) -> None:
     part = station_file.Part(name="mlflow", pid=2, log=tmp_path / "log", url="http://127.0.0.1:5000")
-    made = station_file.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=(part,))
+    station = station_file.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=(part,))
     assert station_file.current(tmp_path) is None
-    station_file.record(made, tmp_path)
+    station_file.record(station, tmp_path)
     assert station_file.current(tmp_path) is None
     with FileLock(station_file.lock(tmp_path)):
-        assert station_file.current(tmp_path) == made
+        assert station_file.current(tmp_path) == station
     assert not station_file.is_held(tmp_path)
-    assert station_file.recorded(tmp_path) == made
-    assert made.url("mlflow") == "http://127.0.0.1:5000"
+    assert station_file.recorded(tmp_path) == station
+    assert station.url("mlflow") == "http://127.0.0.1:5000"
 
 
 def test_credentials_are_required_only_by_servers_with_a_password(tmp_path: Path) -> None:
-    made = station_file.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=())
-    given = {
+    station = station_file.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=())
+    credentials = {
         "PREFECT_API_AUTH_STRING": "me:a:b",
         "MLFLOW_TRACKING_USERNAME": "me",
         "MLFLOW_TRACKING_PASSWORD": "a:b",
     }
     nowhere = f"http://127.0.0.1:{free_port()}"
-    assert made.credentials("me:a:b", nowhere) == given
-    assert made.model_copy(update={"guarded": False}).credentials("me:a:b", nowhere) == {}
+    assert station.credentials("me:a:b", nowhere) == credentials
+    assert station.model_copy(update={"guarded": False}).credentials("me:a:b", nowhere) == {}
     with pytest.raises(InputError, match="HALLMARK_AUTH: the station requires"):
-        made.credentials(None, nowhere)
+        station.credentials(None, nowhere)
     station_file.file(tmp_path).write_text("{}")
     with pytest.raises(InputError, match="was not written by `hallmark up`"):
         station_file.recorded(tmp_path)

@@ -1,4 +1,4 @@
-"""The story of one schedule under a station, as both servers tell it."""
+"""One schedule under a station through all verdicts. The Prefect and MLflow servers report the same decisions."""
 
 import json
 import urllib.request
@@ -15,7 +15,7 @@ from tests.support.processes import until
 from tests.support.stations import Workspace, lines
 
 POOR = {"training.epochs": 1, "training.lr": 1e-6}
-"""Leaves the weight where it starts, on the wrong side."""
+"""Options that leave the weight at its initial value, which has the wrong sign."""
 GOOD = {"training.epochs": 60, "training.lr": 0.3}
 SCHEDULE = """
 [[schedule]]
@@ -43,7 +43,7 @@ batch_size = 16
 
 @dataclass(frozen=True)
 class Points:
-    """Is x above 0? Of one in twenty the label is wrong."""
+    """Points with the label `x > 0`. One label in twenty is wrong."""
 
     x: tuple[float, ...]
     y: tuple[int, ...]
@@ -59,32 +59,33 @@ def points() -> Points:
     return Points(tuple(x.tolist()), tuple(y.astype(int).tolist()))
 
 
-def shuffled(workspace: Workspace, model: str) -> Points:
-    """The same points; the labels of those that are trained on or chosen by are mixed."""
+def with_shuffled_labels(workspace: Workspace, model: str) -> Points:
+    """Return the same points with shuffled labels in the training and validation splits."""
     experiment = options.experiment(str(workspace.folder / f"{model}.toml"), [])
     table = sources.read(experiment.data, workspace.home)
     y, test = table.y.copy(), splits.divide(table, experiment.data.split)["test"]
-    seen = np.setdiff1d(np.arange(len(y)), test)
-    y[seen] = np.random.default_rng(0).permutation(y[seen])
+    not_test = np.setdiff1d(np.arange(len(y)), test)
+    y[not_test] = np.random.default_rng(0).permutation(y[not_test])
     return replace(points(), y=tuple(y.tolist()))
 
 
-def call(url: str, given: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - what the server says
-    body = None if given is None else json.dumps(given).encode()
+def call(url: str, payload: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
+    """Send a GET request, or a POST request with a JSON payload; return the JSON response."""
+    body = None if payload is None else json.dumps(payload).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own address
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        return json.load(answer)
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        return json.load(response)
 
 
 def completed(workspace: Workspace, name: str) -> list[dict[str, Any]]:
-    """The completed flow runs of this station whose name begins so, as Prefect tells them."""
-    begun = {"after_": workspace.station.started.isoformat()}
-    wanted = {"name": {"like_": name}, "state": {"name": {"any_": ["Completed"]}}, "start_time": begun}
+    """Return the completed flow runs of this station whose name matches, from Prefect's API."""
+    start_time = {"after_": workspace.station.started.isoformat()}
+    wanted = {"name": {"like_": name}, "state": {"name": {"any_": ["Completed"]}}, "start_time": start_time}
     return list(call(f"{workspace.station.url('prefect')}/api/flow_runs/filter", {"flow_runs": wanted}))
 
 
-def in_prefect(workspace: Workspace, run: dict[str, Any]) -> dict[str, str]:
-    """The table of a decision, by row, and what stands above it as its reason."""
+def decision_in_prefect(workspace: Workspace, run: dict[str, Any]) -> dict[str, str]:
+    """Return the rows of a decision's table in Prefect, and its description as `reason`."""
     url = f"{workspace.station.url('prefect')}/api/artifacts/filter"
     wanted = {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["decision"]}}
     (artifact,) = call(url, {"artifacts": wanted})
@@ -92,17 +93,17 @@ def in_prefect(workspace: Workspace, run: dict[str, Any]) -> dict[str, str]:
     return rows | {"reason": artifact["description"]}
 
 
-def in_mlflow(workspace: Workspace, model: str, number: int) -> tuple[dict[str, int], dict[str, Any]]:
-    """Champion and previous, and a decision, as the registry tells them."""
+def decision_in_mlflow(workspace: Workspace, model: str, number: int) -> tuple[dict[str, int], dict[str, Any]]:
+    """Return the aliases `champion` and `previous`, and a decision, from the MLflow registry."""
     server = f"{workspace.station.url('mlflow')}/api/2.0/mlflow"
-    found = call(f"{server}/registered-models/get?name={model}")["registered_model"]
-    aliases = {one["alias"]: int(one["version"]) for one in found.get("aliases", [])}
-    tags = {tag["key"]: tag["value"] for tag in found["tags"]}
+    registered = call(f"{server}/registered-models/get?name={model}")["registered_model"]
+    aliases = {alias["alias"]: int(alias["version"]) for alias in registered.get("aliases", [])}
+    tags = {tag["key"]: tag["value"] for tag in registered["tags"]}
     decision = json.loads(tags[f"hallmark.decision.{number:04}"])
     for version in {decision["version"], decision["before"]} - {None}:
         url = f"{server}/model-versions/get?name={model}&version={version}"
-        told = {tag["key"]: tag["value"] for tag in call(url)["model_version"]["tags"]}
-        assert told[f"hallmark.decision.{number:04}"].startswith(
+        version_tags = {tag["key"]: tag["value"] for tag in call(url)["model_version"]["tags"]}
+        assert version_tags[f"hallmark.decision.{number:04}"].startswith(
             f"{decision['verdict']}: version {decision['version']}"
         )
     url = f"{workspace.station.url('mlflow')}/get-artifact?path=decision.json&run_uuid={decision['run_id']}"
@@ -110,9 +111,9 @@ def in_mlflow(workspace: Workspace, model: str, number: int) -> tuple[dict[str, 
     return {alias: version for alias, version in aliases.items() if alias != "challenger"}, decision
 
 
-def request_run(workspace: Workspace, model: str, given: dict[str, float]) -> None:
-    """Start a run of the schedule now, with the model's file as it is and these options, as from Prefect's form."""
-    tokens = [f"--{name}={value}" for name, value in given.items()]
+def request_run(workspace: Workspace, model: str, changes: dict[str, float]) -> None:
+    """Start a run of the schedule now, with the current experiment file and these options, as Prefect's form does."""
+    tokens = [f"--{name}={value}" for name, value in changes.items()]
     experiment = options.experiment(str(workspace.folder / f"{model}.toml"), tokens)
     api = f"{workspace.station.url('prefect')}/api/deployments"
     deployment = call(f"{api}/name/retrain/always")["id"]
@@ -120,19 +121,26 @@ def request_run(workspace: Workspace, model: str, given: dict[str, float]) -> No
     call(f"{api}/{deployment}/create_flow_run", {"parameters": parameters, "state": {"type": "SCHEDULED"}})
 
 
-def tell(workspace: Workspace, model: str, verdict: str, version: int) -> tuple[dict[str, int], dict[str, Any]]:
-    """Wait for a verdict on a version; return the aliases and the decision, on which all who tell of it agree."""
+def await_verdict(
+    workspace: Workspace, model: str, verdict: str, version: int
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """Wait for a verdict on a version, check that all reports of it agree; return the aliases and the decision."""
     (run,) = until(lambda: completed(workspace, f"{model} {verdict.lower()} version {version}"))
-    table = in_prefect(workspace, run)
+    table = decision_in_prefect(workspace, run)
     number = int(table["decision"].partition(":")[0])
-    aliases, decision = in_mlflow(workspace, model, number)
+    aliases, decision = decision_in_mlflow(workspace, model, number)
     assert decision["version"] == version
     assert table["decision"] == f"{number}: {verdict}" == f"{number}: {decision['verdict']}"
-    told = {"reason": "reason", "version": "version", "champion before": "before", "champion after": "champion"}
-    assert {row: table[row] for row in told} == {row: str(decision[name] or "none") for row, name in told.items()}
-    if said := decision["judgement"]:
+    fields = {"reason": "reason", "version": "version", "champion before": "before", "champion after": "champion"}
+    assert {row: table[row] for row in fields} == {row: str(decision[name] or "none") for row, name in fields.items()}
+    if judgement := decision["judgement"]:
         shown = table["test rows"], table["only challenger right"], table["only champion right"], float(table["p"])
-        assert shown == (str(said["rows"]), str(said["wins"]), str(said["losses"]), float(f"{said['p']:.4g}"))
+        assert shown == (
+            str(judgement["rows"]),
+            str(judgement["wins"]),
+            str(judgement["losses"]),
+            float(f"{judgement['p']:.4g}"),
+        )
     assert {name: table[name] for name in decision["digests"]} == decision["digests"]
     history = json.loads(lines(workspace.hallmark("history", model, "--json").stdout)[-1])["decisions"]
     assert history[number - 1] == decision
@@ -145,42 +153,42 @@ def test_schedule_promotes_holds_and_rejects_and_both_servers_agree(workspace: W
     model = f"s{uuid.uuid4().hex[:12]}"
     points().write(workspace, model)
 
-    def serve(given: dict[str, float], interval: str) -> None:
-        options = "{ " + ", ".join(f'"{name}" = {value}' for name, value in given.items()) + " }"
-        text = SCHEDULE.format(model=model, options=options, address=address, interval=interval)
+    def serve(changes: dict[str, float], interval: str) -> None:
+        table = "{ " + ", ".join(f'"{name}" = {value}' for name, value in changes.items()) + " }"
+        text = SCHEDULE.format(model=model, options=table, address=address, interval=interval)
         workspace.schedules.write_text(text)
         up = workspace.hallmark("up", "--detach")
         assert up.returncode == 0, up.stderr
 
-    with receiver() as (address, told):
+    with receiver() as (address, notifications):
         serve(POOR, "5s")
-        aliases, _ = tell(workspace, model, "FIRST", 1)
+        aliases, _ = await_verdict(workspace, model, "FIRST", 1)
         assert aliases == {"champion": 1}
         assert workspace.hallmark("down").returncode == 0
         serve(GOOD, "1d")
         request_run(workspace, model, GOOD)
-        aliases, decision = tell(workspace, model, "PROMOTE", 2)
+        aliases, decision = await_verdict(workspace, model, "PROMOTE", 2)
         assert aliases == {"champion": 2, "previous": 1}
         assert decision["judgement"]["wins"] > 80
         request_run(workspace, model, GOOD)
         until(lambda: completed(workspace, f"{model} unchanged"))
-        assert (aliases, decision) == tell(workspace, model, "PROMOTE", 2)
-        assert not told
+        assert (aliases, decision) == await_verdict(workspace, model, "PROMOTE", 2)
+        assert not notifications
         request_run(workspace, model, GOOD | {"training.seed": 1})
-        aliases, decision = tell(workspace, model, "HOLD", 3)
+        aliases, decision = await_verdict(workspace, model, "HOLD", 3)
         assert aliases == {"champion": 2, "previous": 1}
-        assert told[0]["title"] == f"always ({model}): HOLD"
-        shuffled(workspace, model).write(workspace, model)
+        assert notifications[0]["title"] == f"always ({model}): HOLD"
+        with_shuffled_labels(workspace, model).write(workspace, model)
         request_run(workspace, model, GOOD)
-        aliases, decision = tell(workspace, model, "REJECT", 4)
+        aliases, decision = await_verdict(workspace, model, "REJECT", 4)
         assert aliases == {"champion": 2, "previous": 1}
         assert decision["judgement"]["losses"] > decision["judgement"]["wins"]
-        assert told[-1]["title"] == f"always ({model}): REJECT"
+        assert notifications[-1]["title"] == f"always ({model}): REJECT"
 
-        back = workspace.hallmark("rollback", model, "--reason", "it fails at night", "--json")
-        assert back.returncode == 0, back.stderr
+        rollback = workspace.hallmark("rollback", model, "--reason", "it fails at night", "--json")
+        assert rollback.returncode == 0, rollback.stderr
         points().write(workspace, model)
         request_run(workspace, model, GOOD)
-        aliases, decision = tell(workspace, model, "REJECT", 5)
+        aliases, decision = await_verdict(workspace, model, "REJECT", 5)
         assert aliases == {"champion": 1}
         assert "not rolled back" in decision["reason"]

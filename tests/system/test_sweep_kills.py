@@ -1,4 +1,4 @@
-"""A sweep that is killed goes on when the same command is given again, and leaves no process behind."""
+"""A killed sweep is resumed by the same command and leaves no process behind."""
 
 import json
 import os
@@ -30,12 +30,12 @@ from tests.conftest import prepare
 from tests.support import forks
 
 LIMIT = 120
-"""Seconds after which what has not happened is a failure."""
+"""Timeout in seconds."""
 
 Options = dict[str, object]
 
 STACKED: Options = {"training.lr": "0.01,0.02", "training.seed": "0..1", "training.epochs": 90}
-"""Four that train as one."""
+"""Four members that are trained together."""
 MIXED: Options = {
     "training.lr": "0.01,0.02,0.04,3e38",
     "training.batch_size": "8,16,32",
@@ -43,22 +43,22 @@ MIXED: Options = {
     "random": 4,
     "random-seed": 8,
 }
-"""The first and the third train as one, the others in the pool, where the second diverges."""
+"""Members 0 and 2 are trained together, 1 and 3 in the process pool. Member 1 diverges."""
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: str) -> Path:
-    """A home of its own, and the server of all tests for other processes too."""
+    """Set a new home, and let child processes use the Prefect server of this worker."""
     monkeypatch.setenv("HALLMARK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     return tmp_path / "home"
 
 
-def typed(options: Options) -> list[str]:
-    """Softmax regression of digits, too small for more than one thread, under a name that no other sweep has."""
-    given = {"name": f"k{uuid.uuid4().hex[:12]}", "model.kind": "linear", "training.device": "cpu"}
-    given |= {"training.optimizer": "sgd", "training.batch_size": 8} | options
-    return [f"--{path}={value}" for path, value in given.items()]
+def arguments(options: Options) -> list[str]:
+    """Return arguments for softmax regressions on digits, too small for two threads, with a unique name."""
+    values = {"name": f"k{uuid.uuid4().hex[:12]}", "model.kind": "linear", "training.device": "cpu"}
+    values |= {"training.optimizer": "sgd", "training.batch_size": 8} | options
+    return [f"--{path}={value}" for path, value in values.items()]
 
 
 def members(tokens: Sequence[str]) -> tuple[Experiment, ...]:
@@ -71,7 +71,7 @@ def members(tokens: Sequence[str]) -> tuple[Experiment, ...]:
 
 @pytest.fixture
 def forked(home: Path) -> Iterator[Callable[[Sequence[str]], BaseProcess]]:
-    """Run the command in a process that is forked from one that has imported everything."""
+    """Return a function that starts the command in a process forked from the forkserver."""
     started: list[BaseProcess] = []
 
     def start(tokens: Sequence[str]) -> BaseProcess:
@@ -90,16 +90,16 @@ def _sweep(tokens: list[str], split_threshold: float) -> int:
     return run(tokens)
 
 
-def until(happened: Callable[[], bool], seconds: float = LIMIT) -> None:
-    """Wait for something that happens in another process."""
+def until(condition: Callable[[], bool], seconds: float = LIMIT) -> None:
+    """Wait until a condition holds that depends on another process."""
     deadline = time.monotonic() + seconds
-    while not happened():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def under_way(home: Path, trainings: int, process: BaseProcess, *, epochs: int) -> None:
-    """Wait until so many trainings have written down so many epochs more."""
+def wait_for_epochs(home: Path, trainings: int, process: BaseProcess, *, epochs: int) -> None:
+    """Wait until `trainings` trainings have each recorded `epochs` more epochs in their journals."""
     before = _epochs(home)
     until(
         lambda: (
@@ -125,11 +125,11 @@ def is_alive(process: int) -> bool:
 
 
 def runs(tokens: Sequence[str]) -> dict[str, Run]:
-    """Of the sweep and its members, by name."""
+    """Return the runs of the sweep and its members by name."""
     (name,) = (token.removeprefix("--name=") for token in tokens if token.startswith("--name="))
     client = connect()
-    everywhere = [found.experiment_id for found in client.search_experiments()]
-    found = client.search_runs(everywhere, f"tags.`hallmark.name` = '{name}'")
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    found = client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'")
     assert len({run.info.run_name for run in found}) == len(found)
     return {run.info.run_name: run for run in found}
 
@@ -138,27 +138,27 @@ def statuses(tokens: Sequence[str]) -> set[str]:
     return {run.info.status for run in runs(tokens).values()}
 
 
-def alone(tokens: Sequence[str], folder: Path) -> list[Fit | None]:
-    """What the members come to if nobody kills them, in the sweep's own ways; None of what diverges."""
-    all_of_them = members(tokens)
-    dataset = prepare(all_of_them[0].data, folder)
-    plan = sweep_plan.plan(all_of_them, dataset)
+def train_uninterrupted(tokens: Sequence[str], folder: Path) -> list[Fit | None]:
+    """Train the members without interruption, grouped as in the sweep. The fit of a diverging member is None."""
+    experiments = members(tokens)
+    dataset = prepare(experiments[0].data, folder)
+    plan = sweep_plan.plan(experiments, dataset)
     found: dict[int, Fit | DivergedError | None] = {}
     for group in (*plan.stacks, *plan.pool_stacks, *((index,) for index in plan.single)):
-        some = [all_of_them[index] for index in group]
-        parts = some[0].data, some[0].model, [member.training for member in some]
+        grouped = [experiments[index] for index in group]
+        parts = grouped[0].data, grouped[0].model, [member.training for member in grouped]
         folders = [folder / str(index) for index in group]
         with suppress(DivergedError):
-            fits = trainer.fit_together(dataset, *parts, folders, [lambda *_: None] * len(some))
+            fits = trainer.fit_together(dataset, *parts, folders, [lambda *_: None] * len(grouped))
             found |= dict(zip(group, fits, strict=True))
-    fits = [found.get(index) for index in range(len(all_of_them))]
-    return [one if isinstance(one, Fit) else None for one in fits]
+    fits = [found.get(index) for index in range(len(experiments))]
+    return [fitted if isinstance(fitted, Fit) else None for fitted in fits]
 
 
-def assert_as_if_nothing_had_been(tokens: Sequence[str], home: Path, folder: Path) -> dict[str, Any]:
-    """Every run is whole, has no point twice, and the weights are those of an uninterrupted training."""
+def assert_same_as_uninterrupted(tokens: Sequence[str], home: Path, folder: Path) -> dict[str, Any]:
+    """Check that runs have all points exactly once, and that the weights are those of uninterrupted trainings."""
     result = json.loads((home / "stdout").read_text().splitlines()[-1])
-    expected = alone(tokens, folder)
+    expected = train_uninterrupted(tokens, folder)
     weights = [file_digest(path) for path in home.glob("[fs][iw]*/**/weights.safetensors")]
     assert sorted(weights) == sorted(fitted.weights_sha256 for fitted in expected if fitted)
     losses = [fitted.metrics["val/loss"] if fitted else None for fitted in expected]
@@ -166,40 +166,43 @@ def assert_as_if_nothing_had_been(tokens: Sequence[str], home: Path, folder: Pat
     assert [bool(member["failed"]) for member in result["members"]] == [fitted is None for fitted in expected]
     for member, fitted in zip(result["members"], expected, strict=True):
         found = points(member["run_id"])
-        assert fitted is None or found == of_history(fitted)
+        assert fitted is None or found == logged_points(fitted)
     lowest = min(loss for loss in losses if loss)
     assert losses[result["chosen"]] == lowest
-    assert points(result["run_id"], of="val/loss") == {("val/loss", 0): lowest}
-    assert len(points(result["chosen_run_id"], of="test/loss")) == 1
+    assert points(result["run_id"], metric="val/loss") == {("val/loss", 0): lowest}
+    assert len(points(result["chosen_run_id"], metric="test/loss")) == 1
     return dict(result)
 
 
-def points(run: str, of: str = "") -> dict[tuple[str, int], float]:
-    """What MLflow has of a training, or of one metric: none of it twice."""
+def points(run: str, metric: str = "") -> dict[tuple[str, int], float]:
+    """Return the points of a run in MLflow, or of one metric, and check that there are no duplicates."""
     client = connect()
-    names = [of] if of else [name for name in client.get_run(run).data.metrics if name.startswith(("train/", "val/"))]
+    logged = client.get_run(run).data.metrics
+    names = [metric] if metric else [name for name in logged if name.startswith(("train/", "val/"))]
     found = [((name, point.step), point.value) for name in names for point in client.get_metric_history(run, name)]
     assert len(dict(found)) == len(found)
     return dict(found)
 
 
-def of_history(fitted: Fit) -> dict[tuple[str, int], float]:
-    """The points that a training logs: `train/step_loss` is thinned."""
-    read = curves(fitted.history)
-    stride = -(-len(read["train/step_loss"][0]) // 1000)
+def logged_points(fitted: Fit) -> dict[tuple[str, int], float]:
+    """Return the points that a training logs. `train/step_loss` is thinned to at most 1,000 points."""
+    history = curves(fitted.history)
+    stride = -(-len(history["train/step_loss"][0]) // 1000)
     return {
         (name, step): value
-        for name, (steps, values) in read.items()
+        for name, (steps, values) in history.items()
         for step, value in zip(steps, values, strict=True)
         if not name.startswith("time/") and (name != "train/step_loss" or step % stride == 0)
     }
 
 
-def test_members_that_train_as_one(forked: Callable[[Sequence[str]], BaseProcess], home: Path, tmp_path: Path) -> None:
-    """SIGTERM first, kill -9 then."""
-    tokens = typed(STACKED)
+def test_sweep_with_members_trained_together_is_resumed(
+    forked: Callable[[Sequence[str]], BaseProcess], home: Path, tmp_path: Path
+) -> None:
+    """Send SIGTERM to the first process and SIGKILL to the second; the third finishes."""
+    tokens = arguments(STACKED)
     process = forked(tokens)
-    under_way(home, 1, process, epochs=60)
+    wait_for_epochs(home, 1, process, epochs=60)
     os.kill(process.pid, signal.SIGTERM)
     process.join(LIMIT)
     assert process.exitcode == 130
@@ -207,7 +210,7 @@ def test_members_that_train_as_one(forked: Callable[[Sequence[str]], BaseProcess
     assert statuses(tokens) == {"KILLED"}
     before = runs(tokens)
     process = forked(tokens)
-    under_way(home, 1, process, epochs=40)
+    wait_for_epochs(home, 1, process, epochs=40)
     process.kill()
     process.join()
     assert statuses(tokens) == {"RUNNING"}
@@ -218,55 +221,55 @@ def test_members_that_train_as_one(forked: Callable[[Sequence[str]], BaseProcess
         name: run.info.run_id for name, run in before.items()
     }
     assert statuses(tokens) == {"FINISHED"}
-    assert_as_if_nothing_had_been(tokens, home, tmp_path / "alone")
+    assert_same_as_uninterrupted(tokens, home, tmp_path / "alone")
 
 
-def test_shares_of_a_stack(
+def test_sweep_with_a_stack_split_across_processes_is_resumed(
     forked: Callable[[Sequence[str]], BaseProcess], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As large ones are cut: SIGTERM first, kill -9 then, each while both shares train."""
+    """Send SIGTERM to the first process and SIGKILL to the second, each while both halves are trained."""
     monkeypatch.setattr(sweep_plan, "SPLIT_THRESHOLD", 0)
     if sweep_plan.WORKERS != 2:
         pytest.skip("needs a machine with two processors, whose pool has two processes")
-    tokens = typed(STACKED | {"training.epochs": 500})  # the second process of the pool begins seconds after the first
+    tokens = arguments(STACKED | {"training.epochs": 500})  # the second pool process starts seconds after the first
     process = forked(tokens)
-    under_way(home, 2, process, epochs=5)
+    wait_for_epochs(home, 2, process, epochs=5)
     os.kill(process.pid, signal.SIGTERM)
     process.join(LIMIT)
     assert process.exitcode == 130
     assert statuses(tokens) == {"KILLED"}
     assert len(list(home.glob("unfinished/*/stack-[01]/*.safetensors"))) == 2
     process = forked(tokens)
-    under_way(home, 2, process, epochs=5)
+    wait_for_epochs(home, 2, process, epochs=5)
     process.kill()
     process.join()
     assert statuses(tokens) == {"RUNNING"}
     process = forked(tokens)
     process.join(LIMIT)
-    said = (home / "stderr").read_text().splitlines()
-    assert process.exitcode == 0, said
-    assert "fit      4 members: 2 together in a process, 2 together in a process" in said
-    assert len([line for line in said if line.startswith("resumed ")]) == 2
+    output = (home / "stderr").read_text().splitlines()
+    assert process.exitcode == 0, output
+    assert "fit      4 members: 2 together in a process, 2 together in a process" in output
+    assert len([line for line in output if line.startswith("resumed ")]) == 2
     assert statuses(tokens) == {"FINISHED"}
-    result = assert_as_if_nothing_had_been(tokens, home, tmp_path / "alone")
+    result = assert_same_as_uninterrupted(tokens, home, tmp_path / "alone")
     assert {member["way"] for member in result["members"]} == {"stacked in the pool"}
 
 
 @pytest.fixture
 def orphans() -> Iterator[list[int]]:
-    """Processes that must have ended."""
+    """Yield a list for process ids that must have ended; kill those still alive after the test."""
     found: list[int] = []
     yield found
     for process in filter(is_alive, found):
         os.kill(process, signal.SIGKILL)
 
 
-def test_workers_whose_owner_is_killed_end_and_are_resumed(
+def test_workers_end_with_their_killed_parent_and_the_sweep_is_resumed(
     forked: Callable[[Sequence[str]], BaseProcess], home: Path, tmp_path: Path, orphans: list[int]
 ) -> None:
-    tokens = typed(MIXED)
+    tokens = arguments(MIXED)
     process = forked(tokens)
-    under_way(home, 2, process, epochs=20)
+    wait_for_epochs(home, 2, process, epochs=20)
     orphans += children(process)
     assert len(orphans) >= 2
     process.kill()
@@ -279,23 +282,23 @@ def test_workers_whose_owner_is_killed_end_and_are_resumed(
     assert process.exitcode == 0, (home / "stderr").read_text()
     assert len([line for line in (home / "stderr").read_text().splitlines() if line.startswith("resumed ")]) == 2
     assert sorted(run.info.status for run in runs(tokens).values()) == ["FAILED"] + ["FINISHED"] * 4
-    result = assert_as_if_nothing_had_been(tokens, home, tmp_path / "alone")
+    result = assert_same_as_uninterrupted(tokens, home, tmp_path / "alone")
     assert [member["way"] for member in result["members"]] == ["stacked", "process pool", "stacked", "process pool"]
 
 
-def test_a_signal_ends_the_workers_too(
+def test_signal_stops_the_workers_too(
     forked: Callable[[Sequence[str]], BaseProcess], home: Path, orphans: list[int]
 ) -> None:
-    """While members train as one and others in the pool, none of which would come to its end."""
-    tokens = typed(MIXED | {"training.epochs": 1_000_000})
+    """Send SIGTERM while members are trained together and in the pool. None of them would finish in time."""
+    tokens = arguments(MIXED | {"training.epochs": 1_000_000})
     process = forked(tokens)
-    under_way(home, 2, process, epochs=20)
+    wait_for_epochs(home, 2, process, epochs=20)
     orphans += children(process)
     os.kill(process.pid, signal.SIGTERM)
     process.join(20)
     assert process.exitcode == 130
     until(lambda: not any(map(is_alive, orphans)), seconds=10)
     assert statuses(tokens) == {"KILLED"}
-    # The other one in the pool has diverged.
+    # Member 1 has diverged.
     assert {path.parent.name for path in home.glob("unfinished/*/*/*.safetensors")} == {"stack-0", "3"}
     assert [line for line in (home / "stderr").read_text().splitlines() if "Traceback" in line] == []
