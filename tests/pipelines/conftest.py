@@ -72,5 +72,5 @@ def table(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 @pytest.fixture(scope="session", params=["flowers", "digits", "table"])
 def each(request: pytest.FixtureRequest) -> Trained:
-    found: Trained = request.getfixturevalue(request.param)
-    return found
+    trained: Trained = request.getfixturevalue(request.param)
+    return trained

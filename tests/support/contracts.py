@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 class _LayerField(layers.LayerField):
     def parse(self, raw_data: str | list[str]) -> layers.Layer:
         parsed = super().parse(raw_data)
-        modules = {module for given in parsed.module_tails for module in _expand(given)}
+        modules = {module for layer in parsed.module_tails for module in _expand(layer)}
         return layers.Layer(modules, is_independent=parsed.is_independent)
 
 
@@ -21,9 +21,9 @@ class LayersOfModules(layers.LayersContract):
     layers = fields.ListField(subfield=_LayerField())
 
 
-def _expand(given: layers.ModuleTail) -> list[layers.ModuleTail]:
-    if not given.name.endswith(".*"):
-        return [given]
-    package = given.name.removesuffix(".*")
+def _expand(layer: layers.ModuleTail) -> list[layers.ModuleTail]:
+    if not layer.name.endswith(".*"):
+        return [layer]
+    package = layer.name.removesuffix(".*")
     folder = ROOT / package.removeprefix("hallmark.").replace(".", "/")
     return [layers.ModuleTail(f"{package}.{path.stem}") for path in folder.glob("*.py") if path.stem != "__init__"]

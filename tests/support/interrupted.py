@@ -27,8 +27,8 @@ METRICS = {"train/step_loss": 9 * EPOCHS} | dict.fromkeys(
 def iris_experiment(name: str = "", **options: object) -> Experiment:
     """Return the iris preset with batches of 10 and a unique name."""
     preset = presets.iris()
-    given = {"device": "cpu", "epochs": EPOCHS, "batch_size": 10} | options
-    config = Training.model_validate(dict(preset.training) | given)
+    values = {"device": "cpu", "epochs": EPOCHS, "batch_size": 10} | options
+    config = Training.model_validate(dict(preset.training) | values)
     return preset.model_copy(update={"name": name or f"a{uuid.uuid4().hex[:12]}", "training": config})
 
 
@@ -68,9 +68,9 @@ def unfinished_folders(home: Path) -> list[Path]:
 def runs(name: str, status: str = "") -> list[Run]:
     """Return the runs of an experiment, oldest first; only those with a status if one is given."""
     client = connect()
-    experiments = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
-    found = client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'", order_by=["start_time ASC"])
-    return [run for run in found if status in ("", run.info.status)]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(view_type=ViewType.ALL)]
+    runs = client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'", order_by=["start_time ASC"])
+    return [run for run in runs if status in ("", run.info.status)]
 
 
 def statuses(name: str) -> list[str]:
@@ -92,15 +92,15 @@ def without_times(points: dict[str, list[tuple[int, float]]]) -> dict[str, list[
 
 def assert_whole(run: Run) -> None:
     """Check that MLflow has every point of the training exactly once."""
-    found = history(run.info.run_id)
-    for name, points in found.items():
+    curves = history(run.info.run_id)
+    for name, points in curves.items():
         steps = Counter(step for step, _ in points)
         assert set(steps.values()) == {1}, name
         assert not name.startswith(("train/", "val/")) or list(steps) == list(range(1, len(steps) + 1)), name
-    assert {name: len(points) for name, points in found.items() if name in METRICS} == METRICS
+    assert {name: len(points) for name, points in curves.items() if name in METRICS} == METRICS
 
 
 def tokens(experiment: Experiment) -> list[str]:
     """Return the command-line arguments of an experiment made by `iris_experiment`."""
-    given = {"name": experiment.name, "training.device": "cpu", "training.epochs": EPOCHS, "training.batch_size": 10}
-    return ["iris", *(f"--{option}={value}" for option, value in given.items())]
+    values = {"name": experiment.name, "training.device": "cpu", "training.epochs": EPOCHS, "training.batch_size": 10}
+    return ["iris", *(f"--{option}={value}" for option, value in values.items())]

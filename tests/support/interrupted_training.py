@@ -154,9 +154,9 @@ def without_times(points: Points) -> set[tuple[str, int, float]]:
 def history_values(fit: Fit) -> dict[tuple[str, int], bytes]:
     """Return the bytes of each value in the history file, without measured times."""
     table = parquet.read_table(fit.history).to_pylist()
-    found = {(row["metric"], row["step"]): np.float64(row["value"]).tobytes() for row in table}
-    assert len(found) == len(table)
-    return {point: value for point, value in found.items() if not point[0].startswith("time/")}
+    values = {(row["metric"], row["step"]): np.float64(row["value"]).tobytes() for row in table}
+    assert len(values) == len(table)
+    return {point: value for point, value in values.items() if not point[0].startswith("time/")}
 
 
 def assert_equal_fits(one: Fit | DivergedError, other: Fit | DivergedError) -> None:

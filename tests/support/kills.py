@@ -90,14 +90,14 @@ class Result:
     @property
     def faults(self) -> list[str]:
         """Errors of a result that are errors even after an interruption."""
-        found = []
+        texts = []
         points = {name: [step for step, _ in curve] for name, curve in self.metrics.items()}
         for name, steps in (self.times | points).items():
             duplicates = [step for step, count in Counter(steps).items() if count > 1]
-            found += [f"{name} has steps {duplicates[:5]} more than once"] if duplicates else []
+            texts += [f"{name} has steps {duplicates[:5]} more than once"] if duplicates else []
         for kind, items in (("runs", self.runs), ("logged models", self.logged_models), ("versions", self.versions)):
-            found += [f"{len(items)} {kind}: {items}"] if len(items) != 1 else []
-        return found
+            texts += [f"{len(items)} {kind}: {items}"] if len(items) != 1 else []
+        return texts
 
 
 def create(folder: Path) -> Sandbox:
@@ -144,15 +144,15 @@ def _fit_files(sandbox: Sandbox) -> Iterator[Path]:
 
 def differences(one: Result, other: Result) -> list[str]:
     """Return the differences between two results, one line of text each."""
-    found = [
+    texts = [
         f"{name}: {getattr(one, name)} is not {getattr(other, name)}"
         for name in ("runs", "times", "logged_models", "versions", "artifacts", "files")
         if getattr(one, name) != getattr(other, name)
     ]
     for name in sorted(one.metrics.keys() | other.metrics.keys()):
         first, second = (Counter(each.metrics.get(name, [])) for each in (one, other))
-        found += [f"{name}: {sorted((first - second) + (second - first))[:5]} differ"] if first != second else []
-    return [text[:300] for text in found]
+        texts += [f"{name}: {sorted((first - second) + (second - first))[:5]} differ"] if first != second else []
+    return [text[:300] for text in texts]
 
 
 def leftovers(sandbox: Sandbox) -> list[str]:

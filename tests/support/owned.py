@@ -42,12 +42,22 @@ def write(table: pa.Table, path: Path) -> Path:
     return path
 
 
-def source(path: Path, **given: object) -> Table:
+def source(path: Path, **fields: object) -> Table:
     """Return the data configuration of an experiment on this table."""
-    return Table.model_validate({"kind": "table", "path": str(path), "target": TARGET} | given)
+    return Table.model_validate({"kind": "table", "path": str(path), "target": TARGET} | fields)
 
 
 def experiment(path: Path, name: str = "", *tokens: str) -> Experiment:
     """Return a short experiment on this table, built from command-line options."""
-    given = ["--target", TARGET, "--training.epochs", "4", "--training.device", "cpu", "--model.hidden", "8", *tokens]
-    return options.experiment(str(path), [*given, *(("--name", name) if name else ())])
+    arguments = [
+        "--target",
+        TARGET,
+        "--training.epochs",
+        "4",
+        "--training.device",
+        "cpu",
+        "--model.hidden",
+        "8",
+        *tokens,
+    ]
+    return options.experiment(str(path), [*arguments, *(("--name", name) if name else ())])

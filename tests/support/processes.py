@@ -25,10 +25,10 @@ LIMIT = 300
 def until(condition: Callable[[], T], seconds: float = LIMIT) -> T:
     """Call a condition until its result is true; return that result."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, f"the condition was not met within {seconds} seconds"
         time.sleep(0.05)
-    return found
+    return result
 
 
 def free_port() -> int:

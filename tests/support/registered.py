@@ -25,11 +25,11 @@ class Killed(BaseException):
 def train_three_seeds() -> list[Outcome]:
     """Train iris with three seeds. Tests register the exported files under new names."""
     preset, name = presets.iris(), f"c{uuid.uuid4().hex[:12]}"
-    found = []
+    outcomes = []
     for seed in range(3):
         changed = preset.training.model_copy(update={"device": "cpu", "epochs": 20, "seed": seed})
-        found.append(train(preset.model_copy(update={"name": name, "training": changed})))
-    return found
+        outcomes.append(train(preset.model_copy(update={"name": name, "training": changed})))
+    return outcomes
 
 
 def create_model(outcomes: list[Outcome]) -> str:
@@ -47,16 +47,16 @@ def create_model(outcomes: list[Outcome]) -> str:
 
 
 def aliases(name: str) -> dict[str, int]:
-    found = connect().get_registered_model(name).aliases
-    return {alias: int(version) for alias, version in found.items()}
+    versions = connect().get_registered_model(name).aliases
+    return {alias: int(version) for alias, version in versions.items()}
 
 
 def registry_state(name: str) -> tuple[object, ...]:
     """Return everything the registry stores about a model."""
     client = connect()
-    found = client.get_registered_model(name)
+    model = client.get_registered_model(name)
     versions = client.search_model_versions(f"name = '{name}'")
-    return found.tags, found.aliases, sorted((int(one.version), tuple(one.tags.items())) for one in versions)
+    return model.tags, model.aliases, sorted((int(one.version), tuple(one.tags.items())) for one in versions)
 
 
 def stored_file(name: str, version: int) -> Path:
@@ -73,10 +73,10 @@ def kill_after(writes: int, patch: pytest.MonkeyPatch, how: Callable[[], None] =
 
     def counted(method: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **kwargs: object) -> object:
-            found = method(*args, **kwargs)
+            result = method(*args, **kwargs)
             if next(remaining, None) is None:
                 how()
-            return found
+            return result
 
         return call
 

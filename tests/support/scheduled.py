@@ -68,9 +68,9 @@ def serving(tmp_path: Path, **environment: str) -> Iterator["subprocess.Popen[by
 
 def engine_pids() -> set[int]:
     """Return the process ids of flow runs that use this test's home."""
-    found = subprocess.run(["pgrep", "-f", "prefect.engine"], capture_output=True, text=True, check=False).stdout
+    pids = subprocess.run(["pgrep", "-f", "prefect.engine"], capture_output=True, text=True, check=False).stdout
     home = str(os.environ["HALLMARK_HOME"]).encode()
-    return {int(pid) for pid in found.split() if home in _environment_of(int(pid))}
+    return {int(pid) for pid in pids.split() if home in _environment_of(int(pid))}
 
 
 def _environment_of(pid: int) -> bytes:

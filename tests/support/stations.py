@@ -31,9 +31,9 @@ class Workspace:
 
     @property
     def station(self) -> station_file.Station:
-        found = station_file.current(self.home)
-        assert found
-        return found
+        station = station_file.current(self.home)
+        assert station
+        return station
 
     def hallmark(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         return forks.hallmark(*arguments, environment=self.environment | environment)
@@ -65,8 +65,8 @@ def open_workspace(folder: Path) -> Iterator[Workspace]:
     try:
         yield workspace
     finally:
-        if found := station_file.current(workspace.home):
-            os.kill(found.pid, signal.SIGTERM)
+        if station := station_file.current(workspace.home):
+            os.kill(station.pid, signal.SIGTERM)
             until(lambda: not station_file.is_held(workspace.home))
 
 

@@ -15,8 +15,8 @@ LR, SEED = "training.lr", "training.seed"
 def grid(*tokens: str, preset: str = "iris") -> sweep_grids.Grid:
     """Return a grid of short trainings with a unique name."""
     name = f"s{uuid.uuid4().hex[:12]}"
-    given = {"name": name, "training.device": "cpu", "training.epochs": EPOCHS, "training.optimizer": "sgd"}
-    return sweep_grids.grid(preset, [f"--{path}={value}" for path, value in given.items()] + list(tokens))
+    values = {"name": name, "training.device": "cpu", "training.epochs": EPOCHS, "training.optimizer": "sgd"}
+    return sweep_grids.grid(preset, [f"--{path}={value}" for path, value in values.items()] + list(tokens))
 
 
 def get_run(run: str) -> Run:
@@ -26,7 +26,7 @@ def get_run(run: str) -> Run:
 def runs(name: str) -> list[Run]:
     """Return the runs of all sweeps and members with a name."""
     client = connect()
-    experiments = [found.experiment_id for found in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'"))
 
 

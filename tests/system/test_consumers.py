@@ -86,8 +86,8 @@ def table_shipped(prefect_server: str, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module", params=["iris_shipped", "digits_shipped", "table_shipped"])
 def shipped(request: pytest.FixtureRequest) -> Shipped:
     """Return a model of columns, of images, and of a table with text and missing values."""
-    found: Shipped = request.getfixturevalue(request.param)
-    return found
+    shipped: Shipped = request.getfixturevalue(request.param)
+    return shipped
 
 
 @pytest.fixture(scope="module")
@@ -244,8 +244,8 @@ def assert_predictions(cert: Certificate, label: list[int], probabilities: objec
     """Compare predictions with the golden rows, repeated `times` times."""
     rows = np.tile(np.arange(len(cert.golden.label)), times)
     expected = Answer(np.array(cert.golden.label), np.array(cert.golden.probabilities)).take(rows)
-    found = Answer(np.array(label), np.array(probabilities))
-    assert certificate.difference(found, expected, cert.golden.tolerance) == ""
+    answer = Answer(np.array(label), np.array(probabilities))
+    assert certificate.difference(answer, expected, cert.golden.tolerance) == ""
 
 
 def post(address: str, request: object) -> dict[str, Any]:
@@ -266,8 +266,8 @@ def section() -> str:
 def snippet(language: str, containing: str = "") -> str:
     """Return the only code block in this language that contains this text."""
     blocks = re.findall(rf"```{language}\n(.*?)```", section(), re.DOTALL)
-    (found,) = [block for block in blocks if containing in block]
-    return str(found)
+    (only,) = [block for block in blocks if containing in block]
+    return str(only)
 
 
 def predict_readme_row(shipped: Shipped) -> tuple[int, list[float]]:

@@ -202,9 +202,11 @@ def test_unplaced_drawing_is_averaged_over_areas(write_live: Callable[..., Path]
 def test_picture_is_used_unchanged_or_averaged(
     write_live: Callable[..., Path], console: Call, tmp_path: Path, shape: tuple[int, ...], times: int
 ) -> None:
-    given = np.random.default_rng(0).integers(0, 9, (shape[0] * times, shape[1] * times, *shape[2:])).astype(np.uint8)
+    original = (
+        np.random.default_rng(0).integers(0, 9, (shape[0] * times, shape[1] * times, *shape[2:])).astype(np.uint8)
+    )
     path = tmp_path / "given.png"
-    Image.fromarray(given).save(path)
+    Image.fromarray(original).save(path)
     with browsers.open_page(tmp_path) as page:
         ready(page, write_live(shape).as_uri())
         assert page.locator("#drawing").is_visible() == (len(shape) == 2)
@@ -214,7 +216,7 @@ def test_picture_is_used_unchanged_or_averaged(
     expected = "used unchanged" if times == 1 else "resized from 15 x 18"
     assert expected in (origin or "")
     x = np.asarray(Image.open(picture))
-    assert (x == area_means(given, shape)).all()
+    assert (x == area_means(original, shape)).all()
     assert found[1] == pytest.approx(certified.expected(x.reshape(1, -1), 2)[0], abs=1e-5)
     if len(shape) == 2:
         assert_agree(found, predicted(console, tmp_path / "hand.onnx", picture))
@@ -241,9 +243,9 @@ def test_picture_is_resized_as_predict_does(
 def test_picture_is_converted_to_grey_as_in_pillow_and_inverted(
     write_live: Callable[..., Path], tmp_path: Path
 ) -> None:
-    given = np.random.default_rng(0).integers(0, 9, (6, 5, 3)).astype(np.uint8)
+    original = np.random.default_rng(0).integers(0, 9, (6, 5, 3)).astype(np.uint8)
     path = tmp_path / "given.png"
-    Image.fromarray(given).save(path)
+    Image.fromarray(original).save(path)
     grey = np.asarray(Image.open(path).convert("L"))
     with browsers.open_page(tmp_path) as page:
         ready(page, write_live((6, 5)).as_uri())

@@ -21,7 +21,7 @@ CORRECTED, PUBLISHED = "iris", "iris_as_published"
 @pytest.fixture(scope="module")
 def folder(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:  # noqa: ARG001 - the server comes first
     """Train both presets in a new home and tracking store; return their folder."""
-    folder = tmp_path_factory.mktemp("shown")
+    folder = tmp_path_factory.mktemp("mlflow")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HALLMARK_HOME", str(folder / "home"))
         patch.setenv("MLFLOW_TRACKING_URI", databases.mlflow(folder / "mlruns" / "mlflow.db"))
@@ -89,8 +89,8 @@ def section(page: Page, heading: str) -> Locator:
 
 def rows(table: Locator) -> dict[str, list[str]]:
     """Return the rows of a table by their first cell."""
-    found = [row.locator("th, td").all_inner_texts() for row in table.get_by_role("row").all()]
-    return {name.strip(): ["".join(text.split()) for text in texts] for name, *texts in found}
+    cells = [row.locator("th, td").all_inner_texts() for row in table.get_by_role("row").all()]
+    return {name.strip(): ["".join(text.split()) for text in texts] for name, *texts in cells}
 
 
 def curves(page: Page) -> set[str]:

@@ -79,19 +79,19 @@ def boxes(page: Page) -> list[tuple[float, float, int]]:
     box = canvas.bounding_box()
     assert box
     lowest = box["height"] - 20  # below is the bar with the states of the flow run
-    found = [(*ndimage.center_of_mass(labels == label), sizes[label]) for label in range(1, count + 1)]
-    return [(box["x"] + x, box["y"] + y, size) for y, x, size in found if size > 200 and y < lowest]
+    regions = [(*ndimage.center_of_mass(labels == label), sizes[label]) for label in range(1, count + 1)]
+    return [(box["x"] + x, box["y"] + y, size) for y, x, size in regions if size > 200 and y < lowest]
 
 
 def fields(model: type[BaseModel]) -> list[tuple[str, str]]:
     """Return title and description of a model's fields in order; the fields of a nested model follow its own entry."""
-    found: list[tuple[str, str]] = []
+    entries: list[tuple[str, str]] = []
     for name, field in model.model_json_schema()["properties"].items():
-        found.append((field.get("title", name.title()), field["description"]))
+        entries.append((field.get("title", name.title()), field["description"]))
         kind = model.model_fields[name].annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found += fields(kind)
-    return found
+            entries += fields(kind)
+    return entries
 
 
 def field(page: Page, title: str) -> Locator:

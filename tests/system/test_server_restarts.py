@@ -65,8 +65,8 @@ def states(url: str, run: Any) -> dict[str, str]:  # noqa: ANN401 - a flow run
     from prefect.client.schemas import filters
 
     of_run = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[run.id]))
-    found = call_prefect(url, lambda client: client.read_task_runs(flow_run_filter=of_run))
-    return {one.name: one.state_name for one in found}
+    task_runs = call_prefect(url, lambda client: client.read_task_runs(flow_run_filter=of_run))
+    return {task_run.name: task_run.state_name for task_run in task_runs}
 
 
 def assert_complete(model: str) -> None:

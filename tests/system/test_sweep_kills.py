@@ -115,23 +115,23 @@ def _epochs(home: Path) -> Counter[str]:
 
 
 def children(process: BaseProcess) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
-    return list(map(int, found.stdout.split()))
+    completed = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
+    return list(map(int, completed.stdout.split()))
 
 
 def is_alive(process: int) -> bool:
-    found = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
-    return found.stdout.strip()[:1] not in ("", "Z")
+    completed = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
+    return completed.stdout.strip()[:1] not in ("", "Z")
 
 
 def runs(tokens: Sequence[str]) -> dict[str, Run]:
     """Return the runs of the sweep and its members by name."""
     (name,) = (token.removeprefix("--name=") for token in tokens if token.startswith("--name="))
     client = connect()
-    experiments = [found.experiment_id for found in client.search_experiments()]
-    found = client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'")
-    assert len({run.info.run_name for run in found}) == len(found)
-    return {run.info.run_name: run for run in found}
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`hallmark.name` = '{name}'")
+    assert len({run.info.run_name for run in runs}) == len(runs)
+    return {run.info.run_name: run for run in runs}
 
 
 def statuses(tokens: Sequence[str]) -> set[str]:
@@ -143,15 +143,15 @@ def train_uninterrupted(tokens: Sequence[str], folder: Path) -> list[Fit | None]
     experiments = members(tokens)
     dataset = prepare(experiments[0].data, folder)
     plan = sweep_plan.plan(experiments, dataset)
-    found: dict[int, Fit | DivergedError | None] = {}
+    fit_by_index: dict[int, Fit | DivergedError | None] = {}
     for group in (*plan.stacks, *plan.pool_stacks, *((index,) for index in plan.single)):
         grouped = [experiments[index] for index in group]
         parts = grouped[0].data, grouped[0].model, [member.training for member in grouped]
         folders = [folder / str(index) for index in group]
         with suppress(DivergedError):
             fits = trainer.fit_together(dataset, *parts, folders, [lambda *_: None] * len(grouped))
-            found |= dict(zip(group, fits, strict=True))
-    fits = [found.get(index) for index in range(len(experiments))]
+            fit_by_index |= dict(zip(group, fits, strict=True))
+    fits = [fit_by_index.get(index) for index in range(len(experiments))]
     return [fitted if isinstance(fitted, Fit) else None for fitted in fits]
 
 
@@ -165,8 +165,8 @@ def assert_same_as_uninterrupted(tokens: Sequence[str], home: Path, folder: Path
     assert [member["val_loss"] for member in result["members"]] == losses
     assert [bool(member["failed"]) for member in result["members"]] == [fitted is None for fitted in expected]
     for member, fitted in zip(result["members"], expected, strict=True):
-        found = points(member["run_id"])
-        assert fitted is None or found == logged_points(fitted)
+        logged = points(member["run_id"])
+        assert fitted is None or logged == logged_points(fitted)
     lowest = min(loss for loss in losses if loss)
     assert losses[result["chosen"]] == lowest
     assert points(result["run_id"], metric="val/loss") == {("val/loss", 0): lowest}
@@ -179,9 +179,9 @@ def points(run: str, metric: str = "") -> dict[tuple[str, int], float]:
     client = connect()
     logged = client.get_run(run).data.metrics
     names = [metric] if metric else [name for name in logged if name.startswith(("train/", "val/"))]
-    found = [((name, point.step), point.value) for name in names for point in client.get_metric_history(run, name)]
-    assert len(dict(found)) == len(found)
-    return dict(found)
+    values = [((name, point.step), point.value) for name in names for point in client.get_metric_history(run, name)]
+    assert len(dict(values)) == len(values)
+    return dict(values)
 
 
 def logged_points(fitted: Fit) -> dict[tuple[str, int], float]:
@@ -258,9 +258,9 @@ def test_sweep_with_a_stack_split_across_processes_is_resumed(
 @pytest.fixture
 def orphans() -> Iterator[list[int]]:
     """Yield a list for process ids that must have ended; kill those still alive after the test."""
-    found: list[int] = []
-    yield found
-    for process in filter(is_alive, found):
+    processes: list[int] = []
+    yield processes
+    for process in filter(is_alive, processes):
         os.kill(process, signal.SIGKILL)
 
 
