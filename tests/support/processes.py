@@ -22,13 +22,24 @@ LIMIT = 300
 """Seconds after which what has not happened is a failure."""
 
 
-def until(happened: Callable[[], T], seconds: float = LIMIT) -> T:
-    """Wait until something has happened; return it."""
+def until(condition: Callable[[], T], seconds: float = LIMIT, pause: float = 0.05) -> T:
+    """Wait until a condition holds, and return its value.
+
+    A pause is at least ten times as long as the check before it, but at most a second, because a check may keep a
+    server busy on which other tests wait.
+
+    Args:
+        condition: called until its value is true.
+        seconds: the test fails after this time.
+        pause: shortest pause between two checks, in seconds.
+    """
     deadline = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(0.05)
-    return found
+    while True:
+        started = time.monotonic()
+        if value := condition():
+            return value
+        assert started < deadline, f"not within {seconds} seconds"
+        time.sleep(max(pause, min(1.0, 10 * (time.monotonic() - started))))
 
 
 def free_port() -> int:
