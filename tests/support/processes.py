@@ -22,13 +22,22 @@ LIMIT = 300
 """Default timeout in seconds."""
 
 
-def until(condition: Callable[[], T], seconds: float = LIMIT) -> T:
-    """Call a condition until its result is true; return that result."""
+def until(condition: Callable[[], T], seconds: float = LIMIT, pause: float | None = None) -> T:
+    """Call a condition until its result is true; return that result.
+
+    Args:
+        condition: the function to call.
+        seconds: the test fails after this time.
+        pause: seconds between two calls. By default ten times as long as the last call took, between 0.05 and 1 second:
+            many conditions send requests to a server, and would slow down the other tests.
+    """
     deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"the condition was not met within {seconds} seconds"
-        time.sleep(0.05)
-    return result
+    while True:
+        started = time.monotonic()
+        if result := condition():
+            return result
+        assert started < deadline, f"the condition was not met within {seconds} seconds"
+        time.sleep(min(max(0.05, 10 * (time.monotonic() - started)), 1) if pause is None else pause)
 
 
 def free_port() -> int:

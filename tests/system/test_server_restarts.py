@@ -14,7 +14,7 @@ from tests.support.interrupted import runs as training_runs
 from tests.support.processes import free_port, mlflow_server, prefect_server, until
 from tests.support.scheduled import LONG, call_prefect, engine_pids, runs, serving
 
-EPOCHS = 10_000
+EPOCHS = 5_000
 STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register", "card")
 
 
