@@ -13,10 +13,9 @@ import pytest
 
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.reports import model_card
-from tests.support import browsers
+from tests.support import javascript
 from tests.support.cards import WRITTEN_AT, Trained
 from tests.support.consoles import Call
-from tests.system.test_consumers import MODULES, visit
 
 
 def code(text: str, caption: str) -> str:
@@ -71,12 +70,10 @@ def test_command_line_examples_run(
 
 @pytest.mark.parametrize("each", ["flowers", "table"], indirect=True)
 def test_javascript_example_runs_in_node(each: Trained, tmp_path: Path) -> None:
-    if not (MODULES / "onnxruntime-node").is_dir():
-        browsers.skip_or_fail("onnxruntime-node is not installed")
-    node = shutil.which("node") or browsers.skip_or_fail("there is no Node.js")
+    node = javascript.node()
     text, _, expected, probabilities = use(each, tmp_path)
     (tmp_path / "card.mjs").write_text(code(text, "JavaScript"))
-    (tmp_path / "node_modules").symlink_to(MODULES)
+    (tmp_path / "node_modules").symlink_to(javascript.MODULES)
     done = subprocess.run([node, "card.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{expected} Float32Array")
@@ -85,8 +82,6 @@ def test_javascript_example_runs_in_node(each: Trained, tmp_path: Path) -> None:
 
 
 def test_javascript_example_for_images_runs_in_a_browser(digits: Trained, tmp_path: Path) -> None:
-    if not (MODULES / "onnxruntime-web").is_dir():
-        browsers.skip_or_fail("onnxruntime-web is not installed")
     text, example, expected, probabilities = use(digits, tmp_path)
     names = {digits[1].artifact.path.name: "model.onnx", example: "example.png"}
     program = re.sub("|".join(names), lambda found: names[found[0]], code(text, "JavaScript"))
@@ -95,6 +90,6 @@ def test_javascript_example_for_images_runs_in_a_browser(digits: Trained, tmp_pa
         "model_onnx": digits[1].artifact.path.read_bytes(),
         "example_png": (tmp_path / example).read_bytes(),
     }
-    label, printed = visit(browsers.executable(), "readme.html", tmp_path, **files)
+    label, printed = javascript.visit("readme.html", tmp_path, **files)
     assert label == expected
     assert [float(number) for number in printed.split(",")] == pytest.approx(probabilities, abs=1e-5)

@@ -18,8 +18,7 @@ from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
 from tests.pipelines.conftest import Help
 from tests.support.consoles import Call
-
-HALLMARK = str(Path(sys.executable).with_name("hallmark"))
+from tests.support.processes import HALLMARK
 
 
 def hallmark(*tokens: str, cwd: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,8 +23,8 @@ from hallmark.tasks.tracking.client import connect
 from tests.pipelines.conftest import Help
 from tests.support import certified, terminals
 from tests.support.consoles import Call
+from tests.support.processes import HALLMARK
 
-HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 HEADER = ",".join(certified.COLUMNS)
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.3, 3.3, 6.0, 2.5], [9.0, 3.0, 4.5, 1.5]]
 """The last row lies outside the training range."""

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import uuid
 from pathlib import Path
 
@@ -34,8 +33,6 @@ from tests.support.interrupted import (
 )
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "home")
-
-HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 
 
 def fail(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

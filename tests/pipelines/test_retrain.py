@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -33,7 +32,6 @@ from tests.conftest import ROOT
 from tests.pipelines.test_notification import receiver
 from tests.support.registered import aliases
 
-HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 LIMIT = 300
 """Seconds to wait for another process or thread before a test fails."""
 

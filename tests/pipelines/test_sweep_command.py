@@ -18,7 +18,6 @@ from tests.support.consoles import Call
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 LR, SEED = "--training.lr", "--training.seed"
 HUGE = ["--model.hidden", "65536,65536", SEED, "0..99"]
 

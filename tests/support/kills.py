@@ -11,10 +11,9 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -24,13 +23,15 @@ from typing import Any
 from hallmark.tasks.common.digests import file_digest
 from tests.conftest import ROOT
 from tests.support import databases, forks
+from tests.support.processes import HALLMARK, until
 
-HALLMARK = str(Path(sys.executable).with_name("hallmark"))
 EPOCHS = 120
 EXPERIMENT = ["digits", "--training.device", "cpu", "--training.epochs", str(EPOCHS)]
 ANCHORS = ("start", "prepare", "evaluate", "export", "verify")
 """Moments from which the delay of a kill is measured: the start, and steps that each command reports, resumed or not.
 If all delays were measured from the start, most kills would hit the start whenever the machine gets slower."""
+PAUSE = 0.005
+"""Seconds between two looks at what a command has written: a step may take less than a tenth of a second."""
 LIMIT = 300
 """Maximum duration of a process, in seconds."""
 
@@ -155,11 +156,6 @@ def differences(one: Result, other: Result) -> list[str]:
     return [text[:300] for text in texts]
 
 
-def leftovers(sandbox: Sandbox) -> list[str]:
-    """Return temporary files that killed processes left and no later command removed."""
-    return sorted(str(path.relative_to(sandbox.folder)) for path in sandbox.folder.rglob(".tmp-*"))
-
-
 @contextmanager
 def start_command(sandbox: Sandbox, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the command in a new Python process, as from a terminal. It is killed at the end of the block."""
@@ -180,20 +176,12 @@ def start_command(sandbox: Sandbox, *options: str) -> Iterator["subprocess.Popen
 
 def wait_for_step(sandbox: Sandbox, step: str) -> None:
     """Wait until the command has reported a step."""
-    until(lambda: step in _steps(sandbox.stderr_lines))
+    until(lambda: step in _steps(sandbox.stderr_lines), pause=PAUSE)
 
 
 def _steps(lines: list[str]) -> list[str]:
     """Return the step that each line of output reports."""
     return [line.split()[0] for line in lines if line]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds that depends on another process."""
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def start_forked(sandbox: Sandbox) -> BaseProcess:
@@ -271,7 +259,7 @@ class Chain:
         (sandbox.folder / "stderr").unlink(missing_ok=True)
         process = start_forked(sandbox)
         anchor, seconds = moments[-1] if moments else ("start", LIMIT)
-        until(lambda: process.exitcode is not None or anchor in ["start", *_steps(sandbox.stderr_lines)])
+        until(lambda: process.exitcode is not None or anchor in ["start", *_steps(sandbox.stderr_lines)], pause=PAUSE)
         ended_by_itself = exits_within(process, seconds)
         if ended_by_itself and moments:
             moments[-1] = anchor, seconds / 2  # it ended before the kill

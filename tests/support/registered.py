@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
 from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking.client import connect
 
@@ -20,6 +21,12 @@ WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
 
 class Killed(BaseException):
     """Stands for the end of a killed process."""
+
+
+def train_on_cpu(experiment: Experiment) -> Outcome:
+    """Train and register an experiment on the CPU, under a unique name."""
+    training = experiment.training.model_copy(update={"device": "cpu"})
+    return train(experiment.model_copy(update={"name": f"c{uuid.uuid4().hex[:12]}", "training": training}))
 
 
 def train_three_seeds() -> list[Outcome]:

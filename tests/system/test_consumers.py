@@ -8,22 +8,13 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from queue import SimpleQueue
-from tempfile import TemporaryFile
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -31,23 +22,20 @@ import onnxruntime
 import pytest
 
 from hallmark.flows.experiments import presets
-from hallmark.flows.train import train
+from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.artifact.certificate import Certificate
 from hallmark.tasks.ml.artifact.runtimes import Answer
 from hallmark.tasks.runtime import settings
+from hallmark.tasks.runtime.prefect_api import answers
 from tests.conftest import ROOT
-from tests.support import browsers, owned
+from tests.support import browsers, javascript, owned, registered
 
 README = ROOT / "README.md"
-JAVASCRIPT = ROOT / "tests" / "javascript"
-MODULES = JAVASCRIPT / "node_modules"
 ACTIVATED = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 """Environment of a shell in which `.venv` is activated."""
 SIZES = (8, 1, 3)
 """Batch sizes."""
-LIMIT = 120
-"""Timeout in seconds."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +45,10 @@ class Shipped:
     name: str
     path: Path
 
+    @classmethod
+    def of(cls, outcome: Outcome) -> "Shipped":
+        return cls(outcome.model_version.name, outcome.artifact.path)
+
     @property
     def certificate(self) -> Certificate:
         return certificate.read(self.path)[0]
@@ -64,19 +56,18 @@ class Shipped:
 
 @pytest.fixture(scope="module")
 def iris_shipped(prefect_server: str) -> Shipped:  # noqa: ARG001 - the server comes first
-    return ship("iris")
+    return Shipped.of(registered.train_on_cpu(presets.get("iris")))
 
 
 @pytest.fixture(scope="module")
-def digits_shipped(prefect_server: str) -> Shipped:  # noqa: ARG001 - the server comes first
-    return ship("digits")
+def digits_shipped(digits: Outcome) -> Shipped:
+    return Shipped.of(digits)
 
 
 @pytest.fixture(scope="module")
 def table_shipped(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Shipped:  # noqa: ARG001 - as above
     path = owned.write(owned.mixed(), tmp_path_factory.mktemp("table") / "people.csv")
-    name = f"c{uuid.uuid4().hex[:12]}"
-    shipped = Shipped(name, train(owned.experiment(path, name)).artifact.path)
+    shipped = Shipped.of(registered.train_on_cpu(owned.experiment(path)))
     # The golden rows must contain a missing value and text.
     assert any(None in row for rows in shipped.certificate.golden.inputs.values() for row in rows)
     assert "string" in {one.dtype for one in shipped.certificate.inputs}
@@ -98,124 +89,19 @@ def address(shipped: Shipped) -> Iterator[str]:
     command = snippet("sh", "mlflow models serve").replace("models:/iris@", f"models:/{shipped.name}@")
     store = settings.database(os.environ["MLFLOW_TRACKING_URI"])
     assert store
-    with running(["bash", "-c", command.replace("5001", port)], store.parents[1], **ACTIVATED) as process:
-        until(lambda: answers(f"http://127.0.0.1:{port}/ping"), process)
+    command = command.replace("5001", port)
+    with javascript.running(["bash", "-c", command], store.parents[1], **ACTIVATED) as process:
+        javascript.wait(process, lambda: answers(f"http://127.0.0.1:{port}"))
         yield f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    if not (MODULES / "onnxruntime-node").is_dir():
-        browsers.skip_or_fail("onnxruntime-node is not installed")
-    return shutil.which("node") or browsers.skip_or_fail("there is no Node.js")
-
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    if not (MODULES / "onnxruntime-web").is_dir():
-        browsers.skip_or_fail("onnxruntime-web is not installed")
-    return browsers.executable()
-
-
-def ship(preset: str) -> Shipped:
-    """Train and register a preset under a unique name."""
-    experiment = presets.get(preset)
-    training = experiment.training.model_copy(update={"device": "cpu"})
-    name = f"c{uuid.uuid4().hex[:12]}"
-    return Shipped(name, train(experiment.model_copy(update={"name": name, "training": training})).artifact.path)
-
-
-@contextmanager
-def running(command: list[str], folder: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a process and kill its process group at the end of the block. Its output is shown if a test fails."""
-    with TemporaryFile() as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=os.environ | environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            output.seek(0)
-            sys.stderr.write(output.read().decode(errors="replace"))
 
 
 def run(command: list[str], folder: Path) -> str:
     environment = os.environ | ACTIVATED
     completed = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=javascript.LIMIT
     )
     assert completed.returncode == 0, completed.stderr
     return completed.stdout
-
-
-def until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert process.poll() is None, f"the process ended with exit code {process.returncode}"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - our own address
-            return bool(response.status == 200)
-    except OSError:
-        return False
-
-
-class Site(ThreadingHTTPServer):
-    """HTTP server for a folder that collects the bodies of POST requests."""
-
-    def __init__(self, folder: Path) -> None:
-        self.received: SimpleQueue[bytes] = SimpleQueue()
-        super().__init__(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-
-
-class Handler(SimpleHTTPRequestHandler):
-    server: Site
-
-    def do_POST(self) -> None:
-        self.server.received.put(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(204)
-        self.end_headers()
-
-
-@contextmanager
-def site(folder: Path) -> Iterator[Site]:
-    with Site(folder) as http:
-        thread = Thread(target=http.serve_forever)
-        thread.start()
-        try:
-            yield http
-        finally:
-            http.shutdown()
-            thread.join()
-
-
-def visit(browser: str, page: str, folder: Path, **files: bytes) -> list[Any]:
-    """Open a page of `tests/javascript` together with these files; return the answers that it posts."""
-    served = folder / "served"
-    served.mkdir()
-    for path in JAVASCRIPT.iterdir():
-        (served / path.name).symlink_to(path)
-    for name, content in files.items():
-        (served / name.replace("_", ".")).write_bytes(content)
-    with site(served) as http:
-        command = [browser, *browsers.FLAGS, f"--user-data-dir={folder / 'profile'}"]
-        with running([*command, f"http://127.0.0.1:{http.server_port}/{page}"], folder) as process:
-            until(lambda: not http.received.empty(), process)
-    body = json.loads(http.received.get())
-    assert "error" not in body, body["error"]
-    return list(body["answers"])
 
 
 def golden_batches(cert: Certificate) -> bytes:
@@ -253,7 +139,7 @@ def post(address: str, request: object) -> dict[str, Any]:
     headers = {"Content-Type": "application/json"}
     data = json.dumps(request).encode()
     http_request = urllib.request.Request(f"{address}/invocations", data, headers)  # noqa: S310 - our own address
-    with urllib.request.urlopen(http_request, timeout=LIMIT) as response:  # noqa: S310
+    with urllib.request.urlopen(http_request, timeout=javascript.LIMIT) as response:  # noqa: S310
         predictions: dict[str, Any] = json.load(response)["predictions"]
     return predictions
 
@@ -284,15 +170,18 @@ def assert_readme_row(shipped: Shipped, label: str, probabilities: list[str]) ->
     assert [float(value) for value in probabilities] == pytest.approx(expected[1], abs=1e-6)
 
 
-def test_node_predicts_the_golden_rows(shipped: Shipped, node: str, tmp_path: Path) -> None:
+def test_node_predicts_the_golden_rows(shipped: Shipped, tmp_path: Path) -> None:
     batches = tmp_path / "question.json"
     batches.write_bytes(golden_batches(shipped.certificate))
-    assert_outputs(shipped.certificate, json.loads(run([node, "node.js", str(shipped.path), str(batches)], JAVASCRIPT)))
+    assert_outputs(
+        shipped.certificate,
+        json.loads(run([javascript.node(), "node.js", str(shipped.path), str(batches)], javascript.FOLDER)),
+    )
 
 
-def test_browser_predicts_the_golden_rows(shipped: Shipped, browser: str, tmp_path: Path) -> None:
+def test_browser_predicts_the_golden_rows(shipped: Shipped, tmp_path: Path) -> None:
     files = {"model_onnx": shipped.path.read_bytes(), "question_json": golden_batches(shipped.certificate)}
-    assert_outputs(shipped.certificate, visit(browser, "page.html", tmp_path, **files))
+    assert_outputs(shipped.certificate, javascript.visit("page.html", tmp_path, **files))
 
 
 def test_registered_model_predicts_the_golden_rows_over_http(shipped: Shipped, address: str) -> None:
@@ -329,23 +218,23 @@ def test_python_in_the_readme_works_as_written(
     assert_readme_row(iris_shipped, label, probabilities.split())
 
 
-def test_javascript_in_the_readme_works_as_written_in_node(iris_shipped: Shipped, node: str, tmp_path: Path) -> None:
+def test_javascript_in_the_readme_works_as_written_in_node(iris_shipped: Shipped, tmp_path: Path) -> None:
     code = snippet("javascript")
     assert len([line for line in code.splitlines() if line]) == 5
     (tmp_path / "readme.mjs").write_text(code)
-    (tmp_path / "node_modules").symlink_to(MODULES)
+    (tmp_path / "node_modules").symlink_to(javascript.MODULES)
     shutil.copy(iris_shipped.path, tmp_path / "iris.onnx")
-    match = re.fullmatch(r"(\d)n Float32Array\(3\) \[(.*)\]\n", run([node, "readme.mjs"], tmp_path), re.DOTALL)
+    match = re.fullmatch(
+        r"(\d)n Float32Array\(3\) \[(.*)\]\n", run([javascript.node(), "readme.mjs"], tmp_path), re.DOTALL
+    )
     assert match
     assert_readme_row(iris_shipped, match[1], match[2].split(","))
 
 
-def test_javascript_in_the_readme_works_in_a_browser_with_another_import(
-    iris_shipped: Shipped, browser: str, tmp_path: Path
-) -> None:
+def test_javascript_in_the_readme_works_in_a_browser_with_another_import(iris_shipped: Shipped, tmp_path: Path) -> None:
     code = snippet("javascript").replace("onnxruntime-node", "onnxruntime-web")
     files = {"readme_mjs": code.encode(), "iris_onnx": iris_shipped.path.read_bytes()}
-    label, probabilities = visit(browser, "readme.html", tmp_path, **files)
+    label, probabilities = javascript.visit("readme.html", tmp_path, **files)
     assert_readme_row(iris_shipped, label, probabilities.split(","))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,43 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hallmark.flows.experiments import presets
-from hallmark.flows.train import train
 from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.ml.artifact import certificate
-from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.reports.live_page import browser_runtime, live_folder
-from hallmark.tasks.runtime import settings
-from tests.support import browsers, certified, registries
+from hallmark.tasks.ml.reports.live_page import live_folder
+from tests.support import certified
 from tests.support.consoles import Call
-
-
-@pytest.fixture(scope="module")
-def digits(prefect_server: str) -> Outcome:  # noqa: ARG001 - the server comes first
-    return train_on_cpu(presets.get("digits"))
-
-
-@pytest.fixture(scope="module")
-def runtime(machine: None) -> Path:  # noqa: ARG001 - sets the home
-    browsers.executable()
-    with registries.serving(registries.archive()) as registry:
-        return browser_runtime.fetch(settings.read().home, registry.address)
-
-
-@pytest.fixture
-def write_live(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
-    """Return a function that writes the live page of a model for images of a shape."""
-
-    def make(shape: tuple[int, ...], classes: tuple[str, ...] = ("dark", "light"), *, resized: bool = False) -> Path:
-        onnx = certified.images(tmp_path / "hand.onnx", shape, classes, resized=resized)
-        return live_folder.write(onnx, b"<h1>card</h1>", "Made by hand.", runtime, tmp_path / "live")
-
-    return make
-
-
-def train_on_cpu(experiment: Experiment) -> Outcome:
-    training = experiment.training.model_copy(update={"device": "cpu"})
-    return train(experiment.model_copy(update={"name": f"c{uuid.uuid4().hex[:12]}", "training": training}))
 
 
 def test_folder_contains_all_linked_files(write_live: Callable[..., Path]) -> None:

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,14 +18,11 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from hallmark.flows.experiments import presets
-from hallmark.flows.train import train
 from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.ml.artifact import certificate
-from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.images import image_file
-from hallmark.tasks.ml.reports.live_page import browser_runtime, live_folder
-from hallmark.tasks.runtime import settings
-from tests.support import browsers, certified, registries
+from hallmark.tasks.ml.reports.live_page import live_folder
+from tests.support import browsers, certified, registered
 from tests.support.consoles import Call
 
 Points = list[tuple[float, float]]
@@ -34,34 +30,6 @@ Points = list[tuple[float, float]]
 THREE: Points = [(0.3, 0.25), (0.45, 0.18), (0.6, 0.25), (0.6, 0.4), (0.5, 0.48), (0.64, 0.6), (0.5, 0.85), (0.3, 0.8)]
 ONE: Points = [(0.25, 0.15), (0.2, 0.55)]
 """Strokes: points of the drawing area in relative coordinates."""
-
-
-@pytest.fixture(scope="module")
-def digits(prefect_server: str) -> Outcome:  # noqa: ARG001 - the server comes first
-    return train_on_cpu(presets.get("digits"))
-
-
-@pytest.fixture(scope="module")
-def runtime(machine: None) -> Path:  # noqa: ARG001 - sets the home
-    browsers.executable()
-    with registries.serving(registries.archive()) as registry:
-        return browser_runtime.fetch(settings.read().home, registry.address)
-
-
-@pytest.fixture
-def write_live(tmp_path: Path, runtime: Path) -> Callable[..., Path]:
-    """Return a function that writes the live page of a model for images of a shape."""
-
-    def make(shape: tuple[int, ...], classes: tuple[str, ...] = ("dark", "light"), *, resized: bool = False) -> Path:
-        onnx = certified.images(tmp_path / "hand.onnx", shape, classes, resized=resized)
-        return live_folder.write(onnx, b"<h1>card</h1>", "Made by hand.", runtime, tmp_path / "live")
-
-    return make
-
-
-def train_on_cpu(experiment: Experiment) -> Outcome:
-    training = experiment.training.model_copy(update={"device": "cpu"})
-    return train(experiment.model_copy(update={"name": f"c{uuid.uuid4().hex[:12]}", "training": training}))
 
 
 @contextmanager
@@ -164,7 +132,7 @@ def test_mnist_digit_is_recognised_at_any_place(
 ) -> None:
     experiment = presets.get("mnist_cnn")
     short = experiment.model_copy(update={"training": experiment.training.model_copy(update={"epochs": 1})})
-    outcome, folder = train_on_cpu(short), tmp_path / "live"
+    outcome, folder = registered.train_on_cpu(short), tmp_path / "live"
     live_folder.write(outcome.artifact.path, b"card", "", runtime, folder)
     small: Points = [(x * 0.4, 0.05 + y * 0.4) for x, y in THREE]
     predictions = []

@@ -41,7 +41,7 @@ def address(folder: Path) -> Iterator[str]:
 @pytest.fixture
 def page(address: str, tmp_path: Path) -> Iterator[Page]:
     """Open the address that `hallmark ui` prints."""
-    with browsers.open_page(tmp_path) as page:
+    with browsers.open_page(tmp_path, is_ours=False) as page:
         page.goto(address)
         yield page
 

@@ -3,13 +3,13 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from hallmark.flows.station import prefect_server as server
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.runtime.prefect_api import answers
 from tests.support.processes import until
 
 CODE = """
@@ -22,14 +22,6 @@ wait()
 print(json.dumps(PREFECT_API_URL.value()), flush=True)
 sys.stdin.read()
 """
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:  # noqa: S310 - our own address
-            return bool(response.status == 200)
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGKILL])

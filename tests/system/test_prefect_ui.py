@@ -45,7 +45,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 @pytest.fixture
 def page(workspace: Workspace, tmp_path: Path) -> Iterator[Page]:
     """Open the Prefect address that `hallmark up` prints."""
-    with browsers.open_page(tmp_path) as page:
+    with browsers.open_page(tmp_path, is_ours=False) as page:
         page.goto(workspace.station.url("prefect"))
         page.get_by_text("Dashboard").first.wait_for()
         yield page

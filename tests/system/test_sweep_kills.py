@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from hallmark.tasks.ml.training.history import curves
 from hallmark.tasks.tracking.client import connect
 from tests.conftest import prepare
 from tests.support import forks
+from tests.support.processes import until
 
 LIMIT = 120
 """Timeout in seconds."""
@@ -90,14 +90,6 @@ def _sweep(tokens: list[str], split_threshold: float) -> int:
     return run(tokens)
 
 
-def until(condition: Callable[[], bool], seconds: float = LIMIT) -> None:
-    """Wait until a condition holds that depends on another process."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def wait_for_epochs(home: Path, trainings: int, process: BaseProcess, *, epochs: int) -> None:
     """Wait until `trainings` trainings have each recorded `epochs` more epochs in their journals."""
     before = _epochs(home)
@@ -105,7 +97,9 @@ def wait_for_epochs(home: Path, trainings: int, process: BaseProcess, *, epochs:
         lambda: (
             process.exitcode is not None
             or sum((_epochs(home) - before)[name] >= epochs for name in _epochs(home)) >= trainings
-        )
+        ),
+        LIMIT,
+        pause=0.01,  # they end within a second or two
     )
     assert process.exitcode is None, (home / "stderr").read_text()
 
