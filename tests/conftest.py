@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings as hypothesis_settings
 
 from hallmark.flows.experiments import presets
@@ -168,6 +169,14 @@ def console(capsys: pytest.CaptureFixture[str]) -> consoles.Call:
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let trainings check every five batches whether to stop."""
     monkeypatch.setattr(loop, "_SEGMENT_BATCHES", 5)
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """Set the number of torch's threads, until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -146,9 +146,20 @@ def test_runs_without_differences_are_reported_as_such(outcomes: list[Outcome], 
     assert re.search(r"^p +1\.0000$", out, re.MULTILINE)
 
 
-def test_page_is_escaped_and_self_contained(outcomes: list[Outcome], console: Call, tmp_path: Path) -> None:
-    client, page = connect(), tmp_path / "compared.html"
-    client.set_tag(outcomes[1].run.id, "mlflow.runName", "<b>bold</b> & $x$ [red]")
+@pytest.fixture
+def name_with_markup(outcomes: list[Outcome]) -> Iterator[str]:
+    """Give the second run a name with markup, until the test ends."""
+    client, run_id, name = connect(), outcomes[1].run.id, "<b>bold</b> & $x$ [red]"
+    before = client.get_run(run_id).info.run_name
+    client.set_tag(run_id, "mlflow.runName", name)
+    yield name
+    client.set_tag(run_id, "mlflow.runName", before)
+
+
+def test_page_is_escaped_and_self_contained(
+    outcomes: list[Outcome], name_with_markup: str, console: Call, tmp_path: Path
+) -> None:
+    page = tmp_path / "compared.html"
     code, out, _ = console("compare", outcomes[0].run.id, outcomes[1].run.id, "--html", str(page))
     assert code == 0
     assert "[red]" in out
@@ -157,7 +168,7 @@ def test_page_is_escaped_and_self_contained(outcomes: list[Outcome], console: Ca
     parsed = Parsed(text)
     assert is_self_contained(text)
     assert not parsed.named("b")
-    assert "<b>bold</b> & $x$ [red]" in parsed.texts
+    assert name_with_markup in parsed.texts
     assert len(parsed.named("caption")) == len(parsed.named("table")) == 6
     assert len(parsed.named("svg")) == 1
     assert {"Test precision by class", "Test recall by class", "setosa"} <= set(parsed.texts)

@@ -42,17 +42,21 @@ def test_a_checkpoint_is_written_whole_or_not_at_all_when_its_process_is_killed(
     assert found.facts["step"] in (steps[-1], steps[-1] + 1)
     assert torch.all(found.tensors["weights.0"] == found.facts["step"])
     assert caplog.records == []
+    Checkpoints(tmp_path, IDENTITY).save(found)
+    numbers = [int(path.name.partition("-")[0]) for path in tmp_path.glob("[!.]*")]
+    assert max(numbers) == found.facts["step"] + 1  # each step had one checkpoint
 
 
 def test_concurrent_processes_write_one_dataset(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from hallmark.tasks.ml.data import dataset_store, sources\n"
+        "import sys; from pathlib import Path; from hallmark.tasks.ml.data import dataset_store, sources\n"
         "from hallmark.tasks.ml.config.data import Digits\n"
-        "write = dataset_store._write\n"
-        "def slowly(*given):\n"
-        "    time.sleep(0.5)  # long enough for all others to arrive\n"
-        "    write(*given); print('wrote', end=' ')\n"
-        "dataset_store._write = slowly\n"
+        "digest_of, write = dataset_store.digest_of, dataset_store._write\n"
+        "def arrive(*given):\n"
+        "    print('arrived', flush=True); return digest_of(*given)  # the last step before the lock\n"
+        "def wait_and_write(*given):\n"
+        "    sys.stdin.readline(); write(*given); print('wrote', end=' ')\n"
+        "dataset_store.digest_of, dataset_store._write = arrive, wait_and_write\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "home, source = Path(sys.argv[1]), Digits(kind='digits')\n"
         "dataset_store.prepare(sources.read(source, home), source, home); print('done')"
@@ -60,11 +64,12 @@ def test_concurrent_processes_write_one_dataset(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     processes = [subprocess.Popen(command, text=True, env=os.environ, **pipes) for _ in range(4)]
-    assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * 4
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+    for expected in ("ready\n", "arrived\n"):
+        assert [process.stdout.readline() for process in processes if process.stdout] == [expected] * 4
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
     outputs = sorted(process.communicate()[0].strip() for process in processes)
     assert outputs == ["done", "done", "done", "wrote done"]
     assert len(list((tmp_path / "datasets").iterdir())) == 1

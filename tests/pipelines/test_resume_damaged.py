@@ -29,8 +29,9 @@ from tests.support.interrupted import (
 pytestmark = pytest.mark.usefixtures("prefect_server", "home")
 
 
-def test_an_attempt_from_another_environment_is_discarded_with_a_message(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("mark", "value"), [("torch", "1.0.0"), ("code", "7" * 64)], ids=["torch", "code"])
+def test_an_attempt_from_another_environment_or_other_code_is_discarded_with_a_message(
+    mark: str, value: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = iris_experiment()
     interrupt(experiment, monkeypatch)
@@ -38,12 +39,12 @@ def test_an_attempt_from_another_environment_is_discarded_with_a_message(
     (path,) = home.glob("unfinished/*/attempt.json")
     content = json.loads(path.read_text())
     assert {"torch", "numpy", "threads", "processor", "device", "code"} <= set(content["marks"])
-    content["marks"]["torch"] = "1.0.0"
+    content["marks"][mark] = value
     path.write_text(json.dumps(content))
     capsys.readouterr()
     interrupt(experiment, monkeypatch, at=EPOCHS)
     error = capsys.readouterr().err
-    assert "restart  an interrupted attempt had another torch: it is discarded" in error
+    assert f"restart  an interrupted attempt had another {mark}: it is discarded" in error
     assert "resumed" not in error
     assert statuses(experiment.name) == ["KILLED", "KILLED"]
     assert_whole(runs(experiment.name)[1])

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 
 from hallmark.flows.experiments import sweep_grids
 from hallmark.flows.sweep import sweep
@@ -248,11 +248,14 @@ def test_a_sweep_with_one_impossible_member_opens_no_run() -> None:
     assert runs(found.members[0].name) == []
 
 
-def test_the_maximum_number_of_members_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def prepare(*_: object) -> None:
-        raise RuntimeError("so far")
-
-    monkeypatch.setattr("hallmark.flows.sweep.prepare", prepare)
-    found = grid(f"--{SEED}=1000000..{1_000_000 + sweep_grids.MAX_MEMBERS - 1}")
-    with pytest.raises(RuntimeError, match="so far"):
+def test_prefect_accepts_the_maximum_number_of_members() -> None:
+    """Use members that the first step refuses: Prefect has stored their options by then, and none is trained."""
+    seeds = list(range(1_000_000, 1_000_000 + sweep_grids.MAX_MEMBERS))
+    found = grid(f"--{SEED}={seeds[0]}..{seeds[-1]}", "--training.batch_size=91")
+    with pytest.raises(InputError, match=r"91 is more than the 90 rows"):
         sweep(found.members, found.axes)
+    name = FlowRunFilterName(any_=[f"{found.members[0].name} sweep of {SEED}"])
+    with get_client(sync_client=True) as client:
+        (flow_run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=name))
+    assert [member["training"]["seed"] for member in flow_run.parameters["members"]] == seeds
+    assert runs(found.members[0].name) == []

@@ -321,8 +321,30 @@ def test_a_run_on_a_table_is_reproduced_and_compared(
     code, out, err = console("reproduce", trained[1].run.id[:12], "--json")
     assert code == 0, err
     assert json.loads(out.splitlines()[-1])["status"] == "identical", out
-    other = train(owned.experiment(here / "people.parquet", new_name(), "--training.seed", "1"))
-    code, out, err = console("compare", trained[1].run.id[:12], other.run.id[:12], "--json")
+    outcomes = trained[1], train(owned.experiment(here / "people.parquet", new_name(), "--training.seed", "1"))
+    code, out, err = console("compare", *(outcome.run.id[:12] for outcome in outcomes), "--json")
     assert code == 0, err
     result = json.loads(out.splitlines()[-1])
-    assert result, out
+    assert result["status"] == "compared"
+    assert [one["run_id"] for one in result["runs"]] == [outcome.run.id for outcome in outcomes]
+    assert result["differences"] == {
+        "training.seed": [0, 1],
+        "initial seed": [0, 1],
+        "data.path": [str(here / f"people{suffix}") for suffix in (".csv", ".parquet")],
+    }
+    for metric in ("test/accuracy", "test/log_loss"):
+        values = [one["value"] for one in result["metrics"][metric]]
+        assert values == pytest.approx([outcome.evaluation.metrics[metric] for outcome in outcomes])
+    before, after = (correct(outcome) for outcome in outcomes)
+    (pair,) = result["pairs"]
+    counts = [len(before), int((after & ~before).sum()), int((before & ~after).sum())]
+    assert [pair["rows"], pair["wins"], pair["losses"]] == counts
+    assert counts[1] + counts[2] > 0
+
+
+def correct(outcome: Outcome) -> np.ndarray:
+    """Return whether the shipped file classifies each test row correctly."""
+    rows = dataset_store.open_split(outcome.dataset, "test")
+    inputs = runtimes.feeds(outcome.dataset.columns, rows.x, dataset_store.category_values(outcome.dataset))
+    labels, _ = runtimes.open_session(str(outcome.artifact.path)).run(None, inputs)
+    return np.asarray(labels == rows.y)

@@ -60,6 +60,15 @@ def overlaid(names: Sequence[str], curves: Sequence[dict[str, Curve]]) -> str:
 def _line(axes: Axes, index: int, name: str, curve: Curve) -> None:
     # Colours repeat after seven, lines after four: no two of eight runs share both.
     colour, line = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
-    marker = "o" if len(curve[0]) == 1 else None  # a single epoch is a point, not a line
+    isolated = _isolated(curve[1])  # no segment of the line shows them
+    marker = "o" if isolated else None
     label = name if len(name) <= LONG else f"{name[: LONG - 1]}…"
-    axes.plot(*curve, label=label.replace("$", r"\$"), color=colour, linestyle=line, marker=marker)
+    axes.plot(
+        *curve, label=label.replace("$", r"\$"), color=colour, linestyle=line, marker=marker, markevery=isolated or None
+    )
+
+
+def _isolated(values: Sequence[float]) -> list[int]:
+    """Return the indices of finite values without a finite neighbour, such as that of a single epoch."""
+    finite = [False, *map(math.isfinite, values), False]
+    return [index for index in range(len(values)) if finite[index : index + 3] == [False, True, False]]

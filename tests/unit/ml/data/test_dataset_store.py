@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hallmark.flows.experiments import options
+from hallmark.tasks import prepare as prepare_step
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import SPLITS
 from hallmark.tasks.ml.config.data import Data, Iris, Split
@@ -23,9 +24,17 @@ def refuse(source: Data, training: Training, model: Model = MLP(kind="mlp")) -> 
     dataset_store.refuse_impossible(table, source.split, model, training)
 
 
-def test_a_split_that_leaves_a_class_empty_is_refused_before_anything_is_written() -> None:
-    with pytest.raises(InputError, match=r"data\.split: .*class"):
-        refuse(Iris(kind="iris", split=Split(test=0.01)), Training())
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        ("--data.split.test=0.01", r"data\.split: .*class"),
+        ("--training.batch_size=91", r"training\.batch_size: 91 is more than the 90 rows"),
+    ],
+)
+def test_an_impossible_experiment_is_refused_before_anything_is_written(token: str, message: str, home: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare_step.prepare.fn(options.experiment("iris", [token]))
+    assert not home.exists()
 
 
 def test_a_batch_larger_than_the_training_split_is_refused() -> None:

@@ -131,7 +131,6 @@ def test_rows_with_the_same_input_share_a_digest() -> None:
 
 
 ROWS = 400
-RNG = np.random.default_rng(0)
 
 
 def own_table(divider: np.ndarray, y: np.ndarray | None = None) -> SourceRows:
@@ -143,7 +142,7 @@ def own_table(divider: np.ndarray, y: np.ndarray | None = None) -> SourceRows:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_group_is_in_exactly_one_split(seed: int) -> None:
-    group = RNG.integers(0, 60, ROWS)
+    group = np.random.default_rng(seed).permutation(ROWS) % 60
     divided = splits.divide(own_table(group), Split(group="patient", seed=seed))
     np.testing.assert_array_equal(np.sort(np.concatenate(list(divided.values()))), np.arange(ROWS))
     found = {split: set(group[rows].tolist()) for split, rows in divided.items()}
@@ -154,7 +153,7 @@ def test_a_group_is_in_exactly_one_split(seed: int) -> None:
 @pytest.mark.parametrize("validation", [0.2, 0.0])
 @pytest.mark.parametrize("times", [ROWS, 40, 7])
 def test_test_rows_are_later_than_training_rows_and_equal_times_share_a_split(times: int, validation: float) -> None:
-    rank = RNG.integers(0, times, ROWS)
+    rank = np.random.default_rng(0).integers(0, times, ROWS)
     divided = splits.divide(own_table(rank), Split(time="day", validation=validation))
     np.testing.assert_array_equal(np.sort(np.concatenate(list(divided.values()))), np.arange(ROWS))
     ends = [(rank[rows].min(), rank[rows].max()) for rows in divided.values() if len(rows)]
@@ -166,7 +165,7 @@ def test_test_rows_are_later_than_training_rows_and_equal_times_share_a_split(ti
 
 
 def test_a_column_assigns_each_row_to_a_split() -> None:
-    assigned = RNG.integers(0, 3, ROWS)
+    assigned = np.random.default_rng(0).integers(0, 3, ROWS)
     divided = splits.divide(own_table(assigned), Split(column="split"))
     for index, split in enumerate(SPLITS):
         np.testing.assert_array_equal(divided[split], np.flatnonzero(assigned == index))
@@ -215,7 +214,8 @@ def test_a_missing_text_differs_from_an_empty_text() -> None:
 
 
 def test_rows_split_by_content_keep_their_split_when_a_table_gains_values() -> None:
-    x = np.stack([RNG.normal(size=ROWS), RNG.integers(0, 3, ROWS)], axis=1).astype(np.float32)
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.normal(size=ROWS), rng.integers(0, 3, ROWS)], axis=1).astype(np.float32)
     more = np.concatenate([x, [[0.5, -1]] * 5]).astype(np.float32)
     more[:, 1] += 1  # a new value sorts before the others
     y = np.arange(len(more)) % 2

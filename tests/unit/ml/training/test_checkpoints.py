@@ -92,7 +92,7 @@ def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
     assert step_of(tmp_path) == 4
 
 
-def test_another_process_continues_the_numbering(two: Path) -> None:
+def test_the_numbering_continues_from_the_files_in_the_folder(two: Path) -> None:
     Checkpoints(two, IDENTITY).save(checkpoint_at(3))
     assert [path.name.partition("-")[0] for path in newest_first(two)] == ["00000003", "00000002"]
 

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -78,10 +79,11 @@ def test_the_weights_are_those_of_a_plain_loop(
     model: MLP | Linear,
     config: Training,
     optimizer: type[torch.optim.Optimizer],
+    set_threads: Callable[[int], None],
 ) -> None:
     experiment = iris[0].model_copy(update={"model": model, "training": config})
     weights = load_file(fit(experiment, iris[1], tmp_path).weights)
-    torch.set_num_threads(1)
+    set_threads(1)
     expected = plain_loop(experiment, iris[1], optimizer).state_dict()
     for name, weight in expected.items():
         torch.testing.assert_close(weights[f"network.{name}"], weight, rtol=2e-5, atol=1e-6)
@@ -153,13 +155,20 @@ def test_the_history_file_has_every_update_and_the_log_at_most_a_thousand(tmp_pa
     assert read["train/loss"][0] == read["val/accuracy"][0] == [1, 2, 3]
 
 
-def test_a_history_thins_evenly() -> None:
-    for updates in (1, 999, 1000, 1001, 2500):
-        steps: list[int] = []
-        history = History(updates, lambda step, *_, steps=steps: steps.append(step))  # type: ignore[misc]
-        for start in range(0, updates, 77):
-            history.record_updates(np.zeros(min(77, updates - start), np.float32))
-        assert min(updates, 500) <= len(steps) <= 1000
+@pytest.mark.parametrize(
+    ("updates", "spacing"), [(1, 1), (999, 1), (1000, 1), (1001, 2), (2000, 2), (2001, 3), (2500, 3)]
+)
+def test_a_history_logs_evenly_spaced_updates_and_its_file_has_every_one(
+    updates: int, spacing: int, tmp_path: Path
+) -> None:
+    points: Points = []
+    history = History(updates, lambda step, metrics, _: points.append((step, metrics)))
+    losses = np.arange(1, updates + 1, dtype=np.float32)  # the loss of an update is its number
+    for start in range(0, updates, 77):
+        history.record_updates(losses[start : start + 77])
+    assert points == [(step, {"train/step_loss": step}) for step in range(spacing, updates + 1, spacing)]
+    every = list(range(1, updates + 1))
+    assert curves(history.save(tmp_path / "history.parquet")) == {"train/step_loss": (every, every)}
 
 
 def test_a_loss_that_is_not_finite_stops_training_at_once_and_writes_nothing(
@@ -192,8 +201,10 @@ def test_a_weight_that_the_last_update_made_infinite_is_detected(
         fit(experiment, prepare(source, tmp_path), tmp_path / "fit")
 
 
-def test_training_restores_the_number_of_threads(iris: tuple[Experiment, Dataset], tmp_path: Path) -> None:
-    torch.set_num_threads(2)
+def test_training_restores_the_number_of_threads(
+    iris: tuple[Experiment, Dataset], set_threads: Callable[[int], None], tmp_path: Path
+) -> None:
+    set_threads(2)
     fit(iris[0], iris[1], tmp_path)
     assert torch.get_num_threads() == 2
 

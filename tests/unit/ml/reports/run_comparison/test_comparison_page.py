@@ -1,3 +1,7 @@
+import math
+import re
+from xml.etree import ElementTree
+
 import pytest
 
 from hallmark.tasks.ml.reports.plots import run_curves
@@ -46,16 +50,46 @@ def test_page_without_notes_or_differences() -> None:
     assert "The runs do not differ" in text
 
 
+def lines(svg: str, panel: int) -> list[ElementTree.Element]:
+    """Return the curves in a panel. Lines of the grid are not direct children of the panel."""
+    root = ElementTree.fromstring(svg)  # noqa: S314 - our own text
+    (axes,) = (element for element in root.iter() if element.get("id") == f"axes_{panel}")
+    return [element for element in axes if element.get("id", "").startswith("line2d")]
+
+
+def visible_points(line: ElementTree.Element) -> int:
+    """Return the number of points that are on a segment of a line or have a marker."""
+    parts = line[0].get("d", "").split("M")[1:]
+    markers = sum(element.tag.endswith("use") for element in line.iter())
+    return sum(1 + part.count("L") for part in parts if "L" in part) + markers
+
+
+def look(line: ElementTree.Element) -> tuple[str, ...]:
+    return tuple(re.findall(r"(?:stroke|stroke-dasharray): ([^;]+)", line[0].attrib["style"]))
+
+
 @pytest.mark.parametrize(
     "curves",
     [
         [{}, {}],
         [{"val/loss": ([1], [0.5])}, {"val/loss": ([1, 2, 3], [0.5, float("nan"), 1e9])}],
         [{"train/loss": ([1, 2], [0.0, 1.0])}, {"train/loss": ([1, 2], [float("inf"), float("nan")])}],
+        [{"val/loss": ([1, 2], [number, 1.0]), "train/loss": ([1, 2, 3], [1.0, 2.0, number])} for number in range(8)],
     ],
+    ids=["none", "one epoch", "not finite", "eight runs"],
 )
 def test_all_recorded_curves_are_drawn(curves: list[dict[str, Curve]]) -> None:
-    svg = run_curves.overlaid(["_1 hidden?", "2"], curves)
-    assert svg == run_curves.overlaid(["_1 hidden?", "2"], curves)
+    names = ["_1 hidden?", *(f"run {number}" for number in range(2, len(curves) + 1))]
+    svg = run_curves.overlaid(names, curves)
+    assert svg == run_curves.overlaid(names, curves)
     assert svg.startswith("<svg")
     assert svg.rstrip().endswith("</svg>")
+    for panel, metric in enumerate(comparison.CURVES, 1):
+        recorded = [each[metric][1] for each in curves if metric in each]
+        drawn = lines(svg, panel)
+        assert [visible_points(line) for line in drawn] == [sum(map(math.isfinite, values)) for values in recorded]
+        assert len({look(line) for line in drawn}) == len(drawn)
+    for name, each in zip(names, curves, strict=True):
+        assert svg.count(f"<!-- {name} -->") == bool(each)  # the entry in the legend; text is drawn as paths
+    missing = [metric for metric in comparison.CURVES if not any(metric in each for each in curves)]
+    assert svg.count("<!-- not recorded -->") == len(missing)

@@ -113,6 +113,20 @@ def apply_steps(training: Training, rule: optimizers.Optimizer, gradients: list[
         rule.step(optimizers.update_factors(training, 0.5 if update > 3 else 1.0, update))
 
 
+def torch_steps(
+    torch_class: type[torch.optim.Optimizer], training: Training, weights: torch.Tensor, gradients: list[torch.Tensor]
+) -> torch.Tensor:
+    """Return the weights after the same steps by torch's own optimizer."""
+    parameter = nn.Parameter(weights.clone())
+    extra = {"momentum": training.momentum, "nesterov": training.nesterov} if torch_class is torch.optim.SGD else {}
+    reference = torch_class([parameter], lr=training.lr, weight_decay=training.weight_decay, **extra)  # type: ignore[call-arg]
+    for update, gradient in enumerate(gradients):
+        reference.param_groups[0]["lr"] = training.lr * (0.5 if update > 3 else 1.0)
+        parameter.grad = gradient.clone()
+        reference.step()
+    return parameter.detach()
+
+
 @pytest.mark.parametrize(("given", "torch_class"), RULES)
 def test_optimizers_equal_those_of_torch_bit_for_bit(
     given: dict[str, Any], torch_class: type[torch.optim.Optimizer]
@@ -125,36 +139,32 @@ def test_optimizers_equal_those_of_torch_bit_for_bit(
         training, training.lr, training.momentum, training.weight_decay, own, [torch.zeros_like(weights)]
     )
     apply_steps(training, rule, gradients)
-    parameter = nn.Parameter(weights.clone())
-    extra = {"momentum": training.momentum, "nesterov": training.nesterov} if torch_class is torch.optim.SGD else {}
-    reference = torch_class([parameter], lr=training.lr, weight_decay=training.weight_decay, **extra)  # type: ignore[call-arg]
-    for update, (gradient,) in enumerate(gradients):
-        reference.param_groups[0]["lr"] = training.lr * (0.5 if update > 3 else 1.0)
-        parameter.grad = gradient.clone()
-        reference.step()
-    assert own[0].tolist() == parameter.tolist()
+    expected = torch_steps(torch_class, training, weights, [gradient for (gradient,) in gradients])
+    assert own[0].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(("given", "torch_class"), RULES)
-def test_stacked_networks_with_their_own_hyperparameters_train_like_each_alone(
+def test_stacked_networks_with_their_own_hyperparameters_train_like_each_alone_in_torch(
     given: dict[str, Any], torch_class: type[torch.optim.Optimizer]
 ) -> None:
-    decay = given.get("weight_decay", 0)
-    trainings = [Training(**given | {"weight_decay": decay * scale}, lr=scale / 50) for scale in (1, 2, 3)]
-    first = trainings[0]
+    momentum, decay = given.get("momentum", 0), given.get("weight_decay", 0)
+    trainings = [
+        Training(**given | {"momentum": momentum / scale, "weight_decay": decay * scale}, lr=scale / 50)
+        for scale in (1, 2, 3)
+    ]
     weights = torch.randn((3, 40), generator=torch.Generator().manual_seed(0))
     gradients = [[torch.randn((3, 40), generator=torch.Generator().manual_seed(seed))] for seed in range(1, 9)]
-    lr, decays = (torch.tensor([getattr(one, name) for one in trainings])[:, None] for name in ("lr", "weight_decay"))
+    lr, momenta, decays = (
+        torch.tensor([getattr(one, name) for one in trainings])[:, None] for name in ("lr", "momentum", "weight_decay")
+    )
     together = [weights.clone()]
-    rule = optimizers.build(first, lr, first.momentum, decays, together, [torch.zeros_like(weights)])
-    apply_steps(first, rule, gradients)
+    rule = optimizers.build(
+        trainings[0], lr, momenta if momentum else 0.0, decays, together, [torch.zeros_like(weights)]
+    )
+    apply_steps(trainings[0], rule, gradients)
     for index, one in enumerate(trainings):
-        alone = [weights[index : index + 1].clone()]
-        hyperparameters = one.lr, one.momentum, one.weight_decay
-        rule = optimizers.build(one, *hyperparameters, alone, [torch.zeros_like(alone[0])])
-        apply_steps(one, rule, [[step[0][index : index + 1]] for step in gradients])
-        torch.testing.assert_close(together[0][index], alone[0][0], rtol=1e-5, atol=1e-6)
-    assert torch_class
+        expected = torch_steps(torch_class, one, weights[index], [gradient[index] for (gradient,) in gradients])
+        torch.testing.assert_close(together[0][index], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_penalty_is_half_the_squared_weights_without_biases() -> None:
@@ -281,8 +291,10 @@ def test_a_convolutional_network_learns_digits_and_its_training_is_repeatable(tm
     assert first.threads == trainer.threads(1, *size)
 
 
-def test_small_models_use_one_thread_and_larger_ones_use_all(tmp_path: Path) -> None:
-    torch.set_num_threads(2)
+def test_small_models_use_one_thread_and_larger_ones_use_all(
+    set_threads: Callable[[int], None], tmp_path: Path
+) -> None:
+    set_threads(2)
     small, large = (options.experiment("iris", [f"--model.hidden={width}"]) for width in (50, 5000))
     dataset = prepare(small.data, tmp_path)
     assert trainer.threads(1, small.model, dataset, small.training) == 1
