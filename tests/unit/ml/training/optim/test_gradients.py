@@ -6,7 +6,6 @@ from torch import nn
 
 from hallmark.tasks.ml.training.optim import gradients
 
-
 PERCEPTRONS: dict[str, Callable[[], list[nn.Module]]] = {
     "linear": lambda: [nn.Linear(4, 3)],
     "one hidden layer": lambda: [nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)],
