@@ -81,13 +81,14 @@ def refuse_impossible(experiment: "Experiment") -> None:
     Raises:
         InputError: they do not; the message says why and what to change.
     """
-    from hallmark.tasks.ml.data import dataset_store, sources
+    from hallmark.tasks.ml.data import sources, splits, suitability
     from hallmark.tasks.ml.training import devices
 
     devices.choose(experiment.training.device)
     if sources.is_local(experiment.data):
         table = sources.read(experiment.data, settings.read().home, progress=progress.images)
-        dataset_store.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
+        divided = splits.divide(table, experiment.data.split)
+        suitability.refuse_impossible(table, divided, experiment.model, experiment.training)
 
 
 @contextmanager

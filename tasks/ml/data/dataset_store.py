@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -15,14 +14,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.digests import SHOWN, check, digest_of, file_digest
-from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.errors import DamagedError
 from hallmark.tasks.common.files import whole_folder
 from hallmark.tasks.common.records import SPLITS, Column, Dataset, SplitName
 from hallmark.tasks.ml.config import data as config_data
-from hallmark.tasks.ml.config.data import Data, Split
-from hallmark.tasks.ml.config.experiment import Augmentation, OneCycle, Training
-from hallmark.tasks.ml.config.losses import Loss
-from hallmark.tasks.ml.config.models import Model, output_units
+from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.data.source_rows import RawRows, SourceRows
 from hallmark.tasks.ml.data.splits import divide, row_digests
 
@@ -69,37 +65,6 @@ class Selection:
             np.lib.format.write_array_header_1_0(file, header | {"shape": (len(self.rows), *self.array.shape[1:])})
             for chunk in self.chunks():
                 file.write(chunk.data)
-
-
-def refuse_impossible(source: SourceRows, split: Split, model: Model, training: Training) -> None:
-    """Reject an experiment that cannot work with these rows, before anything is written.
-
-    Raises:
-        InputError: a split has no rows of some class, a batch is larger than the training split, a schedule has too
-            few updates, the images are too small for the network or the augmentation, or the loss has the wrong
-            number of factors.
-    """
-    divided = divide(source, split)
-    train = len(divided["train"])
-    if training.patience and training.monitor == "validation" and not len(divided["validation"]):
-        raise InputError(
-            f"training.patience: {training.patience} needs a validation split with rows: add validation "
-            "rows, or use --training.patience 0"
-        )
-    if training.batch_size != "full" and training.batch_size > train:
-        raise InputError(
-            f"training.batch_size: {training.batch_size} is more than the {train} rows of the training split: "
-            f"choose at most {train}, or 'full'"
-        )
-    updates = training.epochs * (1 if training.batch_size == "full" else math.ceil(train / training.batch_size))
-    if isinstance(training.schedule, OneCycle) and training.schedule.warmup * (updates + 1) <= 1:
-        raise InputError(
-            f"training.schedule.warmup: {training.schedule.warmup} of {updates} updates leaves no update in which "
-            "the learning rate increases: use a larger fraction or more epochs"
-        )
-    model.refuse_shape(source.x.shape[1:])
-    _refuse_factors(model, training.loss, len(source.classes))
-    _refuse_augmentation(training.augmentation, source.x.shape[1:])
 
 
 def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
@@ -164,33 +129,6 @@ def open_split(dataset: Dataset, split: SplitName) -> Rows:
 def split_digests(dataset: Dataset, split: str) -> set[bytes]:
     """Return the digests of the rows of one split."""
     return {row.tobytes() for row in np.load(dataset.folder / f"{split}.rows.npy", mmap_mode="r")}
-
-
-def _refuse_factors(model: Model, loss: Loss, classes: int) -> None:
-    expected = output_units(model, loss, classes)
-    for name in ("weight", "pos_weight"):
-        factors = getattr(loss, name, None)
-        if factors is not None and len(factors) != expected:
-            raise InputError(
-                f"training.loss.{name}: expected {expected} factors, one for each output of the network, "
-                f"found {len(factors)}"
-            )
-    ignored = getattr(loss, "ignore_index", None)
-    if ignored is not None and ignored >= classes:
-        raise InputError(f"training.loss.ignore_index: there is no class {ignored}: use 0 to {classes - 1}")
-
-
-def _refuse_augmentation(augmentation: Augmentation, shape: tuple[int, ...]) -> None:
-    for name in ("saturation", "hue"):
-        if getattr(augmentation, name) and len(shape) == 2:
-            raise InputError(
-                f"training.augmentation.{name}: {getattr(augmentation, name)} needs colour images, found grey: use 0"
-            )
-    if augmentation.shift and augmentation.shift >= min(shape[:2]):
-        raise InputError(
-            f"training.augmentation.shift: {augmentation.shift} can move images of {shape[0]} x {shape[1]} pixels "
-            f"completely out of view: use less than {min(shape[:2])}"
-        )
 
 
 def _encode(source: SourceRows, data: Data, train: NDArray[np.int64]) -> tuple[tuple[Column, ...], bytes]:
