@@ -75,7 +75,7 @@ class TrainingLoop:
         self._update_step, self._rows, self._model, self._units, self._logs = update_step, rows, model, units, logs
         self._training = trainings[0]
         self._device = rows["train"].y.device
-        self._size = len(rows["train"]) if self._training.batch_size == "full" else self._training.batch_size
+        self._size = self._training.rows_in_batch(len(rows["train"]))
         self._updates = math.ceil(len(rows["train"]) / self._size)
         graphed = self._device.type == "cuda" and isinstance(update_step, GradientStep)
         self._step_once = GraphedStep(update_step).step if graphed else update_step.step

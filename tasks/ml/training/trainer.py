@@ -13,7 +13,7 @@ from hallmark.tasks.common.errors import DivergedError
 from hallmark.tasks.common.records import Dataset, Fit, SplitName
 from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.config.experiment import Training
-from hallmark.tasks.ml.config.models import Model, output_units
+from hallmark.tasks.ml.config.models import Model, output_units, update_multiplications
 from hallmark.tasks.ml.data.images import augmentation
 from hallmark.tasks.ml.models import networks, preprocessing
 from hallmark.tasks.ml.training import batches, devices
@@ -149,12 +149,10 @@ def _threads(count: int, model: Model, dataset: Dataset, training: Training) -> 
 def threads(count: int, model: Model, dataset: Dataset, training: Training) -> int:
     """Return the number of CPU threads for training `count` networks together.
 
-    All of torch's threads if an update takes at least `MULTITHREADING_THRESHOLD` multiplications, else one. For each
-    row of a batch, an update multiplies once for the forward pass and twice for the backward pass.
+    All of torch's threads if an update takes at least `MULTITHREADING_THRESHOLD` multiplications, else one.
     """
-    rows = dataset.rows["train"] if training.batch_size == "full" else training.batch_size
-    units = output_units(model, training.loss, len(dataset.classes))
-    work = 3 * count * rows * model.multiplications(dataset.shape, units)
+    rows = count * training.rows_in_batch(dataset.rows["train"])
+    work = rows * update_multiplications(model, training.loss, dataset.shape, len(dataset.classes))
     return torch.get_num_threads() if work >= MULTITHREADING_THRESHOLD else 1
 
 
