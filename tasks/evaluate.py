@@ -13,7 +13,7 @@ from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@step("evaluate", task_run_name="evaluate {experiment.name}")
+@step("evaluate", "{experiment.name}")
 def evaluate(experiment: Experiment, dataset: Dataset, fit: Fit, run: Run | None) -> Evaluation:
     """Compute the test metrics, and draw and log them; see `hallmark.tasks.ml.evaluation.evaluator.evaluate`.
 

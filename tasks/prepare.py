@@ -11,7 +11,7 @@ from hallmark.tasks.runtime import progress, settings
 from hallmark.tasks.runtime.steps import step
 
 
-@step("prepare", task_run_name="prepare {experiment.name}")
+@step("prepare", "{experiment.name}")
 def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
     """Read, split and store the rows of one or several experiments on the same data; see `dataset_store.prepare`."""
     machine = settings.read()

@@ -109,7 +109,7 @@ def _logged(flow: str, log: Path) -> Iterator[None]:
 
         if signals.interrupted(error):
             raise KeyboardInterrupt from error
-        text = f"{steps.failed(error) or flow} failed: {error or type(error).__name__} (log: {log})"
+        text = f"{steps.failed_step(error) or flow} failed: {error or type(error).__name__} (log: {log})"
         raise (type(error) if isinstance(error, HallmarkError) else HallmarkError)(text) from error
     finally:
         for name, handler in handlers:
