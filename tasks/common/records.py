@@ -73,6 +73,10 @@ class Dataset:
         return bool(self.kinds)
 
 
+ALL_EPOCHS = "all epochs done"
+"""`Fit.stopped` of a training that nothing ended early."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """The result of training."""
@@ -89,7 +93,7 @@ class Fit:
     best_epoch: int
     """Epoch whose weights were kept: the last one, unless early stopping found a better one."""
     stopped: str
-    """Reason for stopping: all epochs done, no lower loss, or lbfgs converged or found no step that lowers the loss."""
+    """Reason for stopping: `ALL_EPOCHS`, no lower loss, or lbfgs converged or found no step that lowers the loss."""
     seconds: float
     device: str
     threads: int

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from hallmark.tasks.common.errors import DivergedError
-from hallmark.tasks.common.records import Fit, SplitName
+from hallmark.tasks.common.records import ALL_EPOCHS, Fit, SplitName
 from hallmark.tasks.ml.config.experiment import Constant, Training
 from hallmark.tasks.ml.config.models import Model
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.training.batch_metrics import BatchMetrics, measure_rows
 from hallmark.tasks.ml.training.batches import Epoch, Rows, order
-from hallmark.tasks.ml.training.checkpoints import SECONDS, Checkpoint, Checkpoints
+from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
 from hallmark.tasks.ml.training.history import History, Log, TimestampLog
 from hallmark.tasks.ml.training.member import Member
 from hallmark.tasks.ml.training.optim import losses, lr_schedules, optimizers
@@ -41,8 +41,8 @@ class CheckpointPolicy:
     """Called several times a second; if true, a checkpoint is written and KeyboardInterrupt raised."""
     on_resume: Callable[[int, int], None] = lambda epoch, step: None  # noqa: ARG005 - ignore both
     """Called before training resumes from a checkpoint, with completed epochs and completed updates of the next."""
-    seconds: float = SECONDS
-    """Minimum time between two checkpoints."""
+    seconds: float = 0.0
+    """Minimum time between two checkpoints; see `Checkpoints.is_due`."""
 
 
 class TrainingLoop:
@@ -148,7 +148,7 @@ class TrainingLoop:
             metrics=member.history.last,
             epochs=member.history.epochs,
             best_epoch=member.best_epoch or member.history.epochs,
-            stopped=member.ended or "all epochs done",
+            stopped=member.ended or ALL_EPOCHS,
             seconds=time.perf_counter() - self._started,
             device=str(self._device),
             threads=int(fingerprint["threads"]),
