@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,8 @@ from hallmark.tasks.ml.data.splits import divide, row_digests
 
 logger = logging.getLogger(__name__)
 
+FACTS = "dataset.json"
+"""File with the record of a dataset and the digests of its other files."""
 COLUMNS, ENCODING = "columns.json", "encoding.onnx"
 """Further files of a dataset that was read from a user's table; see `records.Dataset`."""
 _CHUNK_BYTES = 2**24
@@ -97,6 +99,32 @@ def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
         if not _is_intact(dataset.folder):
             _write(dataset, arrays, texts)
     return dataset
+
+
+def load(folder: Path, used: Iterable[str] = ()) -> Dataset:
+    """Return the record of a dataset that was prepared earlier.
+
+    Args:
+        folder: folder of the dataset.
+        used: names of the files that the caller reads. Their digests are checked, and that of `columns.json`.
+
+    Raises:
+        DamagedError: one of these files does not have its recorded digest.
+    """
+    facts, digests = json.loads((folder / FACTS).read_text()), file_digests(folder)
+    for name in (*used, *({COLUMNS} & digests.keys())):
+        check(folder / name, digests[name])
+    known = {field.name for field in fields(Dataset)} & facts.keys()
+    values: dict[str, Any] = {
+        name: tuple(facts[name]) if isinstance(facts[name], list) else facts[name] for name in known
+    }
+    return Dataset(**values, folder=folder, digest=folder.name)
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the recorded SHA-256 (64 hex digits) of each file of a dataset, by name."""
+    digests: dict[str, str] = json.loads((folder / FACTS).read_text())["files"]
+    return digests
 
 
 def outline(source: SourceRows, data: Data) -> Dataset:
@@ -181,8 +209,7 @@ def _is_intact(folder: Path) -> bool:
     if not folder.exists():
         return False
     try:
-        files = json.loads((folder / "dataset.json").read_text())["files"]
-        for name, digest in files.items():
+        for name, digest in file_digests(folder).items():
             check(folder / name, digest)
     except (DamagedError, OSError, ValueError, KeyError) as error:
         logger.warning("dataset %s is damaged and is written again: %s", folder.name[:SHOWN], error)
@@ -198,7 +225,7 @@ def _write(dataset: Dataset, arrays: Mapping[str, Selection], texts: Mapping[str
             (temporary / name).write_bytes(content)
         files = {name: file_digest(temporary / name) for name in (*arrays, *texts)}
         text = json.dumps(_describe(dataset) | {"files": files}, indent=2)
-        (temporary / "dataset.json").write_text(text + "\n")
+        (temporary / FACTS).write_text(text + "\n")
 
 
 def _describe(dataset: Dataset) -> dict[str, object]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hallmark.tasks.common.errors import DamagedError
 from hallmark.tasks.common.records import SPLITS
 from hallmark.tasks.ml.config.data import Iris, Split
 from hallmark.tasks.ml.data import dataset_store, sources, splits
@@ -55,6 +56,16 @@ def test_the_digest_depends_only_on_the_content(tmp_path: Path) -> None:
     assert prepare(Iris(kind="iris", scaling="none"), tmp_path / "one").digest == first.digest
     assert prepare(Iris(kind="iris", split=Split(seed=1)), tmp_path / "one").digest != first.digest
     assert len(list((tmp_path / "one" / "datasets").iterdir())) == 2
+
+
+def test_a_stored_dataset_is_loaded_as_it_was_prepared(tmp_path: Path) -> None:
+    dataset = prepare(IRIS, tmp_path)
+    assert dataset_store.load(dataset.folder) == dataset
+    file = dataset.folder / "test.x.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    assert dataset_store.load(dataset.folder, ["train.x.npy"]) == dataset
+    with pytest.raises(DamagedError, match=r"test\.x\.npy"):
+        dataset_store.load(dataset.folder, ["test.x.npy"])
 
 
 def test_an_intact_dataset_is_reused_and_a_damaged_one_is_written_again(
