@@ -18,6 +18,7 @@ from hallmark.tasks.ml.artifact.certificate import Input
 from hallmark.tasks.ml.artifact.runtimes import ROWS_AT_ONCE, Feeds
 from hallmark.tasks.ml.config.data import TABLE_SUFFIXES
 from hallmark.tasks.ml.data.images import image_file
+from hallmark.tasks.ml.data.images.image_folder import as_text
 from hallmark.tasks.ml.data.tables import values
 from hallmark.tasks.ml.data.tables.csv_file import CsvFile
 from hallmark.tasks.ml.data.tables.files import open_table
@@ -70,14 +71,14 @@ def open_source(source: str, inputs: tuple[Input, ...]) -> Source:
     if source == STDIN:
         return _table(CsvFile(None, separator, names), "stdin", _require_columns(inputs, "stdin"))
     if not path.exists():
-        raise InputError(files.missing(path, source))
-    if path.is_dir() or suffix in image_file.SUFFIXES:
+        raise InputError(files.missing_message(path, source))
+    if path.is_dir() or suffix in image_file.READABLE_SUFFIXES:
         return _images(path, _require_image(inputs, source))
     if suffix in TABLE_SUFFIXES:
         return _table(open_table(path, separator, names), source, _require_columns(inputs, source))
     if suffix == ".npy":
         return _array(path, inputs)
-    known = ", ".join((*TABLE_SUFFIXES, ".npy", *image_file.SUFFIXES))
+    known = ", ".join((*TABLE_SUFFIXES, ".npy", *image_file.READABLE_SUFFIXES))
     raise InputError(f"{source}: expected a file that ends in {known}, a folder of images, or '-' for stdin")
 
 
@@ -166,7 +167,7 @@ def _images(path: Path, image: Input) -> Source:
 
     def batch(rows: slice) -> Batch:
         feeds: Feeds = {image.name: np.stack([read(file, image.shape) for file in paths[rows]])}
-        return Batch([image_file.name(file) for file in paths[rows]], feeds)
+        return Batch([as_text(file.name) for file in paths[rows]], feeds)
 
     return Source("file", len(paths), map(batch, _steps(len(paths), ROWS_AT_ONCE, path)))
 

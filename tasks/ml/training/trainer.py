@@ -10,7 +10,7 @@ from torch import nn
 
 from hallmark.tasks.common.digests import digest_of
 from hallmark.tasks.common.errors import DivergedError
-from hallmark.tasks.common.records import Dataset, Fit, SplitName
+from hallmark.tasks.common.records import SPLITS, Dataset, Fit, SplitName
 from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.config.experiment import Training
 from hallmark.tasks.ml.config.models import Model, output_units, update_multiplications
@@ -97,11 +97,9 @@ def fit_together(
     built = [_network(model, dataset, units, seed, device) for seed in seeds]
     divisor = batches.pixel_divisor(dataset, scaling, first)
     scaled_before = scaling if divisor is None else None
-    augment = augmentation.of(first, dataset)
-    rows = {
-        split: batches.load(dataset, split, scaled_before, first.loss, units, device, augment)
-        for split in _splits(first)
-    }
+    augment = augmentation.build(first, dataset)
+    splits: tuple[SplitName, ...] = SPLITS if first.monitor == "test" else ("train", "validation")
+    rows = {split: batches.load(dataset, split, scaled_before, first.loss, units, device, augment) for split in splits}
     with torch.no_grad(), _threads(len(trainings), model, dataset, first) as count, _deterministic(first):
         marks = fingerprint(device, count)
         step = _update_step(built, model, trainings, divisor or 1.0)
@@ -195,8 +193,3 @@ def _per_network(
     if len(set(values)) == 1:
         return values[0]
     return torch.tensor(values, device=network.weights[0].device)[:, None]
-
-
-def _splits(training: Training) -> tuple[SplitName, ...]:
-    """Return the splits that the training may read."""
-    return ("train", "validation", "test") if training.monitor == "test" else ("train", "validation")

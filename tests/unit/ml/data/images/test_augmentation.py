@@ -37,7 +37,7 @@ def original_and_augmented(
     """Return the first training images, original and augmented."""
     dataset = prepare(source, home)
     x = np.array(dataset_store.open_split(dataset, "train").x[:16], np.uint8)
-    augment = augmentation.of(Training(augmentation=Augmentation(**given), seed=seed), dataset)
+    augment = augmentation.build(Training(augmentation=Augmentation(**given), seed=seed), dataset)
     assert augment
     found = augment(torch.from_numpy(x).flatten(1), epoch, batch)
     assert found.dtype == torch.uint8
@@ -45,7 +45,7 @@ def original_and_augmented(
 
 
 def test_augmentation_is_off_by_default(tmp_path: Path) -> None:
-    assert augmentation.of(Training(), prepare(DIGITS, tmp_path)) is None
+    assert augmentation.build(Training(), prepare(DIGITS, tmp_path)) is None
 
 
 def test_images_are_flipped_with_the_given_probability(photos: Images, tmp_path: Path) -> None:
