@@ -15,7 +15,7 @@ from hallmark.tasks.ml.config.experiment import Constant, Training
 from hallmark.tasks.ml.config.models import Model
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.training.batch_metrics import BatchMetrics, measure_rows
-from hallmark.tasks.ml.training.batches import Epoch, Rows, order
+from hallmark.tasks.ml.training.batches import Epoch, LoadedRows, order
 from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
 from hallmark.tasks.ml.training.history import History, Log, TimestampLog
 from hallmark.tasks.ml.training.member import Member
@@ -54,7 +54,7 @@ class TrainingLoop:
     def __init__(
         self,
         update_step: UpdateStep,
-        rows: dict[SplitName, Rows],
+        rows: dict[SplitName, LoadedRows],
         model: Model,
         trainings: Sequence[Training],
         units: int,
