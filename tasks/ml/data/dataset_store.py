@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.digests import SHOWN, check, digest_of, file_digest
 from hallmark.tasks.common.errors import DamagedError
+from hallmark.tasks.common.file_locks import file_lock
 from hallmark.tasks.common.files import whole_folder
 from hallmark.tasks.common.records import SPLITS, Column, Dataset, SplitName
 from hallmark.tasks.ml.config import data as config_data
@@ -94,8 +94,7 @@ def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
     file_digests |= {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}
     digest = digest_of([_describe(dataset), file_digests])
     dataset = replace(dataset, digest=digest, folder=home / "datasets" / digest)
-    (home / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "locks" / f"dataset-{digest}.lock"):
+    with file_lock(home, f"dataset-{digest}"):
         if not _is_intact(dataset.folder):
             _write(dataset, arrays, texts)
     return dataset

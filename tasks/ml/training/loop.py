@@ -17,7 +17,7 @@ from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.training.batch_metrics import BatchMetrics, measure_rows
 from hallmark.tasks.ml.training.batches import Epoch, LoadedRows, order
 from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
-from hallmark.tasks.ml.training.history import History, Log, TimestampLog
+from hallmark.tasks.ml.training.history import JOURNAL, History, Log, TimestampLog
 from hallmark.tasks.ml.training.member import Member
 from hallmark.tasks.ml.training.optim import losses, lr_schedules, optimizers
 from hallmark.tasks.ml.training.optim.cuda_graph import GraphedStep
@@ -104,7 +104,7 @@ class TrainingLoop:
         self._policy = policy
         self._checkpoints = Checkpoints(policy.folder, identity, policy.seconds)
         checkpoint = self._checkpoints.load()
-        timestamps = TimestampLog(policy.folder / "journal")
+        timestamps = TimestampLog(policy.folder / JOURNAL)
         for index, member in enumerate(self._members):
             member.history = self._history(index, timestamps)
         if checkpoint:

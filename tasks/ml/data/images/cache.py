@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import PIL
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.digests import SHOWN, check, digest_of
 from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.file_locks import file_lock
 from hallmark.tasks.common.files import whole_file, whole_folder
 from hallmark.tasks.ml.config.data import Images
 from hallmark.tasks.ml.data.images import image_file
@@ -85,8 +85,7 @@ def read(data: Images, home: Path, progress: Progress = silent) -> Decoded:
     target = home / "images" / digest_of(settings)[:SHOWN]
     found = [(photo.name, photo.size, photo.changed) for photo in listing.photos]
     key = digest_of([image_file.VERSION, PIL.__version__, settings, found])
-    (home / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "locks" / f"images-{target.name}.lock"):
+    with file_lock(home, f"images-{target.name}"):
         facts = _known(target, key) or _decode(listing, data, target, key, progress)
         pixels = np.memmap(target / "pixels.bin", np.uint8, "r", shape=(sum(facts["counts"]), *facts["shape"]))
     _refuse_unreadable(facts["unreadable"], listing, data, target)
