@@ -58,6 +58,7 @@ class Dataset:
     shape: tuple[int, ...]
     """Shape of one row of the network's input: `(F,)` for columns, `(H, W)` or `(H, W, 3)` for images."""
     dtype: str
+    """NumPy's name of the type of the raw rows: `uint8` for images, `float32` for columns."""
     largest: float | None
     """Largest possible pixel value; None for columns."""
     classes: tuple[str, ...]

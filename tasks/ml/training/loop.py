@@ -244,7 +244,7 @@ class TrainingLoop:
                 member.check_finite(name, value, member.history.updates)
             if not member.ended:
                 member.history.record_epoch(self._epoch, metrics)
-                if self._best and member.improves(self._epoch, metrics):
+                if self._best and member.record_monitored_loss(self._epoch, metrics):
                     _copy_weights(index, self._update_step.weights, self._best)
                 member.ended = member.ended or self._update_step.ended
         self._batch_metrics.reset()

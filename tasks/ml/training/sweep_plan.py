@@ -45,7 +45,15 @@ class Plan:
 
 
 def plan(members: Sequence[Experiment], dataset: Dataset) -> Plan:
-    """Group members with the same shape into stacks, and split each large stack across the processes of the pool."""
+    """Group members with the same shape into stacks, and split each large stack across the processes of the pool.
+
+    Args:
+        members: experiments on the same data.
+        dataset: their data.
+
+    Returns:
+        A plan in which each member occurs once. There are `pool_stacks` only on a CPU with at least two cores.
+    """
     groups = _groups(members)
     stacks: list[tuple[int, ...]] = []
     pool_stacks: list[tuple[int, ...]] = []
