@@ -10,7 +10,7 @@ from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@step("card", task_run_name="card {experiment.name}")
+@step("card", "{experiment.name}")
 def card(experiment: Experiment, outcome: Outcome) -> None:
     """Write `card.html` and log it to the run; see `hallmark.tasks.ml.reports.model_card.build`."""
     from hallmark.tasks.ml.reports import model_card

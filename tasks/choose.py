@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from hallmark.tasks.common.errors import DivergedError
 from hallmark.tasks.common.records import Member, Run
 from hallmark.tasks.ml.reports.plots import sweep
-from hallmark.tasks.ml.training.history import TimestampLog
+from hallmark.tasks.ml.training.history import timestamp_of
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
@@ -27,9 +27,7 @@ def choose(members: tuple[Member, ...], axes: tuple[str, ...], run: Run) -> int:
     with TemporaryDirectory() as folder:
         values = [member.values for member in members]
         picture = sweep.picture(axes, values, losses, chosen, Path(folder) / "sweep.png")
-        timestamps = TimestampLog(run.attempt.folder / "journal")
-        clock, _ = timestamps.stamp("choice", 0, {})
-        timestamps.flush()
+        clock = timestamp_of(run.attempt.folder, "choice", 0, {})
         run_logger.log_choice(run, members, chosen, picture, clock)
     best = members[chosen]
     progress.report(f"{best.label}: validation loss {best.loss:.4f}, the lowest of {len(finite)}")

@@ -8,7 +8,7 @@ from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@step("diagnose", task_run_name="diagnose {experiment.name}")
+@step("diagnose", "{experiment.name}")
 def diagnose(
     experiment: Experiment, dataset: Dataset, fit: Fit, evaluation: Evaluation, known: tuple[Finding, ...], run: Run
 ) -> tuple[Finding, ...]:

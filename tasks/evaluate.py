@@ -7,13 +7,13 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation import evaluator
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.reports.plots import evaluation_plots
-from hallmark.tasks.ml.training.history import TimestampLog
+from hallmark.tasks.ml.training.history import timestamp_of
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@step("evaluate", task_run_name="evaluate {experiment.name}")
+@step("evaluate", "{experiment.name}")
 def evaluate(experiment: Experiment, dataset: Dataset, fit: Fit, run: Run | None) -> Evaluation:
     """Compute the test metrics, and draw and log them; see `hallmark.tasks.ml.evaluation.evaluator.evaluate`.
 
@@ -30,9 +30,7 @@ def evaluate(experiment: Experiment, dataset: Dataset, fit: Fit, run: Run | None
     if run:
         plots = evaluation_plots.draw(evaluated, classifier, dataset, fit, data, folder)
         result = replace(result, files=(*result.files, *plots))
-        timestamps = TimestampLog(run.attempt.folder / "journal")
-        clock, _ = timestamps.stamp("evaluation", fit.epochs, result.metrics)
-        timestamps.flush()
+        clock = timestamp_of(run.attempt.folder, "evaluation", fit.epochs, result.metrics)
         run_logger.log_evaluation(run, result, fit, clock)
     progress.report(f"test accuracy {result.metrics['test/accuracy']:.3f}")
     return result

@@ -12,7 +12,7 @@ from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@step("examine", task_run_name="examine {experiment.name}")
+@step("examine", "{experiment.name}")
 def examine(experiment: Experiment, dataset: Dataset, run: Run) -> tuple[Finding, ...]:
     """Log a profile of the dataset, and return the findings that need no training."""
     with TemporaryDirectory() as folder:

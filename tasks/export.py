@@ -8,7 +8,7 @@ from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
 
 
-@step("export", task_run_name="export {experiment.name}")
+@step("export", "{experiment.name}")
 def export(experiment: Experiment, dataset: Dataset, fit: Fit) -> Artifact:
     """Write the graph; see `hallmark.tasks.ml.artifact.exporter.export`."""
     classifier = networks.load(fit, dataset, experiment.model, experiment.training.loss)

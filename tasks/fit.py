@@ -11,7 +11,7 @@ from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import metric_log, run_logger
 
 
-@step("fit", task_run_name="fit {experiment.name}")
+@step("fit", "{experiment.name}")
 def fit(experiment: Experiment, dataset: Dataset, run: Run, *, in_pool: bool = False) -> Fit:
     """Train, and log every epoch when it ends; see `hallmark.tasks.ml.training.trainer.fit`.
 

@@ -14,7 +14,7 @@ from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import metric_log, run_logger
 
 
-@step("fit", task_run_name="fit {unfinished.name}")
+@step("fit", "{unfinished.name}")
 def fit_stack(
     members: tuple[Experiment, ...],
     dataset: Dataset,

@@ -11,7 +11,7 @@ from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import model_registry, training_rows
 
 
-@step("judge", task_run_name="judge {name} version {challenger}")
+@step("judge", "{name} version {challenger}")
 def judge(name: str, champion: int, challenger: int, dataset: Dataset, rule: Rule) -> Judged:
     """Judge two registered versions by their files; see `compare_files.compare`. Nothing is decided or recorded."""
     versions = (champion, challenger)

@@ -4,21 +4,23 @@ from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.config.data import Own
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.data import dataset_store, sources, suitability
+from hallmark.tasks.ml.data.splits import divide
 from hallmark.tasks.ml.reports import data_profile
 from hallmark.tasks.runtime import progress, settings
 from hallmark.tasks.runtime.steps import step
 
 
-@step("prepare", task_run_name="prepare {experiment.name}")
+@step("prepare", "{experiment.name}")
 def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
     """Read, split and store the rows of one or several experiments on the same data; see `dataset_store.prepare`."""
     machine = settings.read()
     table = sources.read(experiment.data, machine.home, machine.mirror, progress.images)
     for note in table.notes:
         progress.line("images", note)
+    divided = divide(table, experiment.data.split)
     for each in (experiment, *others):
-        dataset_store.refuse_impossible(table, each.data.split, each.model, each.training)
+        suitability.refuse_impossible(table, divided, each.model, each.training)
     dataset = dataset_store.prepare(table, experiment.data, machine.home)
     rows = ", ".join(f"{count} {split}" for split, count in dataset.rows.items())
     progress.report(f"{dataset.name} {dataset.digest[:SHOWN]}: {rows} rows")

@@ -9,7 +9,7 @@ from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
 
 
-@step("fit", task_run_name="fit {experiment.name} again")
+@step("fit", "{experiment.name} again")
 def refit(recorded: Recorded, experiment: Experiment, dataset: Dataset, folder: Path) -> Fit:
     """Train with the initial weights of an earlier run. Nothing is logged, and no checkpoint is written.
 

@@ -22,13 +22,7 @@ def _is_retryable(task: object, task_run: object, state: "State") -> bool:  # no
 
 
 # The only step with retries: it only talks to the registry, and a retry does not create a second version.
-@step(
-    "register",
-    task_run_name="register {experiment.name}",
-    retries=2,
-    retry_delay_seconds=[1, 5],
-    retry_condition_fn=_is_retryable,
-)
+@step("register", "{experiment.name}", retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=_is_retryable)
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
     """Register with signature, input example and proof; see `hallmark.tasks.tracking.registration.register`."""
     example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], category_values(dataset))

@@ -9,7 +9,7 @@ from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
 
 
-@step("score", task_run_name="score {source}")
+@step("score", "{source}")
 def score(model: Path, source: str, output: Path) -> Scored:
     """Score every row and write the predictions; see `hallmark.tasks.ml.predict.predictor.score`."""
     form = output_files.choose_format(output, None)

@@ -9,7 +9,7 @@ from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
 
 
-@step("stamp", task_run_name="stamp {experiment.name}")
+@step("stamp", "{experiment.name}")
 def stamp(
     experiment: Experiment, dataset: Dataset, fit: Fit, evaluation: Evaluation, bare: Artifact, proof: Proof
 ) -> Artifact:

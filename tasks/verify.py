@@ -12,7 +12,7 @@ from hallmark.tasks.runtime.steps import step
 from hallmark.tasks.tracking import run_logger
 
 
-@step("verify", task_run_name="verify {experiment.name}")
+@step("verify", "{experiment.name}")
 def verify(experiment: Experiment, dataset: Dataset, fit: Fit, artifact: Artifact, run: Run | None) -> Proof:
     """Compare the ONNX runtimes with PyTorch; see `hallmark.tasks.ml.artifact.proof.verifier.verify`.
 

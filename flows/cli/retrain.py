@@ -12,6 +12,7 @@ from hallmark.flows.cli.shared.experiment_source import ExperimentSource
 from hallmark.flows.cli.shared.printing import Flag, Token, print_json, print_row
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.fields import describe_problem
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ def parse_rule(tokens: Sequence[str]) -> tuple[Rule, list[str]]:
         if problem["type"] == "extra_forbidden":
             known = ", ".join(Rule.model_fields)
             raise InputError(f"{PREFIX}{field}: there is no such option: choose from {known}") from error
-        message = problem["msg"].removeprefix("Value error, ")
-        raise InputError(f"{PREFIX}{field}: {message[0].lower()}{message[1:]}, found {problem['input']!r}") from error
+        message = describe_problem(problem["msg"])
+        raise InputError(f"{PREFIX}{field}: {message}, found {problem['input']!r}") from error
 
 
 def _refuse_address(address: str | None) -> None:

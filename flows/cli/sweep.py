@@ -86,15 +86,16 @@ def sweep(
 
 
 def _refuse_impossible(members: tuple[Experiment, ...]) -> None:
-    from hallmark.tasks.ml.data import dataset_store, sources
+    from hallmark.tasks.ml.data import dataset_store, sources, splits, suitability
     from hallmark.tasks.ml.training import devices, sweep_plan
 
     first = members[0]
     devices.choose(first.training.device)
     if sources.is_local(first.data):  # otherwise the first step checks, after the download
         table = sources.read(first.data, settings.read().home, progress=progress.images)
+        divided = splits.divide(table, first.data.split)
         for member in members:
-            dataset_store.refuse_impossible(table, member.data.split, member.model, member.training)
+            suitability.refuse_impossible(table, divided, member.model, member.training)
         sweep_plan.refuse_too_many(members, dataset_store.outline(table, first.data))
 
 

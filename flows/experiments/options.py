@@ -15,6 +15,7 @@ from hallmark.flows.experiments import own_data, presets
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.config.fields import describe_problem
 from hallmark.tasks.ml.config.losses import RETIRED
 
 Tree = dict[str, Any]
@@ -180,7 +181,7 @@ def _explain(error: ValidationError, tree: Tree, source: str, overrides: dict[st
         return f"{where}: there is no such option: {_nearest(path)}"
     if problems[0]["type"] == "union_tag_not_found":
         return f"{where}: kind is missing: expected one of{_choices(fields()[f'{path}.kind'])}"
-    expected = [_sentence(problem["msg"]) for problem in problems if _path(problem["loc"], tree) == path]
+    expected = [describe_problem(problem["msg"]) for problem in problems if _path(problem["loc"], tree) == path]
     given = problems[0]["input"]
     return f"{where}: {' or '.join(expected)}" + ("" if isinstance(given, dict | BaseModel) else f", found {given!r}")
 
@@ -205,11 +206,6 @@ def _path(location: tuple[int | str, ...], tree: Tree) -> str:
         names.append(str(step))
         part = part.get(step)
     return ".".join(names)
-
-
-def _sentence(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[0].lower() + message[1:]
 
 
 def _nearest(path: str) -> str:

@@ -56,7 +56,7 @@ def read(source: str) -> Tree:
     """
     path = Path(source)
     if not path.exists():
-        raise InputError(files.missing(path, source))
+        raise InputError(files.missing_message(path, source))
     kind = "images" if path.is_dir() else "table"
     return {"name": stem(source), "data": {"kind": kind, "path": str(path.absolute())}}
 
@@ -145,6 +145,6 @@ def _has_text(data: Tree, path: Path) -> bool:
 @cache
 def _count_images(path: Path) -> int:
     """Count the images in a folder, once for all members of a sweep."""
-    from hallmark.tasks.ml.data.images import folder as photos
+    from hallmark.tasks.ml.data.images.image_folder import list_images
 
-    return len(photos.look(path).photos)
+    return len(list_images(path).photos)

@@ -14,7 +14,7 @@ from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import NAME, Experiment
-from hallmark.tasks.ml.config.fields import Part
+from hallmark.tasks.ml.config.fields import Part, describe_problem
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 from hallmark.tasks.runtime import notification, settings
 
@@ -202,11 +202,10 @@ def _refuse_impossible(schedule: Schedule) -> None:
 def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's own type is not public
     """Describe what is wrong with a field. The value of `notify` is not shown, because it may contain a secret."""
     field = ".".join(str(step) for step in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         known = ", ".join(Schedule.model_fields)
         return f"{field}: there is no such field: choose from {known}"
-    sentence = f"{field}: " * bool(field) + message[0].lower() + message[1:]
+    sentence = f"{field}: " * bool(field) + describe_problem(problem["msg"])
     given = problem["input"]
     shown = isinstance(given, str | int | float | bool) and field != "notify"
     return sentence + f", found {given!r}" * shown

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from hallmark.flows.scheduling import deployments, missed_runs, schedules
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.file_locks import file_lock
 from hallmark.tasks.runtime import progress, scheduled_process, settings
 
 if TYPE_CHECKING:
@@ -66,10 +67,8 @@ def main() -> None:
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "hallmark")
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
     deployments.use_server()
-    locks = settings.read().home / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(locks / f"{deployments.file_tag(file)}.lock", timeout=0):
+        with file_lock(settings.read().home, deployments.file_tag(file)).acquire(timeout=0):
             asyncio.run(_serve(planned, file))
     except Timeout as error:
         raise InputError(f"{file}: another process serves these schedules already: stop it first") from error

@@ -62,7 +62,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def missing(path: Path, given: str) -> str:
+def missing_message(path: Path, given: str) -> str:
     """Return the message for a path that does not exist, with the most similar name in its folder if there is one.
 
     Args:

@@ -58,6 +58,7 @@ class Dataset:
     shape: tuple[int, ...]
     """Shape of one row of the network's input: `(F,)` for columns, `(H, W)` or `(H, W, 3)` for images."""
     dtype: str
+    """NumPy's name of the type of the raw rows: `uint8` for images, `float32` for columns."""
     largest: float | None
     """Largest possible pixel value; None for columns."""
     classes: tuple[str, ...]
@@ -71,6 +72,10 @@ class Dataset:
     def is_table(self) -> bool:
         """Whether it was read from a user's table: rows pass through a fitted encoding and may have gaps and text."""
         return bool(self.kinds)
+
+
+ALL_EPOCHS = "all epochs done"
+"""`Fit.stopped` of a training that nothing ended early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class Fit:
     best_epoch: int
     """Epoch whose weights were kept: the last one, unless early stopping found a better one."""
     stopped: str
-    """Reason for stopping: all epochs done, no lower loss, or lbfgs converged or found no step that lowers the loss."""
+    """Reason for stopping: `ALL_EPOCHS`, no lower loss, or lbfgs converged or found no step that lowers the loss."""
     seconds: float
     device: str
     threads: int

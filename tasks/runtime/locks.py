@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -10,13 +9,8 @@ from hallmark.tasks.runtime import progress
 
 
 @contextmanager
-def exclusive(path: Path, waiting: str) -> Iterator[None]:
-    """Hold the lock file `path`. If another process holds it, report `waiting` and wait.
-
-    The operating system releases the lock when its process ends, also after kill -9.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+def exclusive(lock: FileLock, waiting: str) -> Iterator[None]:
+    """Hold the lock. If another process holds it, report `waiting` and wait."""
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -26,7 +26,9 @@ COMPUTING = (
     "ml/evaluation/intervals.py",
     "ml/evaluation/weighted_metrics.py",
 )
-"""Files and folders of `tasks` that decide what training computes and what the shipped file contains."""
+"""Files and folders of `tasks` that decide what training computes and what the shipped file contains.
+
+Steps are not covered: they only pass arguments."""
 
 
 @cache

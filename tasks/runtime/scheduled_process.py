@@ -16,6 +16,7 @@ import sys
 import threading
 from contextlib import AbstractContextManager
 
+from hallmark.tasks.common.file_locks import file_lock
 from hallmark.tasks.runtime import locks, settings
 
 MARK = "HALLMARK_SERVED"
@@ -76,4 +77,4 @@ def turn(model: str) -> AbstractContextManager[None]:
     Args:
         model: name of the registered model.
     """
-    return locks.exclusive(settings.read().home / "locks" / f"retrain-{model}.lock", f"another run retrains {model}")
+    return locks.exclusive(file_lock(settings.read().home, f"retrain-{model}"), f"another run retrains {model}")

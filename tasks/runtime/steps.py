@@ -15,13 +15,17 @@ R = TypeVar("R")
 _ATTRIBUTE = "hallmark_step"
 
 
-def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:  # noqa: ANN401 - Prefect's options
+def step(name: str, subject: str = "", **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:  # noqa: ANN401 - Prefect's options
     """Make a Prefect task of a function.
 
     Args:
         name: label of the step's progress lines, and of its failure on the command line.
+        subject: what the step works on, as a template of its arguments such as `{experiment.name}`. Name and subject
+            name its runs in Prefect; without a subject Prefect makes a name up.
         options: those of `prefect.task`.
     """
+    if subject:
+        options = {"task_run_name": f"{name} {subject}"} | options
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @wraps(function)
@@ -49,7 +53,7 @@ def running(name: str) -> Iterator[None]:
         progress.current_step.reset(token)
 
 
-def failed(error: BaseException) -> str | None:
+def failed_step(error: BaseException) -> str | None:
     """Return the name of the step that raised an error, or None if no step did."""
     name: str | None = getattr(error, _ATTRIBUTE, None)
     return name

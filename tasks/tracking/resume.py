@@ -9,10 +9,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.file_locks import file_lock
 from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import Attempt, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -56,7 +57,7 @@ def claim(
     home, name = settings.read().home, members[0].name
     key = digest_of([*(member.digest for member in members), *axes, dataset.digest])[:SHOWN]
     waiting = f"another process runs {name}, or the same experiment under another name"
-    with locks.exclusive(home / "locks" / f"experiment-{key}.lock", waiting):
+    with locks.exclusive(file_lock(home, f"experiment-{key}"), waiting):
         folder = home / "unfinished" / key
         if fresh:
             with suppress(DamagedError):  # an unreadable attempt is removed too
@@ -90,7 +91,7 @@ def close_orphans() -> None:
     home = settings.read().home
     for path in sorted(home.glob(f"unfinished/*/{_FILE}")):
         try:
-            with FileLock(home / "locks" / f"experiment-{path.parent.name}.lock").acquire(timeout=0):
+            with file_lock(home, f"experiment-{path.parent.name}").acquire(timeout=0):
                 if known := _read(path.parent):
                     run_lifecycle.give_up(known)
         except Timeout:

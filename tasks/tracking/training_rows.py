@@ -1,12 +1,12 @@
 """Digests of the rows that a registered model was trained on or chosen by, stored with its run."""
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.ml.data import dataset_store
 from hallmark.tasks.ml.evaluation.promotion import compare_files
 from hallmark.tasks.ml.evaluation.promotion.compare_files import Digests
 from hallmark.tasks.runtime import settings
@@ -39,8 +39,8 @@ def find(name: str, version: int) -> Digests:
     run_id = model_registry.version(name, version).run_id
     digest = run_queries.digests(run_id).get("dataset_digest") if run_id else None
     folder = settings.read().home / "datasets" / str(digest)
-    if digest and (folder / "dataset.json").exists():
-        return compare_files.seen(folder, json.loads((folder / "dataset.json").read_text())["files"])
+    if digest and (folder / dataset_store.FACTS).exists():
+        return compare_files.seen(folder, dataset_store.file_digests(folder))
     client = connect()
     if run_id and client.list_artifacts(run_id, FOLDER):
         with TemporaryDirectory() as temporary:

@@ -24,7 +24,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.ml.training.history import Log
 from hallmark.tasks.ml.training.loop import CheckpointPolicy
-from hallmark.tasks.runtime import progress
+from hallmark.tasks.runtime import progress, settings
 from hallmark.tasks.tracking import metric_log, run_lifecycle
 from tests.bench import rows
 from tests.conftest import fit
@@ -91,7 +91,8 @@ def tracked(experiment: Experiment, dataset: Dataset, attempt: Attempt, watch: S
         progress.epochs(experiment.training.epochs) as show,
         last_flush_on(watch, metric_log.metric_log(run)) as log,
     ):
-        return trainer.fit(dataset, *parts, attempt.folder, timed(log, show, watch), CheckpointPolicy(attempt.folder))
+        policy = CheckpointPolicy(attempt.folder, seconds=settings.read().checkpoint_seconds)
+        return trainer.fit(dataset, *parts, attempt.folder, timed(log, show, watch), policy)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hallmark.flows.experiments import options, presets
 from hallmark.tasks.common.records import Finding
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.data import sources, splits, suitability
 from hallmark.tasks.ml.evaluation import evaluator
 from hallmark.tasks.ml.evaluation.findings import after_training, before_training
 from tests.conftest import fit, load, prepare
@@ -38,7 +38,8 @@ def test_every_remedy_that_is_an_option_works_on_the_preset_that_prints_it(name:
         if found.remedy.startswith("--"):
             corrected = options.experiment(name, found.remedy.split())
             table = sources.read(corrected.data, folder)
-            dataset_store.refuse_impossible(table, corrected.data.split, corrected.model, corrected.training)
+            divided = splits.divide(table, corrected.data.split)
+            suitability.refuse_impossible(table, divided, corrected.model, corrected.training)
             assert found.code not in {other.code for other in before_training.find(corrected)}
 
 

@@ -224,6 +224,7 @@ def test_each_column_is_an_input_of_the_joined_graph_by_its_own_name(tmp_path: P
     path = owned.write(pa.table(columns | {owned.TARGET: ["x", "y"] * 20}), tmp_path / "odd.parquet")
     experiment = owned.experiment(path)
     dataset = prepare(experiment.data, tmp_path)
+    assert dataset_store.load(dataset.folder) == dataset
     classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
     artifact = exporter.export(classifier, dataset, Export(), tmp_path / "odd.onnx")
     graph = onnx.load(artifact.path).graph

@@ -38,6 +38,12 @@ def tasks(tmp_path: Path) -> Path:
     return shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
 
 
+def change(file: Path) -> None:
+    assert file.exists()
+    with file.open("a") as opened:
+        opened.write("\n")
+
+
 def test_the_code_digest_of_a_copy_is_that_of_the_project(tasks: Path, tmp_path: Path) -> None:
     assert provenance.digest_of_code(tasks) == provenance.code_digest()
     (tmp_path / "link").symlink_to(tasks)
@@ -58,8 +64,7 @@ def test_the_code_digest_of_a_copy_is_that_of_the_project(tasks: Path, tmp_path:
     ],
 )
 def test_code_that_computes_is_in_the_code_digest(tasks: Path, file: str) -> None:
-    with (tasks / file).open("a") as opened:
-        opened.write("\n")
+    change(tasks / file)
     assert provenance.digest_of_code(tasks) != provenance.code_digest()
 
 
@@ -71,14 +76,13 @@ def test_code_that_computes_is_in_the_code_digest(tasks: Path, file: str) -> Non
         "tracking/client.py",
         "ml/evaluation/findings/after_training.py",
         "ml/predict/predictor.py",
-        "ml/reports/live_page/live.html",
+        "ml/reports/templates/live_page.html.jinja",
         "ml/reports/model_card.py",
-        "ml/reports/plots/figures.py",
+        "ml/reports/plots/style.py",
     ],
 )
 def test_templates_reports_and_prediction_are_not_in_the_code_digest(tasks: Path, file: str) -> None:
-    with (tasks / file).open("a") as opened:
-        opened.write("\n")
+    change(tasks / file)
     assert provenance.digest_of_code(tasks) == provenance.code_digest()
 
 
@@ -87,16 +91,33 @@ def test_a_renamed_file_changes_the_code_digest(tasks: Path) -> None:
     assert provenance.digest_of_code(tasks) != provenance.code_digest()
 
 
-def test_code_in_the_code_digest_imports_no_other_machine_learning_code() -> None:
-    graph = grimp.build_graph("hallmark")
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("hallmark")
+
+
+def is_covered(module: str) -> bool:
     names = [f"hallmark.tasks.{part.removesuffix('.py').replace('/', '.')}" for part in provenance.COMPUTING]
+    return any(module == name or module.startswith(f"{name}.") for name in names)
 
-    def is_covered(module: str) -> bool:
-        return any(module == name or module.startswith(f"{name}.") for name in names)
 
+def machine_learning(graph: grimp.ImportGraph, module: str) -> set[str]:
+    """Return the modules of `tasks.ml` that a module imports."""
+    return {name for name in graph.find_modules_directly_imported_by(module) if ".tasks.ml." in name}
+
+
+def test_code_in_the_code_digest_imports_no_other_machine_learning_code(graph: grimp.ImportGraph) -> None:
     for module in filter(is_covered, graph.modules):
-        imported = {name for name in graph.find_modules_directly_imported_by(module) if ".tasks.ml." in name}
+        imported = machine_learning(graph, module)
         assert all(is_covered(name) for name in imported), (module, imported)
+
+
+@pytest.mark.parametrize("step", ["prepare", "fit", "fit_stack", "refit", "evaluate", "export", "verify", "stamp"])
+def test_what_the_computing_steps_import_is_in_the_code_digest(graph: grimp.ImportGraph, step: str) -> None:
+    imported = machine_learning(graph, f"hallmark.tasks.{step}")
+    assert imported
+    reports = {name for name in imported if name.startswith("hallmark.tasks.ml.reports.")}
+    assert all(is_covered(name) for name in imported - reports), imported
 
 
 def test_versions_are_recorded() -> None:

@@ -6,6 +6,7 @@ import re
 import tomllib
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from prefect import Task
@@ -28,7 +29,7 @@ def test_a_failure_in_a_step_carries_its_name(name: str) -> None:
     assert positional is None
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever the step trips over first
         step.fn(**no_arguments)
-    label = steps.failed(caught.value)
+    label = steps.failed_step(caught.value)
     assert label
     assert re.fullmatch("[a-z]{3,8}", label)
     assert f'@step("{label}"' in inspect.getsource(module) or f'@step(\n    "{label}"' in inspect.getsource(module)
@@ -37,9 +38,9 @@ def test_a_failure_in_a_step_carries_its_name(name: str) -> None:
 def test_the_step_that_failed_first_is_named() -> None:
     with pytest.raises(DivergedError) as caught, steps.running("outer"), steps.running("inner"):
         raise DivergedError("loss is infinite")
-    assert steps.failed(caught.value) == "inner"
-    assert steps.failed(pickle.loads(pickle.dumps(caught.value))) == "inner"  # noqa: S301 - our own bytes
-    assert steps.failed(DivergedError("outside of any step")) is None
+    assert steps.failed_step(caught.value) == "inner"
+    assert steps.failed_step(pickle.loads(pickle.dumps(caught.value))) == "inner"  # noqa: S301 - our own bytes
+    assert steps.failed_step(DivergedError("outside of any step")) is None
 
 
 def fail_in_a_step() -> None:
@@ -50,13 +51,19 @@ def fail_in_a_step() -> None:
 def test_the_name_survives_a_process_pool() -> None:
     with ProcessPoolExecutor(1) as pool, pytest.raises(DivergedError) as caught:
         pool.submit(fail_in_a_step).result()
-    assert steps.failed(caught.value) == "fit"
+    assert steps.failed_step(caught.value) == "fit"
 
 
 def test_a_step_labels_its_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with steps.running("export"):
         progress.report("1,234 bytes")
     assert capsys.readouterr().err == "export   1,234 bytes\n"
+
+
+def test_name_and_subject_name_the_runs_of_a_step() -> None:
+    assert steps.step("fit", "{path.name} again")(Path.exists).task_run_name == "fit {path.name} again"
+    assert steps.step("fit")(Path.exists).task_run_name is None
+    assert steps.step("fit", task_run_name="train {path}")(Path.exists).task_run_name == "train {path}"
 
 
 def test_the_import_contract_covers_every_flow_and_step() -> None:

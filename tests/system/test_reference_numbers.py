@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from hallmark.flows.experiments import options, presets
 from hallmark.tasks.common.records import Dataset, Fit
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.data import dataset_store, sources, splits, suitability
 from hallmark.tasks.ml.evaluation import evaluator
 from hallmark.tasks.ml.evaluation.findings import after_training
 from hallmark.tasks.ml.training.history import curves
@@ -63,7 +63,8 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Measure:
 
 def prepare(experiment: Experiment, home: Path) -> Dataset:
     table = sources.read(experiment.data, home, os.environ.get("HALLMARK_MIRROR"))
-    dataset_store.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
+    divided = splits.divide(table, experiment.data.split)
+    suitability.refuse_impossible(table, divided, experiment.model, experiment.training)
     return dataset_store.prepare(table, experiment.data, home)
 
 

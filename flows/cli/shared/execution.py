@@ -81,13 +81,14 @@ def refuse_impossible(experiment: "Experiment") -> None:
     Raises:
         InputError: they do not; the message says why and what to change.
     """
-    from hallmark.tasks.ml.data import dataset_store, sources
+    from hallmark.tasks.ml.data import sources, splits, suitability
     from hallmark.tasks.ml.training import devices
 
     devices.choose(experiment.training.device)
     if sources.is_local(experiment.data):
         table = sources.read(experiment.data, settings.read().home, progress=progress.images)
-        dataset_store.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
+        divided = splits.divide(table, experiment.data.split)
+        suitability.refuse_impossible(table, divided, experiment.model, experiment.training)
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def _logged(flow: str, log: Path) -> Iterator[None]:
 
         if signals.interrupted(error):
             raise KeyboardInterrupt from error
-        text = f"{steps.failed(error) or flow} failed: {error or type(error).__name__} (log: {log})"
+        text = f"{steps.failed_step(error) or flow} failed: {error or type(error).__name__} (log: {log})"
         raise (type(error) if isinstance(error, HallmarkError) else HallmarkError)(text) from error
     finally:
         for name, handler in handlers:

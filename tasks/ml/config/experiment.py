@@ -152,6 +152,10 @@ class Training(Part):
         """Random seed of the batch order."""
         return self.seed if self.shuffle_seed is None else self.shuffle_seed
 
+    def rows_in_batch(self, rows: int) -> int:
+        """Return the size of a batch if the training split has `rows` rows."""
+        return rows if self.batch_size == "full" else self.batch_size
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in_default_kinds(cls, given: Any) -> Any:  # noqa: ANN401 - unvalidated input

@@ -16,6 +16,12 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def describe_problem(message: str) -> str:
+    """Return a message of pydantic as the end of a sentence: `Value error, Too large` becomes `too large`."""
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
+
+
 def _comma_separated(value: object) -> object:
     """Split a list given on the command line, such as `64,32`."""
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -185,6 +185,11 @@ def output_units(model: Model, loss: Loss, classes: int) -> int:
     return 1 if by_sigmoid and classes == 2 else classes
 
 
+def update_multiplications(model: Model, loss: Loss, shape: Shape, classes: int) -> int:
+    """Return the number of multiplications in an update, per row: once forward and twice backward."""
+    return 3 * model.multiplications(shape, output_units(model, loss, classes))
+
+
 def _perceptron_multiplications(widths: Shape) -> int:
     return sum(before * after for before, after in pairwise(widths))
 

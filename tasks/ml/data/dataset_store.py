@@ -3,31 +3,29 @@
 import hashlib
 import json
 import logging
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.digests import SHOWN, check, digest_of, file_digest
-from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.errors import DamagedError
+from hallmark.tasks.common.file_locks import file_lock
 from hallmark.tasks.common.files import whole_folder
 from hallmark.tasks.common.records import SPLITS, Column, Dataset, SplitName
 from hallmark.tasks.ml.config import data as config_data
-from hallmark.tasks.ml.config.data import Data, Split
-from hallmark.tasks.ml.config.experiment import Augmentation, OneCycle, Training
-from hallmark.tasks.ml.config.losses import Loss
-from hallmark.tasks.ml.config.models import Model, output_units
+from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.data.source_rows import RawRows, SourceRows
 from hallmark.tasks.ml.data.splits import divide, row_digests
 
 logger = logging.getLogger(__name__)
 
+FACTS = "dataset.json"
+"""File with the record of a dataset and the digests of its other files."""
 COLUMNS, ENCODING = "columns.json", "encoding.onnx"
 """Further files of a dataset that was read from a user's table; see `records.Dataset`."""
 _CHUNK_BYTES = 2**24
@@ -71,37 +69,6 @@ class Selection:
                 file.write(chunk.data)
 
 
-def refuse_impossible(source: SourceRows, split: Split, model: Model, training: Training) -> None:
-    """Reject an experiment that cannot work with these rows, before anything is written.
-
-    Raises:
-        InputError: a split has no rows of some class, a batch is larger than the training split, a schedule has too
-            few updates, the images are too small for the network or the augmentation, or the loss has the wrong
-            number of factors.
-    """
-    divided = divide(source, split)
-    train = len(divided["train"])
-    if training.patience and training.monitor == "validation" and not len(divided["validation"]):
-        raise InputError(
-            f"training.patience: {training.patience} needs a validation split with rows: add validation "
-            "rows, or use --training.patience 0"
-        )
-    if training.batch_size != "full" and training.batch_size > train:
-        raise InputError(
-            f"training.batch_size: {training.batch_size} is more than the {train} rows of the training split: "
-            f"choose at most {train}, or 'full'"
-        )
-    updates = training.epochs * (1 if training.batch_size == "full" else math.ceil(train / training.batch_size))
-    if isinstance(training.schedule, OneCycle) and training.schedule.warmup * (updates + 1) <= 1:
-        raise InputError(
-            f"training.schedule.warmup: {training.schedule.warmup} of {updates} updates leaves no update in which "
-            "the learning rate increases: use a larger fraction or more epochs"
-        )
-    model.refuse_shape(source.x.shape[1:])
-    _refuse_factors(model, training.loss, len(source.classes))
-    _refuse_augmentation(training.augmentation, source.x.shape[1:])
-
-
 def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
     """Write the splits of `source` to `home/datasets/<digest>`, or reuse an existing undamaged dataset.
 
@@ -127,11 +94,36 @@ def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
     file_digests |= {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}
     digest = digest_of([_describe(dataset), file_digests])
     dataset = replace(dataset, digest=digest, folder=home / "datasets" / digest)
-    (home / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "locks" / f"dataset-{digest}.lock"):
+    with file_lock(home, f"dataset-{digest}"):
         if not _is_intact(dataset.folder):
             _write(dataset, arrays, texts)
     return dataset
+
+
+def load(folder: Path, used: Iterable[str] = ()) -> Dataset:
+    """Return the record of a dataset that was prepared earlier.
+
+    Args:
+        folder: folder of the dataset.
+        used: names of the files that the caller reads. Their digests are checked, and that of `columns.json`.
+
+    Raises:
+        DamagedError: one of these files does not have its recorded digest.
+    """
+    facts, digests = json.loads((folder / FACTS).read_text()), file_digests(folder)
+    for name in (*used, *({COLUMNS} & digests.keys())):
+        check(folder / name, digests[name])
+    known = {field.name for field in fields(Dataset)} & facts.keys()
+    values: dict[str, Any] = {
+        name: tuple(facts[name]) if isinstance(facts[name], list) else facts[name] for name in known
+    }
+    return Dataset(**values, folder=folder, digest=folder.name)
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the recorded SHA-256 (64 hex digits) of each file of a dataset, by name."""
+    digests: dict[str, str] = json.loads((folder / FACTS).read_text())["files"]
+    return digests
 
 
 def outline(source: SourceRows, data: Data) -> Dataset:
@@ -164,33 +156,6 @@ def open_split(dataset: Dataset, split: SplitName) -> Rows:
 def split_digests(dataset: Dataset, split: str) -> set[bytes]:
     """Return the digests of the rows of one split."""
     return {row.tobytes() for row in np.load(dataset.folder / f"{split}.rows.npy", mmap_mode="r")}
-
-
-def _refuse_factors(model: Model, loss: Loss, classes: int) -> None:
-    expected = output_units(model, loss, classes)
-    for name in ("weight", "pos_weight"):
-        factors = getattr(loss, name, None)
-        if factors is not None and len(factors) != expected:
-            raise InputError(
-                f"training.loss.{name}: expected {expected} factors, one for each output of the network, "
-                f"found {len(factors)}"
-            )
-    ignored = getattr(loss, "ignore_index", None)
-    if ignored is not None and ignored >= classes:
-        raise InputError(f"training.loss.ignore_index: there is no class {ignored}: use 0 to {classes - 1}")
-
-
-def _refuse_augmentation(augmentation: Augmentation, shape: tuple[int, ...]) -> None:
-    for name in ("saturation", "hue"):
-        if getattr(augmentation, name) and len(shape) == 2:
-            raise InputError(
-                f"training.augmentation.{name}: {getattr(augmentation, name)} needs colour images, found grey: use 0"
-            )
-    if augmentation.shift and augmentation.shift >= min(shape[:2]):
-        raise InputError(
-            f"training.augmentation.shift: {augmentation.shift} can move images of {shape[0]} x {shape[1]} pixels "
-            f"completely out of view: use less than {min(shape[:2])}"
-        )
 
 
 def _encode(source: SourceRows, data: Data, train: NDArray[np.int64]) -> tuple[tuple[Column, ...], bytes]:
@@ -243,8 +208,7 @@ def _is_intact(folder: Path) -> bool:
     if not folder.exists():
         return False
     try:
-        files = json.loads((folder / "dataset.json").read_text())["files"]
-        for name, digest in files.items():
+        for name, digest in file_digests(folder).items():
             check(folder / name, digest)
     except (DamagedError, OSError, ValueError, KeyError) as error:
         logger.warning("dataset %s is damaged and is written again: %s", folder.name[:SHOWN], error)
@@ -260,7 +224,7 @@ def _write(dataset: Dataset, arrays: Mapping[str, Selection], texts: Mapping[str
             (temporary / name).write_bytes(content)
         files = {name: file_digest(temporary / name) for name in (*arrays, *texts)}
         text = json.dumps(_describe(dataset) | {"files": files}, indent=2)
-        (temporary / "dataset.json").write_text(text + "\n")
+        (temporary / FACTS).write_text(text + "\n")
 
 
 def _describe(dataset: Dataset) -> dict[str, object]:

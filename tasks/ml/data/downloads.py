@@ -14,10 +14,10 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 import torchvision
-from filelock import FileLock
 from torchvision.datasets.utils import calculate_md5, download_url, extract_archive
 
 from hallmark.tasks.common.errors import DamagedError, InputError, without_secrets
+from hallmark.tasks.common.file_locks import file_lock
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,7 @@ def fetch(kind: Kind, home: Path, mirror: str | None = None) -> Path:
     """
     root = home / "downloads"
     raw = root / kind.__name__ / "raw"
-    (home / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "locks" / f"download-{kind.__name__}.lock"):
+    with file_lock(home, f"download-{kind.__name__}"):
         for name, md5 in kind.resources:
             archive = raw / name
             if not _is_intact(archive, md5):

@@ -18,6 +18,7 @@ from hallmark.tasks.ml.artifact.certificate import Input
 from hallmark.tasks.ml.artifact.runtimes import ROWS_AT_ONCE, Feeds
 from hallmark.tasks.ml.config.data import TABLE_SUFFIXES
 from hallmark.tasks.ml.data.images import image_file
+from hallmark.tasks.ml.data.images.image_folder import as_text
 from hallmark.tasks.ml.data.tables import values
 from hallmark.tasks.ml.data.tables.csv_file import CsvFile
 from hallmark.tasks.ml.data.tables.files import open_table
@@ -41,7 +42,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RowSource:
     """An opened source of rows."""
 
     identity: Literal["row", "file"]
@@ -53,7 +54,7 @@ class Source:
     """Names of columns that the model does not use; complete once the first batch has been read."""
 
 
-def open_source(source: str, inputs: tuple[Input, ...]) -> Source:
+def open_source(source: str, inputs: tuple[Input, ...]) -> RowSource:
     """Open a source of rows and check what can be checked before the first row.
 
     Args:
@@ -70,18 +71,18 @@ def open_source(source: str, inputs: tuple[Input, ...]) -> Source:
     if source == STDIN:
         return _table(CsvFile(None, separator, names), "stdin", _require_columns(inputs, "stdin"))
     if not path.exists():
-        raise InputError(files.missing(path, source))
-    if path.is_dir() or suffix in image_file.SUFFIXES:
+        raise InputError(files.missing_message(path, source))
+    if path.is_dir() or suffix in image_file.READABLE_SUFFIXES:
         return _images(path, _require_image(inputs, source))
     if suffix in TABLE_SUFFIXES:
         return _table(open_table(path, separator, names), source, _require_columns(inputs, source))
     if suffix == ".npy":
         return _array(path, inputs)
-    known = ", ".join((*TABLE_SUFFIXES, ".npy", *image_file.SUFFIXES))
+    known = ", ".join((*TABLE_SUFFIXES, ".npy", *image_file.READABLE_SUFFIXES))
     raise InputError(f"{source}: expected a file that ends in {known}, a folder of images, or '-' for stdin")
 
 
-def _table(table: TableFile, source: str, inputs: tuple[Input, ...]) -> Source:
+def _table(table: TableFile, source: str, inputs: tuple[Input, ...]) -> RowSource:
     left_out: list[str] = []
 
     def select(names: list[str]) -> list[int]:
@@ -104,14 +105,14 @@ def _table(table: TableFile, source: str, inputs: tuple[Input, ...]) -> Source:
         if first == 1:
             raise InputError(f"{source}: has no rows")
 
-    return Source("row", table.count_rows(), batches(), left_out)
+    return RowSource("row", table.count_rows(), batches(), left_out)
 
 
 def _batch_size(inputs: tuple[Input, ...]) -> int:
     return max(1, NUMBERS_AT_ONCE // len(inputs))
 
 
-def _array(path: Path, inputs: tuple[Input, ...]) -> Source:
+def _array(path: Path, inputs: tuple[Input, ...]) -> RowSource:
     with refusals(str(path), ".npy"):
         array = np.lib.format.open_memmap(path, mode="r")
     if len(inputs[0].shape) > 1:
@@ -119,7 +120,7 @@ def _array(path: Path, inputs: tuple[Input, ...]) -> Source:
     return _array_of_columns(array, path, inputs)
 
 
-def _array_of_images(array: NDArray[np.generic], path: Path, image: Input) -> Source:
+def _array_of_images(array: NDArray[np.generic], path: Path, image: Input) -> RowSource:
     images = array[None] if array.ndim == len(image.shape) else array
     if images.dtype != np.uint8 or images.shape[1:] != image.shape:
         shape = ", ".join(map(str, image.shape))
@@ -128,10 +129,10 @@ def _array_of_images(array: NDArray[np.generic], path: Path, image: Input) -> So
         )
     steps = _steps(len(images), ROWS_AT_ONCE, path)
     batches = (Batch(range(rows.start + 1, rows.stop + 1), {image.name: images[rows]}) for rows in steps)
-    return Source("row", len(images), batches)
+    return RowSource("row", len(images), batches)
 
 
-def _array_of_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Input, ...]) -> Source:
+def _array_of_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Input, ...]) -> RowSource:
     names = [one.name for one in inputs]
     if text := [one.name for one in inputs if one.dtype == "string"]:
         known = " or ".join(TABLE_SUFFIXES)
@@ -157,18 +158,18 @@ def _array_of_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Inpu
             feeds[one.name] = numbers.reshape(-1, 1)
         return Batch(rows, feeds)
 
-    return Source("row", len(array), map(batch, steps))
+    return RowSource("row", len(array), map(batch, steps))
 
 
-def _images(path: Path, image: Input) -> Source:
+def _images(path: Path, image: Input) -> RowSource:
     paths = image_file.files(path) if path.is_dir() else [path]
     read = image_file.read_resized if image.resized else image_file.read
 
     def batch(rows: slice) -> Batch:
         feeds: Feeds = {image.name: np.stack([read(file, image.shape) for file in paths[rows]])}
-        return Batch([image_file.name(file) for file in paths[rows]], feeds)
+        return Batch([as_text(file.name) for file in paths[rows]], feeds)
 
-    return Source("file", len(paths), map(batch, _steps(len(paths), ROWS_AT_ONCE, path)))
+    return RowSource("file", len(paths), map(batch, _steps(len(paths), ROWS_AT_ONCE, path)))
 
 
 def _steps(rows: int, size: int, path: Path) -> list[slice]:

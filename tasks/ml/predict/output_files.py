@@ -23,7 +23,7 @@ from pyarrow import compute
 from hallmark.tasks.common.errors import HallmarkError, InputError
 from hallmark.tasks.common.files import is_writable, whole_file
 from hallmark.tasks.ml.predict import terminal_table
-from hallmark.tasks.ml.predict.predictions import Heading, Predictions, Write
+from hallmark.tasks.ml.predict.predictions import Heading, PredictedBatch, Write
 
 Format = Literal["table", "csv", "parquet", "jsonl"]
 
@@ -144,7 +144,7 @@ def _parquet(file: IO[bytes], heading: Heading) -> Iterator[Write]:
     names = pa.array(heading.classes, pa.string())
     with parquet.ParquetWriter(file, schema) as writer:
 
-        def write(predictions: Predictions) -> None:
+        def write(predictions: PredictedBatch) -> None:
             arrays = [_identities(predictions.rows), names.take(pa.array(predictions.label)), *_columns(predictions)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
@@ -170,7 +170,7 @@ def _text(file: IO[bytes], heading: Heading, before: str, between: list[str], qu
     """
     names = pa.array([quote(name) for name in heading.classes], pa.string())
 
-    def write(predictions: Predictions) -> None:
+    def write(predictions: PredictedBatch) -> None:
         rows = predictions.rows
         identities = _identities(rows if isinstance(rows, range) else [quote(name) for name in rows])
         values = [identities, names.take(pa.array(predictions.label)), *_columns(predictions)]
@@ -188,7 +188,7 @@ def _identities(rows: range | list[str]) -> pa.Array:
     return pa.array(np.arange(rows.start, rows.stop) if isinstance(rows, range) else rows)
 
 
-def _columns(predictions: Predictions) -> list[pa.Array]:
+def _columns(predictions: PredictedBatch) -> list[pa.Array]:
     return [pa.array(np.ascontiguousarray(column)) for column in predictions.probabilities.T]
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
+class PredictedBatch:
     """Predictions for consecutive rows."""
 
     rows: range | list[str]
@@ -35,5 +35,5 @@ class Heading:
         return [self.identity, "class", *(f"p_{name}" for name in self.classes)]
 
 
-Write = Callable[[Predictions], None]
+Write = Callable[[PredictedBatch], None]
 """Writes the predictions of one batch."""

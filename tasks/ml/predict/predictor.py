@@ -21,7 +21,7 @@ from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.predict import input_rows, output_files
 from hallmark.tasks.ml.predict.input_rows import Batch
 from hallmark.tasks.ml.predict.output_files import Format
-from hallmark.tasks.ml.predict.predictions import Heading, Predictions
+from hallmark.tasks.ml.predict.predictions import Heading, PredictedBatch
 
 Show = Callable[[int, int | None], None]
 """Takes the number of rows scored so far and their total, if known."""
@@ -56,7 +56,7 @@ class Scorer:
         """Number of rows scored so far."""
         return int(self.counts.sum())
 
-    def score(self, batch: Batch) -> Predictions:
+    def score(self, batch: Batch) -> PredictedBatch:
         """Predict a batch of rows.
 
         Raises:
@@ -69,7 +69,7 @@ class Scorer:
             raise InputError(f"row {row}: values too far outside the training range: the probabilities are not finite")
         self.counts += np.bincount(label, minlength=len(self.counts))
         self.outside += int(self._are_outside(batch).sum())
-        return Predictions(batch.rows, label, probabilities)
+        return PredictedBatch(batch.rows, label, probabilities)
 
     def _are_outside(self, batch: Batch) -> NDArray[np.bool_]:
         outside = np.zeros(len(batch.rows), np.bool_)
@@ -120,13 +120,13 @@ def score(model: Path, source: str, output: Path | None, form: Format, progress:
     )
 
 
-def _prefetch(items: Iterator[Predictions]) -> Iterator[Predictions]:
+def _prefetch(items: Iterator[PredictedBatch]) -> Iterator[PredictedBatch]:
     """Compute the next item in a thread while the caller writes the previous one.
 
     Reading, inference and writing release the GIL, so two cores are used. An interrupt also reaches the caller, which
     waits for the queue and not inside a library that waits for stdin. For the same reason the thread is a daemon.
     """
-    ready: Queue[Predictions | BaseException | None] = Queue(1)
+    ready: Queue[PredictedBatch | BaseException | None] = Queue(1)
     abandoned = Event()
 
     def fill() -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hallmark.tasks.ml.predict.predictions import Heading, Predictions, Write
+from hallmark.tasks.ml.predict.predictions import Heading, PredictedBatch, Write
 
 MAX_ROWS = 20
 """Maximum number of rows in the table."""
@@ -27,7 +27,7 @@ def open_table(heading: Heading) -> Iterator[Write]:
     shown: list[tuple[str, int, NDArray[np.float32]]] = []
     passed = 0
 
-    def write(predictions: Predictions) -> None:
+    def write(predictions: PredictedBatch) -> None:
         nonlocal passed
         passed += len(predictions.label)
         for row, label, values in zip(predictions.rows, predictions.label, predictions.probabilities, strict=True):

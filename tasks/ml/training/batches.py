@@ -25,7 +25,7 @@ _GATHER_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class LoadedRows:
     """One split: scaled or raw on the training device, or raw in its file if it is too large for memory."""
 
     x: Tensor
@@ -79,7 +79,7 @@ class Rows:
 class Epoch:
     """The batches of one epoch."""
 
-    rows: Rows
+    rows: LoadedRows
     size: int
     """Rows in a batch; the last batch may be smaller."""
     order: Tensor | None
@@ -156,7 +156,7 @@ def load(
     units: int,
     device: torch.device,
     augment: Augment | None = None,
-) -> Rows:
+) -> LoadedRows:
     """Load a split onto the training device, or memory-map its file if it would take too much memory.
 
     Both give the network the same bits.
@@ -180,14 +180,14 @@ def load(
     augment = augment if split == "train" else None
     if is_mapped(dataset) or augment:
         x = raw.flatten(1) if is_mapped(dataset) else raw.flatten(1).clone()
-        return Rows(x, y.to(device), target.to(device), scaling and scaling.to(device), augment)
+        return LoadedRows(x, y.to(device), target.to(device), scaling and scaling.to(device), augment)
     if scaling is None:
-        return Rows(raw.flatten(1).clone().to(device), y.to(device), target.to(device), None)
+        return LoadedRows(raw.flatten(1).clone().to(device), y.to(device), target.to(device), None)
     x = torch.empty((len(y), math.prod(dataset.shape)), device=device)
     for start in range(0, len(y), CHUNK_ROWS):
         # In chunks: scaling all at once would take three times the memory.
         x[start : start + CHUNK_ROWS] = scaling(raw[start : start + CHUNK_ROWS])
-    return Rows(x, y.to(device), target.to(device), None)
+    return LoadedRows(x, y.to(device), target.to(device), None)
 
 
 def is_mapped(dataset: Dataset) -> bool:

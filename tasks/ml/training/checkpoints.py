@@ -22,8 +22,6 @@ from hallmark.tasks.common.files import whole_file
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 10.0
-"""Default of the minimum time between two checkpoints."""
 _SHARE = 0.01
 """Maximum share of the training's time that writing checkpoints may take."""
 _KEPT = 2
@@ -43,7 +41,7 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one training, in their own folder."""
 
-    def __init__(self, folder: Path, identity: dict[str, str], seconds: float = SECONDS) -> None:
+    def __init__(self, folder: Path, identity: dict[str, str], seconds: float = 0.0) -> None:
         """Use `folder`.
 
         Args:

@@ -17,6 +17,9 @@ from hallmark.tasks.common.files import whole_file
 MAX_STEP_POINTS = 1000
 """Maximum number of `train/step_loss` points that are logged, evenly thinned; the history file has all of them."""
 
+JOURNAL = "journal"
+"""Name of the file of a `TimestampLog` in the folder of an attempt."""
+
 Log = Callable[[int, dict[str, float], int], None]
 """`log(step, metrics, timestamp)`: the step is the epoch, from 1; for `train/step_loss` the update, from 1. The
 timestamp is in milliseconds since 1970."""
@@ -73,6 +76,14 @@ class TimestampLog:
                 raise DamagedError(f"{path}: a line is damaged: add --fresh to start over")
             kind, step, timestamp, times = json.loads(text)
             self._known[kind, step] = timestamp, times
+
+
+def timestamp_of(folder: Path, kind: str, step: int, metrics: dict[str, float]) -> int:
+    """Return the timestamp of one point, from the journal in `folder` if an earlier process has logged it."""
+    timestamps = TimestampLog(folder / JOURNAL)
+    timestamp, _ = timestamps.stamp(kind, step, metrics)
+    timestamps.flush()
+    return timestamp
 
 
 class History:

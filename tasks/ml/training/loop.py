@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from hallmark.tasks.common.errors import DivergedError
-from hallmark.tasks.common.records import Fit, SplitName
+from hallmark.tasks.common.records import ALL_EPOCHS, Fit, SplitName
 from hallmark.tasks.ml.config.experiment import Constant, Training
 from hallmark.tasks.ml.config.models import Model
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.training.batch_metrics import BatchMetrics, measure_rows
-from hallmark.tasks.ml.training.batches import Epoch, Rows, order
-from hallmark.tasks.ml.training.checkpoints import SECONDS, Checkpoint, Checkpoints
-from hallmark.tasks.ml.training.history import History, Log, TimestampLog
+from hallmark.tasks.ml.training.batches import Epoch, LoadedRows, order
+from hallmark.tasks.ml.training.checkpoints import Checkpoint, Checkpoints
+from hallmark.tasks.ml.training.history import JOURNAL, History, Log, TimestampLog
 from hallmark.tasks.ml.training.member import Member
 from hallmark.tasks.ml.training.optim import losses, lr_schedules, optimizers
 from hallmark.tasks.ml.training.optim.cuda_graph import GraphedStep
@@ -41,8 +41,8 @@ class CheckpointPolicy:
     """Called several times a second; if true, a checkpoint is written and KeyboardInterrupt raised."""
     on_resume: Callable[[int, int], None] = lambda epoch, step: None  # noqa: ARG005 - ignore both
     """Called before training resumes from a checkpoint, with completed epochs and completed updates of the next."""
-    seconds: float = SECONDS
-    """Minimum time between two checkpoints."""
+    seconds: float = 0.0
+    """Minimum time between two checkpoints; see `Checkpoints.is_due`."""
 
 
 class TrainingLoop:
@@ -54,7 +54,7 @@ class TrainingLoop:
     def __init__(
         self,
         update_step: UpdateStep,
-        rows: dict[SplitName, Rows],
+        rows: dict[SplitName, LoadedRows],
         model: Model,
         trainings: Sequence[Training],
         units: int,
@@ -75,7 +75,7 @@ class TrainingLoop:
         self._update_step, self._rows, self._model, self._units, self._logs = update_step, rows, model, units, logs
         self._training = trainings[0]
         self._device = rows["train"].y.device
-        self._size = len(rows["train"]) if self._training.batch_size == "full" else self._training.batch_size
+        self._size = self._training.rows_in_batch(len(rows["train"]))
         self._updates = math.ceil(len(rows["train"]) / self._size)
         graphed = self._device.type == "cuda" and isinstance(update_step, GradientStep)
         self._step_once = GraphedStep(update_step).step if graphed else update_step.step
@@ -104,7 +104,7 @@ class TrainingLoop:
         self._policy = policy
         self._checkpoints = Checkpoints(policy.folder, identity, policy.seconds)
         checkpoint = self._checkpoints.load()
-        timestamps = TimestampLog(policy.folder / "journal")
+        timestamps = TimestampLog(policy.folder / JOURNAL)
         for index, member in enumerate(self._members):
             member.history = self._history(index, timestamps)
         if checkpoint:
@@ -148,7 +148,7 @@ class TrainingLoop:
             metrics=member.history.last,
             epochs=member.history.epochs,
             best_epoch=member.best_epoch or member.history.epochs,
-            stopped=member.ended or "all epochs done",
+            stopped=member.ended or ALL_EPOCHS,
             seconds=time.perf_counter() - self._started,
             device=str(self._device),
             threads=int(fingerprint["threads"]),
@@ -244,7 +244,7 @@ class TrainingLoop:
                 member.check_finite(name, value, member.history.updates)
             if not member.ended:
                 member.history.record_epoch(self._epoch, metrics)
-                if self._best and member.improves(self._epoch, metrics):
+                if self._best and member.record_monitored_loss(self._epoch, metrics):
                     _copy_weights(index, self._update_step.weights, self._best)
                 member.ended = member.ended or self._update_step.ended
         self._batch_metrics.reset()

@@ -50,8 +50,11 @@ class Member:
         if first < len(losses):
             self.check_finite("loss", float(losses[first]), self.history.updates + 1)
 
-    def improves(self, epoch: int, metrics: dict[str, float]) -> bool:
-        """Return whether the monitored loss is the lowest so far; end if it is not for `training.patience` epochs."""
+    def record_monitored_loss(self, epoch: int, metrics: dict[str, float]) -> bool:
+        """Record the monitored loss and return whether it is the lowest so far.
+
+        Ends the training after `training.patience` epochs without a lower loss.
+        """
         training = self.training
         improved = (loss := metrics[MONITORED[training.monitor]]) < self.best_loss
         if improved:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from hallmark.tasks.common.digests import digest_of
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Dataset
-from hallmark.tasks.ml.config.experiment import Experiment, Training
-from hallmark.tasks.ml.config.models import output_units
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.config.models import output_units, update_multiplications
 from hallmark.tasks.ml.training import batches, devices, memory
 from hallmark.tasks.ml.training.loop import SEGMENT_ROWS
 
@@ -45,7 +45,15 @@ class Plan:
 
 
 def plan(members: Sequence[Experiment], dataset: Dataset) -> Plan:
-    """Group members with the same shape into stacks, and split each large stack across the processes of the pool."""
+    """Group members with the same shape into stacks, and split each large stack across the processes of the pool.
+
+    Args:
+        members: experiments on the same data.
+        dataset: their data.
+
+    Returns:
+        A plan in which each member occurs once. There are `pool_stacks` only on a CPU with at least two cores.
+    """
     groups = _groups(members)
     stacks: list[tuple[int, ...]] = []
     pool_stacks: list[tuple[int, ...]] = []
@@ -88,11 +96,10 @@ def _groups(members: Sequence[Experiment]) -> list[tuple[int, ...]]:
 
 def _is_worth_splitting(member: Experiment, count: int, dataset: Dataset) -> bool:
     """Return whether a stack of `count` such members is worth splitting. Never on a GPU, which updates all at once."""
-    training, logits = member.training, output_units(member.model, member.training.loss, len(dataset.classes))
+    training = member.training
     if devices.choose(training.device).type != "cpu":
         return False
-    # One product forward and two backward, as in `trainer.threads`.
-    products = 3 * count * member.model.multiplications(dataset.shape, logits)
+    products = count * update_multiplications(member.model, training.loss, dataset.shape, len(dataset.classes))
     return training.epochs * dataset.rows["train"] * products >= SPLIT_THRESHOLD
 
 
@@ -113,7 +120,7 @@ def _bytes(member: Experiment, dataset: Dataset) -> int:
     training, logits = member.training, output_units(member.model, member.training.loss, len(dataset.classes))
     weights = member.model.parameter_count(dataset.shape, logits)
     copies = 3 + 2 * (training.optimizer != "sgd") + (training.momentum > 0) + (training.patience > 0)
-    batch = _batch(training, dataset)
+    batch = training.rows_in_batch(dataset.rows["train"])
     activations = member.model.activation_count(dataset.shape, logits)
     measured = 6 * logits * max(SEGMENT_ROWS, batch, dataset.rows["validation"])
     return 4 * (copies * weights + 4 * batch * activations + measured)
@@ -121,8 +128,6 @@ def _bytes(member: Experiment, dataset: Dataset) -> int:
 
 def _bytes_of_row_order(member: Experiment, dataset: Dataset) -> int:
     """Return the memory of a member's own row order, and of two copies of its own batch."""
-    return 16 * dataset.rows["train"] + 8 * _batch(member.training, dataset) * math.prod(dataset.shape)
-
-
-def _batch(training: Training, dataset: Dataset) -> int:
-    return dataset.rows["train"] if training.batch_size == "full" else training.batch_size
+    return 16 * dataset.rows["train"] + 8 * member.training.rows_in_batch(dataset.rows["train"]) * math.prod(
+        dataset.shape
+    )

@@ -10,10 +10,10 @@ from torch import nn
 
 from hallmark.tasks.common.digests import digest_of
 from hallmark.tasks.common.errors import DivergedError
-from hallmark.tasks.common.records import Dataset, Fit, SplitName
+from hallmark.tasks.common.records import SPLITS, Dataset, Fit, SplitName
 from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.config.experiment import Training
-from hallmark.tasks.ml.config.models import Model, output_units
+from hallmark.tasks.ml.config.models import Model, output_units, update_multiplications
 from hallmark.tasks.ml.data.images import augmentation
 from hallmark.tasks.ml.models import networks, preprocessing
 from hallmark.tasks.ml.training import batches, devices
@@ -97,11 +97,9 @@ def fit_together(
     built = [_network(model, dataset, units, seed, device) for seed in seeds]
     divisor = batches.pixel_divisor(dataset, scaling, first)
     scaled_before = scaling if divisor is None else None
-    augment = augmentation.of(first, dataset)
-    rows = {
-        split: batches.load(dataset, split, scaled_before, first.loss, units, device, augment)
-        for split in _splits(first)
-    }
+    augment = augmentation.build(first, dataset)
+    splits: tuple[SplitName, ...] = SPLITS if first.monitor == "test" else ("train", "validation")
+    rows = {split: batches.load(dataset, split, scaled_before, first.loss, units, device, augment) for split in splits}
     with torch.no_grad(), _threads(len(trainings), model, dataset, first) as count, _deterministic(first):
         marks = fingerprint(device, count)
         step = _update_step(built, model, trainings, divisor or 1.0)
@@ -149,12 +147,10 @@ def _threads(count: int, model: Model, dataset: Dataset, training: Training) -> 
 def threads(count: int, model: Model, dataset: Dataset, training: Training) -> int:
     """Return the number of CPU threads for training `count` networks together.
 
-    All of torch's threads if an update takes at least `MULTITHREADING_THRESHOLD` multiplications, else one. For each
-    row of a batch, an update multiplies once for the forward pass and twice for the backward pass.
+    All of torch's threads if an update takes at least `MULTITHREADING_THRESHOLD` multiplications, else one.
     """
-    rows = dataset.rows["train"] if training.batch_size == "full" else training.batch_size
-    units = output_units(model, training.loss, len(dataset.classes))
-    work = 3 * count * rows * model.multiplications(dataset.shape, units)
+    rows = count * training.rows_in_batch(dataset.rows["train"])
+    work = rows * update_multiplications(model, training.loss, dataset.shape, len(dataset.classes))
     return torch.get_num_threads() if work >= MULTITHREADING_THRESHOLD else 1
 
 
@@ -197,8 +193,3 @@ def _per_network(
     if len(set(values)) == 1:
         return values[0]
     return torch.tensor(values, device=network.weights[0].device)[:, None]
-
-
-def _splits(training: Training) -> tuple[SplitName, ...]:
-    """Return the splits that the training may read."""
-    return ("train", "validation", "test") if training.monitor == "test" else ("train", "validation")

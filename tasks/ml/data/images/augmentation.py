@@ -17,7 +17,7 @@ Augment = Callable[[Tensor, int, int], Tensor]
 """Takes flattened raw images `(B, F) uint8`, the epoch (from 1) and the index of the batch; returns `(B, F) uint8`."""
 
 
-def of(training: Training, dataset: Dataset) -> Augment | None:
+def build(training: Training, dataset: Dataset) -> Augment | None:
     """Return the function that augments batches, or None if all augmentations are off."""
     if training.augmentation.first is None:
         return None
@@ -28,16 +28,13 @@ def of(training: Training, dataset: Dataset) -> Augment | None:
     def augment(x: Tensor, epoch: int, batch: int) -> Tensor:
         images = x.view(-1, height, width, *(colours or (1,))).permute(0, 3, 1, 2)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_seed(training.order_seed, epoch, batch))
+            seeds = np.random.SeedSequence((training.order_seed, epoch, batch))
+            torch.default_generator.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
             # One by one, because a transform changes all images of a batch in the same way.
             changed = torch.stack([transform(image) for image in images])
         return changed.clamp_(max=largest).permute(0, 2, 3, 1).flatten(1)
 
     return augment
-
-
-def _seed(seed: int, epoch: int, batch: int) -> int:
-    return int(np.random.SeedSequence((seed, epoch, batch)).generate_state(1, np.uint64)[0])
 
 
 def _compose(given: Augmentation, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:

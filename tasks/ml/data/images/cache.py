@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 import PIL
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.digests import SHOWN, check, digest_of
 from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.file_locks import file_lock
 from hallmark.tasks.common.files import whole_file, whole_folder
 from hallmark.tasks.ml.config.data import Images
-from hallmark.tasks.ml.data.images import folder as photos
 from hallmark.tasks.ml.data.images import image_file
-from hallmark.tasks.ml.data.images.folder import Listing, Photo
 from hallmark.tasks.ml.data.images.image_file import Header, Shape
+from hallmark.tasks.ml.data.images.image_folder import TRAINING_SUFFIXES, Listing, Photo, as_text, list_images
 from hallmark.tasks.ml.data.source_rows import Progress, ShowProgress
 
 logger = logging.getLogger(__name__)
@@ -77,25 +76,21 @@ def read(data: Images, home: Path, progress: Progress = silent) -> Decoded:
         progress: displays how many images have been processed.
 
     Raises:
-        InputError: `photos.look` refuses the folder, a file is a decompression bomb, more files are unreadable than
+        InputError: `list_images` refuses the folder, a file is a decompression bomb, more files are unreadable than
             `data.unreadable` allows, or all files of a class are.
     """
     folder = Path(data.path)
-    listing = photos.look(folder)
+    listing = list_images(folder)
     settings = {"folder": str(folder.resolve()), "height": data.height, "width": data.width, "colour": data.colour}
     target = home / "images" / digest_of(settings)[:SHOWN]
-    key = digest_of([image_file.VERSION, PIL.__version__, settings, _identity(listing)])
-    (home / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "locks" / f"images-{target.name}.lock"):
+    found = [(photo.name, photo.size, photo.changed) for photo in listing.photos]
+    key = digest_of([image_file.VERSION, PIL.__version__, settings, found])
+    with file_lock(home, f"images-{target.name}"):
         facts = _known(target, key) or _decode(listing, data, target, key, progress)
         pixels = np.memmap(target / "pixels.bin", np.uint8, "r", shape=(sum(facts["counts"]), *facts["shape"]))
     _refuse_unreadable(facts["unreadable"], listing, data, target)
     y = np.repeat(np.arange(len(listing.classes)), facts["counts"])
     return Decoded(np.asarray(pixels), y, listing.classes, _notes(facts, listing, target))
-
-
-def _identity(listing: Listing) -> list[tuple[str, int, int]]:
-    return [(photo.name, photo.size, photo.changed) for photo in listing.photos]
 
 
 def _known(target: Path, key: str) -> dict[str, Any] | None:
@@ -119,7 +114,7 @@ def _decode(listing: Listing, data: Images, target: Path, key: str, progress: Pr
     _refuse_unreadable(bad, listing, data, target)
     readable = _without(listing.photos, bad)
     _refuse_empty(readable, listing, bad)
-    shape, why = choose(headers, data)
+    shape, why = choose_shape(headers, data)
     with whole_folder(target) as folder:
         counts, sha256, worse = _write(listing, readable, shape, folder / "pixels.bin", progress)
         bad = tuple(sorted((*bad, *worse)))
@@ -129,7 +124,7 @@ def _decode(listing: Listing, data: Images, target: Path, key: str, progress: Pr
     return facts
 
 
-def choose(headers: Sequence[Header], data: Images) -> tuple[Shape, str]:
+def choose_shape(headers: Sequence[Header], data: Images) -> tuple[Shape, str]:
     """Return the shape to which all images are converted, and the reason for it.
 
     The default size is that of more than half of the images if no side exceeds 64 pixels, else 64 x 64: neither
@@ -157,7 +152,7 @@ def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unread
             except InputError:
                 raise
             except Exception as error:  # noqa: BLE001 - decoders raise many types; the error is reported with the file
-                bad.append((photo.name, image_file.why(error)))
+                bad.append((photo.name, image_file.describe_error(error)))
             if passed % _CHUNK_IMAGES == 0:
                 show(passed, len(listing.photos))
     return headers, tuple(bad)
@@ -166,8 +161,8 @@ def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unread
 def _header(folder: Path, photo: Photo) -> Header:
     if photo.size < 0:
         raise ValueError("is not a file")
-    if not photo.name.lower().endswith(photos.SUFFIXES):
-        raise ValueError(f"is not a PNG or JPEG file: expected a name that ends in {', '.join(photos.SUFFIXES)}")
+    if not photo.name.lower().endswith(TRAINING_SUFFIXES):
+        raise ValueError(f"is not a PNG or JPEG file: expected a name that ends in {', '.join(TRAINING_SUFFIXES)}")
     return image_file.header(folder / photo.name)
 
 
@@ -219,7 +214,7 @@ def _image(file: Path, shape: Shape) -> NDArray[np.uint8] | str:
     try:
         return np.ascontiguousarray(image_file.decode(file, shape))
     except Exception as error:  # noqa: BLE001 - decoders raise many types; the error is reported with the file
-        return image_file.why(error)
+        return image_file.describe_error(error)
 
 
 def _without(some: Sequence[Photo], bad: Unreadable) -> list[Photo]:
@@ -231,7 +226,7 @@ def _refuse_empty(readable: Sequence[Photo], listing: Listing, bad: Unreadable) 
     left = {photo.label for photo in readable}
     for label, name in enumerate(listing.classes):
         if label not in left:
-            first = next(f"{_shown(file)}: {why}" for file, why in bad if file.startswith(f"{name}/"))
+            first = next(f"{as_text(file)}: {why}" for file, why in bad if file.startswith(f"{name}/"))
             raise InputError(f"{listing.folder / name}: none of its files can be read as an image ({first})")
 
 
@@ -259,11 +254,7 @@ def _list_unreadable(bad: Unreadable, listing: Listing, target: Path) -> str:
     """Write the list of unreadable files, and return a sentence that names the first ones and the list."""
     path = target.with_name(f"{target.name}-unreadable.txt")
     with whole_file(path) as temporary:
-        temporary.write_text("".join(f"{_shown(file)}\t{why}\n" for file, why in bad))
+        temporary.write_text("".join(f"{as_text(file)}\t{why}\n" for file, why in bad))
     total = len(listing.photos)
-    first = "; ".join(f"{_shown(file)}: {why}" for file, why in bad[:NAMED])
+    first = "; ".join(f"{as_text(file)}: {why}" for file, why in bad[:NAMED])
     return f"{len(bad):,} of {total:,} files ({len(bad) / total:.1%}) cannot be read ({first}), listed in {path}"
-
-
-def _shown(name: str) -> str:
-    return os.fsencode(name).decode(errors="replace")

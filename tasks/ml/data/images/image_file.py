@@ -1,6 +1,5 @@
 """Decode image files for a model: unchanged, or turned upright and resized as a user's training images are."""
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,11 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.data.images.image_folder import as_text
 
 VERSION = 1
 """Version of `decode`. Increase it when the output of `decode` changes, so that cached pixels are decoded again."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+READABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP")
 """Pillow's names of the accepted formats. Pillow knows others, some of which run external programs."""
 MODES = ("L", "1")
@@ -48,14 +48,11 @@ def files(folder: Path) -> list[Path]:
     """
     images = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     for file in images:
-        if file.suffix.lower() not in SUFFIXES or not file.is_file():
-            raise InputError(f"{folder}: expected only images ({', '.join(SUFFIXES)}), found '{name(file)}'")
+        if file.suffix.lower() not in READABLE_SUFFIXES or not file.is_file():
+            raise InputError(
+                f"{folder}: expected only images ({', '.join(READABLE_SUFFIXES)}), found '{as_text(file.name)}'"
+            )
     return images
-
-
-def name(file: Path) -> str:
-    """Return the name of a file as text, even if its bytes are not UTF-8."""
-    return os.fsencode(file.name).decode(errors="replace")
 
 
 def read(file: Path, shape: Shape) -> NDArray[np.uint8]:
@@ -95,7 +92,8 @@ def header(file: Path) -> Header:
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
-            sides = (image.width, image.height) if _is_sideways(image) else (image.height, image.width)
+            is_sideways = _orientation(image) >= 5
+            sides = (image.width, image.height) if is_sideways else (image.height, image.width)
             return Header(*sides, has_colour=image.mode not in GREY)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
@@ -142,7 +140,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def why(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return a decoder's error as one short line."""
     if isinstance(error, UnidentifiedImageError):
         return "its format is unknown"  # Pillow's message repeats the path
@@ -156,7 +154,7 @@ def _refusals(file: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{file}: cannot be read as an image: {why(error)}") from error
+        raise InputError(f"{file}: cannot be read as an image: {describe_error(error)}") from error
 
 
 def _check(image: Image.Image, file: Path, shape: Shape) -> None:
@@ -191,10 +189,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - damaged metadata does not make the image unreadable
         return 1
-
-
-def _is_sideways(image: Image.Image) -> bool:
-    return _orientation(image) >= 5
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hallmark.tasks.common.records import Dataset, Evaluation, Finding, Fit
+from hallmark.tasks.common.records import ALL_EPOCHS, Dataset, Evaluation, Finding, Fit
 from hallmark.tasks.ml.artifact.proof import probe_rows
 from hallmark.tasks.ml.config.data import Points, Table
 from hallmark.tasks.ml.config.experiment import Experiment, Step, Training
@@ -167,7 +167,7 @@ def _not_converged(trained: Trained, train: NDArray[np.float64], _: NDArray[np.f
     tail = max(1, round(TAIL * len(train)))
     fall = float(train[0] - train[-1])
     is_falling = bool(train[-1 - tail] - train[-1] > STILL_FALLING * fall > 0)
-    if fit.stopped != "all epochs done" or _anneals(trained.experiment.training) or not is_falling:
+    if fit.stopped != ALL_EPOCHS or _anneals(trained.experiment.training) or not is_falling:
         return None
     return Finding(
         "not_converged",

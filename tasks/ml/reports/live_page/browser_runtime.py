@@ -10,10 +10,9 @@ import urllib.request
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock
-
 from hallmark.tasks.common.digests import check
 from hallmark.tasks.common.errors import DamagedError, InputError, without_secrets
+from hallmark.tasks.common.file_locks import file_lock
 from hallmark.tasks.common.files import whole_folder
 
 logger = logging.getLogger(__name__)
@@ -75,8 +74,7 @@ def fetch(home: Path, registry: str | None) -> Path:
         DamagedError: the downloaded archive is not the expected one.
     """
     folder = home / "downloads" / ARCHIVE.removesuffix(".tgz")
-    (home / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "locks" / "download-onnxruntime-web.lock"):
+    with file_lock(home, "download-onnxruntime-web"):
         if not _is_intact(folder):
             if registry is None:
                 raise InputError(

@@ -1,6 +1,5 @@
 """Compare runs: options that differ, test metrics with intervals, and paired tests on common rows. Imports no torch."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hallmark.tasks.common.digests import check
 from hallmark.tasks.ml.artifact import certificate, runtimes
-from hallmark.tasks.ml.data.dataset_store import COLUMNS
+from hallmark.tasks.ml.data import dataset_store
 from hallmark.tasks.ml.evaluation import intervals, paired_tests
 from hallmark.tasks.ml.evaluation.intervals import Interval
 from hallmark.tasks.ml.evaluation.metrics import METRICS, OfRows, Predictions
@@ -131,29 +129,19 @@ def predict_test_rows(file: Path, folder: Path) -> RowResults:
     Raises:
         DamagedError: a file of the dataset does not have its recorded digest.
     """
-    about = json.loads((folder / "dataset.json").read_text())
-    x, y, rows = (
-        np.load(check(folder / name, about["files"][name]), allow_pickle=False)
-        for name in ("test.x.npy", "test.y.npy", "test.rows.npy")
-    )
+    dataset = dataset_store.load(folder, ("test.x.npy", "test.y.npy", "test.rows.npy"))
+    test = dataset_store.open_split(dataset, "test")
+    y = np.asarray(test.y)
     run = runtimes.runner(runtimes.open_session(certificate.load(file)))
-    feeds = runtimes.feeds(tuple(about["columns"]), x, _text_values(folder, about["files"]))
+    feeds = runtimes.feeds(dataset.columns, test.x, dataset_store.category_values(dataset))
     answer = runtimes.ask(run, feeds, runtimes.ROWS_AT_ONCE)
     return RowResults(
-        classes=tuple(about["classes"]),
-        rows=_as_bytes(rows),
-        y=y.astype(np.int64),
-        values=row_values(Predictions(y.astype(np.int64), answer.probabilities, answer.label)),
-        trained_on=_as_bytes(compare_files.seen(folder, about["files"])),
+        classes=dataset.classes,
+        rows=_as_bytes(np.load(folder / "test.rows.npy")),
+        y=y,
+        values=row_values(Predictions(y, answer.probabilities, answer.label)),
+        trained_on=_as_bytes(compare_files.seen(folder, dataset_store.file_digests(folder))),
     )
-
-
-def _text_values(folder: Path, files: dict[str, str]) -> dict[str, list[str]]:
-    """Return the values of each text column of a user's table; empty for other datasets."""
-    if COLUMNS not in files:
-        return {}
-    columns = json.loads(check(folder / COLUMNS, files[COLUMNS]).read_bytes())["columns"]
-    return {one["name"]: one["values"] for one in columns if one["kind"] == "categorical"}
 
 
 def row_values(predictions: Predictions) -> dict[str, NDArray[np.floating]]:

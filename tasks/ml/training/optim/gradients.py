@@ -44,7 +44,7 @@ class DifferentiableNetwork(Protocol):
 
 
 class Perceptron:
-    """One network of linear layers with ReLU between them."""
+    """One network of linear layers with a bias, and ReLU between them."""
 
     needs_autograd = False
 
@@ -111,10 +111,12 @@ class StackedPerceptrons:
         """Move the networks' parameters into one tensor per layer, which the networks go on using.
 
         Raises:
-            TypeError: a network has other layers than linear ones and ReLU.
+            TypeError: a network is not a perceptron: linear layers with a bias, and ReLU between them.
         """
         if not all(map(_is_perceptron, networks)):
-            raise TypeError("only networks of linear layers and ReLU can be stacked: set `stackable` of their kind")
+            raise TypeError(
+                "only linear layers with a bias and ReLU between them can be stacked: set `stackable` of their kind"
+            )
         same = list(zip(*(network.parameters() for network in networks), strict=True))
         stacked = [torch.stack([parameter.detach() for parameter in parameters]) for parameters in same]
         for parameters, tensor in zip(same, stacked, strict=True):
@@ -227,7 +229,13 @@ def single(network: nn.Sequential, divisor: float) -> DifferentiableNetwork:
 
 
 def _is_perceptron(network: nn.Sequential) -> bool:
-    return all(isinstance(layer, nn.Linear | nn.ReLU) for layer in network)
+    """Return whether linear layers with a bias alternate with ReLU, beginning and ending with a linear layer."""
+    layers = list(network)
+    return (
+        len(layers) % 2 == 1
+        and all(isinstance(layer, nn.Linear) and layer.bias is not None for layer in layers[::2])
+        and all(isinstance(layer, nn.ReLU) for layer in layers[1::2])
+    )
 
 
 def _weight_bias_pairs(tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:

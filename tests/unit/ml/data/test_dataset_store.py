@@ -6,41 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hallmark.flows.experiments import options
-from hallmark.tasks import prepare as prepare_step
-from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.errors import DamagedError
 from hallmark.tasks.common.records import SPLITS
-from hallmark.tasks.ml.config.data import Data, Iris, Split
-from hallmark.tasks.ml.config.experiment import Training
-from hallmark.tasks.ml.config.models import MLP, Model
+from hallmark.tasks.ml.config.data import Iris, Split
 from hallmark.tasks.ml.data import dataset_store, sources, splits
 from tests.conftest import prepare
 
 IRIS = Iris(kind="iris")
-
-
-def refuse(source: Data, training: Training, model: Model = MLP(kind="mlp")) -> None:  # noqa: B008 - immutable
-    table = sources.read(source, Path("nowhere"))
-    dataset_store.refuse_impossible(table, source.split, model, training)
-
-
-@pytest.mark.parametrize(
-    ("token", "message"),
-    [
-        ("--data.split.test=0.01", r"data\.split: .*class"),
-        ("--training.batch_size=91", r"training\.batch_size: 91 is more than the 90 rows"),
-    ],
-)
-def test_an_impossible_experiment_is_refused_before_anything_is_written(token: str, message: str, home: Path) -> None:
-    with pytest.raises(InputError, match=message):
-        prepare_step.prepare.fn(options.experiment("iris", [token]))
-    assert not home.exists()
-
-
-def test_a_batch_larger_than_the_training_split_is_refused() -> None:
-    refuse(IRIS, Training(batch_size=90))
-    with pytest.raises(InputError, match=r"training\.batch_size: 91 is more than the 90 rows"):
-        refuse(IRIS, Training(batch_size=91))
 
 
 def test_a_prepared_dataset_holds_rows_labels_and_row_digests(tmp_path: Path) -> None:
@@ -86,6 +58,16 @@ def test_the_digest_depends_only_on_the_content(tmp_path: Path) -> None:
     assert len(list((tmp_path / "one" / "datasets").iterdir())) == 2
 
 
+def test_a_stored_dataset_is_loaded_as_it_was_prepared(tmp_path: Path) -> None:
+    dataset = prepare(IRIS, tmp_path)
+    assert dataset_store.load(dataset.folder) == dataset
+    file = dataset.folder / "test.x.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    assert dataset_store.load(dataset.folder, ["train.x.npy"]) == dataset
+    with pytest.raises(DamagedError, match=r"test\.x\.npy"):
+        dataset_store.load(dataset.folder, ["test.x.npy"])
+
+
 def test_an_intact_dataset_is_reused_and_a_damaged_one_is_written_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -102,46 +84,3 @@ def test_an_intact_dataset_is_reused_and_a_damaged_one_is_written_again(
     (dataset.folder / "dataset.json").unlink()
     prepare(IRIS, tmp_path)
     assert (dataset.folder / "dataset.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("tokens", "message"),
-    [
-        (("--training.loss.weight=1,2",), r"training.loss.weight: expected 3 factors.*output of the network, found 2"),
-        (
-            ("--training.loss.kind=bce_with_logits", "--training.loss.pos_weight=1,2,3,4"),
-            r"training.loss.pos_weight: expected 3 factors.*output of the network, found 4",
-        ),
-        (("--training.loss.ignore_index=3",), r"training.loss.ignore_index: there is no class 3"),
-    ],
-)
-def test_loss_factors_that_do_not_match_the_classes_are_refused(tokens: tuple[str, ...], message: str) -> None:
-    experiment = options.experiment("iris", list(tokens))
-    with pytest.raises(InputError, match=message):
-        refuse(experiment.data, experiment.training, experiment.model)
-
-
-def test_a_one_cycle_schedule_without_increasing_updates_is_refused() -> None:
-    tokens = ["--training.schedule.kind=one_cycle", "--training.schedule.warmup=0.1", "--training.epochs"]
-    experiment = options.experiment("iris", [*tokens, "9"])
-    with pytest.raises(InputError, match=r"training\.schedule\.warmup: 0\.1 of 9 updates"):
-        refuse(experiment.data, experiment.training)
-    experiment = options.experiment("iris", [*tokens, "10"])
-    refuse(experiment.data, experiment.training)
-
-
-def test_images_too_small_for_the_poolings_are_refused() -> None:
-    experiment = options.experiment("digits", ["--model.kind=cnn", "--model.channels=4,4,4"])
-    refuse(experiment.data, experiment.training, experiment.model)
-    experiment = options.experiment("digits", ["--model.kind=cnn", "--model.channels=4,4,4,4"])
-    with pytest.raises(InputError, match=r"4 convolutions and poolings leave nothing of 8 x 8 pixels: give fewer$"):
-        refuse(experiment.data, experiment.training, experiment.model)
-
-
-def test_images_too_small_for_convolutions_without_padding_are_refused() -> None:
-    tokens = ["--model.kind=cnn", "--model.padding=valid", "--model.kernel=5"]
-    experiment = options.experiment("digits", [*tokens, "--model.channels=4"])
-    refuse(experiment.data, experiment.training, experiment.model)
-    experiment = options.experiment("digits", [*tokens, "--model.channels=4,4"])
-    with pytest.raises(InputError, match=r"2 convolutions .* 8 x 8 pixels: give fewer, or model.padding 'same'"):
-        refuse(experiment.data, experiment.training, experiment.model)

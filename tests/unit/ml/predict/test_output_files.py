@@ -13,20 +13,20 @@ from pyarrow import parquet
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.predict import output_files
 from hallmark.tasks.ml.predict.output_files import Format
-from hallmark.tasks.ml.predict.predictions import Heading, Predictions
+from hallmark.tasks.ml.predict.predictions import Heading, PredictedBatch
 from tests.support import terminals
 
 AWKWARD = ("plain", 'say "no"', "a,b", "naïve [red]", "")
 FILE_FORMS: tuple[Format, ...] = ("csv", "parquet", "jsonl")
 
 
-def predictions(rows: range | list[str], classes: int = 3, seed: int = 0) -> Predictions:
+def predictions(rows: range | list[str], classes: int = 3, seed: int = 0) -> PredictedBatch:
     raw = np.random.default_rng(seed).exponential(size=(len(rows), classes)).astype(np.float32)
     probabilities: NDArray[np.float32] = raw / raw.sum(axis=1, keepdims=True)
-    return Predictions(rows, probabilities.argmax(axis=1), probabilities)
+    return PredictedBatch(rows, probabilities.argmax(axis=1), probabilities)
 
 
-def write(path: Path, form: Format, heading: Heading, *batches: Predictions) -> list[dict[str, object]]:
+def write(path: Path, form: Format, heading: Heading, *batches: PredictedBatch) -> list[dict[str, object]]:
     """Write batches and read them back with another library."""
     with output_files.open_output(path, form, heading) as take:
         for batch in batches:
@@ -62,7 +62,7 @@ def test_every_row_has_its_number_its_class_and_all_probabilities(tmp_path: Path
 @pytest.mark.parametrize("form", FILE_FORMS)
 def test_names_with_special_characters_are_preserved(tmp_path: Path, form: Format) -> None:
     files = ["a.png", 'b "b".png', "c,d.png", "ë\n.png", "{}.png"]
-    batch = Predictions(files, np.arange(5), np.eye(5, dtype=np.float32))
+    batch = PredictedBatch(files, np.arange(5), np.eye(5, dtype=np.float32))
     rows = write(tmp_path / "y", form, Heading("file", AWKWARD), batch)
     assert [row["file"] for row in rows] == files
     assert [row["class"] for row in rows] == list(AWKWARD)
@@ -72,14 +72,14 @@ def test_names_with_special_characters_are_preserved(tmp_path: Path, form: Forma
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_extreme_probabilities_are_exact_and_valid(tmp_path: Path, form: Format) -> None:
     values = np.array([[1, 0], [np.nextafter(np.float32(1), np.float32(0)), 5.960464e-08], [1e-30, 1e-45]], np.float32)
-    batch = Predictions(range(1, 4), values.argmax(axis=1), values)
+    batch = PredictedBatch(range(1, 4), values.argmax(axis=1), values)
     rows = write(tmp_path / "y", form, Heading("row", ("a", "b")), batch)
     read = np.array([[np.float32(row["p_a"]), np.float32(row["p_b"])] for row in rows])  # type: ignore[arg-type]
     np.testing.assert_array_equal(read, values)
 
 
 def test_csv_and_json_lines_are_written_exactly(tmp_path: Path) -> None:
-    batch = Predictions(range(1, 3), np.array([1, 0]), np.array([[0.25, 0.75], [1, 0]], np.float32))
+    batch = PredictedBatch(range(1, 3), np.array([1, 0]), np.array([[0.25, 0.75], [1, 0]], np.float32))
     write(tmp_path / "y", "csv", Heading("row", ("no", "yes")), batch)
     assert (tmp_path / "y").read_bytes() == b"row,class,p_no,p_yes\n1,yes,0.25,0.75\n2,no,1,0\n"
     write(tmp_path / "y", "jsonl", Heading("row", ("no", "yes")), batch)
@@ -125,7 +125,7 @@ def table(
     monkeypatch: pytest.MonkeyPatch,
     width: int,
     heading: Heading,
-    *batches: Predictions,
+    *batches: PredictedBatch,
 ) -> list[str]:
     monkeypatch.setenv("COLUMNS", str(width))
     with output_files.open_output(None, "table", heading) as take:

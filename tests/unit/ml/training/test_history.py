@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hallmark.tasks.common.errors import DamagedError
-from hallmark.tasks.ml.training.history import MAX_STEP_POINTS, History, TimestampLog
+from hallmark.tasks.ml.training.history import MAX_STEP_POINTS, History, TimestampLog, timestamp_of
 
 Point = tuple[int, dict[str, float], int]
 
@@ -42,6 +42,12 @@ def old(path: Path) -> Path:
     timestamps.add("0 update", 7, LONG_AGO + 1, {})
     timestamps.flush()
     return path
+
+
+def test_a_point_that_an_earlier_process_logged_keeps_its_timestamp(tmp_path: Path) -> None:
+    first = timestamp_of(tmp_path, "choice", 0, {})
+    assert timestamp_of(tmp_path, "choice", 0, {}) == first
+    assert TimestampLog(tmp_path / "journal").stamp("choice", 0, {}) == (first, {})
 
 
 def test_a_new_point_gets_the_current_time_in_milliseconds(path: Path) -> None:

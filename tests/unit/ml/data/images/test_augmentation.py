@@ -12,7 +12,7 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.data import Digits, Images, Iris
 from hallmark.tasks.ml.config.experiment import Augmentation, Experiment, Training
 from hallmark.tasks.ml.config.models import CNN, Linear
-from hallmark.tasks.ml.data import dataset_store, sources
+from hallmark.tasks.ml.data import dataset_store, sources, splits, suitability
 from hallmark.tasks.ml.data.images import augmentation
 from hallmark.tasks.ml.training import sweep_plan
 from tests.conftest import fit, prepare
@@ -37,7 +37,7 @@ def original_and_augmented(
     """Return the first training images, original and augmented."""
     dataset = prepare(source, home)
     x = np.array(dataset_store.open_split(dataset, "train").x[:16], np.uint8)
-    augment = augmentation.of(Training(augmentation=Augmentation(**given), seed=seed), dataset)
+    augment = augmentation.build(Training(augmentation=Augmentation(**given), seed=seed), dataset)
     assert augment
     found = augment(torch.from_numpy(x).flatten(1), epoch, batch)
     assert found.dtype == torch.uint8
@@ -45,7 +45,7 @@ def original_and_augmented(
 
 
 def test_augmentation_is_off_by_default(tmp_path: Path) -> None:
-    assert augmentation.of(Training(), prepare(DIGITS, tmp_path)) is None
+    assert augmentation.build(Training(), prepare(DIGITS, tmp_path)) is None
 
 
 def test_images_are_flipped_with_the_given_probability(photos: Images, tmp_path: Path) -> None:
@@ -174,8 +174,9 @@ def test_a_contradiction_names_both_fields() -> None:
 def test_augmentations_that_do_not_suit_the_images_are_refused(tmp_path: Path, option: str, message: str) -> None:
     requested = options.experiment("digits", [f"--training.augmentation.{option}"])
     table = sources.read(requested.data, tmp_path)
+    divided = splits.divide(table, requested.data.split)
     with pytest.raises(InputError, match=message):
-        dataset_store.refuse_impossible(table, requested.data.split, requested.model, requested.training)
+        suitability.refuse_impossible(table, divided, requested.model, requested.training)
 
 
 def test_a_cnn_trains_on_augmented_colour_images(photos: Images, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.data import Images
 from hallmark.tasks.ml.data.images import cache, image_file
-from hallmark.tasks.ml.data.images import folder as photos
 from hallmark.tasks.ml.data.images.cache import Decoded
 from hallmark.tasks.ml.data.images.image_file import Header
+from hallmark.tasks.ml.data.images.image_folder import list_images
 from hallmark.tasks.ml.data.source_rows import ShowProgress
 from tests.support import photographed
 from tests.unit.ml.data.images.test_image_file import bomb
@@ -63,7 +63,7 @@ def test_training_and_prediction_decode_the_same_pixels(folder: Path) -> None:
         (folder / "x" / kind).rmdir()
     (folder / "x").rmdir()
     found = read(folder, height=9, width=7)
-    files = [folder / photo.name for photo in photos.look(folder).photos]
+    files = [folder / photo.name for photo in list_images(folder).photos]
     assert len(files) == 46
     np.testing.assert_array_equal(found.x, [image_file.read_resized(file, (9, 7, 3)) for file in files])
 
@@ -99,8 +99,8 @@ def test_the_default_size_is_the_most_common_one_if_it_is_small(
     sizes: list[tuple[int, int]], shape: tuple[int, int]
 ) -> None:
     headers = [Header(*size, has_colour=False) for size in sizes]
-    assert cache.choose(headers, images(Path("x")))[0] == shape
-    assert cache.choose(headers, images(Path("x"), height=5, width=6)) == ((5, 6), "as given")
+    assert cache.choose_shape(headers, images(Path("x")))[0] == shape
+    assert cache.choose_shape(headers, images(Path("x"), height=5, width=6)) == ((5, 6), "as given")
 
 
 @contextmanager

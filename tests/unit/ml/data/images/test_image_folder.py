@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.data.images import folder as photos
+from hallmark.tasks.ml.data.images import image_folder
 from tests.support import photographed
 
 
@@ -16,14 +16,14 @@ def folder(tmp_path: Path) -> Path:
 
 def refused(folder: Path) -> str:
     with pytest.raises(InputError) as error:
-        photos.look(folder)
+        image_folder.list_images(folder)
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
 def test_classes_and_files_are_listed_in_the_order_of_their_names(folder: Path) -> None:
     (folder / "blue" / "a.JPG").write_bytes(b"x")
-    listing = photos.look(folder)
+    listing = image_folder.list_images(folder)
     assert listing.classes == ("blue", "red")
     names = ["blue/000.png", "blue/001.png", "blue/a.JPG", "red/000.png", "red/001.png"]
     assert [photo.name for photo in listing.photos] == names
@@ -33,11 +33,11 @@ def test_classes_and_files_are_listed_in_the_order_of_their_names(folder: Path) 
 
 
 def test_hidden_files_and_other_files_beside_the_classes_are_ignored(folder: Path) -> None:
-    before = photos.look(folder)
+    before = image_folder.list_images(folder)
     (folder / ".cache").mkdir()
     (folder / "README.txt").write_text("about")
     (folder / "red" / ".DS_Store").write_text("x")
-    assert photos.look(folder) == before
+    assert image_folder.list_images(folder) == before
 
 
 def empty(folder: Path) -> None:
@@ -101,12 +101,12 @@ def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
 
 def test_a_link_within_the_folder_is_followed(folder: Path) -> None:
     (folder / "red" / "again.png").symlink_to(folder / "red" / "000.png")
-    photo = next(photo for photo in photos.look(folder).photos if photo.name == "red/again.png")
+    photo = next(photo for photo in image_folder.list_images(folder).photos if photo.name == "red/again.png")
     assert photo.size == (folder / "red" / "000.png").stat().st_size
 
 
 def test_an_entry_that_is_not_a_file_has_size_minus_one(folder: Path) -> None:
     os.mkfifo(folder / "red" / "pipe.png")
     (folder / "red" / "broken.png").symlink_to(folder / "red" / "gone.png")
-    sizes = {photo.name: photo.size for photo in photos.look(folder).photos}
+    sizes = {photo.name: photo.size for photo in image_folder.list_images(folder).photos}
     assert sizes["red/pipe.png"] == sizes["red/broken.png"] == -1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hallmark.tasks.common.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+TRAINING_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Suffixes of image files. Other files in a class folder count as unreadable."""
 
 
@@ -35,7 +35,7 @@ class Listing:
     photos: tuple[Photo, ...]
 
 
-def look(folder: Path) -> Listing:
+def list_images(folder: Path) -> Listing:
     """List a folder that has one folder for each class. Hidden files and folders are ignored.
 
     Raises:
@@ -45,14 +45,14 @@ def look(folder: Path) -> Listing:
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder that contains one folder of images for each class")
     entries = _entries(folder, folder)
-    if loose := [entry.name for entry in entries if _is_image(entry.name)]:
+    if loose := [entry.name for entry in entries if entry.name.lower().endswith(TRAINING_SUFFIXES)]:
         raise InputError(
-            f"{folder}: '{_shown(loose[0])}' is beside the class folders and so has no class: "
+            f"{folder}: '{as_text(loose[0])}' is beside the class folders and so has no class: "
             "move it into the folder of its class"
         )
     classes = [entry.name for entry in entries if entry.is_dir()]
     if len(classes) < 2:
-        found = f"found only '{_shown(classes[0])}'" if classes else "found none"
+        found = f"found only '{as_text(classes[0])}'" if classes else "found none"
         raise InputError(f"{folder}: expected folders of images for at least two classes, {found}")
     _refuse_unnameable(folder, classes)
     photos = tuple(photo for label, name in enumerate(classes) for photo in _class(folder, label, name))
@@ -66,7 +66,7 @@ def _class(folder: Path, label: int, name: str) -> Iterator[Photo]:
     for entry in entries:
         if entry.is_dir():
             raise InputError(
-                f"{folder / name}: expected images, found the folder '{_shown(entry.name)}': "
+                f"{folder / name}: expected images, found the folder '{as_text(entry.name)}': "
                 "give the folder that contains the class folders"
             )
         yield Photo(label, f"{name}/{entry.name}", *_facts(entry))
@@ -83,7 +83,7 @@ def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     for entry in entries:
         if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
             raise InputError(
-                f"{_shown(entry.path)}: is a link that leaves {root} and is not followed: copy its target instead"
+                f"{as_text(entry.path)}: is a link that leaves {root} and is not followed: copy its target instead"
             )
     return entries
 
@@ -103,9 +103,6 @@ def _refuse_unnameable(folder: Path, classes: list[str]) -> None:
             raise InputError(f"{folder}: the folder {name!r} has a name with unprintable characters: rename it")
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
-
-
-def _shown(name: str) -> str:
+def as_text(name: str) -> str:
+    """Return the name of a file as text, even if its bytes are not UTF-8."""
     return os.fsencode(name).decode(errors="replace")

@@ -1,0 +1,15 @@
+"""Locks between processes of one machine."""
+
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def file_lock(home: Path, name: str) -> FileLock:
+    """Return the lock `home/locks/<name>.lock`, not yet acquired; its folder is created if needed.
+
+    The operating system releases it when its process ends, also after kill -9.
+    """
+    folder = home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{name}.lock")
