@@ -29,7 +29,8 @@ def refuse(name: str, version: int) -> tuple[int, Experiment]:
     """Return the champion's version and the experiment of the version to judge.
 
     Raises:
-        InputError: the version or a champion does not exist, the version is the champion, or its run is unknown.
+        InputError: the version or a champion does not exist, the version is the champion, or its run is unknown,
+            or the experiment of that run cannot be read.
     """
     _, champion = model_registry.resolve(f"models:/{name}@{model_registry.CHAMPION}")
     model_registry.resolve(f"models:/{name}/{version}")

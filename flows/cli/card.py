@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from hallmark.flows.cli.shared import execution
 from hallmark.flows.cli.shared.printing import Flag, print_json, print_row, short_path
+from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import HallmarkError, InputError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _live(run: "StoredRun", content: bytes, folder: Path, *, overwrite: bool) ->
     try:
         file = run_lookup.shipped(run)
     except InputError as error:
-        raise InputError(f"--live: run {run.id[:8]}: {error}") from error
+        raise InputError(f"--live: run {run.id[:RUN_ID_DIGITS]}: {error}") from error
     live_folder.refuse(file, folder, overwrite=overwrite)
     machine = settings.read()
     runtime = browser_runtime.fetch(machine.home, machine.npm_registry)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from hallmark.flows.cli.shared import execution
 from hallmark.flows.cli.shared.printing import MAX_WIDTH, Flag, print_json, short_path
+from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import HallmarkError, InputError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 8
 """Largest number of runs, which is the number of curves that a plot can distinguish."""
-_ID_DIGITS = 8
-"""Digits of a run id in the terminal, as in `hallmark runs`."""
 
 
 def compare(
@@ -76,7 +75,7 @@ def _print(compared: "Comparison", html: Path | None) -> None:
     if options is None:
         console.print(f"{tables.NO_DIFFERENCES}\n")
     metrics = tables.metrics(compared)
-    for table in (tables.runs(compared, digits=_ID_DIGITS), options, metrics, tables.pairs(compared)):
+    for table in (tables.runs(compared, digits=RUN_ID_DIGITS), options, metrics, tables.pairs(compared)):
         if table:
             console.print(Text(table.caption, "bold"), *([Text(table.remark)] if table.remark else []), sep="\n")
             for part in _fitting_parts(table, console):

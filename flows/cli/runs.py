@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hallmark.flows.cli.shared.printing import Flag, print_json
+from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import settings
 
@@ -107,5 +108,6 @@ def _table(recent: "list[RecentRun]") -> Table:
         started = datetime.fromtimestamp(run.started, UTC).astimezone()
         numbers = ["" if value is None else f"{value:.4f}" for value in (run.accuracy, run.loss)]
         version = f"v{run.model_version}" if run.model_version else ""
-        table.add_row(f"{started:%Y-%m-%d %H:%M}", run.name, run.status.lower(), *numbers, version, run.id[:8])
+        when, run_id = f"{started:%Y-%m-%d %H:%M}", run.id[:RUN_ID_DIGITS]
+        table.add_row(when, run.name, run.status.lower(), *numbers, version, run_id)
     return table

@@ -9,6 +9,9 @@ from hallmark.tasks.common.errors import DamagedError
 SHOWN = 12
 """Number of hex digits of a digest that are shown to users."""
 
+RUN_ID_DIGITS = 8
+"""Number of hex digits of a run id that are shown to users."""
+
 
 def digest_of(value: object) -> str:
     """Return the SHA-256 (64 hex digits) of a value as canonical JSON: sorted keys, no white space."""

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.ml.config.experiment import NAME, Experiment
@@ -25,7 +23,8 @@ def gather(references: Sequence[str]) -> list[ComparedRun]:
         references: see `find`.
 
     Raises:
-        InputError: a reference means no run or several, or two references mean the same run.
+        InputError: a reference means no run or several, two references mean the same run, or a run's experiment cannot
+            be read.
     """
     runs: dict[str, tuple[str, StoredRun]] = {}
     for reference in references:
@@ -33,7 +32,7 @@ def gather(references: Sequence[str]) -> list[ComparedRun]:
         if known := runs.get(run.id):
             raise InputError(f"{reference}: is the same run as {known[0]}: expected different ones")
         runs[run.id] = reference, run
-    experiments = [_experiment(*each) for each in runs.values()]
+    experiments = [run_queries.experiment(run) for _, run in runs.values()]
     return [_compared_run(*each, experiment) for each, experiment in zip(runs.values(), experiments, strict=True)]
 
 
@@ -108,19 +107,6 @@ def _hint(reference: str) -> str:
         return f"did you mean {' or '.join(repr(name) for name in near)}?"
     existing = f"experiments are {', '.join(names)}" if names else "there are none yet"
     return f"expected the name of an experiment, at least 4 digits of an id, or MODEL@ALIAS: {existing}"
-
-
-def _experiment(reference: str, run: StoredRun) -> Experiment:
-    try:
-        if run_queries.EXPERIMENT in run_queries.artifacts(run):
-            return run_queries.experiment(run)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise InputError(
-            f"{reference}: its experiment was recorded by another version of Hallmark: {where}: {problem['msg']}"
-        ) from error
-    raise InputError(f"{reference}: its experiment.toml is not in the store")
 
 
 def _compared_run(reference: str, run: StoredRun, experiment: Experiment) -> ComparedRun:
