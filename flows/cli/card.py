@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json, print_row, short_path
 from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import HallmarkError, InputError
@@ -45,7 +45,7 @@ def card(
     """
     from hallmark.tasks.runtime import signals
 
-    with execution.report_errors(as_json=json), signals.as_interrupt():
+    with report_errors(as_json=json), signals.as_interrupt():
         from hallmark.tasks.ml.predict import output_files
         from hallmark.tasks.tracking import run_lookup, run_queries
 

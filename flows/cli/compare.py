@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import MAX_WIDTH, Flag, print_json, short_path
 from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import HallmarkError, InputError
@@ -49,7 +49,7 @@ def compare(
     """
     from hallmark.tasks.runtime import signals
 
-    with execution.report_errors(as_json=json), signals.as_interrupt():
+    with report_errors(as_json=json), signals.as_interrupt():
         if not 2 <= len(run) <= MOST_RUNS:
             raise InputError(f"expected 2 to {MOST_RUNS} runs, found {len(run)}: `hallmark runs` lists them")
         if html:

@@ -8,6 +8,7 @@ from cyclopts import App
 from pydantic import ValidationError
 
 from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
 from hallmark.flows.cli.shared.printing import Flag, Token, print_json, print_row
 from hallmark.flows.experiments import options
@@ -60,7 +61,7 @@ def retrain(
         execution.refuse_impossible(by_content(experiment))
         return lambda: flow(experiment, rule, notify)
 
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         rule, rest = parse_rule(tokens)
         experiment = options.experiment(source, rest)
         _refuse_address(notify)

@@ -12,6 +12,7 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json
 from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import InputError
@@ -51,15 +52,16 @@ def runs(
     json
         Print the result as one line of JSON instead of a table.
     """
-    from hallmark.tasks.tracking import run_queries as recorded
+    with report_errors(as_json=json):
+        from hallmark.tasks.tracking import run_queries
 
-    recent = recorded.recent_runs(name, limit)
-    if name and not recent:
-        names = sorted({run.experiment for run in recorded.recent_runs(None, 1000)})
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        known = f"experiments with runs: {', '.join(names)}" if names else "there are no runs yet"
-        hint = f"did you mean '{near[0]}'?" if near else known
-        raise InputError(f"there is no run of an experiment '{name}': {hint}")
+        recent = run_queries.recent_runs(name, limit)
+        if name and not recent:
+            names = sorted({run.experiment for run in run_queries.recent_runs(None, 1000)})
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            known = f"experiments with runs: {', '.join(names)}" if names else "there are no runs yet"
+            hint = f"did you mean '{near[0]}'?" if near else known
+            raise InputError(f"there is no run of an experiment '{name}': {hint}")
     if json:
         print_json({"status": "ok", "runs": [asdict(run) for run in recent]})
     elif recent:

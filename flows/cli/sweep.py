@@ -9,6 +9,7 @@ from cyclopts import App
 from rich.table import Table
 
 from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
 from hallmark.flows.cli.shared.printing import (
     Flag,
@@ -73,7 +74,7 @@ def sweep(
         _refuse_impossible(grid.members)
         return lambda: flow(grid.members, grid.axes, fresh=fresh)
 
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         is_random = random is not None
         grid = (
             sweep_grids.random(source, tokens, random, random_seed) if is_random else sweep_grids.grid(source, tokens)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App
 
 from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
 from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_row, short_path
 from hallmark.flows.experiments import options
@@ -50,7 +51,7 @@ def train(
         execution.refuse_impossible(experiment)
         return lambda: flow(experiment, fresh=fresh)
 
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         experiment = options.experiment(source, tokens)
         if strict:
             _refuse_mistakes(experiment)

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
 from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.ml.artifact import certificate
@@ -32,11 +33,12 @@ def verify(
     json
         Print one line of JSON instead of a table.
     """
-    from hallmark.tasks.tracking import model_reference
+    with report_errors(as_json=json):
+        from hallmark.tasks.tracking import model_reference
 
-    path = model_reference.find(model)
-    verdict = certificate.check(path)
-    checks = [*verdict.checks, *([_look_up(verdict.sha256)] if registered else [])]
+        path = model_reference.find(model)
+        verdict = certificate.check(path)
+        checks = [*verdict.checks, *([_look_up(verdict.sha256)] if registered else [])]
     failed = "; ".join(f"{check.name}: {check.found}" for check in checks if not check.passed)
     if json:
         print_json(_result(verdict, checks))

@@ -1,4 +1,4 @@
-"""Run a flow from a command: servers, log file, and errors as one line or as JSON."""
+"""Run a flow from a command: servers, log file, and a failure as one line."""
 
 import importlib
 import logging
@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from hallmark.flows.cli.shared.printing import print_json
 from hallmark.flows.station import prefect_server
 from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import HallmarkError, InputError
@@ -23,17 +22,6 @@ T = TypeVar("T")
 
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
 """Slow modules that the steps import when needed; imported here while the embedded server boots on another core."""
-
-
-@contextmanager
-def report_errors(*, as_json: bool) -> Iterator[None]:
-    """Print an error raised in the block as one line of JSON on stdout, if `as_json`, and raise it again."""
-    try:
-        yield
-    except (HallmarkError, KeyboardInterrupt) as error:
-        if as_json:
-            print_json(_failure(error))
-        raise
 
 
 def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
@@ -114,16 +102,6 @@ def _logged(flow: str, log: Path) -> Iterator[None]:
         for name, handler in handlers:
             logging.getLogger(name).removeHandler(handler)
         file.close()
-
-
-def _failure(error: BaseException) -> dict[str, Any]:
-    match error:
-        case InputError():
-            return {"status": "refused", "error": str(error)}
-        case KeyboardInterrupt():
-            return {"status": "interrupted", "error": "interrupted"}
-        case _:
-            return {"status": "failed", "error": str(error)}
 
 
 def resumed_from(outcome: "Outcome") -> dict[str, int] | None:
