@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.digests import SHOWN, shortened
 from hallmark.tasks.common.records import Artifact, Dataset, Fit, Recorded, Reproduction
 from hallmark.tasks.runtime import progress, provenance
 from hallmark.tasks.runtime.steps import step
@@ -29,8 +29,4 @@ def _differences(recorded: Recorded, dataset: str, now: dict[str, str]) -> Itera
     for name, before in sorted(recorded.marks.items()):
         after = now.get(name, "none")
         if before != after:
-            yield f"{name}: was {_short(before)}, is {_short(after)}"
-
-
-def _short(mark: str) -> str:
-    return mark[:SHOWN] if len(mark) == 64 else mark
+            yield f"{name}: was {shortened(before)}, is {shortened(after)}"

@@ -152,7 +152,7 @@ def _print_table(result: "SweepOutcome") -> None:
         "accuracy": f"{outcome.evaluation.metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
         "parity": execution.describe_proof(outcome.proof),
         "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
-        "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
+        "model": version.title,
         "onnx": short_path(outcome.artifact.path),
         "sweep": result.run.url,
         "next": f"{command_name()} ui",

@@ -96,7 +96,7 @@ def _print_table(outcome: "Outcome") -> None:
         "unit": ", ".join(f"{name[6:]} {value:.4f}" for name, value in metrics.items() if name.startswith("model/")),
         "parity": execution.describe_proof(outcome.proof),
         "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
-        "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
+        "model": version.title,
         "onnx": short_path(outcome.artifact.path),
         "run": outcome.run.url,
         "next": f"{command_name()} ui",

@@ -81,12 +81,10 @@ def _print(verdict: Verdict, checks: list[Check]) -> None:
 
 
 def _describe(shipped: Certificate) -> dict[str, str]:
-    proof, ways = shipped.proof, len(shipped.proof["ways"])
     label = _form("label", "int64", ("N",))
     probabilities = _form("probabilities", "float32", ("N", len(shipped.classes)))
     return {
-        "proof": f"{proof['rows']} test rows and {proof['rows_made']} synthetic rows in {ways} ways, "
-        f"maximum deviation {proof['largest_error']:.1e} (PyTorch's own rounding: {proof['own_error']:.1e})",
+        "proof": certificate.proof_sentence(shipped.proof),
         "test split": f"accuracy {shipped.metrics['test/accuracy']:.4f}, loss {shipped.metrics['test/loss']:.4f}",
         "inputs": ", ".join(_form(one.name, one.dtype, ("N", *one.shape)) for one in shipped.inputs),
         "outputs": f"{label}, {probabilities}",

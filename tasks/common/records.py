@@ -113,6 +113,11 @@ class Finding:
     remedy: str
     """Options to add to the command if it begins with `--`, else a sentence."""
 
+    @property
+    def markdown(self) -> str:
+        """The finding as an item of a Markdown list."""
+        return f"- **{self.code}**: {self.sentence}. Remedy: `{self.remedy}`"
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -164,6 +169,11 @@ class ModelVersion:
     name: str
     version: int
     is_champion: bool
+
+    @property
+    def title(self) -> str:
+        """Name and version in words, and whether it is the champion."""
+        return f"{self.name} version {self.version}{', champion' * self.is_champion}"
 
 
 @dataclass(frozen=True, slots=True)
