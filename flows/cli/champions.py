@@ -10,7 +10,7 @@ from rich.table import Table
 
 from hallmark.flows.cli.shared import execution
 from hallmark.flows.cli.shared.errors import report_errors
-from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_row, print_table
+from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_rows, print_table
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
 
@@ -181,9 +181,7 @@ def _print_decision(decision: "Decision", *, as_json: bool) -> None:
 
 
 def _print(rows: dict[str, str]) -> None:
-    width = max(map(len, rows)) + 2
-    for name, value in rows.items():
-        print_row(name, value, width=width)
+    print_rows(rows, width=max(map(len, rows)) + 2)
 
 
 def _print_table(decisions: "list[Decision]") -> None:

@@ -9,10 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from hallmark.flows.cli.shared import output_file
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import MAX_WIDTH, Flag, print_json, short_path
 from hallmark.tasks.common.digests import RUN_ID_DIGITS
-from hallmark.tasks.common.errors import HallmarkError, InputError
+from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:
     from hallmark.tasks.ml.reports.run_comparison import comparison_tables
@@ -61,7 +62,9 @@ def compare(
 
         compared = comparison.compare(run_lookup.gather(run))
         if html:
-            _write(compared, html)
+            from hallmark.tasks.ml.reports.run_comparison import comparison_page
+
+            output_file.write(html, comparison_page.build(compared).encode())
     if json:
         print_json(_result(compared, html))
     else:
@@ -111,18 +114,6 @@ def _rich_table(table: "comparison_tables.Table") -> Table:
     for row in table.rows:
         drawn.add_row(*map(escape, row))
     return drawn
-
-
-def _write(compared: "Comparison", html: Path) -> None:
-    from hallmark.tasks.common.files import whole_file
-    from hallmark.tasks.ml.reports.run_comparison import comparison_page
-
-    text = comparison_page.build(compared)
-    try:
-        with whole_file(html) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise HallmarkError(f"{html}: cannot be written: {error.strerror or error}") from error
 
 
 def _result(compared: "Comparison", html: Path | None) -> dict[str, Any]:

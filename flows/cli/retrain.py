@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hallmark.flows.cli.shared import execution
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
-from hallmark.flows.cli.shared.printing import Flag, Token, print_json, print_row
+from hallmark.flows.cli.shared.printing import Flag, Token, print_json, print_rows
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
@@ -121,5 +121,4 @@ def _print(result: "Retrained") -> None:
     rows = {"verdict": result.verdict, "why": result.reason, "champion": f"{result.name} version {result.champion}"}
     if result.decision:
         rows |= {"decision": f"number {result.decision.number}, about version {result.decision.version}"}
-    for name, value in rows.items():
-        print_row(name, value)
+    print_rows(rows)

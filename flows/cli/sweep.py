@@ -16,13 +16,12 @@ from hallmark.flows.cli.shared.printing import (
     Token,
     command_name,
     print_json,
-    print_row,
+    print_rows,
     print_table,
     short_path,
 )
 from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.runtime import progress, settings
 
 if TYPE_CHECKING:
     from hallmark.tasks.common.records import SweepOutcome
@@ -71,7 +70,7 @@ def sweep(
     def load() -> "Callable[[], SweepOutcome]":
         from hallmark.flows.sweep import sweep as flow
 
-        _refuse_impossible(grid.members)
+        execution.refuse_impossible(*grid.members)
         return lambda: flow(grid.members, grid.axes, fresh=fresh)
 
     with report_errors(as_json=json):
@@ -84,19 +83,6 @@ def sweep(
         print_json(_result(grid.members, result))
     else:
         _print_table(result)
-
-
-def _refuse_impossible(members: tuple[Experiment, ...]) -> None:
-    from hallmark.tasks.ml.data import dataset_store, sources
-    from hallmark.tasks.ml.training import devices, sweep_plan
-
-    first = members[0]
-    devices.choose(first.training.device)
-    if sources.is_local(first.data):  # otherwise the first step checks, after the download
-        table = sources.read(first.data, settings.read().home, progress=progress.images)
-        for member in members:
-            dataset_store.refuse_impossible(table, member.data.split, member.model, member.training)
-        sweep_plan.refuse_too_many(members, dataset_store.outline(table, first.data))
 
 
 def _result(members: tuple[Experiment, ...], result: "SweepOutcome") -> dict[str, Any]:
@@ -157,5 +143,4 @@ def _print_table(result: "SweepOutcome") -> None:
         "sweep": result.run.url,
         "next": f"{command_name()} ui",
     }
-    for name, value in rows.items():
-        print_row(name, value)
+    print_rows(rows)

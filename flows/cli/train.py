@@ -9,7 +9,7 @@ from cyclopts import App
 from hallmark.flows.cli.shared import execution
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
-from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_row, short_path
+from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_rows, short_path
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -101,6 +101,4 @@ def _print_table(outcome: "Outcome") -> None:
         "run": outcome.run.url,
         "next": f"{command_name()} ui",
     }
-    for name, value in rows.items():
-        if value:
-            print_row(name, value)
+    print_rows({name: value for name, value in rows.items() if value})

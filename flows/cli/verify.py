@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hallmark.flows.cli.shared.errors import report_errors
-from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
+from hallmark.flows.cli.shared.printing import Flag, print_json, print_row, print_rows
 from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.artifact.certificate import Certificate, Check, Verdict
@@ -74,8 +74,7 @@ def _print(verdict: Verdict, checks: list[Check]) -> None:
         mark = "passed  " if check.passed else "failed  "
         print_row(check.name, (mark, style), check.found, width=16)
     rows = (_describe(verdict.certificate) if verdict.certificate else {}) | {"sha256": verdict.sha256}
-    for name, value in rows.items():
-        print_row(name, value, width=16)
+    print_rows(rows, width=16)
     holds = all(check.passed for check in checks)
     print_row("verdict", "holds" if holds else "does not hold", width=16)
 

@@ -16,7 +16,6 @@ from hallmark.flows.scheduling import schedules
 from hallmark.flows.station import processes
 from hallmark.flows.station.processes import POLL_SECONDS, PORTS, Running
 from hallmark.tasks.common.errors import InputError, without_secrets
-from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.runtime import signals, station_file
 from hallmark.tasks.runtime.settings import Settings
 from hallmark.tasks.runtime.station_file import Station
@@ -45,8 +44,7 @@ def refuse(machine: Settings) -> None:
             f"HALLMARK_HOST: other machines can reach {machine.host}: "
             "set HALLMARK_AUTH to user:password as well, or unset HALLMARK_HOST"
         )
-    if not is_writable(machine.home):
-        raise InputError(f"HALLMARK_HOME: {machine.home} cannot be written: make it writable or choose another folder")
+    machine.writable_home()
     schedules.load()
 
 

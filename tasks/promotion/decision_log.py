@@ -14,7 +14,6 @@ from filelock import FileLock, Timeout
 
 from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.errors import HallmarkError, InputError
-from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.common.records import Decision
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.signals import held
@@ -108,9 +107,7 @@ def repair_if_idle(name: str) -> list[Decision]:
 
 
 def _lock(name: str) -> FileLock:
-    home = settings.read().home
-    if not is_writable(home):
-        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
+    home = settings.read().writable_home()
     path = home / "locks" / f"champion-{digest_of(name)[:SHOWN]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)  # a kernel lock, which kill -9 releases

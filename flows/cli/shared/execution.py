@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hallmark.flows.station import prefect_server
-from hallmark.tasks.common import files
-from hallmark.tasks.common.errors import HallmarkError, InputError
+from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.runtime import progress, settings, signals
 
 if TYPE_CHECKING:
@@ -41,9 +40,7 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
         HallmarkError: the flow failed; the message names the step and the log file.
         KeyboardInterrupt: the flow was interrupted.
     """
-    home = settings.read().home
-    if not files.is_writable(home):
-        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
+    home = settings.read().writable_home()
     log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
     # The terminal shows Hallmark's progress lines; Prefect's log goes to the file.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -61,21 +58,29 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
             return run()
 
 
-def refuse_impossible(experiment: "Experiment") -> None:
+def refuse_impossible(*members: "Experiment") -> None:
     """Check that data, model and training fit together, if the data is on this machine.
 
     Data that must be downloaded first is checked by the first step of the flow instead.
+
+    Args:
+        members: one experiment, or the members of a sweep, which have the same data.
 
     Raises:
         InputError: they do not; the message says why and what to change.
     """
     from hallmark.tasks.ml.data import dataset_store, sources
-    from hallmark.tasks.ml.training import devices
+    from hallmark.tasks.ml.training import devices, sweep_plan
 
-    devices.choose(experiment.training.device)
-    if sources.is_local(experiment.data):
-        table = sources.read(experiment.data, settings.read().home, progress=progress.images)
-        dataset_store.refuse_impossible(table, experiment.data.split, experiment.model, experiment.training)
+    data = members[0].data
+    devices.choose(members[0].training.device)
+    if not sources.is_local(data):
+        return
+    table = sources.read(data, settings.read().home, progress=progress.images)
+    for member in members:
+        dataset_store.refuse_impossible(table, data.split, member.model, member.training)
+    if len(members) > 1:
+        sweep_plan.refuse_too_many(members, dataset_store.outline(table, data))
 
 
 @contextmanager
