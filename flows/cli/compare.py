@@ -58,9 +58,9 @@ def compare(
 
             output_files.check_output(html, "", overwrite=overwrite)
         from hallmark.tasks.ml.reports.run_comparison import comparison
-        from hallmark.tasks.tracking import run_lookup
+        from hallmark.tasks.tracking import compared_runs
 
-        compared = comparison.compare(run_lookup.gather(run))
+        compared = comparison.compare(compared_runs.gather(run))
         if html:
             from hallmark.tasks.ml.reports.run_comparison import comparison_page
 

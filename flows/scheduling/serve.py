@@ -61,7 +61,7 @@ def main() -> None:
     """
     planned, file = schedules.load(), schedules.file()
     # Set before Prefect is imported. The processes of the runs inherit the environment.
-    os.environ[scheduled_process.MARK] = "1"
+    os.environ[scheduled_process.SERVED_VARIABLE] = "1"
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "hallmark")
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
@@ -125,7 +125,7 @@ async def _run(
     stopped.cancel()
     checking.cancel()
     if stopping.is_set():
-        scheduled_process.ENDING.set()
+        scheduled_process.STOPPING.set()
         await _stop(runner)
     await running
 

@@ -20,7 +20,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from hallmark.flows.station import prefect_server
+from hallmark.flows.station import child_process, prefect_server
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import prefect_api, signals, station_file
 from hallmark.tasks.runtime.settings import Settings
@@ -155,7 +155,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _wait(one: Running, is_ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + prefect_server.BOOT_SECONDS
+    deadline = time.monotonic() + child_process.BOOT_SECONDS
     while not is_ready():
         if one.process.poll() is not None or time.monotonic() > deadline:
             raise InputError(f"{TITLES[one.part.name]} did not start: {last_line(one.part.log)} (log: {one.part.log})")
