@@ -2,13 +2,12 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 from rich.table import Table
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared import execution, outcomes
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
 from hallmark.flows.cli.shared.printing import (
@@ -18,7 +17,6 @@ from hallmark.flows.cli.shared.printing import (
     print_json,
     print_rows,
     print_table,
-    short_path,
 )
 from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -86,13 +84,12 @@ def sweep(
 
 
 def _result(members: tuple[Experiment, ...], result: "SweepOutcome") -> dict[str, Any]:
-    outcome, version = result.outcome, result.outcome.model_version
+    outcome = result.outcome
     return {
         "status": "finished",
-        "name": version.name,
+        "name": outcome.model_version.name,
         "run_id": result.run.id,
         "experiment_digest": members[result.chosen].digest,
-        "dataset_digest": outcome.dataset.digest,
         "axes": result.axes,
         "members": [
             {
@@ -106,13 +103,7 @@ def _result(members: tuple[Experiment, ...], result: "SweepOutcome") -> dict[str
         ],
         "chosen": result.chosen,
         "chosen_run_id": outcome.run.id,
-        "onnx": str(outcome.artifact.path),
-        "sha256": outcome.artifact.sha256,
-        "metrics": outcome.fit.metrics | outcome.evaluation.metrics,
-        "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
-        "diagnosis": [asdict(finding) for finding in outcome.findings],
-        "model_version": version.version,
-        "resumed_from": execution.resumed_from(outcome),
+        **outcomes.result(outcome),
     }
 
 
@@ -133,13 +124,9 @@ def _print_table(result: "SweepOutcome") -> None:
     print_table(table)
     if len(order) > SHOWN:
         sys.stdout.write(f"... and {len(order) - SHOWN} more\n")
-    outcome, version = result.outcome, result.outcome.model_version
     rows = {
-        "accuracy": f"{outcome.evaluation.metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
-        "parity": execution.describe_proof(outcome.proof),
-        "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
-        "model": version.title,
-        "onnx": short_path(outcome.artifact.path),
+        "accuracy": outcomes.accuracy(result.outcome),
+        **outcomes.rows(result.outcome),
         "sweep": result.run.url,
         "next": f"{command_name()} ui",
     }

@@ -1,15 +1,14 @@
 """`hallmark train`: check the input, run the flow, print the result."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared import execution, outcomes
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
-from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_rows, short_path
+from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_rows
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -71,33 +70,22 @@ def _refuse_mistakes(experiment: Experiment) -> None:
 
 
 def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:
-    version = outcome.model_version
     return {
         "status": "finished",
         "name": experiment.name,
         "run_id": outcome.run.id,
         "experiment_digest": experiment.digest,
-        "dataset_digest": outcome.dataset.digest,
-        "onnx": str(outcome.artifact.path),
-        "sha256": outcome.artifact.sha256,
-        "metrics": outcome.fit.metrics | outcome.evaluation.metrics,
-        "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
-        "diagnosis": [asdict(finding) for finding in outcome.findings],
-        "model_version": version.version,
-        "resumed_from": execution.resumed_from(outcome),
+        **outcomes.result(outcome),
     }
 
 
 def _print_table(outcome: "Outcome") -> None:
-    metrics, version = outcome.evaluation.metrics, outcome.model_version
+    metrics = outcome.evaluation.metrics
     rows = {
-        "accuracy": f"{metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
+        "accuracy": outcomes.accuracy(outcome),
         "loss": f"{metrics['test/loss']:.4f}",
         "unit": ", ".join(f"{name[6:]} {value:.4f}" for name, value in metrics.items() if name.startswith("model/")),
-        "parity": execution.describe_proof(outcome.proof),
-        "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
-        "model": version.title,
-        "onnx": short_path(outcome.artifact.path),
+        **outcomes.rows(outcome),
         "run": outcome.run.url,
         "next": f"{command_name()} ui",
     }

@@ -45,13 +45,9 @@ def is_told_to_end(message: str | None) -> bool:
     """
     if STOPPING.is_set():
         return True
-    is_signal = "termination signal" in (message or "")
-    return (
-        is_signal
-        and bool(os.environ.get(SERVED_VARIABLE))
-        and _is_held()
-        and not select.select([sys.stdin], [], [], 0)[0]
-    )
+    if "termination signal" not in (message or ""):
+        return False
+    return bool(os.environ.get(SERVED_VARIABLE)) and _is_held() and not select.select([sys.stdin], [], [], 0)[0]
 
 
 def _is_held() -> bool:

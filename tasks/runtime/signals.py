@@ -62,7 +62,8 @@ def terminate_when_closed(descriptor: int) -> None:
     """Wait until the other end of a pipe or socket closes, which kill -9 does too, and send SIGTERM to this process.
 
     Args:
-        descriptor: this process's end, to which nobody writes. A file object would hold a lock that Python needs at exit.
+        descriptor: this process's end, to which nobody writes. Reading a file object instead would hold a lock that
+            Python needs at exit.
     """
     os.read(descriptor, 1)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -14,7 +14,6 @@ from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.runtime import progress, settings, signals
 
 if TYPE_CHECKING:
-    from hallmark.tasks.common.records import Outcome, Proof
     from hallmark.tasks.ml.config.experiment import Experiment
 
 T = TypeVar("T")
@@ -107,17 +106,3 @@ def _logged(flow: str, log: Path) -> Iterator[None]:
         for name, handler in handlers:
             logging.getLogger(name).removeHandler(handler)
         file.close()
-
-
-def resumed_from(outcome: "Outcome") -> dict[str, int] | None:
-    """Return the completed epochs and the updates of the next one; None if the run was not resumed."""
-    if not (outcome.run.attempt.is_continued or outcome.fit.resumed_from):
-        return None
-    epoch, step = outcome.fit.resumed_from or (0, 0)
-    return {"epoch": epoch, "step": step}
-
-
-def describe_proof(proof: "Proof") -> str:
-    """Describe a proof in one line."""
-    labels = f"all labels equal except {proof.ties} ties" if proof.ties else "all labels equal"
-    return f"passed: maximum deviation {proof.max_abs_diff:.1e}, {labels}"
