@@ -79,7 +79,7 @@ def _live(run: "StoredRun", content: bytes, folder: Path, *, overwrite: bool) ->
         file = run_lookup.shipped(run)
     except InputError as error:
         raise InputError(f"--live: run {run.id[:RUN_ID_DIGITS]}: {error}") from error
-    live_folder.refuse(file, folder, overwrite=overwrite)
+    live_folder.refuse_folder(file, folder, overwrite=overwrite)
     machine = settings.read()
     runtime = browser_runtime.fetch(machine.home, machine.npm_registry)
     accuracy = f"test accuracy {run.metrics['test/accuracy']:.1%}"

@@ -101,11 +101,11 @@ def judge(
 
     def load() -> "Callable[[], Judged]":
         from hallmark.flows.judge import judge as flow
-        from hallmark.flows.judge import refuse
+        from hallmark.flows.judge import resolve
         from hallmark.tasks.promotion import decision_log
 
         decision_log.repair_if_idle(model)
-        refuse(model, version)
+        resolve(model, version)
         return lambda: flow(model, version, rule)
 
     with report_errors(as_json=json):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from hallmark.tasks.ml.reports.run_comparison import comparison_tables
     from hallmark.tasks.ml.reports.run_comparison.comparison import Comparison
 
-MOST_RUNS = 8
-"""Largest number of runs, which is the number of curves that a plot can distinguish."""
+MAX_RUNS = 8
+"""Maximum number of runs: the number of curves that a plot can distinguish."""
 
 
 def compare(
@@ -51,8 +51,8 @@ def compare(
     from hallmark.tasks.runtime import signals
 
     with report_errors(as_json=json), signals.as_interrupt():
-        if not 2 <= len(run) <= MOST_RUNS:
-            raise InputError(f"expected 2 to {MOST_RUNS} runs, found {len(run)}: `hallmark runs` lists them")
+        if not 2 <= len(run) <= MAX_RUNS:
+            raise InputError(f"expected 2 to {MAX_RUNS} runs, found {len(run)}: `hallmark runs` lists them")
         if html:
             from hallmark.tasks.ml.predict import output_files
 

@@ -112,7 +112,7 @@ def _refuse_address(address: str | None) -> None:
 
     try:
         if address is not None:
-            notification.refuse(address)
+            notification.refuse_address(address)
     except ValueError as error:
         raise InputError(f"--notify: {error}") from error
 

@@ -24,7 +24,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 if TYPE_CHECKING:
     from hallmark.tasks.common.records import SweepOutcome
 
-SHOWN = 12
+MAX_ROWS = 12
 """Number of members in the printed table, best first. MLflow and --json have all of them."""
 
 EXAMPLES = """
@@ -116,14 +116,14 @@ def _titles(axes: tuple[str, ...]) -> list[str]:
 def _print_table(result: "SweepOutcome") -> None:
     order = result.by_loss
     table = Table("", *_titles(result.axes), "val loss", box=None, pad_edge=False)
-    for index in order[:SHOWN]:
+    for index in order[:MAX_ROWS]:
         member = result.members[index]
         loss = "diverged" if member.loss is None else f"{member.loss:.4f}"
         values = (str(member.values[axis]) for axis in result.axes)
         table.add_row("chosen" if index == result.chosen else "", *values, loss)
     print_table(table)
-    if len(order) > SHOWN:
-        sys.stdout.write(f"... and {len(order) - SHOWN} more\n")
+    if len(order) > MAX_ROWS:
+        sys.stdout.write(f"... and {len(order) - MAX_ROWS} more\n")
     rows = {
         "accuracy": outcomes.accuracy(result.outcome),
         **outcomes.rows(result.outcome),

@@ -37,7 +37,7 @@ def train(
     Parameters
     ----------
     strict
-        Refuse an experiment in which a mistake can be found before training.
+        Refuse the experiment if it contains a known mistake.
     fresh
         Start from the beginning instead of resuming an interrupted run.
     json

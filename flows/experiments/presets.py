@@ -154,7 +154,7 @@ def iris_softmax_l2() -> Experiment:
 
 
 def iris_softmax_sigmoid() -> Experiment:
-    """iris_softmax_l2 with a sigmoid before the loss: the least that this mistake costs."""
+    """iris_softmax_l2 with a sigmoid before the loss: shows the smallest cost of this mistake."""
     return _derive(iris_softmax_l2(), name="iris_softmax_sigmoid", model=Linear(kind="linear", output="sigmoid"))
 
 

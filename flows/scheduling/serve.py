@@ -44,7 +44,10 @@ RETRIES = "7"
 """Retries of a request to Prefect: four minutes in total, like MLflow's client. Prefect's default takes one minute."""
 
 POLL_SECONDS = 2.0
+"""Interval at which Prefect is asked for due runs."""
+
 CHECK_SECONDS = 15.0
+"""Interval at which waiting runs are checked."""
 
 STOP_SECONDS = 30.0
 """Time limit for the runner to stop its runs and report to Prefect."""

@@ -24,7 +24,7 @@ LOCK_SECONDS = 1.0
 """Time to wait for the station's lock. A process that checks whether a station is up holds it for a moment."""
 
 
-def refuse(machine: Settings) -> None:
+def refuse_settings(machine: Settings) -> None:
     """Refuse contradictory settings, and settings without effect, before any process is started.
 
     Raises:
@@ -60,7 +60,7 @@ def run(machine: Settings, on_ready: Callable[[Station], None], on_fault: Callab
         InputError: a station is up already, a port is in use, or a part does not start.
         KeyboardInterrupt: the station was interrupted.
     """
-    refuse(machine)
+    refuse_settings(machine)
     with _exclusive(machine.home), ExitStack() as stack:
         listeners = {name: stack.enter_context(processes.listen(machine, name)) for name in PORTS}
         running: list[Running] = []

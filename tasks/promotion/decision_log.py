@@ -62,15 +62,16 @@ def record(decision: Decision) -> Decision:
 
 @held()
 def finish(decision: Decision) -> Decision:
-    """Carry out a recorded decision, whatever part of it is done already, and return it. Call it inside `exclusive`.
+    """Carry out a recorded decision and return it. Call it inside `exclusive`.
 
-    Sets the aliases, reads them back, and marks the decision as done. If someone else has changed the champion
-    meanwhile, the aliases stay, and the reason says so.
+    Sets the aliases, reads them back, and marks the decision as done. Parts that an interrupted process has done are
+    repeated without effect. If someone else has changed the champion meanwhile, the aliases stay, and the reason says
+    so.
 
     Raises:
         HallmarkError: the registry does not have the aliases that were set.
     """
-    current = model_registry.with_alias(decision.name, CHAMPION)
+    current = model_registry.version_with_alias(decision.name, CHAMPION)
     if current not in (decision.before, decision.champion):
         other = "no version" if current is None else f"version {current}"
         decision = replace(decision, reason=f"{decision.reason} (not done: {other} was made champion meanwhile)")
@@ -129,7 +130,7 @@ def _set_aliases(decision: Decision) -> None:
         model_registry.mark_demoted(name, decision.before)
     model_registry.set_alias(name, PREVIOUS, decision.previous)
     model_registry.set_alias(name, CHAMPION, decision.champion)
-    current = (model_registry.with_alias(name, CHAMPION), model_registry.with_alias(name, PREVIOUS))
+    current = (model_registry.version_with_alias(name, CHAMPION), model_registry.version_with_alias(name, PREVIOUS))
     if current != (decision.champion, decision.previous):
         raise HallmarkError(
             f"{name}: champion and previous were set to versions {decision.champion} and {decision.previous}, but the "

@@ -59,7 +59,7 @@ def _about(run: StoredRun, experiment: Experiment) -> dict[str, Any]:
     """Return what the result depends on: options, data, code, machine."""
     options = {name: value for name, value in experiment.flat().items() if name != "name"}
     drawn = {"initial seed": int(run.tags[tags.INITIAL_SEED])} if tags.INITIAL_SEED in run.tags else {}
-    return options | {"dataset": run.dataset} | drawn | run.marks
+    return options | {"dataset": run.dataset} | drawn | run.conditions
 
 
 def _results(run: StoredRun) -> RowResults:

@@ -70,7 +70,7 @@ def _registered(name: str, missing: str) -> RegisteredModel:
         raise InputError(f"there is {missing} '{name}': {hint}") from error
 
 
-def with_alias(name: str, alias: str) -> int | None:
+def version_with_alias(name: str, alias: str) -> int | None:
     """Return the version that has an alias, or None.
 
     Raises:

@@ -8,15 +8,12 @@ from pydantic import ValidationError
 
 from hallmark.tasks.common.digests import RUN_ID_DIGITS, check
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import RecentRun, Recorded
+from hallmark.tasks.common.records import CARD, RecentRun, Recorded
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import NAME, Experiment
 from hallmark.tasks.tracking import stored, tags
 from hallmark.tasks.tracking.client import connect
 from hallmark.tasks.tracking.stored import StoredRun
-
-CARD = "card.html"
-"""Path of the card among a run's artifacts."""
 
 EXPERIMENT = "experiment.toml"
 """Path of the experiment among a run's artifacts."""
@@ -35,7 +32,15 @@ _NEEDED = (
 
 
 def search(query: str, limit: int) -> list[StoredRun]:
-    """Return the runs that match a query in MLflow's language, newest first."""
+    """Return the runs that match a query in MLflow's language, newest first.
+
+    Args:
+        query: filter, as MLflow's `search_runs` takes it.
+        limit: maximum number of runs.
+
+    Raises:
+        InputError: the store cannot be reached.
+    """
     client = connect()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, query, max_results=limit, order_by=["attributes.start_time DESC"])
@@ -47,7 +52,7 @@ def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
 
     Args:
         name: name of the experiment; None means all.
-        limit: largest number of runs.
+        limit: maximum number of runs.
     """
     if name and not re.fullmatch(NAME, name):
         return []  # no experiment can have this name, and MLflow's query language could not express it
@@ -86,7 +91,7 @@ def recorded(run_id: str) -> tuple[Recorded, Experiment]:
         weights_sha256=run.tags[tags.WEIGHTS_SHA256],
         onnx_sha256=run.tags[tags.ONNX_SHA256],
         initial_seed=int(run.tags[tags.INITIAL_SEED]),
-        marks=run.marks,
+        conditions=run.conditions,
     )
     return record, experiment(run)
 

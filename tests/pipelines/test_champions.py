@@ -33,7 +33,7 @@ def test_manual_promotions_and_rollbacks_are_shown_by_the_commands(name: str, co
     code, out, _ = console("rollback", name, "--reason", "it was not", "--json")
     assert (code, json.loads(out)["champion"]) == (0, 2)
     assert aliases(name) == {"champion": 2, "previous": 1}
-    assert champions.is_demoted(name, 3) == 3
+    assert champions.demoted_version(name, 3) == 3
     assert console("rollback", name)[0] == 0
     assert aliases(name) == {"champion": 1}
     code, out, _ = console("champion", name, "--json")

@@ -274,7 +274,7 @@ def test_json_contains_the_reason_of_every_refusal(console: Call, tokens: list[s
 
 def test_json_contains_the_reason_why_a_station_cannot_be_read(console: Call, home: Path) -> None:
     with refusing_server(401, "") as url:
-        part = station_file.Part(name="prefect", pid=2, log=home / "log", url=url)
+        part = station_file.StationPart(name="prefect", pid=2, log=home / "log", url=url)
         started = datetime.now(UTC)
         station = station_file.Station(pid=1, started=started, store="sqlite:///x", guarded=True, parts=(part,))
         station_file.record(station, home)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hallmark.tasks.common.digests import SHOWN
-from hallmark.tasks.common.records import Dataset, Decision, Outcome, Retrained, Scored, SweepOutcome
+from hallmark.tasks.common.records import CARD, Dataset, Decision, Outcome, Retrained, Scored, SweepOutcome
 from hallmark.tasks.ml.config.experiment import Experiment
 
 
@@ -17,7 +17,7 @@ def training(experiment: Experiment, outcome: Outcome) -> str:
         "file": f"`{outcome.artifact.path}`",
         "sha256": f"`{outcome.artifact.sha256}`",
         "model": version.title,
-        "card": f"[card.html]({outcome.run.url}/artifacts/card.html)",
+        "card": f"[{CARD}]({outcome.run.url}/artifacts/{CARD})",
         "MLflow run": f"[{outcome.run.name}]({outcome.run.url})",
         "experiment": f"`{experiment.digest[:SHOWN]}` on dataset `{outcome.dataset.digest[:SHOWN]}`",
     }
