@@ -16,9 +16,10 @@ from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.runtime import prefect_api, settings, station_file
 from hallmark.tasks.runtime.settings import Settings
 
-LEAST_FREE = 2 * 10**9
-"""Minimum free disk space in bytes. MNIST, its dataset and a few runs need half of it."""
+MIN_FREE_BYTES = 2 * 10**9
+"""Minimum free disk space. MNIST, its dataset and a few runs need half of it."""
 TIMEOUT_SECONDS = 5.0
+"""Time limit for the mirror to answer."""
 NAMED = ("torch", "torchvision", "prefect", "mlflow", "scikit-learn", "onnx", "onnxruntime")
 
 
@@ -84,7 +85,7 @@ def _disk(machine: Settings) -> MachineCheck:
     existing = next(folder for folder in (machine.home, *machine.home.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     text = f"{free / 10**9:.1f} GB free for {machine.home}"
-    if free < LEAST_FREE:
+    if free < MIN_FREE_BYTES:
         return MachineCheck(
             "disk", is_well=False, found=f"{text}: free some space, or set HALLMARK_HOME to another folder"
         )
