@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
-from hallmark.tasks.common.errors import HallmarkError, InputError
+from hallmark.tasks.common.errors import InputError
 
 COMMANDS = {
     "train": (
@@ -91,12 +91,18 @@ def run(tokens: list[str]) -> int:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     try:
         _application(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-    except (InputError, CycloptsError) as error:
+    except CycloptsError as error:
         return _report(error, 2)
-    except HallmarkError as error:
-        return _report(error, 1)
-    except KeyboardInterrupt:
-        return _report("interrupted", 130)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - `expected` logs the traceback of an unexpected one
+        from hallmark.flows.cli.shared import errors  # not needed by a command that succeeds
+
+        match errors.expected(error):
+            case InputError() as refused:
+                return _report(refused, 2)
+            case KeyboardInterrupt():
+                return _report("interrupted", 130)
+            case failed:
+                return _report(failed, 1)
     return 0
 
 
@@ -139,7 +145,9 @@ def _indent(line: str) -> int:
 
 def _report(error: object, code: int) -> int:
     """Write an error as one line on stderr and return the exit code."""
-    sys.stderr.write(f"hallmark: {' '.join(str(error).split())}\n")
+    from hallmark.flows.cli.shared import errors
+
+    sys.stderr.write(f"hallmark: {errors.one_line(error)}\n")
     return code
 
 

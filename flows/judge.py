@@ -21,15 +21,16 @@ def judge(name: str, version: int, rule: Rule = Rule()) -> Judged:  # noqa: B008
         version: the version to judge.
         rule: the promotion rule.
     """
-    champion, experiment = refuse(name, version)
+    champion, experiment = resolve(name, version)
     return judge_files(name, champion, version, prepare(experiment), rule)
 
 
-def refuse(name: str, version: int) -> tuple[int, Experiment]:
+def resolve(name: str, version: int) -> tuple[int, Experiment]:
     """Return the champion's version and the experiment of the version to judge.
 
     Raises:
-        InputError: the version or a champion does not exist, the version is the champion, or its run is unknown.
+        InputError: the version or a champion does not exist, the version is the champion, or its run is unknown,
+            or the experiment of that run cannot be read.
     """
     _, champion = model_registry.resolve(f"models:/{name}@{model_registry.CHAMPION}")
     model_registry.resolve(f"models:/{name}/{version}")

@@ -72,7 +72,7 @@ def _result(future: PrefectFuture[Fit]) -> Fit | str:
 
 
 def _member(axes: Sequence[str], member: Experiment, run: Run, way: str, result: Fit | str) -> Member:
-    label, values = sweep_grids.label(axes, member), sweep_grids.row(axes, member)
+    label, values = sweep_grids.label(axes, member), sweep_grids.axis_values(axes, member)
     if isinstance(result, str):
         return Member(label, values, run, way, fit=None, failed=result, loss=None)
     losses = history.curves(result.history)["val/loss"][1]

@@ -40,7 +40,7 @@ def reproduce(run_id: str) -> Reproduction:
 def _on_available_device(experiment: Experiment, recorded: Recorded) -> Experiment:
     """Return the experiment on the recorded kind of device, or on what this machine has instead."""
     try:
-        device = devices.choose(recorded.marks["device"]).type  # type: ignore[arg-type]
+        device = devices.choose(recorded.conditions["device"]).type  # type: ignore[arg-type]
     except InputError:
         device = "auto"
     training = experiment.training.model_copy(update={"device": device})

@@ -108,10 +108,10 @@ def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: 
         _show(decision_log.repair(name))
         champion = champions.champion(name)
         if champion is None or champion == challenger:  # the first version was registered as champion
-            decision = champions.first(name, challenger, schedule)
+            decision = champions.first_decision(name, challenger, schedule)
         else:
             with champions.challenging(name, challenger):
-                decision = champions.judged(name, judge(name, champion, challenger, dataset, rule), schedule)
+                decision = champions.decision_from(name, judge(name, champion, challenger, dataset, rule), schedule)
         decision = decision_log.record(decision)
         _show([decision])
         return decision_log.finish(decision)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from hallmark.tasks.common.files import whole_file
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.records import CARD, Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
@@ -15,7 +15,7 @@ def card(experiment: Experiment, outcome: Outcome) -> None:
     """Write `card.html` and log it to the run; see `hallmark.tasks.ml.reports.model_card.build`."""
     from hallmark.tasks.ml.reports import model_card
 
-    path = outcome.fit.weights.parent / "card.html"
+    path = outcome.fit.weights.parent / CARD
     with whole_file(path) as temporary:
         temporary.write_text(model_card.build(experiment, outcome, datetime.now(UTC)), encoding="utf-8")
     run_logger.log_card(outcome.run, path)

@@ -17,7 +17,7 @@ def judge(name: str, champion: int, challenger: int, dataset: Dataset, rule: Rul
     versions = (champion, challenger)
     rows = compare_files.unseen(dataset, [training_rows.find(name, version) for version in versions])
     files = [model_registry.fetch(f"models:/{name}/{version}", refresh=True) for version in versions]
-    demoted = champions.is_demoted(name, challenger)
+    demoted = champions.demoted_version(name, challenger)
     rolled_back = f"version {demoted}, which has the same file, was rolled back"
     found = "this file was never rolled back" if demoted is None else rolled_back
     gate = Gate("not rolled back", passed=demoted is None, found=found)

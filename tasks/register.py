@@ -27,5 +27,5 @@ def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof
     """Register with signature, input example and proof; see `hallmark.tasks.tracking.registration.register`."""
     example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], category_values(dataset))
     version = registration.register(run, experiment.name, artifact, proof, dataset, example)
-    progress.report(f"{version.name} version {version.version}" + ", champion" * version.is_champion)
+    progress.report(version.title)
     return version

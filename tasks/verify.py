@@ -1,9 +1,11 @@
 """Prove that the graph predicts what the PyTorch model predicts."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from hallmark.tasks.common.errors import ParityError
 from hallmark.tasks.common.records import Artifact, Dataset, Fit, Proof, Run
+from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.artifact.proof import verifier
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.models import networks
@@ -39,7 +41,5 @@ def verify(experiment: Experiment, dataset: Dataset, fit: Fit, artifact: Artifac
         log(report, artifact.path)
         raise
     log(report)
-    rows = f"{proof.rows} test rows and {proof.rows_made} synthetic rows in {len(proof.ways)} ways"
-    deviation = f"maximum deviation {proof.largest_error:.1e} (PyTorch's own rounding: {proof.own_error:.1e})"
-    progress.report(f"passed: {rows}, {deviation}")
+    progress.report(f"passed: {certificate.proof_sentence(asdict(proof))}")
     return proof

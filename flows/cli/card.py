@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared import output_file
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json, print_row, short_path
+from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import HallmarkError, InputError
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def card(
     """
     from hallmark.tasks.runtime import signals
 
-    with execution.report_errors(as_json=json), signals.as_interrupt():
+    with report_errors(as_json=json), signals.as_interrupt():
         from hallmark.tasks.ml.predict import output_files
         from hallmark.tasks.tracking import run_lookup, run_queries
 
@@ -57,7 +59,7 @@ def card(
         content = run_queries.card(stored)
         page = _live(stored, content, live, overwrite=overwrite) if live else None
         if output:
-            _write(content, output)
+            output_file.write(output, content)
     written = {"card": output and output.absolute(), "live": page and page.absolute()}
     if json:
         paths = {name: str(path) if path else None for name, path in written.items()}
@@ -76,8 +78,8 @@ def _live(run: "StoredRun", content: bytes, folder: Path, *, overwrite: bool) ->
     try:
         file = run_lookup.shipped(run)
     except InputError as error:
-        raise InputError(f"--live: run {run.id[:8]}: {error}") from error
-    live_folder.refuse(file, folder, overwrite=overwrite)
+        raise InputError(f"--live: run {run.id[:RUN_ID_DIGITS]}: {error}") from error
+    live_folder.refuse_folder(file, folder, overwrite=overwrite)
     machine = settings.read()
     runtime = browser_runtime.fetch(machine.home, machine.npm_registry)
     accuracy = f"test accuracy {run.metrics['test/accuracy']:.1%}"
@@ -86,13 +88,3 @@ def _live(run: "StoredRun", content: bytes, folder: Path, *, overwrite: bool) ->
         return live_folder.write(file, content, lead, runtime, folder)
     except OSError as error:
         raise HallmarkError(f"{folder}: cannot be written: {error.strerror or error}") from error
-
-
-def _write(content: bytes, output: Path) -> None:
-    from hallmark.tasks.common.files import whole_file
-
-    try:
-        with whole_file(output) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise HallmarkError(f"{output}: cannot be written: {error.strerror or error}") from error

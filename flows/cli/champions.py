@@ -9,7 +9,8 @@ from cyclopts import Parameter, validators
 from rich.table import Table
 
 from hallmark.flows.cli.shared import execution
-from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_row, print_table
+from hallmark.flows.cli.shared.errors import report_errors
+from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_rows, print_table
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
 
@@ -31,7 +32,7 @@ def champion(model: str, /, *, json: Flag = False) -> None:
     json
         Print the result as one line of JSON instead of a table.
     """
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         from hallmark.tasks.promotion import champions, decision_log
 
         decision_log.repair_if_idle(model)
@@ -62,7 +63,7 @@ def history(model: str, /, *, json: Flag = False) -> None:
     json
         Print the result as one line of JSON instead of a table.
     """
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         from hallmark.tasks.promotion import decision_log
 
         decision_log.repair_if_idle(model)
@@ -100,14 +101,14 @@ def judge(
 
     def load() -> "Callable[[], Judged]":
         from hallmark.flows.judge import judge as flow
-        from hallmark.flows.judge import refuse
+        from hallmark.flows.judge import resolve
         from hallmark.tasks.promotion import decision_log
 
         decision_log.repair_if_idle(model)
-        refuse(model, version)
+        resolve(model, version)
         return lambda: flow(model, version, rule)
 
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         from hallmark.flows.cli import retrain
 
         rule, rest = retrain.parse_rule(tokens)
@@ -139,7 +140,7 @@ def promote(model: str, version: Version, /, *, reason: str, json: Flag = False)
     json
         Print the result as one line of JSON instead of text.
     """
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         from hallmark.tasks.promotion import champions
 
         if not reason.strip():
@@ -164,7 +165,7 @@ def rollback(model: str, /, *, reason: str = "rolled back", json: Flag = False) 
     json
         Print the result as one line of JSON instead of text.
     """
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         from hallmark.tasks.promotion import champions
 
         decision = champions.rollback(model, reason)
@@ -180,9 +181,7 @@ def _print_decision(decision: "Decision", *, as_json: bool) -> None:
 
 
 def _print(rows: dict[str, str]) -> None:
-    width = max(map(len, rows)) + 2
-    for name, value in rows.items():
-        print_row(name, value, width=width)
+    print_rows(rows, width=max(map(len, rows)) + 2)
 
 
 def _print_table(decisions: "list[Decision]") -> None:

@@ -9,18 +9,18 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared import output_file
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import MAX_WIDTH, Flag, print_json, short_path
-from hallmark.tasks.common.errors import HallmarkError, InputError
+from hallmark.tasks.common.digests import RUN_ID_DIGITS
+from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:
     from hallmark.tasks.ml.reports.run_comparison import comparison_tables
     from hallmark.tasks.ml.reports.run_comparison.comparison import Comparison
 
-MOST_RUNS = 8
-"""Largest number of runs, which is the number of curves that a plot can distinguish."""
-_ID_DIGITS = 8
-"""Digits of a run id in the terminal, as in `hallmark runs`."""
+MAX_RUNS = 8
+"""Maximum number of runs: the number of curves that a plot can distinguish."""
 
 
 def compare(
@@ -50,19 +50,21 @@ def compare(
     """
     from hallmark.tasks.runtime import signals
 
-    with execution.report_errors(as_json=json), signals.as_interrupt():
-        if not 2 <= len(run) <= MOST_RUNS:
-            raise InputError(f"expected 2 to {MOST_RUNS} runs, found {len(run)}: `hallmark runs` lists them")
+    with report_errors(as_json=json), signals.as_interrupt():
+        if not 2 <= len(run) <= MAX_RUNS:
+            raise InputError(f"expected 2 to {MAX_RUNS} runs, found {len(run)}: `hallmark runs` lists them")
         if html:
             from hallmark.tasks.ml.predict import output_files
 
             output_files.check_output(html, "", overwrite=overwrite)
         from hallmark.tasks.ml.reports.run_comparison import comparison
-        from hallmark.tasks.tracking import run_lookup
+        from hallmark.tasks.tracking import compared_runs
 
-        compared = comparison.compare(run_lookup.gather(run))
+        compared = comparison.compare(compared_runs.gather(run))
         if html:
-            _write(compared, html)
+            from hallmark.tasks.ml.reports.run_comparison import comparison_page
+
+            output_file.write(html, comparison_page.build(compared).encode())
     if json:
         print_json(_result(compared, html))
     else:
@@ -76,7 +78,7 @@ def _print(compared: "Comparison", html: Path | None) -> None:
     if options is None:
         console.print(f"{tables.NO_DIFFERENCES}\n")
     metrics = tables.metrics(compared)
-    for table in (tables.runs(compared, digits=_ID_DIGITS), options, metrics, tables.pairs(compared)):
+    for table in (tables.runs(compared, digits=RUN_ID_DIGITS), options, metrics, tables.pairs(compared)):
         if table:
             console.print(Text(table.caption, "bold"), *([Text(table.remark)] if table.remark else []), sep="\n")
             for part in _fitting_parts(table, console):
@@ -112,18 +114,6 @@ def _rich_table(table: "comparison_tables.Table") -> Table:
     for row in table.rows:
         drawn.add_row(*map(escape, row))
     return drawn
-
-
-def _write(compared: "Comparison", html: Path) -> None:
-    from hallmark.tasks.common.files import whole_file
-    from hallmark.tasks.ml.reports.run_comparison import comparison_page
-
-    text = comparison_page.build(compared)
-    try:
-        with whole_file(html) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise HallmarkError(f"{html}: cannot be written: {error.strerror or error}") from error
 
 
 def _result(compared: "Comparison", html: Path | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
 from hallmark.tasks.common.errors import HallmarkError
 
@@ -21,7 +21,7 @@ def doctor(*, json: Flag = False) -> None:
     """
     from hallmark.flows.station.doctor import examine
 
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         checks = examine()
     failed = [check.name for check in checks if not check.is_well]
     if json:

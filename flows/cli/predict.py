@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json
 from hallmark.tasks.common.errors import InputError
 
@@ -54,7 +54,7 @@ def predict(
     from hallmark.tasks.runtime import progress, signals
     from hallmark.tasks.tracking import model_reference
 
-    with execution.report_errors(as_json=json), signals.as_interrupt():
+    with report_errors(as_json=json), signals.as_interrupt():
         if json and output is None:
             raise InputError("--json: stdout is taken by the predictions: add --output FILE")
         form = output_files.choose_format(output, form)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
 from hallmark.tasks.common.errors import HallmarkError
 
@@ -35,7 +36,7 @@ def reproduce(run_id: str, /, *, json: Flag = False) -> None:
         full_id = run_queries.recorded(run_id)[0].run
         return lambda: flow(full_id)
 
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         result = execution.execute("reproduce", "reproduce", load)
     if json:
         print_json({"status": "identical" if result.is_identical else "different"} | asdict(result))

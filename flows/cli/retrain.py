@@ -8,8 +8,9 @@ from cyclopts import App
 from pydantic import ValidationError
 
 from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
-from hallmark.flows.cli.shared.printing import Flag, Token, print_json, print_row
+from hallmark.flows.cli.shared.printing import Flag, Token, print_json, print_rows
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.fields import describe_problem
@@ -61,7 +62,7 @@ def retrain(
         execution.refuse_impossible(by_content(experiment))
         return lambda: flow(experiment, rule, notify)
 
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         rule, rest = parse_rule(tokens)
         experiment = options.experiment(source, rest)
         _refuse_address(notify)
@@ -112,7 +113,7 @@ def _refuse_address(address: str | None) -> None:
 
     try:
         if address is not None:
-            notification.refuse(address)
+            notification.refuse_address(address)
     except ValueError as error:
         raise InputError(f"--notify: {error}") from error
 
@@ -121,5 +122,4 @@ def _print(result: "Retrained") -> None:
     rows = {"verdict": result.verdict, "why": result.reason, "champion": f"{result.name} version {result.champion}"}
     if result.decision:
         rows |= {"decision": f"number {result.decision.number}, about version {result.decision.version}"}
-    for name, value in rows.items():
-        print_row(name, value)
+    print_rows(rows)

@@ -12,7 +12,9 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json
+from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import settings
 
@@ -50,15 +52,16 @@ def runs(
     json
         Print the result as one line of JSON instead of a table.
     """
-    from hallmark.tasks.tracking import run_queries as recorded
+    with report_errors(as_json=json):
+        from hallmark.tasks.tracking import run_queries
 
-    recent = recorded.recent_runs(name, limit)
-    if name and not recent:
-        names = sorted({run.experiment for run in recorded.recent_runs(None, 1000)})
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        known = f"experiments with runs: {', '.join(names)}" if names else "there are no runs yet"
-        hint = f"did you mean '{near[0]}'?" if near else known
-        raise InputError(f"there is no run of an experiment '{name}': {hint}")
+        recent = run_queries.recent_runs(name, limit)
+        if name and not recent:
+            names = sorted({run.experiment for run in run_queries.recent_runs(None, 1000)})
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            known = f"experiments with runs: {', '.join(names)}" if names else "there are no runs yet"
+            hint = f"did you mean '{near[0]}'?" if near else known
+            raise InputError(f"there is no run of an experiment '{name}': {hint}")
     if json:
         print_json({"status": "ok", "runs": [asdict(run) for run in recent]})
     elif recent:
@@ -107,5 +110,6 @@ def _table(recent: "list[RecentRun]") -> Table:
         started = datetime.fromtimestamp(run.started, UTC).astimezone()
         numbers = ["" if value is None else f"{value:.4f}" for value in (run.accuracy, run.loss)]
         version = f"v{run.model_version}" if run.model_version else ""
-        table.add_row(f"{started:%Y-%m-%d %H:%M}", run.name, run.status.lower(), *numbers, version, run.id[:8])
+        when, run_id = f"{started:%Y-%m-%d %H:%M}", run.id[:RUN_ID_DIGITS]
+        table.add_row(when, run.name, run.status.lower(), *numbers, version, run_id)
     return table

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, command_name, print_json, print_row
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import progress, settings, signals
@@ -58,11 +58,11 @@ def status(*, json: Flag = False) -> None:
     """
     from hallmark.flows.station import control, upcoming_runs
 
-    machine = settings.from_environment()
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
+        machine = settings.from_environment()
         station = control.find(machine.home)
-    faults = control.faults(station)
-    runs = None if PREFECT in faults else upcoming_runs.read(station, machine.credentials)
+        faults = control.faults(station)
+        runs = None if PREFECT in faults else upcoming_runs.read(station, machine.credentials)
     if json:
         print_json(_result(station, faults, runs))
     else:

@@ -2,31 +2,29 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 from rich.table import Table
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared import execution, outcomes
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
 from hallmark.flows.cli.shared.printing import (
     Flag,
     Token,
     command_name,
     print_json,
-    print_row,
+    print_rows,
     print_table,
-    short_path,
 )
 from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.runtime import progress, settings
 
 if TYPE_CHECKING:
     from hallmark.tasks.common.records import SweepOutcome
 
-SHOWN = 12
+MAX_ROWS = 12
 """Number of members in the printed table, best first. MLflow and --json have all of them."""
 
 EXAMPLES = """
@@ -70,10 +68,10 @@ def sweep(
     def load() -> "Callable[[], SweepOutcome]":
         from hallmark.flows.sweep import sweep as flow
 
-        _refuse_impossible(grid.members)
+        execution.refuse_impossible(*grid.members)
         return lambda: flow(grid.members, grid.axes, fresh=fresh)
 
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         is_random = random is not None
         grid = (
             sweep_grids.random(source, tokens, random, random_seed) if is_random else sweep_grids.grid(source, tokens)
@@ -85,28 +83,13 @@ def sweep(
         _print_table(result)
 
 
-def _refuse_impossible(members: tuple[Experiment, ...]) -> None:
-    from hallmark.tasks.ml.data import dataset_store, sources, splits, suitability
-    from hallmark.tasks.ml.training import devices, sweep_plan
-
-    first = members[0]
-    devices.choose(first.training.device)
-    if sources.is_local(first.data):  # otherwise the first step checks, after the download
-        table = sources.read(first.data, settings.read().home, progress=progress.images)
-        divided = splits.divide(table, first.data.split)
-        for member in members:
-            suitability.refuse_impossible(table, divided, member.model, member.training)
-        sweep_plan.refuse_too_many(members, dataset_store.outline(table, first.data))
-
-
 def _result(members: tuple[Experiment, ...], result: "SweepOutcome") -> dict[str, Any]:
-    outcome, version = result.outcome, result.outcome.model_version
+    outcome = result.outcome
     return {
         "status": "finished",
-        "name": version.name,
+        "name": outcome.model_version.name,
         "run_id": result.run.id,
         "experiment_digest": members[result.chosen].digest,
-        "dataset_digest": outcome.dataset.digest,
         "axes": result.axes,
         "members": [
             {
@@ -120,13 +103,7 @@ def _result(members: tuple[Experiment, ...], result: "SweepOutcome") -> dict[str
         ],
         "chosen": result.chosen,
         "chosen_run_id": outcome.run.id,
-        "onnx": str(outcome.artifact.path),
-        "sha256": outcome.artifact.sha256,
-        "metrics": outcome.fit.metrics | outcome.evaluation.metrics,
-        "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
-        "diagnosis": [asdict(finding) for finding in outcome.findings],
-        "model_version": version.version,
-        "resumed_from": execution.resumed_from(outcome),
+        **outcomes.result(outcome),
     }
 
 
@@ -139,23 +116,18 @@ def _titles(axes: tuple[str, ...]) -> list[str]:
 def _print_table(result: "SweepOutcome") -> None:
     order = result.by_loss
     table = Table("", *_titles(result.axes), "val loss", box=None, pad_edge=False)
-    for index in order[:SHOWN]:
+    for index in order[:MAX_ROWS]:
         member = result.members[index]
         loss = "diverged" if member.loss is None else f"{member.loss:.4f}"
         values = (str(member.values[axis]) for axis in result.axes)
         table.add_row("chosen" if index == result.chosen else "", *values, loss)
     print_table(table)
-    if len(order) > SHOWN:
-        sys.stdout.write(f"... and {len(order) - SHOWN} more\n")
-    outcome, version = result.outcome, result.outcome.model_version
+    if len(order) > MAX_ROWS:
+        sys.stdout.write(f"... and {len(order) - MAX_ROWS} more\n")
     rows = {
-        "accuracy": f"{outcome.evaluation.metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
-        "parity": execution.describe_proof(outcome.proof),
-        "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
-        "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
-        "onnx": short_path(outcome.artifact.path),
+        "accuracy": outcomes.accuracy(result.outcome),
+        **outcomes.rows(result.outcome),
         "sweep": result.run.url,
         "next": f"{command_name()} ui",
     }
-    for name, value in rows.items():
-        print_row(name, value)
+    print_rows(rows)

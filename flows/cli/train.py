@@ -1,14 +1,14 @@
 """`hallmark train`: check the input, run the flow, print the result."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
-from hallmark.flows.cli.shared import execution
+from hallmark.flows.cli.shared import execution, outcomes
+from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
-from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_row, short_path
+from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_rows
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -37,7 +37,7 @@ def train(
     Parameters
     ----------
     strict
-        Refuse an experiment in which a mistake can be found before training.
+        Refuse the experiment if it contains a known mistake.
     fresh
         Start from the beginning instead of resuming an interrupted run.
     json
@@ -50,7 +50,7 @@ def train(
         execution.refuse_impossible(experiment)
         return lambda: flow(experiment, fresh=fresh)
 
-    with execution.report_errors(as_json=json):
+    with report_errors(as_json=json):
         experiment = options.experiment(source, tokens)
         if strict:
             _refuse_mistakes(experiment)
@@ -70,36 +70,23 @@ def _refuse_mistakes(experiment: Experiment) -> None:
 
 
 def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:
-    version = outcome.model_version
     return {
         "status": "finished",
         "name": experiment.name,
         "run_id": outcome.run.id,
         "experiment_digest": experiment.digest,
-        "dataset_digest": outcome.dataset.digest,
-        "onnx": str(outcome.artifact.path),
-        "sha256": outcome.artifact.sha256,
-        "metrics": outcome.fit.metrics | outcome.evaluation.metrics,
-        "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
-        "diagnosis": [asdict(finding) for finding in outcome.findings],
-        "model_version": version.version,
-        "resumed_from": execution.resumed_from(outcome),
+        **outcomes.result(outcome),
     }
 
 
 def _print_table(outcome: "Outcome") -> None:
-    metrics, version = outcome.evaluation.metrics, outcome.model_version
+    metrics = outcome.evaluation.metrics
     rows = {
-        "accuracy": f"{metrics['test/accuracy']:.4f} on {outcome.proof.rows} test rows",
+        "accuracy": outcomes.accuracy(outcome),
         "loss": f"{metrics['test/loss']:.4f}",
         "unit": ", ".join(f"{name[6:]} {value:.4f}" for name, value in metrics.items() if name.startswith("model/")),
-        "parity": execution.describe_proof(outcome.proof),
-        "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
-        "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
-        "onnx": short_path(outcome.artifact.path),
+        **outcomes.rows(outcome),
         "run": outcome.run.url,
         "next": f"{command_name()} ui",
     }
-    for name, value in rows.items():
-        if value:
-            print_row(name, value)
+    print_rows({name: value for name, value in rows.items() if value})

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
+from hallmark.flows.cli.shared.errors import report_errors
+from hallmark.flows.cli.shared.printing import Flag, print_json, print_row, print_rows
 from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.artifact.certificate import Certificate, Check, Verdict
@@ -32,11 +33,12 @@ def verify(
     json
         Print one line of JSON instead of a table.
     """
-    from hallmark.tasks.tracking import model_reference
+    with report_errors(as_json=json):
+        from hallmark.tasks.tracking import model_reference
 
-    path = model_reference.find(model)
-    verdict = certificate.check(path)
-    checks = [*verdict.checks, *([_look_up(verdict.sha256)] if registered else [])]
+        path = model_reference.find(model)
+        verdict = certificate.check(path)
+        checks = [*verdict.checks, *([_look_up(verdict.sha256)] if registered else [])]
     failed = "; ".join(f"{check.name}: {check.found}" for check in checks if not check.passed)
     if json:
         print_json(_result(verdict, checks))
@@ -72,19 +74,16 @@ def _print(verdict: Verdict, checks: list[Check]) -> None:
         mark = "passed  " if check.passed else "failed  "
         print_row(check.name, (mark, style), check.found, width=16)
     rows = (_describe(verdict.certificate) if verdict.certificate else {}) | {"sha256": verdict.sha256}
-    for name, value in rows.items():
-        print_row(name, value, width=16)
+    print_rows(rows, width=16)
     holds = all(check.passed for check in checks)
     print_row("verdict", "holds" if holds else "does not hold", width=16)
 
 
 def _describe(shipped: Certificate) -> dict[str, str]:
-    proof, ways = shipped.proof, len(shipped.proof["ways"])
     label = _form("label", "int64", ("N",))
     probabilities = _form("probabilities", "float32", ("N", len(shipped.classes)))
     return {
-        "proof": f"{proof['rows']} test rows and {proof['rows_made']} synthetic rows in {ways} ways, "
-        f"maximum deviation {proof['largest_error']:.1e} (PyTorch's own rounding: {proof['own_error']:.1e})",
+        "proof": certificate.proof_sentence(shipped.proof),
         "test split": f"accuracy {shipped.metrics['test/accuracy']:.4f}, loss {shipped.metrics['test/loss']:.4f}",
         "inputs": ", ".join(_form(one.name, one.dtype, ("N", *one.shape)) for one in shipped.inputs),
         "outputs": f"{label}, {probabilities}",

@@ -36,7 +36,7 @@ def experiment(source: str, tokens: Sequence[str]) -> Experiment:
     Raises:
         InputError: the source or an option is invalid; one line says where and why.
     """
-    return build(read(source), dict(pairs(tokens)), source)
+    return build(read(source), dict(parse_tokens(tokens)), source)
 
 
 def read(source: str) -> Tree:
@@ -46,7 +46,7 @@ def read(source: str) -> Tree:
         InputError: there is no such preset, or the file cannot be read.
     """
     if source.endswith(".toml"):
-        return own_data.located(toml.load(Path(source)), Path(source).parent)
+        return own_data.with_absolute_path(toml.load(Path(source)), Path(source).parent)
     return own_data.read(source) if own_data.is_own(source) else presets.get(source).model_dump(mode="json")
 
 
@@ -66,14 +66,14 @@ def build(base: Tree, overrides: dict[str, str], source: str) -> Experiment:
     for path in sorted(overrides, key=lambda path: not path.endswith(".kind")):
         _set(tree, _steps(path), overrides[path])
     own_data.refuse_without_target(tree, source)
-    tree = own_data.complete(tree)
+    tree = own_data.with_defaults(tree)
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
         raise InputError(_explain(error, tree, source, overrides)) from error
 
 
-def pairs(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
+def parse_tokens(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield path and value of each option, given as `--training.epochs 20` or `--training.epochs=20`.
 
     Raises:

@@ -61,7 +61,7 @@ def read(source: str) -> Tree:
     return {"name": stem(source), "data": {"kind": kind, "path": str(path.absolute())}}
 
 
-def located(tree: Tree, folder: Path) -> Tree:
+def with_absolute_path(tree: Tree, folder: Path) -> Tree:
     """Make the path of an experiment's own data absolute.
 
     Args:
@@ -73,7 +73,7 @@ def located(tree: Tree, folder: Path) -> Tree:
     return tree | {"data": tree["data"] | {"path": str((folder / tree["data"]["path"]).absolute())}}
 
 
-def complete(tree: Tree) -> Tree:
+def with_defaults(tree: Tree) -> Tree:
     """Add default model and training settings to an experiment on own data, without changing fields that are set.
 
     Args:

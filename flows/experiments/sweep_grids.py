@@ -149,7 +149,7 @@ def random(source: str, tokens: Sequence[str], members: int, seed: int) -> Grid:
     )
 
 
-def row(axes: Sequence[str], experiment: Experiment) -> dict[str, Value]:
+def axis_values(axes: Sequence[str], experiment: Experiment) -> dict[str, Value]:
     """Return the value of a member on each axis; a list as on the command line, `64,32`."""
     flat = experiment.flat()
     return {path: ",".join(map(str, flat[path])) if isinstance(flat[path], list) else flat[path] for path in axes}
@@ -157,7 +157,7 @@ def row(axes: Sequence[str], experiment: Experiment) -> dict[str, Value]:
 
 def label(axes: Sequence[str], experiment: Experiment) -> str:
     """Return the options that distinguish a member: `training.lr=0.01 training.seed=3`, floats to 6 digits."""
-    return " ".join(f"{path}={_short(value)}" for path, value in row(axes, experiment).items())
+    return " ".join(f"{path}={_short(value)}" for path, value in axis_values(axes, experiment).items())
 
 
 def _short(value: Value) -> str:
@@ -212,7 +212,7 @@ def _refuse_without_validation(member: Experiment, overrides: dict[str, str], so
 def _read(tokens: Sequence[str]) -> dict[str, Values]:
     """Return the values of each option by its path: one value, or several if the option varies."""
     values: dict[str, Values] = {}
-    for path, text in options.pairs(tokens):
+    for path, text in options.parse_tokens(tokens):
         if path in values:
             raise InputError(f"--{path}: given twice: put all values into one list")
         values[path] = _values(path, text)

@@ -27,7 +27,7 @@ UNSTARTED = "Its process never started: the process that serves the schedules ha
 
 
 async def handle_missed(client: "PrefectClient", planned: Sequence[ScheduledExperiment], file: "Path") -> list[str]:
-    """Keep or cancel the runs whose time passed while no process served the schedules, by their `missed`.
+    """Apply each schedule's `missed` to runs that came due while nothing served the schedules: keep or cancel them.
 
     Runs are cancelled, not deleted: they stay visible, and a clock that is set back does not schedule them again.
 

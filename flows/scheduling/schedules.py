@@ -78,7 +78,7 @@ class Schedule(Part):
     @classmethod
     def _is_address(cls, address: str | None) -> str | None:
         if address is not None:
-            notification.refuse(address)
+            notification.refuse_address(address)
         return address
 
     @model_validator(mode="after")

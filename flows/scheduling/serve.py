@@ -45,7 +45,10 @@ RETRIES = "7"
 """Retries of a request to Prefect: four minutes in total, like MLflow's client. Prefect's default takes one minute."""
 
 POLL_SECONDS = 2.0
+"""Interval at which Prefect is asked for due runs."""
+
 CHECK_SECONDS = 15.0
+"""Interval at which waiting runs are checked."""
 
 STOP_SECONDS = 30.0
 """Time limit for the runner to stop its runs and report to Prefect."""
@@ -62,7 +65,7 @@ def main() -> None:
     """
     planned, file = schedules.load(), schedules.file()
     # Set before Prefect is imported. The processes of the runs inherit the environment.
-    os.environ[scheduled_process.MARK] = "1"
+    os.environ[scheduled_process.SERVED_VARIABLE] = "1"
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "hallmark")
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
@@ -124,7 +127,7 @@ async def _run(
     stopped.cancel()
     checking.cancel()
     if stopping.is_set():
-        scheduled_process.ENDING.set()
+        scheduled_process.STOPPING.set()
         await _stop(runner)
     await running
 

@@ -16,14 +16,15 @@ from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.runtime import prefect_api, settings, station_file
 from hallmark.tasks.runtime.settings import Settings
 
-LEAST_FREE = 2 * 10**9
-"""Least free disk space in bytes. MNIST, its dataset and a few runs need half of it."""
+MIN_FREE_BYTES = 2 * 10**9
+"""Minimum free disk space. MNIST, its dataset and a few runs need half of it."""
 TIMEOUT_SECONDS = 5.0
+"""Time limit for the mirror to answer."""
 NAMED = ("torch", "torchvision", "prefect", "mlflow", "scikit-learn", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
-class Check:
+class MachineCheck:
     """Result of one check."""
 
     name: str
@@ -32,8 +33,8 @@ class Check:
     """What was found, and how to fix it if it is a problem."""
 
 
-def examine() -> list[Check]:
-    """Check versions, device, disk, servers, ports, schedules and the download mirror.
+def examine() -> list[MachineCheck]:
+    """MachineCheck versions, device, disk, servers, ports, schedules and the download mirror.
 
     Raises:
         InputError: an environment variable is invalid.
@@ -51,7 +52,7 @@ def examine() -> list[Check]:
     ]
 
 
-def _versions() -> Check:
+def _versions() -> MachineCheck:
     wrong = []
     for text in metadata.requires("hallmark") or []:
         wanted = Requirement(text)
@@ -60,57 +61,59 @@ def _versions() -> Check:
             if not wanted.specifier.contains(installed, prereleases=True):
                 wrong.append(f"{wanted.name} {installed} is installed, {wanted.specifier} is required")
     if wrong:
-        return Check(
+        return MachineCheck(
             "versions", is_well=False, found=f"{'; '.join(wrong)}: `make clean run` installs the right versions"
         )
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in NAMED)
-    return Check("versions", is_well=True, found=f"Python {platform.python_version()}, {versions}")
+    return MachineCheck("versions", is_well=True, found=f"Python {platform.python_version()}, {versions}")
 
 
-def _device() -> Check:
+def _device() -> MachineCheck:
     import torch
 
     from hallmark.tasks.ml.training import devices
 
     chosen = devices.choose("auto").type
     name = f" ({torch.cuda.get_device_name()})" if chosen == "cuda" else ""
-    return Check("device", is_well=True, found=f"{chosen}{name}, {os.cpu_count()} cores")
+    return MachineCheck("device", is_well=True, found=f"{chosen}{name}, {os.cpu_count()} cores")
 
 
-def _disk(machine: Settings) -> Check:
+def _disk(machine: Settings) -> MachineCheck:
     if not is_writable(machine.home):
         remedy = "make it writable, or set HALLMARK_HOME to another folder"
-        return Check("disk", is_well=False, found=f"{machine.home} cannot be written: {remedy}")
+        return MachineCheck("disk", is_well=False, found=f"{machine.home} cannot be written: {remedy}")
     existing = next(folder for folder in (machine.home, *machine.home.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     text = f"{free / 10**9:.1f} GB free for {machine.home}"
-    if free < LEAST_FREE:
-        return Check("disk", is_well=False, found=f"{text}: free some space, or set HALLMARK_HOME to another folder")
-    return Check("disk", is_well=True, found=text)
+    if free < MIN_FREE_BYTES:
+        return MachineCheck(
+            "disk", is_well=False, found=f"{text}: free some space, or set HALLMARK_HOME to another folder"
+        )
+    return MachineCheck("disk", is_well=True, found=text)
 
 
-def _prefect(machine: Settings) -> Check:
+def _prefect(machine: Settings) -> MachineCheck:
     try:
         url = prefect_api.use_running()
     except InputError as error:
-        return Check("prefect", is_well=False, found=str(error))
+        return MachineCheck("prefect", is_well=False, found=str(error))
     origin = "server of the station" if url and station_file.current(machine.home) else "server of PREFECT_API_URL"
-    return Check("prefect", is_well=True, found=f"{origin}: {url}" if url else "each command embeds a server")
+    return MachineCheck("prefect", is_well=True, found=f"{origin}: {url}" if url else "each command embeds a server")
 
 
-def _mlflow(machine: Settings) -> Check:
+def _mlflow(machine: Settings) -> MachineCheck:
     from hallmark.tasks.tracking import client
 
     try:
         client.connect()
     except InputError as error:
-        return Check("mlflow", is_well=False, found=str(error))
+        return MachineCheck("mlflow", is_well=False, found=str(error))
     prefix = "server of the station: " if settings.store_of_station() else ""
-    return Check("mlflow", is_well=True, found=prefix + without_secrets(machine.tracking_uri))
+    return MachineCheck("mlflow", is_well=True, found=prefix + without_secrets(machine.tracking_uri))
 
 
-def _ports(machine: Settings) -> list[Check]:
-    """Check that the ports of `hallmark up` are free, unless a station is up."""
+def _ports(machine: Settings) -> list[MachineCheck]:
+    """MachineCheck that the ports of `hallmark up` are free, unless a station is up."""
     if station_file.is_held(machine.home):
         return []
     return [
@@ -119,32 +122,32 @@ def _ports(machine: Settings) -> list[Check]:
     ]
 
 
-def _port(name: str, host: str, port: int, variable: str) -> Check:
+def _port(name: str, host: str, port: int, variable: str) -> MachineCheck:
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         text = f"{variable}: {port} on {host}: {reason}: choose another port for `hallmark up`"
-        return Check(name, is_well=False, found=text)
-    return Check(name, is_well=True, found=f"{port} on {host} is free")
+        return MachineCheck(name, is_well=False, found=text)
+    return MachineCheck(name, is_well=True, found=f"{port} on {host} is free")
 
 
-def _schedules() -> Check:
+def _schedules() -> MachineCheck:
     try:
         planned = schedules.load()
     except HallmarkError as error:
-        return Check("schedules", is_well=False, found=str(error))
-    return Check("schedules", is_well=True, found=f"{len(planned)} in {schedules.file()}")
+        return MachineCheck("schedules", is_well=False, found=str(error))
+    return MachineCheck("schedules", is_well=True, found=f"{len(planned)} in {schedules.file()}")
 
 
-def _mirror(machine: Settings) -> Check:
+def _mirror(machine: Settings) -> MachineCheck:
     from torchvision.datasets import MNIST
 
     from hallmark.tasks.ml.data import downloads
 
     archives = [name for name, _ in MNIST.resources]
     if all((machine.home / "downloads" / "MNIST" / "raw" / name).exists() for name in archives):
-        return Check("mirror", is_well=True, found="not needed: MNIST is already downloaded")
+        return MachineCheck("mirror", is_well=True, found="not needed: MNIST is already downloaded")
     url = downloads.address(MNIST, machine.mirror) + archives[0]
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the scheme was validated
     try:
@@ -154,5 +157,7 @@ def _mirror(machine: Settings) -> Check:
             "only needed to download MNIST: connect to the network, or set HALLMARK_MIRROR to the URL of a folder with "
             "its archives"
         )
-        return Check("mirror", is_well=False, found=f"{without_secrets(url)} does not answer ({error}): {remedy}")
-    return Check("mirror", is_well=True, found=without_secrets(url.rpartition("/")[0]))
+        return MachineCheck(
+            "mirror", is_well=False, found=f"{without_secrets(url)} does not answer ({error}): {remedy}"
+        )
+    return MachineCheck("mirror", is_well=True, found=without_secrets(url.rpartition("/")[0]))

@@ -14,7 +14,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 
-from hallmark.flows.station import prefect_server
+from hallmark.flows.station import child_process
 from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.runtime import settings
 
@@ -56,12 +56,12 @@ def serve(listener: socket.socket, auth: str | None = None) -> None:
                 str(error), status_code=401, headers={"WWW-Authenticate": 'Basic realm="Hallmark"'}
             ),
         )
-    config = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=prefect_server.FINISH_SECONDS)
+    config = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=child_process.FINISH_SECONDS)
     uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":
-    prefect_server.follow_owner()
+    child_process.follow_owner()
     try:
         serve(socket.socket(fileno=int(sys.argv[1])), settings.from_environment().credentials)
     except HallmarkError as error:

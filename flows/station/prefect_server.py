@@ -10,15 +10,15 @@ station.
 
 import atexit
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hallmark.flows.station import child_process
+from hallmark.flows.station.child_process import BOOT_SECONDS, FINISH_SECONDS, STOP_SECONDS
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import prefect_api
 
@@ -27,12 +27,6 @@ ENVIRONMENT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # its console output goes to the log file
 }
-BOOT_SECONDS = 120.0
-"""Time limit for a server to answer. The first boot on a machine creates the database."""
-STOP_SECONDS = 10.0
-"""Time limit for a server to stop before it is killed."""
-FINISH_SECONDS = 3
-"""Time limit for open connections when a server stops."""
 
 
 def provide(log: Path) -> Callable[[], None]:
@@ -90,18 +84,6 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.05)
 
 
-def follow_owner() -> None:
-    """End this process when the process at the other end of its stdin ends, also if that is killed."""
-
-    def follow() -> None:
-        os.read(sys.stdin.fileno(), 1)  # sys.stdin.read() would hold a lock that Python needs at exit
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(STOP_SECONDS)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
 def _serve(descriptor: int) -> None:
     """Serve Prefect's API on an inherited socket until stdin closes."""
     import uvicorn
@@ -116,7 +98,7 @@ def _serve(descriptor: int) -> None:
             with FileLock(home / "hallmark-start.lock"):
                 await super().startup(sockets)
 
-    follow_owner()
+    child_process.follow_owner()
     config = uvicorn.Config(
         "prefect.server.api.server:create_app",
         factory=True,

@@ -20,11 +20,11 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from hallmark.flows.station import prefect_server
+from hallmark.flows.station import child_process, prefect_server
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import prefect_api, signals, station_file
 from hallmark.tasks.runtime.settings import Settings
-from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, SCHEDULES, Part
+from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, SCHEDULES, StationPart
 
 TITLES = {
     PREFECT: "the Prefect server",
@@ -38,6 +38,7 @@ STOP_SECONDS = 20.0
 """Time limit for the schedules to stop, and then for both servers, before they are killed."""
 
 POLL_SECONDS = 0.1
+"""Interval at which processes and servers are checked."""
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -53,7 +54,7 @@ QUIET = {
 class Running:
     """A part of the station and its process."""
 
-    part: Part
+    part: StationPart
     process: "subprocess.Popen[bytes]"
 
 
@@ -92,13 +93,15 @@ def start_all(machine: Settings, listeners: dict[str, socket.socket], running: l
     stamp = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-station"
     logs = {name: machine.home / "logs" / f"{stamp}-{name}.log" for name in TITLES}
     logs[PREFECT].parent.mkdir(exist_ok=True)
+    # Without the variables of an embedded server, which has no UI and no scheduler.
+    inherited = {name: value for name, value in os.environ.items() if name not in prefect_server.ENVIRONMENT}
 
     def start(name: str, environment: dict[str, str], *module: str) -> Running:
         listener = listeners.get(name)
         with signals.held(), logs[name].open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", *module],
-                env=_inherited() | QUIET | environment,
+                env=inherited | QUIET | environment,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -106,7 +109,7 @@ def start_all(machine: Settings, listeners: dict[str, socket.socket], running: l
                 start_new_session=True,
             )
             url = _url(machine, name) if listener else None
-            running.append(Running(Part(name=name, pid=process.pid, log=logs[name], url=url), process))
+            running.append(Running(StationPart(name=name, pid=process.pid, log=logs[name], url=url), process))
         if listener:
             listener.close()  # otherwise clients of a server that has ended would wait for an answer
         return running[-1]
@@ -128,7 +131,7 @@ def stop_all(running: list[Running]) -> None:
     _stop([one for one in running if one.part.name != SCHEDULES])
 
 
-def describe_end(part: Part) -> str:
+def describe_end(part: StationPart) -> str:
     """Describe how a part ended, in one line."""
     code = part.ended or 0
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
@@ -141,7 +144,7 @@ def last_line(log: Path) -> str:
     return lines[-1][:300] if lines else "its log is empty"
 
 
-def health_url(part: Part) -> str:
+def health_url(part: StationPart) -> str:
     """Return the base URL under which a server answers `/health`."""
     return f"{part.url}/api" if part.name == PREFECT else f"{part.url}"
 
@@ -155,7 +158,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _wait(one: Running, is_ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + prefect_server.BOOT_SECONDS
+    deadline = time.monotonic() + child_process.BOOT_SECONDS
     while not is_ready():
         if one.process.poll() is not None or time.monotonic() > deadline:
             raise InputError(f"{TITLES[one.part.name]} did not start: {last_line(one.part.log)} (log: {one.part.log})")
@@ -186,11 +189,6 @@ def _url(machine: Settings, name: str) -> str:
     """Return the URL of a server for clients on this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(machine.host, machine.host)  # noqa: S104 - compared, not bound
     return f"http://{f'[{host}]' if ':' in host else host}:{getattr(machine, PORTS[name])}"
-
-
-def _inherited() -> dict[str, str]:
-    """Return the environment without the variables of an embedded server, which has no UI and no scheduler."""
-    return {name: value for name, value in os.environ.items() if name not in prefect_server.ENVIRONMENT}
 
 
 def _prefect_environment(machine: Settings) -> dict[str, str]:

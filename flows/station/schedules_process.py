@@ -3,11 +3,11 @@
 import sys
 
 from hallmark.flows.scheduling import serve
-from hallmark.flows.station import prefect_server
+from hallmark.flows.station import child_process
 from hallmark.tasks.common.errors import HallmarkError
 
 if __name__ == "__main__":
-    prefect_server.follow_owner()
+    child_process.follow_owner()
     try:
         serve.main()
     except HallmarkError as error:

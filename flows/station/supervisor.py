@@ -16,7 +16,6 @@ from hallmark.flows.scheduling import schedules
 from hallmark.flows.station import processes
 from hallmark.flows.station.processes import POLL_SECONDS, PORTS, Running
 from hallmark.tasks.common.errors import InputError, without_secrets
-from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.runtime import signals, station_file
 from hallmark.tasks.runtime.settings import Settings
 from hallmark.tasks.runtime.station_file import Station
@@ -25,7 +24,7 @@ LOCK_SECONDS = 1.0
 """Time to wait for the station's lock. A process that checks whether a station is up holds it for a moment."""
 
 
-def refuse(machine: Settings) -> None:
+def refuse_settings(machine: Settings) -> None:
     """Refuse contradictory settings, and settings without effect, before any process is started.
 
     Raises:
@@ -45,8 +44,7 @@ def refuse(machine: Settings) -> None:
             f"HALLMARK_HOST: other machines can reach {machine.host}: "
             "set HALLMARK_AUTH to user:password as well, or unset HALLMARK_HOST"
         )
-    if not is_writable(machine.home):
-        raise InputError(f"HALLMARK_HOME: {machine.home} cannot be written: make it writable or choose another folder")
+    machine.writable_home()
     schedules.load()
 
 
@@ -62,7 +60,7 @@ def run(machine: Settings, on_ready: Callable[[Station], None], on_fault: Callab
         InputError: a station is up already, a port is in use, or a part does not start.
         KeyboardInterrupt: the station was interrupted.
     """
-    refuse(machine)
+    refuse_settings(machine)
     with _exclusive(machine.home), ExitStack() as stack:
         listeners = {name: stack.enter_context(processes.listen(machine, name)) for name in PORTS}
         running: list[Running] = []

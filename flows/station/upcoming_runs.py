@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
-SHOWN = 5
+MAX_RUNS = 5
 """Maximum number of runs of each kind."""
 
 
@@ -64,7 +64,7 @@ def _read(client: "SyncPrefectClient") -> StationRuns:
 
     def runs(states: list[StateType], sort: FlowRunSort) -> list["FlowRun"]:
         wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)))
-        return client.read_flow_runs(flow_run_filter=wanted, sort=sort, limit=SHOWN)
+        return client.read_flow_runs(flow_run_filter=wanted, sort=sort, limit=MAX_RUNS)
 
     def schedule(run: "FlowRun") -> str | None:
         if run.deployment_id is None:

@@ -34,4 +34,4 @@ class InputError(HallmarkError):
 
 def without_secrets(text: str) -> str:
     """Remove user names and passwords from URLs in a message."""
-    return re.sub(r"//[^/\s@]*@", "//", text)
+    return re.sub(r"//[^/\s]*@", "//", text)

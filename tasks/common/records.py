@@ -13,6 +13,8 @@ MISSING = -1
 """Index in `Column.kept` that stands for a missing value."""
 UNKNOWN = -2
 """Index in a raw row that stands for a value not in `Column.values`."""
+CARD = "card.html"
+"""File name of a model card, also among the artifacts of its run."""
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -118,6 +120,11 @@ class Finding:
     remedy: str
     """Options to add to the command if it begins with `--`, else a sentence."""
 
+    @property
+    def markdown(self) -> str:
+        """The finding as an item of a Markdown list."""
+        return f"- **{self.code}**: {self.sentence}. Remedy: `{self.remedy}`"
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -170,6 +177,11 @@ class ModelVersion:
     version: int
     is_champion: bool
 
+    @property
+    def title(self) -> str:
+        """Name and version in words, and whether it is the champion."""
+        return f"{self.name} version {self.version}{', champion' * self.is_champion}"
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -179,7 +191,7 @@ class Attempt:
     """Unique id of its MLflow run; None if the run has failed, so that the next process opens a new one."""
     name: str
     """Name of the experiment."""
-    marks: dict[str, str]
+    conditions: dict[str, str]
     """Digests and versions that must be unchanged for another process to resume it."""
     folder: Path
     """Folder of its checkpoints and journal."""
@@ -212,7 +224,9 @@ class RecentRun:
     accuracy: float | None
     loss: float | None
     kind: str
+    """Kind of the preset: `published`, `corrected`, `reference` or `own`; empty if the run did not record it."""
     model_version: str | None
+    """Registered version; None if the run registered none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +266,16 @@ class Recorded:
     """What a finished run with an exported file recorded about itself."""
 
     run: str
+    """Id of the run."""
     dataset: str
+    """Digest of the dataset."""
     weights_sha256: str
+    """SHA-256 of the weights file."""
     onnx_sha256: str
+    """SHA-256 of the exported file."""
     initial_seed: int
-    marks: dict[str, str]
+    """Random seed of the initial weights."""
+    conditions: dict[str, str]
     """Conditions on which the exact bits depend, besides experiment and data: device, threads, versions, code."""
 
 

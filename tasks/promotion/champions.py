@@ -32,7 +32,7 @@ class Standing:
 
 def champion(name: str) -> int | None:
     """Return the version of the champion; None if there is no such model or it has no champion."""
-    return model_registry.with_alias(name, CHAMPION) if model_registry.exists(name) else None
+    return model_registry.version_with_alias(name, CHAMPION) if model_registry.exists(name) else None
 
 
 def standing(name: str) -> Standing:
@@ -54,7 +54,7 @@ def standing(name: str) -> Standing:
         version=number,
         sha256=stored.sha256,
         run_id=stored.run_id,
-        previous=model_registry.with_alias(name, PREVIOUS),
+        previous=model_registry.version_with_alias(name, PREVIOUS),
         since=decision.at if decision else created,
         why=why,
         decision=decision,
@@ -72,7 +72,10 @@ def undecided(name: str, made_from: dict[str, str]) -> int | None:
 
     A process that was killed between training and judging leaves such a version.
     """
-    decided = [model_registry.with_alias(name, CHAMPION) or 0, *(one.version for one in decision_log.history(name))]
+    decided = [
+        model_registry.version_with_alias(name, CHAMPION) or 0,
+        *(one.version for one in decision_log.history(name)),
+    ]
     for one in reversed(model_registry.versions(name)):
         is_new = one.number > max(decided) and one.run_id
         if is_new and run_queries.digests(one.run_id) == made_from and run_queries.is_finished(one.run_id):
@@ -80,8 +83,11 @@ def undecided(name: str, made_from: dict[str, str]) -> int | None:
     return None
 
 
-def is_demoted(name: str, version: int) -> int | None:
-    """Return the version that was rolled back and has the same file. No retraining promotes that file again."""
+def demoted_version(name: str, version: int) -> int | None:
+    """Return the version with the same file that was rolled back, or None.
+
+    Retraining never promotes that file again.
+    """
     sha256 = model_registry.version(name, version).sha256
     return next((one.number for one in model_registry.versions(name) if sha256 and one.demoted == sha256), None)
 
@@ -101,13 +107,13 @@ def challenging(name: str, version: int) -> Iterator[None]:
         model_registry.set_alias(name, CHALLENGER, None)
 
 
-def first(name: str, version: int, schedule: str | None) -> Decision:
+def first_decision(name: str, version: int, schedule: str | None) -> Decision:
     """Return the decision on a first version, which becomes champion without a comparison."""
     reason = "there was no champion to compare with"
     return _decision(name, "FIRST", reason, version, None, champion=version, previous=None, schedule=schedule)
 
 
-def judged(name: str, found: Judged, schedule: str | None) -> Decision:
+def decision_from(name: str, found: Judged, schedule: str | None) -> Decision:
     """Return the decision that follows from a judgement."""
     promoted = found.verdict == "PROMOTE"
     decision = _decision(
@@ -117,7 +123,7 @@ def judged(name: str, found: Judged, schedule: str | None) -> Decision:
         found.challenger,
         found.champion,
         champion=found.challenger if promoted else found.champion,
-        previous=found.champion if promoted else model_registry.with_alias(name, PREVIOUS),
+        previous=found.champion if promoted else model_registry.version_with_alias(name, PREVIOUS),
         schedule=schedule,
     )
     return replace(decision, rule=found.rule, judgement=found.judgement, refused_rows=found.refused_rows)
@@ -132,7 +138,7 @@ def promote(name: str, version: int, reason: str) -> Decision:
     model_registry.resolve(f"models:/{name}/{version}")
     with decision_log.exclusive(name):
         decision_log.repair(name)
-        before = model_registry.with_alias(name, CHAMPION)
+        before = model_registry.version_with_alias(name, CHAMPION)
         if version == before:
             raise InputError(f"{name} version {version}: is the champion already")
         refuse_unproven(name, version)

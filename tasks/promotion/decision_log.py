@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.errors import HallmarkError, InputError
 from hallmark.tasks.common.file_locks import file_lock
-from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.common.records import Decision
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.signals import held
@@ -64,15 +63,16 @@ def record(decision: Decision) -> Decision:
 
 @held()
 def finish(decision: Decision) -> Decision:
-    """Carry out a recorded decision, whatever part of it is done already, and return it. Call it inside `exclusive`.
+    """Carry out a recorded decision and return it. Call it inside `exclusive`.
 
-    Sets the aliases, reads them back, and marks the decision as done. If someone else has changed the champion
-    meanwhile, the aliases stay, and the reason says so.
+    Sets the aliases, reads them back, and marks the decision as done. Parts that an interrupted process has done are
+    repeated without effect. If someone else has changed the champion meanwhile, the aliases stay, and the reason says
+    so.
 
     Raises:
         HallmarkError: the registry does not have the aliases that were set.
     """
-    current = model_registry.with_alias(decision.name, CHAMPION)
+    current = model_registry.version_with_alias(decision.name, CHAMPION)
     if current not in (decision.before, decision.champion):
         other = "no version" if current is None else f"version {current}"
         decision = replace(decision, reason=f"{decision.reason} (not done: {other} was made champion meanwhile)")
@@ -109,10 +109,7 @@ def repair_if_idle(name: str) -> list[Decision]:
 
 
 def _lock(name: str) -> FileLock:
-    home = settings.read().home
-    if not is_writable(home):
-        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
-    return file_lock(home, f"champion-{digest_of(name)[:SHOWN]}")
+    return file_lock(settings.read().writable_home(), f"champion-{digest_of(name)[:SHOWN]}")
 
 
 def _write(decision: Decision) -> None:
@@ -131,7 +128,7 @@ def _set_aliases(decision: Decision) -> None:
         model_registry.mark_demoted(name, decision.before)
     model_registry.set_alias(name, PREVIOUS, decision.previous)
     model_registry.set_alias(name, CHAMPION, decision.champion)
-    current = (model_registry.with_alias(name, CHAMPION), model_registry.with_alias(name, PREVIOUS))
+    current = (model_registry.version_with_alias(name, CHAMPION), model_registry.version_with_alias(name, PREVIOUS))
     if current != (decision.champion, decision.previous):
         raise HallmarkError(
             f"{name}: champion and previous were set to versions {decision.champion} and {decision.previous}, but the "

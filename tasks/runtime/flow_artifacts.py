@@ -1,7 +1,7 @@
 """Artifacts and name of a flow run in the Prefect UI, sent by the client that the run already has.
 
 Prefect's own functions create a new client each time, which fails at once while the server restarts. A client that has
-reached the server before retries for a minute.
+already reached the server retries for a minute.
 """
 
 from collections.abc import Sequence

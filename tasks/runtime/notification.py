@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST = 1000
-"""Largest number of characters of a message. Chat services cut or refuse longer ones."""
+"""Maximum number of characters of a message. Chat services cut or refuse longer ones."""
 
 
-def refuse(address: str) -> None:
+def refuse_address(address: str) -> None:
     """Refuse an address that Apprise does not understand, without sending anything.
 
     Raises:
@@ -82,16 +82,12 @@ def _subject(given: dict[str, Any]) -> str:
 
 
 def _describe(flow: str, flow_run: "FlowRun", state: "State[Any]") -> str:
-    lines = [(state.message or state.name).strip(), f"Run '{flow_run.name}' of flow '{flow}' in Prefect"]
-    if address := _page(flow_run):
-        lines.append(address)
-    return "\n".join(lines)
-
-
-def _page(flow_run: "FlowRun") -> str | None:
     from prefect.utilities.urls import url_for
 
-    return url_for("flow-run", obj_id=flow_run.id)
+    lines = [(state.message or state.name).strip(), f"Run '{flow_run.name}' of flow '{flow}' in Prefect"]
+    if page := url_for("flow-run", obj_id=flow_run.id):
+        lines.append(page)
+    return "\n".join(lines)
 
 
 def _read(address: str) -> Any | None:  # noqa: ANN401 - Apprise has no types

@@ -10,6 +10,7 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import settings, station_file
 
 ANSWER_SECONDS = 5.0
+"""Time limit for a server to answer its health check."""
 
 
 def use_running() -> str | None:

@@ -53,7 +53,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES}
 
 
-def marks() -> dict[str, str]:
+def code_and_versions() -> dict[str, str]:
     """Return what the bytes of a shipped file depend on besides experiment and data: code and versions."""
     return {"code": code_digest(), **versions()}
 

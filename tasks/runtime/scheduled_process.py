@@ -10,19 +10,18 @@ which forgets the leases, would end every training. A kernel lock needs no serve
 import atexit
 import os
 import select
-import signal
 import stat
 import sys
 import threading
 from contextlib import AbstractContextManager
 
 from hallmark.tasks.common.file_locks import file_lock
-from hallmark.tasks.runtime import locks, settings
+from hallmark.tasks.runtime import locks, settings, signals
 
-MARK = "HALLMARK_SERVED"
+SERVED_VARIABLE = "HALLMARK_SERVED"
 """Environment variable that `hallmark.flows.scheduling.serve` sets for itself and so for its runs."""
 
-ENDING = threading.Event()
+STOPPING = threading.Event()
 """Set in the serving process when it was asked to stop."""
 
 
@@ -31,8 +30,8 @@ def end_with_server() -> None:
 
     Also skips the cleanup of torch, MLflow and Prefect at the end, for which the next run would wait seconds.
     """
-    if os.environ.get(MARK) and _is_held():
-        threading.Thread(target=_follow, daemon=True).start()
+    if os.environ.get(SERVED_VARIABLE) and _is_held():
+        threading.Thread(target=signals.terminate_when_closed, args=(sys.stdin.fileno(),), daemon=True).start()
         atexit.register(_leave)
 
 
@@ -45,10 +44,11 @@ def is_told_to_end(message: str | None) -> bool:
     Args:
         message: message of the run's state in Prefect.
     """
-    if ENDING.is_set():
+    if STOPPING.is_set():
         return True
-    is_signal = "termination signal" in (message or "")
-    return is_signal and bool(os.environ.get(MARK)) and _is_held() and not select.select([sys.stdin], [], [], 0)[0]
+    if "termination signal" not in (message or ""):
+        return False
+    return bool(os.environ.get(SERVED_VARIABLE)) and _is_held() and not select.select([sys.stdin], [], [], 0)[0]
 
 
 def _is_held() -> bool:
@@ -64,11 +64,6 @@ def _leave() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # Prefect's record has the run's result, not the exit code
-
-
-def _follow() -> None:
-    os.read(sys.stdin.fileno(), 1)  # returns when the other end closes, which kill -9 does too
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def turn(model: str) -> AbstractContextManager[None]:

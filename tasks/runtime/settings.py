@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hallmark.tasks.common.errors import InputError, without_secrets
+from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.runtime import station_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +61,16 @@ class Settings(BaseSettings):
     def credentials(self) -> str | None:
         """`user:password` as plain text."""
         return self.auth.get_secret_value() if self.auth else None
+
+    def writable_home(self) -> Path:
+        """Return `home`, created if needed.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        if not is_writable(self.home):
+            raise InputError(f"HALLMARK_HOME: {self.home} cannot be written: make it writable or choose another folder")
+        return self.home
 
 
 def database(uri: str) -> Path | None:

@@ -1,5 +1,6 @@
 """Termination signals: raised as interrupts, or held back while something must not be interrupted."""
 
+import os
 import signal
 import threading
 from asyncio import CancelledError
@@ -55,6 +56,17 @@ def held() -> Iterator[list[int]]:
     finally:
         for number in arrived:
             signal.raise_signal(number)
+
+
+def terminate_when_closed(descriptor: int) -> None:
+    """Wait until the other end of a pipe or socket closes, which kill -9 does too, and send SIGTERM to this process.
+
+    Args:
+        descriptor: this process's end, to which nobody writes. Reading a file object instead would hold a lock that
+            Python needs at exit.
+    """
+    os.read(descriptor, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from hallmark.tasks.common.files import whole_file
 
 PREFECT, MLFLOW, SCHEDULES = "prefect", "mlflow", "schedules"
 ANSWER_SECONDS = 5.0
+"""Time limit for a server to answer a request."""
 
 
-class Part(BaseModel):
+class StationPart(BaseModel):
     """One process of a station."""
 
     model_config = ConfigDict(frozen=True)
@@ -46,7 +47,7 @@ class Station(BaseModel):
     """Address of the MLflow store, without user and password."""
     guarded: bool
     """Whether both servers require user and password, which are not stored."""
-    parts: tuple[Part, ...]
+    parts: tuple[StationPart, ...]
 
     def url(self, name: str) -> str:
         """Return the address of the part of this name."""

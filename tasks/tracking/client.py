@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _SERVER_SECONDS = 5.0
+"""Time limit for a server to answer its health check."""
 _LOCK_SECONDS = 60
+"""Time to wait for the lock of a SQLite store."""
 _TIMEOUT_QUERY = f"?timeout={_LOCK_SECONDS}"
 _LOCAL_STORAGE = {
     "mlflow.workflowType_v1": "machine_learning",  # show the half of the UI for runs, not for prompts

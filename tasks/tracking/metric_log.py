@@ -18,10 +18,11 @@ from hallmark.tasks.tracking.run_lifecycle import log_secondary_error, one_line
 logger = logging.getLogger(__name__)
 
 _BATCH = 1000
-"""Largest number of metrics that MLflow takes in one request."""
+"""Maximum number of metrics that MLflow takes in one request."""
 _FLUSH_SECONDS = 2.0
+"""Minimum time between two requests."""
 _FLUSH_SHARE = 0.02
-"""Largest share of the training time that is spent on sending points."""
+"""Maximum share of the training time that is spent on sending points."""
 
 
 @contextmanager
@@ -33,10 +34,11 @@ def metric_logs(runs: Sequence[Run]) -> Iterator[list[Log]]:
 
 @contextmanager
 def metric_log(run: Run) -> Iterator[Log]:
-    """Yield a `log(step, metrics, clock)` that sends points in batches, every two seconds or less often if it is slow.
+    """Yield a `log(step, metrics, clock)` that sends points in batches.
 
-    Training goes on while MLflow does not answer, for example during a restart: the points are kept and sent later.
-    At the end they are sent with the retries of MLflow's client.
+    It sends every two seconds, or less often if sending is slow. Training goes on while MLflow does not answer, for
+    example during a restart: the points are kept and sent later. At the end they are sent with the retries of MLflow's
+    client.
     """
     points = _Points(connect(), run)
     try:

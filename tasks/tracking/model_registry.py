@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from hallmark.tasks.common.digests import check
 from hallmark.tasks.common.errors import DamagedError, InputError, without_secrets
-from hallmark.tasks.common.files import is_writable, whole_file
+from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import stored, tags
@@ -70,7 +70,7 @@ def _registered(name: str, missing: str) -> RegisteredModel:
         raise InputError(f"there is {missing} '{name}': {hint}") from error
 
 
-def with_alias(name: str, alias: str) -> int | None:
+def version_with_alias(name: str, alias: str) -> int | None:
     """Return the version that has an alias, or None.
 
     Raises:
@@ -158,9 +158,7 @@ def fetch(reference: str, *, refresh: bool = False) -> Path:
             register it.
         DamagedError: the stored file is not the one that was registered.
     """
-    home = settings.read().home
-    if not is_writable(home):
-        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
+    home = settings.read().writable_home()
     try:
         name, number = resolve(reference)
         sha256 = version(name, number).sha256

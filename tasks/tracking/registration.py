@@ -53,7 +53,8 @@ def register(
         DamagedError: the file that MLflow stores is not the stamped one.
     """
     client = connect()
-    number = _version_of(client, run) or _log_model(client, run, name, artifact, proof, dataset, example)
+    existing = client.search_model_versions(f"run_id = '{run.id}'")
+    number = str(existing[0].version) if existing else _log_model(client, run, name, artifact, proof, dataset, example)
     client.set_tag(run.id, tags.MODEL_VERSION, number)
     if CHAMPION not in client.get_registered_model(name).aliases:
         client.set_registered_model_alias(name, CHAMPION, number)
@@ -71,11 +72,6 @@ def signature(example: dict[str, np.ndarray], classes: int) -> ModelSignature:
         TensorSpec(np.dtype(np.float32), (-1, classes), "probabilities"),
     ]
     return ModelSignature(Schema(inputs), Schema(outputs))
-
-
-def _version_of(client: MlflowClient, run: Run) -> str | None:
-    versions = client.search_model_versions(f"run_id = '{run.id}'")
-    return str(versions[0].version) if versions else None
 
 
 def _log_model(

@@ -6,7 +6,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import Timeout
@@ -25,6 +25,8 @@ from hallmark.tasks.tracking import run_lifecycle
 logger = logging.getLogger(__name__)
 
 _FILE = "attempt.json"
+_CONDITIONS = "marks"
+"""Key of the conditions in that file."""
 _LAYOUT = "2"
 """Stored with each attempt. Attempts without it have a code digest that was computed over other files."""
 
@@ -40,8 +42,9 @@ def claim(
 ) -> Iterator[Attempt]:
     """Lock an experiment or a sweep for this process, and continue an interrupted attempt at it.
 
-    A second process waits, and reports it. A successful attempt is removed. After an interruption, also by kill -9,
-    the attempt stays, and the same run is continued; after a failure, its checkpoints are used by a new run.
+    If another process runs the same experiment, say so and wait for it. A successful attempt is removed. After an
+    interruption, also by kill -9, the attempt stays, and the same run is continued; after a failure, its checkpoints
+    are used by a new run.
 
     Args:
         members: the experiment, or the members of the sweep, all of one name.
@@ -97,14 +100,14 @@ def close_orphans() -> None:
         except Timeout:
             continue
         except DamagedError as error:
-            logger.warning("its MLflow run cannot be closed: %s", error)
+            logger.warning("the MLflow run of an interrupted attempt cannot be closed: %s", error)
 
 
 def _open_attempt(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, discard_outdated: bool) -> Attempt:
     """Continue the attempt in `folder`, or start one there."""
     first = members[0]
     known = _read(folder)
-    if known and "layout" not in known.marks:
+    if known and "layout" not in known.conditions:
         if not discard_outdated:
             raise InputError(
                 f"{first.name}: an interrupted attempt was left by an older version of Hallmark and cannot be "
@@ -112,25 +115,25 @@ def _open_attempt(folder: Path, members: Sequence[Experiment], dataset: Dataset,
             )
         progress.line("restart", "an interrupted attempt of an older version of Hallmark is discarded")
         known = _discard(known, folder)
-    marks = trainer.fingerprint_of(dataset, first.model, first.training)
-    marks["version"] = str(trainer.VERSION)
-    marks["layout"] = _LAYOUT
-    marks["code"] = provenance.code_digest()
-    known = _usable(known, marks, folder)
+    conditions = trainer.fingerprint_of(dataset, first.model, first.training)
+    conditions["version"] = str(trainer.VERSION)
+    conditions["layout"] = _LAYOUT
+    conditions["code"] = provenance.code_digest()
+    known = _usable(known, conditions, folder)
     if len(members) == 1:
         trainer.refuse_foreign_checkpoints(dataset, first.data, first.model, first.training, folder)
     if known and known.id and known.name == first.name:
         return replace(known, is_continued=True)
     if known:
         run_lifecycle.give_up(known)
-    return _write(Attempt(uuid.uuid4().hex, first.name, marks, folder))
+    return _write(Attempt(uuid.uuid4().hex, first.name, conditions, folder))
 
 
-def _usable(known: Attempt | None, marks: dict[str, str], folder: Path) -> Attempt | None:
+def _usable(known: Attempt | None, conditions: dict[str, str], folder: Path) -> Attempt | None:
     """Return what can be continued of an earlier attempt: all of it, its checkpoints without its run, or nothing."""
     if known is None:
         return None
-    if changed := next((mark for mark, value in marks.items() if known.marks.get(mark) != value), None):
+    if changed := next((name for name, value in conditions.items() if known.conditions.get(name) != value), None):
         progress.line("restart", f"an interrupted attempt had another {changed}: it is discarded")
         return _discard(known, folder)
     match run_lifecycle.status(known):
@@ -146,14 +149,15 @@ def _read(folder: Path) -> Attempt | None:
     if not path.exists():
         return None
     try:
-        return Attempt(**json.loads(path.read_text()), folder=folder)
-    except (ValueError, TypeError) as error:
+        content = json.loads(path.read_text())
+        return Attempt(content["id"], content["name"], content[_CONDITIONS], folder)
+    except (ValueError, TypeError, KeyError) as error:
         raise DamagedError(f"{path}: is damaged: add --fresh to start over") from error
 
 
 def _write(attempt: Attempt) -> Attempt:
     with whole_file(attempt.folder / _FILE) as temporary:
-        content = {name: value for name, value in asdict(attempt).items() if name in ("id", "name", "marks")}
+        content = {"id": attempt.id, "name": attempt.name, _CONDITIONS: attempt.conditions}
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     return attempt
 

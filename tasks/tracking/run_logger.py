@@ -85,7 +85,7 @@ def log_card(run: Run, card: Path) -> None:
 def log_findings(run: Run, findings: Sequence[Finding]) -> None:
     """Log all findings so far: their codes, or `none`, as a tag, their text as description and as a file."""
     codes = ", ".join(finding.code for finding in findings) or "none"
-    lines = [f"- **{finding.code}**: {finding.sentence}. Remedy: `{finding.remedy}`" for finding in findings]
+    lines = [finding.markdown for finding in findings]
     _log_tags(run, {tags.DIAGNOSIS: codes, tags.NOTE: "\n".join(lines)})
     connect().log_dict(run.id, {"findings": [asdict(finding) for finding in findings]}, "diagnosis.json")
 

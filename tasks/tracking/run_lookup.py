@@ -1,40 +1,13 @@
-"""Find the run that a reference names, and read it for a comparison."""
+"""Find the run that a reference names, and the file that it shipped."""
 
 import difflib
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from hallmark.tasks.common.digests import SHOWN
-from hallmark.tasks.common.errors import DamagedError, InputError
-from hallmark.tasks.ml.config.experiment import NAME, Experiment
-from hallmark.tasks.ml.reports.run_comparison import comparison
-from hallmark.tasks.ml.reports.run_comparison.comparison import CURVES, ComparedRun, RowResults
-from hallmark.tasks.runtime import settings
+from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.config.experiment import NAME
 from hallmark.tasks.tracking import model_registry, run_queries, tags
 from hallmark.tasks.tracking.stored import StoredRun
-
-
-def gather(references: Sequence[str]) -> list[ComparedRun]:
-    """Find runs, read what they have recorded, and predict their test rows with their files.
-
-    Args:
-        references: see `find`.
-
-    Raises:
-        InputError: a reference means no run or several, or two references mean the same run.
-    """
-    runs: dict[str, tuple[str, StoredRun]] = {}
-    for reference in references:
-        run = find(reference)
-        if known := runs.get(run.id):
-            raise InputError(f"{reference}: is the same run as {known[0]}: expected different ones")
-        runs[run.id] = reference, run
-    experiments = [_experiment(*each) for each in runs.values()]
-    return [_compared_run(*each, experiment) for each, experiment in zip(runs.values(), experiments, strict=True)]
 
 
 def find(reference: str) -> StoredRun:
@@ -108,58 +81,3 @@ def _hint(reference: str) -> str:
         return f"did you mean {' or '.join(repr(name) for name in near)}?"
     existing = f"experiments are {', '.join(names)}" if names else "there are none yet"
     return f"expected the name of an experiment, at least 4 digits of an id, or MODEL@ALIAS: {existing}"
-
-
-def _experiment(reference: str, run: StoredRun) -> Experiment:
-    try:
-        if run_queries.EXPERIMENT in run_queries.artifacts(run):
-            return run_queries.experiment(run)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise InputError(
-            f"{reference}: its experiment was recorded by another version of Hallmark: {where}: {problem['msg']}"
-        ) from error
-    raise InputError(f"{reference}: its experiment.toml is not in the store")
-
-
-def _compared_run(reference: str, run: StoredRun, experiment: Experiment) -> ComparedRun:
-    results, missing = None, ""
-    try:
-        results = _results(run)
-    except (InputError, DamagedError) as error:
-        missing = str(error)
-    curves = {metric: run_queries.curve(run, metric) for metric in CURVES}
-    return ComparedRun(
-        given=reference,
-        run_id=run.id,
-        name=run.title,
-        status=run.status,
-        model=f"{experiment.name} version {run.model_version}" if run.model_version else "",
-        dataset=str(run.dataset),
-        about=_about(run, experiment),
-        metrics={name: value for name, value in run.metrics.items() if name.startswith("test/")},
-        curves={metric: curve for metric, curve in curves.items() if curve[0]},
-        results=results,
-        missing=missing,
-    )
-
-
-def _about(run: StoredRun, experiment: Experiment) -> dict[str, Any]:
-    """Return what the result depends on: options, data, code, machine."""
-    options = {name: value for name, value in experiment.flat().items() if name != "name"}
-    drawn = {"initial seed": int(run.tags[tags.INITIAL_SEED])} if tags.INITIAL_SEED in run.tags else {}
-    return options | {"dataset": run.dataset} | drawn | run.marks
-
-
-def _results(run: StoredRun) -> RowResults:
-    """Return the predictions of the run's file for its test rows.
-
-    Raises:
-        InputError: it shipped no file, or its file or rows are not available.
-        DamagedError: the file or the rows are not those that were written.
-    """
-    folder = settings.read().home / "datasets" / str(run.dataset)
-    if run.model_version and not (folder / "dataset.json").is_file():
-        raise InputError(f"its dataset {str(run.dataset)[:SHOWN]} is not on this machine")
-    return comparison.predict_test_rows(shipped(run), folder)

@@ -4,17 +4,16 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hallmark.tasks.common.digests import check
+from pydantic import ValidationError
+
+from hallmark.tasks.common.digests import RUN_ID_DIGITS, check
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import RecentRun, Recorded
+from hallmark.tasks.common.records import CARD, RecentRun, Recorded
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import NAME, Experiment
 from hallmark.tasks.tracking import stored, tags
 from hallmark.tasks.tracking.client import connect
 from hallmark.tasks.tracking.stored import StoredRun
-
-CARD = "card.html"
-"""Path of the card among a run's artifacts."""
 
 EXPERIMENT = "experiment.toml"
 """Path of the experiment among a run's artifacts."""
@@ -33,7 +32,15 @@ _NEEDED = (
 
 
 def search(query: str, limit: int) -> list[StoredRun]:
-    """Return the runs that match a query in MLflow's language, newest first."""
+    """Return the runs that match a query in MLflow's language, newest first.
+
+    Args:
+        query: filter, as MLflow's `search_runs` takes it.
+        limit: maximum number of runs.
+
+    Raises:
+        InputError: the store cannot be reached.
+    """
     client = connect()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, query, max_results=limit, order_by=["attributes.start_time DESC"])
@@ -45,7 +52,7 @@ def recent_runs(name: str | None, limit: int) -> list[RecentRun]:
 
     Args:
         name: name of the experiment; None means all.
-        limit: largest number of runs.
+        limit: maximum number of runs.
     """
     if name and not re.fullmatch(NAME, name):
         return []  # no experiment can have this name, and MLflow's query language could not express it
@@ -73,7 +80,7 @@ def recorded(run_id: str) -> tuple[Recorded, Experiment]:
         run_id: its id, or the first digits.
 
     Raises:
-        InputError: there is no such run, or it did not ship a file.
+        InputError: there is no such run, it did not ship a file, or its experiment cannot be read.
     """
     run = find(run_id)
     if missing := [tag for tag in _NEEDED if tag not in run.tags]:
@@ -84,7 +91,7 @@ def recorded(run_id: str) -> tuple[Recorded, Experiment]:
         weights_sha256=run.tags[tags.WEIGHTS_SHA256],
         onnx_sha256=run.tags[tags.ONNX_SHA256],
         initial_seed=int(run.tags[tags.INITIAL_SEED]),
-        marks=run.marks,
+        conditions=run.conditions,
     )
     return record, experiment(run)
 
@@ -93,10 +100,21 @@ def experiment(run: StoredRun) -> Experiment:
     """Return the experiment that a run has recorded.
 
     Raises:
-        ValidationError: it was recorded by a version of Hallmark that had other fields.
+        InputError: the store has no experiment of this run, or a version of Hallmark recorded it that had other fields.
     """
+    shown = f"run {run.id[:RUN_ID_DIGITS]}"
+    if EXPERIMENT not in artifacts(run):
+        raise InputError(f"{shown}: its {EXPERIMENT} is not in the store")
     with TemporaryDirectory() as folder:
-        return Experiment.model_validate(toml.load(Path(connect().download_artifacts(run.id, EXPERIMENT, folder))))
+        values = toml.load(Path(connect().download_artifacts(run.id, EXPERIMENT, folder)))
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise InputError(
+            f"{shown}: its experiment was recorded by another version of Hallmark: {where}: {problem['msg']}"
+        ) from error
 
 
 def artifacts(run: StoredRun) -> list[str]:
@@ -114,8 +132,8 @@ def card(run: StoredRun) -> bytes:
     expected = run.tags.get(tags.CARD_SHA256)
     if not expected or CARD not in artifacts(run):
         raise InputError(
-            f"run {run.id[:8]} has no card: only a run that shipped a file has one: train {run.experiment or 'NAME'} "
-            "again"
+            f"run {run.id[:RUN_ID_DIGITS]} has no card: only a run that shipped a file has one: "
+            f"train {run.experiment or 'NAME'} again"
         )
     with TemporaryDirectory() as folder:
         return check(Path(connect().download_artifacts(run.id, CARD, folder)), expected).read_bytes()

@@ -42,12 +42,15 @@ class StoredRun:
         return self.tags.get(tags.MODEL_VERSION)
 
     @property
-    def marks(self) -> dict[str, str]:
-        """Conditions on which the exact bits depend, besides experiment and data, as far as the run got."""
-        marks: dict[str, Any] = json.loads(self.tags.get(tags.VERSIONS, "{}"))
-        marks |= json.loads(self.tags.get(tags.FINGERPRINT, "{}"))
+    def conditions(self) -> dict[str, str]:
+        """Conditions on which the exact bits depend, besides experiment and data.
+
+        Conditions that the run has not recorded yet are missing.
+        """
+        conditions: dict[str, Any] = json.loads(self.tags.get(tags.VERSIONS, "{}"))
+        conditions |= json.loads(self.tags.get(tags.FINGERPRINT, "{}"))
         named = {"networks": self.tags.get(tags.NETWORKS), "code": self.tags.get(tags.CODE_DIGEST)}
-        return marks | {name: value for name, value in named.items() if value}
+        return conditions | {name: value for name, value in named.items() if value}
 
 
 def run(stored: "MlflowRun") -> StoredRun:

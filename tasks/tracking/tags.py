@@ -10,8 +10,6 @@ from hallmark.tasks.runtime.settings import ROOT
 if TYPE_CHECKING:
     from hallmark.tasks.common.records import Run
 
-PREFIX = "hallmark."
-
 # Tags of every run.
 NAME = "hallmark.name"
 """Name of the experiment."""

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_manual_promotions_and_rollbacks_are_shown_by_the_commands(name: str, co
     code, out, _ = console("rollback", name, "--reason", "it was not", "--json")
     assert (code, json.loads(out)["champion"]) == (0, 2)
     assert aliases(name) == {"champion": 2, "previous": 1}
-    assert champions.is_demoted(name, 3) == 3
+    assert champions.demoted_version(name, 3) == 3
     assert console("rollback", name)[0] == 0
     assert aliases(name) == {"champion": 1}
     code, out, _ = console("champion", name, "--json")
@@ -180,3 +181,19 @@ def test_a_model_with_unknown_training_rows_is_not_judged(name: str, console: Ca
     code, _, error = console("judge", name, "4")
     assert code == 2
     assert "version 4: has no MLflow run, so its experiment is unknown" in error
+
+
+def test_a_version_whose_experiment_cannot_be_read_is_not_judged(name: str, console: Call, tmp_path: Path) -> None:
+    client, path = connect(), stored_file(name, 2)
+    version = client.get_model_version(name, "2")
+    run = client.get_run(version.run_id)
+    run_id = client.create_run(run.info.experiment_id, tags=run.data.tags).info.run_id
+    client.create_model_version(name, path.parent.as_uri(), run_id, tags=version.tags)
+    code, out, error = console("judge", name, "4")
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert f"run {run_id[:8]}: its experiment.toml is not in the store" in error
+    (tmp_path / "experiment.toml").write_text("[training]\nwarp = 9\n")
+    client.log_artifact(run_id, tmp_path / "experiment.toml")
+    code, out, error = console("judge", name, "4", "--json")
+    assert (code, json.loads(out)["status"], error.count("\n")) == (2, "refused", 1)
+    assert f"run {run_id[:8]}: its experiment was recorded by another version of Hallmark: " in error

@@ -5,15 +5,21 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from cyclopts import App
+from filelock import FileLock
 
 from hallmark.flows.__main__ import COMMANDS
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.digests import file_digest
+from hallmark.tasks.runtime import station_file
 from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
 from tests.pipelines.conftest import Help
@@ -200,6 +206,81 @@ def test_json_contains_the_reason_of_a_refusal(console: Call) -> None:
     code, out, _ = console("train", "iris", "--json", "--training.epochs", "0")
     assert code == 2
     assert json.loads(out)["status"] == "refused"
+
+
+@contextmanager
+def refusing_server(code: int, body: str) -> Iterator[str]:
+    """Run a server that is well but answers every other request with an error."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_healthy = self.path.endswith("/health")
+            self.send_response(200 if is_healthy else code)
+            self.end_headers()
+            self.wfile.write(b"OK" if is_healthy else body.encode())
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("tokens", [["runs"], ["champion", "iris"], ["history", "iris"]])
+def test_unexpected_error_is_one_line_that_names_the_log_with_its_traceback(
+    console: Call, tokens: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "bad \x1b[31m\x07 store\nhttp://me:secret@127.0.0.1/ " + "x" * 500
+    body = json.dumps({"error_code": "INTERNAL_ERROR", "message": message})
+    with refusing_server(400, body) as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        code, out, error = console(*tokens)
+        assert (code, out, error.count("\n"), len(error) < 600) == (1, "", 1, True)
+        shown = r"hallmark: unexpected \w+: .*bad \\x1b\[31m\\x07 store http://127.0.0.1/ x+ \(log: (.*)\)\n"
+        found = re.fullmatch(shown, error)
+        assert found, error
+        log = Path(found[1]).read_text()
+        assert log.startswith("Traceback")
+        assert "secret" not in log
+        Path(found[1]).unlink()
+        code, out, _ = console(*tokens, "--json")
+        result = json.loads(out)
+        assert (code, result["status"]) == (1, "failed")
+        assert re.search(r"unexpected .*\(log: .*\)$", result["error"])
+        assert "secret" not in out
+        (log_file,) = (home / "logs").iterdir()
+        log_file.unlink()
+        (home / "logs").rmdir()
+        (home / "logs").write_text("not a folder")
+        assert "(no log could be written: " in console(*tokens)[2]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    "tokens", [["verify", "nowhere.onnx"], ["verify", __file__], ["verify", "no-such"], ["runs", "no-such"], ["status"]]
+)
+def test_json_contains_the_reason_of_every_refusal(console: Call, tokens: list[str]) -> None:
+    code, out, error = console(*tokens, "--json")
+    assert (code, json.loads(out)["status"]) == (2, "refused")
+    assert error.rstrip("\n") == f"hallmark: {json.loads(out)['error']}"
+
+
+def test_json_contains_the_reason_why_a_station_cannot_be_read(console: Call, home: Path) -> None:
+    with refusing_server(401, "") as url:
+        part = station_file.StationPart(name="prefect", pid=2, log=home / "log", url=url)
+        started = datetime.now(UTC)
+        station = station_file.Station(pid=1, started=started, store="sqlite:///x", guarded=True, parts=(part,))
+        station_file.record(station, home)
+        with FileLock(station_file.lock(home)):
+            code, out, error = console("status", "--json")
+    assert (code, json.loads(out)["status"], error.count("\n")) == (2, "refused", 1)
+    assert "HALLMARK_AUTH: the station requires user and password" in json.loads(out)["error"]
 
 
 def test_presets_are_listed_and_shown(console: Call) -> None:

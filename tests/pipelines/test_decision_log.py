@@ -27,7 +27,7 @@ def judged(name: str, verdict: str) -> Callable[[], Decision]:
         with decision_log.exclusive(name):
             decision_log.repair(name)
             found = Judged(verdict, "as the test says", 1, 2, {}, {"gates": [], "p": 0.5}, 0)  # type: ignore[arg-type]
-            return decision_log.finish(decision_log.record(champions.judged(name, found, "nightly")))
+            return decision_log.finish(decision_log.record(champions.decision_from(name, found, "nightly")))
 
     return act
 
@@ -71,7 +71,7 @@ def test_a_rollback_killed_after_any_write_is_completed_by_the_next_reader(
         decision_log.repair_if_idle(model)
         assert aliases(model) == {"champion": 1}
         assert [decision.done for decision in decision_log.history(model)] == [True, True]
-        assert champions.is_demoted(model, 2) == 2
+        assert champions.demoted_version(model, 2) == 2
         if not was_killed:
             break
     assert writes >= 7
@@ -92,7 +92,7 @@ def test_a_long_decision_fits_into_a_tag(name: str) -> None:
     gates = [{"name": f"gate {index}", "passed": False, "found": "x" * 3000} for index in range(9)]
     found = Judged("REJECT", "y" * 9000, 1, 2, {}, {"gates": gates, "reason": "y" * 9000}, 0)
     with decision_log.exclusive(name):
-        decision_log.finish(decision_log.record(champions.judged(name, found, None)))
+        decision_log.finish(decision_log.record(champions.decision_from(name, found, None)))
     (decision,) = decision_log.history(name)
     assert decision.done
     assert decision.judgement is not None

@@ -50,7 +50,7 @@ def test_message_arrives_without_secrets() -> None:
 def test_address_can_be_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with receiver() as (address, messages):
         monkeypatch.setenv("TELL", address)
-        notification.refuse("env:TELL")
+        notification.refuse_address("env:TELL")
         assert notification.send("env:TELL", "iris: HOLD", "why")
     assert len(messages) == 1
 
@@ -83,7 +83,7 @@ def test_failed_message_is_a_warning_without_secrets(
 @pytest.mark.parametrize("address", ["", "somewhere", f"nosuch://{SECRET}@host"])
 def test_address_unknown_to_apprise_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="is not an address that Apprise understands") as caught:
-        notification.refuse(address)
+        notification.refuse_address(address)
     assert SECRET not in str(caught.value)
 
 

@@ -181,3 +181,20 @@ def test_an_unseeded_run_is_reproduced_from_the_seed_it_drew(console: Call) -> N
     changed = preset.training.model_copy(update={"device": "cpu", "epochs": 5})
     outcome = train(preset.model_copy(update={"name": f"v{uuid.uuid4().hex[:12]}", "training": changed}))
     assert console("reproduce", outcome.run.id)[0] == 0
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_whose_experiment_cannot_be_read_is_refused(
+    console: Call, trained: tuple[Experiment, Outcome], tmp_path: Path
+) -> None:
+    client = connect()
+    stored = client.get_run(trained[1].run.id)
+    run_id = client.create_run(stored.info.experiment_id, tags=stored.data.tags).info.run_id
+    code, out, error = console("reproduce", run_id, "--json")
+    assert (code, json.loads(out)["status"], error.count("\n")) == (2, "refused", 1)
+    assert f"run {run_id[:8]}: its experiment.toml is not in the store" in error
+    (tmp_path / "experiment.toml").write_text("[training]\nwarp = 9\n")
+    client.log_artifact(run_id, tmp_path / "experiment.toml")
+    code, out, error = console("reproduce", run_id)
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert f"run {run_id[:8]}: its experiment was recorded by another version of Hallmark: " in error

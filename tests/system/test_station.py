@@ -31,7 +31,7 @@ missed = "skip"
 AUTH = "assayer:a secret of 25 letters"
 
 
-def exists(part: station_file.Part) -> bool:
+def exists(part: station_file.StationPart) -> bool:
     """Return whether the part's process group has a process."""
     try:
         os.killpg(part.pid, 0)
@@ -251,7 +251,7 @@ def test_part_that_does_not_start_is_named_and_the_others_are_stopped(workspace:
 
 
 def test_station_is_recognised_by_its_lock(tmp_path: Path) -> None:
-    part = station_file.Part(name="mlflow", pid=2, log=tmp_path / "log", url="http://127.0.0.1:5000")
+    part = station_file.StationPart(name="mlflow", pid=2, log=tmp_path / "log", url="http://127.0.0.1:5000")
     station = station_file.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=(part,))
     assert station_file.current(tmp_path) is None
     station_file.record(station, tmp_path)

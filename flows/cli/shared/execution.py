@@ -1,4 +1,4 @@
-"""Run a flow from a command: servers, log file, and errors as one line or as JSON."""
+"""Run a flow from a command: servers, log file, and a failure as one line."""
 
 import importlib
 import logging
@@ -7,33 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from hallmark.flows.cli.shared.printing import print_json
 from hallmark.flows.station import prefect_server
-from hallmark.tasks.common import files
-from hallmark.tasks.common.errors import HallmarkError, InputError
+from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.runtime import progress, settings, signals
 
 if TYPE_CHECKING:
-    from hallmark.tasks.common.records import Outcome, Proof
     from hallmark.tasks.ml.config.experiment import Experiment
 
 T = TypeVar("T")
 
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
 """Slow modules that the steps import when needed; imported here while the embedded server boots on another core."""
-
-
-@contextmanager
-def report_errors(*, as_json: bool) -> Iterator[None]:
-    """Print an error raised in the block as one line of JSON on stdout, if `as_json`, and raise it again."""
-    try:
-        yield
-    except (HallmarkError, KeyboardInterrupt) as error:
-        if as_json:
-            print_json(_failure(error))
-        raise
 
 
 def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
@@ -53,9 +39,7 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
         HallmarkError: the flow failed; the message names the step and the log file.
         KeyboardInterrupt: the flow was interrupted.
     """
-    home = settings.read().home
-    if not files.is_writable(home):
-        raise InputError(f"HALLMARK_HOME: {home} cannot be written: make it writable or choose another folder")
+    home = settings.read().writable_home()
     log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
     # The terminal shows Hallmark's progress lines; Prefect's log goes to the file.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -73,22 +57,30 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
             return run()
 
 
-def refuse_impossible(experiment: "Experiment") -> None:
+def refuse_impossible(*members: "Experiment") -> None:
     """Check that data, model and training fit together, if the data is on this machine.
 
     Data that must be downloaded first is checked by the first step of the flow instead.
 
+    Args:
+        members: one experiment, or the members of a sweep, which have the same data.
+
     Raises:
         InputError: they do not; the message says why and what to change.
     """
-    from hallmark.tasks.ml.data import sources, splits, suitability
-    from hallmark.tasks.ml.training import devices
+    from hallmark.tasks.ml.data import dataset_store, sources, splits, suitability
+    from hallmark.tasks.ml.training import devices, sweep_plan
 
-    devices.choose(experiment.training.device)
-    if sources.is_local(experiment.data):
-        table = sources.read(experiment.data, settings.read().home, progress=progress.images)
-        divided = splits.divide(table, experiment.data.split)
-        suitability.refuse_impossible(table, divided, experiment.model, experiment.training)
+    data = members[0].data
+    devices.choose(members[0].training.device)
+    if not sources.is_local(data):
+        return
+    table = sources.read(data, settings.read().home, progress=progress.images)
+    divided = splits.divide(table, data.split)
+    for member in members:
+        suitability.refuse_impossible(table, divided, member.model, member.training)
+    if len(members) > 1:
+        sweep_plan.refuse_too_many(members, dataset_store.outline(table, data))
 
 
 @contextmanager
@@ -115,27 +107,3 @@ def _logged(flow: str, log: Path) -> Iterator[None]:
         for name, handler in handlers:
             logging.getLogger(name).removeHandler(handler)
         file.close()
-
-
-def _failure(error: BaseException) -> dict[str, Any]:
-    match error:
-        case InputError():
-            return {"status": "refused", "error": str(error)}
-        case KeyboardInterrupt():
-            return {"status": "interrupted", "error": "interrupted"}
-        case _:
-            return {"status": "failed", "error": str(error)}
-
-
-def resumed_from(outcome: "Outcome") -> dict[str, int] | None:
-    """Return the completed epochs and the updates of the next one; None if the run was not resumed."""
-    if not (outcome.run.attempt.is_continued or outcome.fit.resumed_from):
-        return None
-    epoch, step = outcome.fit.resumed_from or (0, 0)
-    return {"epoch": epoch, "step": step}
-
-
-def describe_proof(proof: "Proof") -> str:
-    """Describe a proof in one line."""
-    labels = f"all labels equal except {proof.ties} ties" if proof.ties else "all labels equal"
-    return f"passed: maximum deviation {proof.max_abs_diff:.1e}, {labels}"

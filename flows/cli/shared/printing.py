@@ -43,6 +43,12 @@ def print_row(label: str, *text: str | tuple[str, str], width: int = 9) -> None:
     Console(soft_wrap=True, highlight=False).print(Text.assemble((f"{label:<{width}}", "bold"), *text))
 
 
+def print_rows(rows: dict[str, str], width: int = 9) -> None:
+    """Print each entry on one line; see `print_row`."""
+    for label, text in rows.items():
+        print_row(label, text, width=width)
+
+
 def print_table(table: "Table") -> None:
     """Print a table at its natural width, whatever the width of the terminal."""
     from rich.console import Console

@@ -9,7 +9,7 @@ This module imports only onnx, onnxruntime and numpy: checking a file needs no t
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -201,6 +201,18 @@ def load(path: Path) -> bytes:
 def failures(verdict: Verdict) -> str:
     """Return the failed checks in one line."""
     return "; ".join(f"{check.name}: {check.found}" for check in verdict.checks if not check.passed)
+
+
+def proof_sentence(proof: Mapping[str, Any]) -> str:
+    """Return the numbers of a passed proof in one line.
+
+    Args:
+        proof: as in a certificate, or the fields of a `Proof`.
+    """
+    return (
+        f"{proof['rows']} test rows and {proof['rows_made']} synthetic rows in {len(proof['ways'])} ways, "
+        f"maximum deviation {proof['largest_error']:.1e} (PyTorch's own rounding: {proof['own_error']:.1e})"
+    )
 
 
 def _without_defaults(one: Input) -> dict[str, Any]:

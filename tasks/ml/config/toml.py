@@ -8,6 +8,7 @@ import tomlkit
 from pydantic import BaseModel
 from tomlkit.items import Comment, Table
 
+from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
 
@@ -15,7 +16,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 def dump(experiment: Experiment) -> str:
     """Return an experiment as TOML, each field with its description as a comment. `load` restores the same digest."""
     document = tomlkit.document()
-    document.add(tomlkit.comment(f"Experiment {experiment.digest[:12]}. Run it with: hallmark train FILE.toml"))
+    document.add(tomlkit.comment(f"Experiment {experiment.digest[:SHOWN]}. Run it with: hallmark train FILE.toml"))
     for key, item in _items(experiment).items():
         document.add(key, item)
     return tomlkit.dumps(document)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hallmark.tasks.common.digests import SHOWN
-from hallmark.tasks.common.records import Dataset, Decision, Outcome, Retrained, Scored, SweepOutcome
+from hallmark.tasks.common.records import CARD, Dataset, Decision, Outcome, Retrained, Scored, SweepOutcome
 from hallmark.tasks.ml.config.experiment import Experiment
 
 
@@ -16,12 +16,12 @@ def training(experiment: Experiment, outcome: Outcome) -> str:
         "parity": f"passed on {outcome.proof.rows} rows, largest difference {outcome.proof.max_abs_diff:.1e}",
         "file": f"`{outcome.artifact.path}`",
         "sha256": f"`{outcome.artifact.sha256}`",
-        "model": f"{version.name} version {version.version}" + ", champion" * version.is_champion,
-        "card": f"[card.html]({outcome.run.url}/artifacts/card.html)",
+        "model": version.title,
+        "card": f"[{CARD}]({outcome.run.url}/artifacts/{CARD})",
         "MLflow run": f"[{outcome.run.name}]({outcome.run.url})",
         "experiment": f"`{experiment.digest[:SHOWN]}` on dataset `{outcome.dataset.digest[:SHOWN]}`",
     }
-    findings = [f"- **{found.code}**: {found.sentence}. Remedy: `{found.remedy}`" for found in outcome.findings]
+    findings = [finding.markdown for finding in outcome.findings]
     section = ["", "## Findings", "", *findings] if findings else []
     return "\n".join([f"# {outcome.run.name}", "", *_table(rows), *section])
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.digests import RUN_ID_DIGITS, SHOWN
 from hallmark.tasks.common.records import SPLITS, Dataset, Outcome
 from hallmark.tasks.ml.artifact.certificate import Certificate, Input
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -61,7 +61,7 @@ def build(experiment: Experiment, outcome: Outcome, written: datetime) -> str:
     return templating.render(
         "model_card.html.jinja",
         title=experiment.name,
-        lead=f"Version {version.version}{champion}. Run {outcome.run.id[:8]}, {day}.",
+        lead=f"Version {version.version}{champion}. Run {outcome.run.id[:RUN_ID_DIGITS]}, {day}.",
         classes=certificate.classes,
         takes_image=code_snippets.takes_images(certificate),
         rows=f"{len(predictions.y):,}",

@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.files import whole_folder
+from hallmark.tasks.common.records import CARD
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.artifact.certificate import Certificate
 from hallmark.tasks.ml.reports import code_snippets, templating
 from hallmark.tasks.ml.reports.live_page.browser_runtime import LICENSE_TEXT, MODULE, VERSION, WASM
 
-PAGE, CARD, LICENSE = "index.html", "card.html", "LICENSE.txt"
+PAGE, LICENSE = "index.html", "LICENSE.txt"
 
 
-def refuse(onnx: Path, folder: Path, *, overwrite: bool) -> None:
+def refuse_folder(onnx: Path, folder: Path, *, overwrite: bool) -> None:
     """Refuse files that take no images and folders that must not be replaced, before anything is downloaded.
 
     Raises:
@@ -107,7 +108,8 @@ def about(sealed: Certificate, content: bytes) -> dict[str, Any]:
     highest = image.highest or 255.0  # 255 is only for the type: pixels always have a range
     rows = np.array(sealed.golden.inputs[image.name], dtype=np.float64)
     is_grey = len(image.shape) == 2
-    is_dark = bool(is_grey and np.median(_border(rows)) <= highest / 2)
+    border = np.concatenate([rows[:, [0, -1]].ravel(), rows[:, :, [0, -1]].ravel()])
+    is_dark = bool(is_grey and np.median(border) <= highest / 2)
     return {
         "input": image.name,
         "shape": image.shape,
@@ -139,10 +141,6 @@ def placement(ink: NDArray[np.floating]) -> dict[str, float]:
     height, width = ink.shape[1:]
     side, x, y = np.median(measured, axis=0) if measured else (max(height, width), width / 2, height / 2)
     return {"side": float(side), "x": round(float(x), 1), "y": round(float(y), 1)}
-
-
-def _border(rows: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.concatenate([rows[:, [0, -1], :].ravel(), rows[:, :, [0, -1]].ravel()])
 
 
 def _packed(content: bytes) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.digests import shortened
 from hallmark.tasks.ml.evaluation.intervals import LEVEL, Interval
 from hallmark.tasks.ml.reports.formatting import NONE, number
 from hallmark.tasks.ml.reports.run_comparison.comparison import Comparison, MetricValue, PairedComparison
@@ -103,5 +103,4 @@ def _bounds(interval: Interval | None) -> tuple[str, str]:
 
 def _short(value: object) -> str:
     """Return a value as text, digests shortened."""
-    text = NONE if value is None else str(value)
-    return text[:SHOWN] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+    return NONE if value is None else shortened(str(value))

@@ -48,7 +48,10 @@ def test_lists_are_separated_by_slashes() -> None:
         MLP(kind="mlp", hidden=hidden) for hidden in ((32,), (64,), (64, 32))
     ]
     assert labels(found)[-1] == "model.hidden=64,32 training.shuffle=false"
-    assert sweep_grids.row(found.axes, found.members[-1]) == {"model.hidden": "64,32", "training.shuffle": False}
+    assert sweep_grids.axis_values(found.axes, found.members[-1]) == {
+        "model.hidden": "64,32",
+        "training.shuffle": False,
+    }
     plain = sweep_grids.grid("iris", ["--model.hidden", "64,32", LR, "0.1,0.2"])
     assert plain.axes == ("training.lr",)
     assert {member.model for member in plain.members} == {MLP(kind="mlp", hidden=(64, 32))}

@@ -1,0 +1,29 @@
+"""A server process: it ends with the process that owns it, and has time limits to start and to stop."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from hallmark.tasks.runtime import signals
+
+BOOT_SECONDS = 120.0
+"""Time limit for a server to answer. The first boot on a machine creates the database."""
+
+STOP_SECONDS = 10.0
+"""Time limit for a server to stop before it is killed."""
+
+FINISH_SECONDS = 3
+"""Time limit for open connections when a server stops."""
+
+
+def follow_owner() -> None:
+    """End this process when the process at the other end of its stdin ends, also if that is killed."""
+
+    def follow() -> None:
+        signals.terminate_when_closed(sys.stdin.fileno())
+        time.sleep(STOP_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=follow, daemon=True).start()
