@@ -12,9 +12,9 @@ from hallmark.tasks.common.records import MISSING, Artifact, Column, Dataset, Ev
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.artifact.certificate import Certificate, Golden, Input
 from hallmark.tasks.ml.artifact.proof import float64_reference
-from hallmark.tasks.ml.artifact.proof.probe_rows import probes, training_range
+from hallmark.tasks.ml.artifact.proof.probe_rows import chosen_test_rows
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, open_split
+from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, open_split, training_range
 from hallmark.tasks.ml.models.networks import Classifier
 
 GOLDEN = 8
@@ -114,8 +114,7 @@ def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden
         dataset: its test split is used.
         tolerance: the tolerance of the proof.
     """
-    rows = probes(dataset)
-    x = rows.x[rows.chosen[rows.chosen < rows.test]]
+    x = open_split(dataset, "test").x[chosen_test_rows(dataset)]
     answer = float64_reference.ask(float64_reference.exact(classifier), dataset, x)
     chosen = _least_confident(answer.probabilities)
     given = runtimes.feeds(dataset.columns, x[chosen], category_values(dataset))
