@@ -141,10 +141,10 @@ def predict_test_rows(file: Path, folder: Path) -> RowResults:
     answer = runtimes.ask(run, feeds, runtimes.ROWS_AT_ONCE)
     return RowResults(
         classes=tuple(about["classes"]),
-        rows=_as_bytes(rows),
+        rows=compare_files.as_values(rows),
         y=y.astype(np.int64),
         values=row_values(Predictions(y.astype(np.int64), answer.probabilities, answer.label)),
-        trained_on=_as_bytes(compare_files.seen(folder, about["files"])),
+        trained_on=compare_files.as_values(compare_files.seen(folder, about["files"])),
     )
 
 
@@ -280,8 +280,3 @@ def _keys(results: RowResults) -> NDArray[np.bytes_]:
     """Return digest and class of each row as one value, `(N,)`: rows of equal content can have different classes."""
     rows, y = results.rows.view(np.uint8).reshape(-1, 32), np.ascontiguousarray(results.y)[:, None].view(np.uint8)
     return np.concatenate([rows, y], axis=1).view("S40").ravel()
-
-
-def _as_bytes(rows: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """Return each digest as one value, `(N,)`."""
-    return np.ascontiguousarray(rows).view("S32").ravel()
