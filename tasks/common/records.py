@@ -15,6 +15,8 @@ UNKNOWN = -2
 """Index in a raw row that stands for a value not in `Column.values`."""
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+OUTPUT_NAMES = ("label", "probabilities")
+"""Names of the outputs of an exported graph. No column of a user's table can have one of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import InputError, ParityError
-from hallmark.tasks.common.records import Dataset, Evaluation
+from hallmark.tasks.common.records import OUTPUT_NAMES, Dataset, Evaluation
 from hallmark.tasks.ml.artifact import certificate, exporter, runtimes, stamping
 from hallmark.tasks.ml.artifact.exporter import EXAMPLE_ROWS, Served
 from hallmark.tasks.ml.artifact.proof import float64_reference, verifier
@@ -147,7 +147,7 @@ def is_flagged(
     x = draw(subject.dataset, fixed if isinstance(fixed, int) else count)
     expected = float64_reference.ask(Served(subject.classifier).eval(), subject.dataset, x)
     try:
-        found = session.run(runtimes.OUTPUTS, runtimes.feeds(subject.dataset.columns, x))
+        found = session.run(OUTPUT_NAMES, runtimes.feeds(subject.dataset.columns, x))
     except Exception:  # noqa: BLE001 - any error of onnxruntime
         return True
     pairs = list(zip((expected.label, expected.probabilities), found, strict=True))

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import DamagedError, ParityError
-from hallmark.tasks.common.records import Artifact, Dataset, Fit, Proof
+from hallmark.tasks.common.records import OUTPUT_NAMES, Artifact, Dataset, Fit, Proof
 from hallmark.tasks.ml.artifact import exporter, runtimes
 from hallmark.tasks.ml.artifact.proof import verifier
 from hallmark.tasks.ml.artifact.proof.float64_reference import Oracle
@@ -211,7 +211,7 @@ def test_a_graph_made_for_one_batch_size_is_refused(
     path = tmp_path / "fixed.onnx"
     torch.onnx.export(
         served, example, path, dynamo=True, verbose=False, external_data=False,
-        input_names=exporter.input_names(iris[1]), output_names=runtimes.OUTPUTS,
+        input_names=runtimes.input_names(iris[1].columns), output_names=OUTPUT_NAMES,
     )  # fmt: skip
     refuse(Artifact(path, file_digest(path)), classifier, iris[1], r"'sepal_length' is FLOAT \[30, 1\], expected")
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops import op_max_pool
 
-OUTPUTS = ("label", "probabilities")
+from hallmark.tasks.common.records import OUTPUT_NAMES
+
 BATCH_SIZES = (1, 2, 3, 7)
 """Batch sizes besides all rows at once. The exporter traces with three rows."""
 ROWS_AT_ONCE = 500
@@ -45,6 +46,11 @@ class Answer:
         return Answer(self.label[rows], self.probabilities[rows])
 
 
+def input_names(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a graph's inputs: one for each column, or `image` if there are none."""
+    return columns or ("image",)
+
+
 def feeds(columns: tuple[str, ...], x: NDArray[np.generic], values: Mapping[str, Sequence[str]] | None = None) -> Feeds:
     """Return the inputs of a graph: each column as `(N, 1)` by its name, or `image`, `(N, H, W)` or `(N, H, W, 3)`.
 
@@ -54,7 +60,7 @@ def feeds(columns: tuple[str, ...], x: NDArray[np.generic], values: Mapping[str,
         values: values of each text column, for which the rows hold an index; see `text`.
     """
     if not columns:
-        return {"image": x}
+        return dict.fromkeys(input_names(columns), x)
     given: Feeds = {name: x[:, index : index + 1] for index, name in enumerate(columns)}
     return given | {name: text(given[name], known) for name, known in (values or {}).items()}
 
@@ -100,7 +106,7 @@ def ask(run: Run, given: Feeds, size: int) -> Answer:
 
 def runner(session: onnxruntime.InferenceSession) -> Run:
     """Return a function that predicts rows with a session."""
-    return lambda given: list(session.run(OUTPUTS, given))
+    return lambda given: list(session.run(OUTPUT_NAMES, given))
 
 
 def batches(given: Feeds, size: int) -> Iterator[Feeds]:
@@ -127,8 +133,8 @@ def answer(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[s
     for size in BATCH_SIZES:
         yield f"onnxruntime, batches of {size}", ask(runner(fast), some, size)
     yield "onnxruntime, all at once", ask(runner(fast), some, len(rows))
-    evaluator = reference(file)
-    yield "onnx's reference evaluator", ask(lambda rows: list(evaluator.run(list(OUTPUTS), rows)), some, ROWS_AT_ONCE)
+    evaluator, names = reference(file), list(OUTPUT_NAMES)
+    yield "onnx's reference evaluator", ask(lambda rows: list(evaluator.run(names, rows)), some, ROWS_AT_ONCE)
 
 
 def answer_on_gpu(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[str, Answer]]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
-from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.common.records import OUTPUT_NAMES, Dataset
 from hallmark.tasks.ml.artifact import exporter, runtimes
 from hallmark.tasks.ml.config.experiment import Export
 from hallmark.tasks.ml.data.dataset_store import ENCODING, category_values
@@ -107,7 +107,7 @@ def _by_torch(classifier: Classifier, dataset: Dataset, x: RawRows) -> dict[str,
         else:
             given = {name: torch.tensor(value) for name, value in runtimes.feeds(dataset.columns, x).items()}
         recorder.run(*given.values())
-    outputs = zip(runtimes.OUTPUTS, program.graph_signature.user_outputs, strict=True)
+    outputs = zip(OUTPUT_NAMES, program.graph_signature.user_outputs, strict=True)
     return recorder.values | {name: recorder.values[own] for name, own in outputs}
 
 

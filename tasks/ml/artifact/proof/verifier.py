@@ -25,7 +25,7 @@ from hallmark.tasks.common.errors import ParityError
 from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import Artifact, Dataset, Proof
 from hallmark.tasks.ml.artifact import runtimes
-from hallmark.tasks.ml.artifact.exporter import input_names, input_types
+from hallmark.tasks.ml.artifact.exporter import input_types
 from hallmark.tasks.ml.artifact.proof import first_difference
 from hallmark.tasks.ml.artifact.proof.float64_reference import FACTOR, FLOOR, Oracle
 from hallmark.tasks.ml.artifact.proof.probe_rows import Probes, probes
@@ -143,8 +143,9 @@ def form(model: onnx.ModelProto, dataset: Dataset) -> str:
     """Describe how names, types and shapes of inputs and outputs differ from the contract; empty if they do not."""
     types = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8, "string": onnx.TensorProto.STRING}
     row = (1,) if dataset.columns else dataset.shape
+    names = runtimes.input_names(dataset.columns)
     expected = [
-        *((name, types[dtype], row) for name, dtype in zip(input_names(dataset), input_types(dataset), strict=True)),
+        *((name, types[dtype], row) for name, dtype in zip(names, input_types(dataset), strict=True)),
         ("label", onnx.TensorProto.INT64, ()),
         ("probabilities", onnx.TensorProto.FLOAT, (len(dataset.classes),)),
     ]

@@ -15,7 +15,7 @@ from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.artifact.certificate import Certificate, Verdict
 from hallmark.tasks.ml.artifact.runtimes import Answer, Feeds, Run
-from hallmark.tasks.ml.data.dataset_store import category_values
+from hallmark.tasks.ml.data.dataset_store import category_values, open_split
 from hallmark.tasks.ml.evaluation.promotion import decision_rule
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Gate, Judgement, Rule
 
@@ -101,8 +101,8 @@ def compare(
     first, second = certificate.check(champion), certificate.check(challenger)
     if not first.holds or first.certificate is None:
         raise DamagedError(f"{champion}: the champion's own proof does not hold: {certificate.failures(first)}")
-    x, y = (np.load(dataset.folder / f"test.{part}.npy", mmap_mode="r") for part in ("x", "y"))
-    x, y = x[rows.rows], np.asarray(y[rows.rows], dtype=np.int64)
+    test = open_split(dataset, "test")
+    x, y = test.x[rows.rows], np.asarray(test.y[rows.rows], dtype=np.int64)
     given = runtimes.feeds(dataset.columns, x, category_values(dataset))
     _refuse_others(first.certificate, dataset, champion)
     gates = [_proof(second), _signature(first.certificate, second.certificate)]
@@ -130,7 +130,7 @@ def _ask(run: Run, given: Feeds) -> Answer:
 
 
 def _refuse_others(shipped: Certificate, dataset: Dataset, path: Path) -> None:
-    names = dataset.columns or ("image",)
+    names = runtimes.input_names(dataset.columns)
     if tuple(one.name for one in shipped.inputs) != names or shipped.classes != dataset.classes:
         raise InputError(
             f"{path}: the model has inputs {', '.join(one.name for one in shipped.inputs)} and classes "
