@@ -1,6 +1,6 @@
 """`hallmark verify`: check a shipped file. For a file on disk, torch, Prefect and MLflow are not imported."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
@@ -36,14 +36,14 @@ def verify(
 
     path = model_reference.find(model)
     verdict = certificate.check(path)
-    checks = [*verdict.checks, *([_look_up(verdict.sha256)] if registered else [])]
-    failed = "; ".join(f"{check.name}: {check.found}" for check in checks if not check.passed)
+    if registered:
+        verdict = replace(verdict, checks=(*verdict.checks, _look_up(verdict.sha256)))
     if json:
-        print_json(_result(verdict, checks))
+        print_json(_result(verdict))
     else:
-        _print(verdict, checks)
-    if failed:
-        raise HallmarkError(f"{path}: verification failed: {failed}")
+        _print(verdict)
+    if not verdict.holds:
+        raise HallmarkError(f"{path}: verification failed: {certificate.failures(verdict)}")
 
 
 def _look_up(sha256: str) -> Check:
@@ -55,27 +55,24 @@ def _look_up(sha256: str) -> Check:
     return Check("registry", passed=True, found=", ".join(versions))
 
 
-def _result(verdict: Verdict, checks: list[Check]) -> dict[str, Any]:
-    fields = asdict(verdict.certificate) if verdict.certificate else None
-    holds = all(check.passed for check in checks)
+def _result(verdict: Verdict) -> dict[str, Any]:
     return {
-        "status": "holds" if holds else "failed",
+        "status": "holds" if verdict.holds else "failed",
         "sha256": verdict.sha256,
-        "checks": [asdict(check) for check in checks],
-        "certificate": fields,
+        "checks": [asdict(check) for check in verdict.checks],
+        "certificate": asdict(verdict.certificate) if verdict.certificate else None,
     }
 
 
-def _print(verdict: Verdict, checks: list[Check]) -> None:
-    for check in checks:
+def _print(verdict: Verdict) -> None:
+    for check in verdict.checks:
         style = "green" if check.passed else "bold red"
         mark = "passed  " if check.passed else "failed  "
         print_row(check.name, (mark, style), check.found, width=16)
     rows = (_describe(verdict.certificate) if verdict.certificate else {}) | {"sha256": verdict.sha256}
     for name, value in rows.items():
         print_row(name, value, width=16)
-    holds = all(check.passed for check in checks)
-    print_row("verdict", "holds" if holds else "does not hold", width=16)
+    print_row("verdict", "holds" if verdict.holds else "does not hold", width=16)
 
 
 def _describe(shipped: Certificate) -> dict[str, str]:
