@@ -33,7 +33,7 @@ from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.artifact.certificate import Certificate
-from hallmark.tasks.ml.artifact.runtimes import Answer
+from hallmark.tasks.ml.artifact.runtimes import Predicted
 from hallmark.tasks.runtime import settings
 from tests.conftest import ROOT
 from tests.support import browsers, owned
@@ -243,8 +243,8 @@ def compare(said: Certificate, found: list[dict[str, Any]]) -> None:
 def agree(said: Certificate, label: list[int], probabilities: object, times: int = 1) -> None:
     """Hold answers against the golden vectors, which were asked so many times."""
     rows = np.tile(np.arange(len(said.golden.label)), times)
-    expected = Answer(np.array(said.golden.label), np.array(said.golden.probabilities)).take(rows)
-    found = Answer(np.array(label), np.array(probabilities))
+    expected = Predicted(np.array(said.golden.label), np.array(said.golden.probabilities)).take(rows)
+    found = Predicted(np.array(label), np.array(probabilities))
     assert certificate.difference(found, expected, said.golden.tolerance) == ""
 
 

@@ -115,13 +115,13 @@ def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden
         tolerance: the tolerance of the proof.
     """
     x = open_split(dataset, "test").x[chosen_test_rows(dataset)]
-    answer = float64_reference.ask(float64_reference.exact(classifier), dataset, x)
-    chosen = _least_confident(answer.probabilities)
+    predicted = float64_reference.predict(float64_reference.exact(classifier), dataset, x)
+    chosen = _least_confident(predicted.probabilities)
     given = runtimes.feeds(dataset.columns, x[chosen], category_values(dataset))
     return Golden(
         inputs={name: _in_json(value) for name, value in given.items()},
-        label=answer.label[chosen].tolist(),
-        probabilities=answer.probabilities[chosen].tolist(),
+        label=predicted.label[chosen].tolist(),
+        probabilities=predicted.probabilities[chosen].tolist(),
         tolerance=tolerance,
     )
 

@@ -60,5 +60,7 @@ def predict_test_rows(outcome: Outcome) -> ShippedPredictions:
     sealed, content = certificate.read(outcome.artifact.path)
     rows = open_split(outcome.dataset, "test")
     feeds = runtimes.feeds(outcome.dataset.columns, rows.x, category_values(outcome.dataset))
-    answer = runtimes.ask(runtimes.runner(runtimes.open_session(content)), feeds, runtimes.ROWS_AT_ONCE)
-    return ShippedPredictions(sealed, feeds, np.asarray(rows.y), answer.label, answer.probabilities)
+    predicted = runtimes.predict_in_batches(
+        runtimes.runner(runtimes.open_session(content)), feeds, runtimes.ROWS_AT_ONCE
+    )
+    return ShippedPredictions(sealed, feeds, np.asarray(rows.y), predicted.label, predicted.probabilities)

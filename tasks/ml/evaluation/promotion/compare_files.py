@@ -14,7 +14,7 @@ from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.artifact.certificate import Certificate, Verdict
-from hallmark.tasks.ml.artifact.runtimes import Answer, Feeds, Run
+from hallmark.tasks.ml.artifact.runtimes import Feeds, Predict, Predicted
 from hallmark.tasks.ml.data.dataset_store import category_values, open_split
 from hallmark.tasks.ml.evaluation.promotion import decision_rule
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Gate, Judgement, Rule
@@ -106,13 +106,13 @@ def compare(
     given = runtimes.feeds(dataset.columns, x, category_values(dataset))
     _refuse_others(first.certificate, dataset, champion)
     gates = [_proof(second), _signature(first.certificate, second.certificate)]
-    theirs = _ask(_open(champion), given)
+    theirs = _predict(_open(champion), given)
     if not all(gate.passed for gate in gates):
         # The challenger cannot predict these rows, or has other classes: its predictions cannot be compared.
         return decision_rule.judge(y, theirs.label, theirs.label, rule, (*gates, *more), dataset.classes)
-    run = _open(challenger)
-    own = _ask(run, given)
-    gates += [_loss(own, y), _size(challenger, rule), _latency(run, given, rule)]
+    predict = _open(challenger)
+    own = _predict(predict, given)
+    gates += [_loss(own, y), _size(challenger, rule), _latency(predict, given, rule)]
     return decision_rule.judge(y, theirs.label, own.label, rule, (*gates, *more), dataset.classes)
 
 
@@ -121,12 +121,12 @@ def as_values(digests: Digests) -> NDArray[np.bytes_]:
     return np.ascontiguousarray(digests).view("S32").ravel()
 
 
-def _open(path: Path) -> Run:
+def _open(path: Path) -> Predict:
     return runtimes.runner(runtimes.open_session(certificate.load(path)))
 
 
-def _ask(run: Run, given: Feeds) -> Answer:
-    return runtimes.ask(run, given, runtimes.ROWS_AT_ONCE)
+def _predict(predict: Predict, given: Feeds) -> Predicted:
+    return runtimes.predict_in_batches(predict, given, runtimes.ROWS_AT_ONCE)
 
 
 def _refuse_others(shipped: Certificate, dataset: Dataset, path: Path) -> None:
@@ -157,7 +157,7 @@ def _form(shipped: Certificate) -> str:
     return f"{inputs} to {', '.join(shipped.classes)}"
 
 
-def _loss(own: Answer, y: NDArray[np.int64]) -> Gate:
+def _loss(own: Predicted, y: NDArray[np.int64]) -> Gate:
     """Check the log-loss, computed as by scikit-learn: probabilities are clipped to the type's epsilon; NaN stays."""
     given = own.probabilities[np.arange(len(y)), y]
     loss = float(-np.log(np.clip(given, np.finfo(given.dtype).eps, 1)).mean())
@@ -170,12 +170,12 @@ def _size(path: Path, rule: Rule) -> Gate:
     return Gate("file size", budget is None or size <= budget, f"{size:,} bytes{allowed}")
 
 
-def _latency(run: Run, given: Feeds, rule: Rule) -> Gate:
+def _latency(predict: Predict, given: Feeds, rule: Rule) -> Gate:
     row = {name: value[:1] for name, value in given.items()}
     times = []
     for _ in range(WARM + CALLS):
         started = time.perf_counter()
-        run(row)
+        predict(row)
         times.append(time.perf_counter() - started)
     took, budget = statistics.median(times[WARM:]) * 1000, rule.latency_budget
     allowed = f" of {budget:g} ms allowed" if budget is not None else ""

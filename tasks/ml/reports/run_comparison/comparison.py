@@ -136,14 +136,14 @@ def predict_test_rows(file: Path, folder: Path) -> RowResults:
         np.load(check(folder / name, about["files"][name]), allow_pickle=False)
         for name in ("test.x.npy", "test.y.npy", "test.rows.npy")
     )
-    run = runtimes.runner(runtimes.open_session(certificate.load(file)))
+    predict = runtimes.runner(runtimes.open_session(certificate.load(file)))
     feeds = runtimes.feeds(tuple(about["columns"]), x, _text_values(folder, about["files"]))
-    answer = runtimes.ask(run, feeds, runtimes.ROWS_AT_ONCE)
+    predicted = runtimes.predict_in_batches(predict, feeds, runtimes.ROWS_AT_ONCE)
     return RowResults(
         classes=tuple(about["classes"]),
         rows=compare_files.as_values(rows),
         y=y.astype(np.int64),
-        values=row_values(Predictions(y.astype(np.int64), answer.probabilities, answer.label)),
+        values=row_values(Predictions(y.astype(np.int64), predicted.probabilities, predicted.label)),
         trained_on=compare_files.as_values(compare_files.seen(folder, about["files"])),
     )
 
