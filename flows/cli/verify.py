@@ -6,7 +6,7 @@ from typing import Any
 from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
 from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.ml.artifact import certificate
-from hallmark.tasks.ml.artifact.certificate import Certificate, Check, Verdict
+from hallmark.tasks.ml.artifact.certificate import Certificate, Check, FileChecks
 
 
 def verify(
@@ -35,15 +35,15 @@ def verify(
     from hallmark.tasks.tracking import model_reference
 
     path = model_reference.find(model)
-    verdict = certificate.check(path)
+    checked = certificate.check(path)
     if registered:
-        verdict = replace(verdict, checks=(*verdict.checks, _look_up(verdict.sha256)))
+        checked = replace(checked, checks=(*checked.checks, _look_up(checked.sha256)))
     if json:
-        print_json(_result(verdict))
+        print_json(_result(checked))
     else:
-        _print(verdict)
-    if not verdict.holds:
-        raise HallmarkError(f"{path}: verification failed: {certificate.failures(verdict)}")
+        _print(checked)
+    if not checked.holds:
+        raise HallmarkError(f"{path}: verification failed: {certificate.failures(checked)}")
 
 
 def _look_up(sha256: str) -> Check:
@@ -55,24 +55,24 @@ def _look_up(sha256: str) -> Check:
     return Check("registry", passed=True, found=", ".join(versions))
 
 
-def _result(verdict: Verdict) -> dict[str, Any]:
+def _result(checked: FileChecks) -> dict[str, Any]:
     return {
-        "status": "holds" if verdict.holds else "failed",
-        "sha256": verdict.sha256,
-        "checks": [asdict(check) for check in verdict.checks],
-        "certificate": asdict(verdict.certificate) if verdict.certificate else None,
+        "status": "holds" if checked.holds else "failed",
+        "sha256": checked.sha256,
+        "checks": [asdict(check) for check in checked.checks],
+        "certificate": asdict(checked.certificate) if checked.certificate else None,
     }
 
 
-def _print(verdict: Verdict) -> None:
-    for check in verdict.checks:
+def _print(checked: FileChecks) -> None:
+    for check in checked.checks:
         style = "green" if check.passed else "bold red"
         mark = "passed  " if check.passed else "failed  "
         print_row(check.name, (mark, style), check.found, width=16)
-    rows = (_describe(verdict.certificate) if verdict.certificate else {}) | {"sha256": verdict.sha256}
+    rows = (_describe(checked.certificate) if checked.certificate else {}) | {"sha256": checked.sha256}
     for name, value in rows.items():
         print_row(name, value, width=16)
-    print_row("verdict", "holds" if verdict.holds else "does not hold", width=16)
+    print_row("verdict", "holds" if checked.holds else "does not hold", width=16)
 
 
 def _describe(shipped: Certificate) -> dict[str, str]:

@@ -104,7 +104,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FileChecks:
     """The results of all checks of a file."""
 
     sha256: str
@@ -137,13 +137,13 @@ def stamp(bare: Path, certificate: Certificate, path: Path) -> str:
     body = model.SerializeToString(deterministic=True)
     with whole_file(path) as temporary:
         temporary.write_bytes(body + _seal(body))
-        verdict = check(temporary)
-        if not verdict.holds:
-            raise DamagedError(f"{path}: the stamped file fails its checks: {failures(verdict)}")
-    return verdict.sha256
+        checked = check(temporary)
+        if not checked.holds:
+            raise DamagedError(f"{path}: the stamped file fails its checks: {failures(checked)}")
+    return checked.sha256
 
 
-def check(path: Path) -> Verdict:
+def check(path: Path) -> FileChecks:
     """Check a file: well-formed graph, seal, and the golden vectors in several batch sizes.
 
     Args:
@@ -164,7 +164,7 @@ def check(path: Path) -> Verdict:
         checks.append(Check("certificate", passed=False, found=f"cannot be read: {type(error).__name__}: {error}"))
     else:
         checks.append(_check_golden(content, certificate))
-    return Verdict(hashlib.sha256(content).hexdigest(), certificate, tuple(checks))
+    return FileChecks(hashlib.sha256(content).hexdigest(), certificate, tuple(checks))
 
 
 def read(path: Path) -> tuple[Certificate, bytes]:
@@ -198,9 +198,9 @@ def load(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def failures(verdict: Verdict) -> str:
+def failures(checked: FileChecks) -> str:
     """Return the failed checks in one line."""
-    return "; ".join(f"{check.name}: {check.found}" for check in verdict.checks if not check.passed)
+    return "; ".join(f"{check.name}: {check.found}" for check in checked.checks if not check.passed)
 
 
 def _without_defaults(one: Input) -> dict[str, Any]:

@@ -134,11 +134,9 @@ def predict_in_every_way(file: str, given: Feeds, rows: NDArray[np.int64]) -> It
     for size in BATCH_SIZES:
         yield f"onnxruntime, batches of {size}", predict_in_batches(runner(fast), some, size)
     yield "onnxruntime, all at once", predict_in_batches(runner(fast), some, len(rows))
-    evaluator, names = reference_evaluator(file), list(OUTPUT_NAMES)
-    yield (
-        "onnx's reference evaluator",
-        predict_in_batches(lambda rows: list(evaluator.run(names, rows)), some, ROWS_AT_ONCE),
-    )
+    run = reference_evaluator(file).run
+    predicted = predict_in_batches(lambda batch: list(run(list(OUTPUT_NAMES), batch)), some, ROWS_AT_ONCE)
+    yield "onnx's reference evaluator", predicted
 
 
 def predict_on_gpu(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[str, Predicted]]:

@@ -24,7 +24,7 @@ LONGEST_CLASS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class RocCurve:
     """A ROC curve and the area under it."""
 
     false_positive_rate: Floats
@@ -57,12 +57,12 @@ class Predictions:
         return correct
 
     @cached_property
-    def roc(self) -> list[Curve]:
+    def roc(self) -> list[RocCurve]:
         """The ROC curve of each class against the rest."""
         return [_roc(self.y == each, self.p[:, each]) for each in self.classes]
 
     @cached_property
-    def roc_micro(self) -> Curve:
+    def roc_micro(self) -> RocCurve:
         """The ROC curve of all classes together: each row counts once for each class."""
         return _roc((self.y[:, None] == self.classes).ravel(), self.p.ravel())
 
@@ -211,7 +211,7 @@ class Scores:
     """By metric name without the split: `accuracy`, `log_loss`, `precision/<class>`, ..."""
     confusion: NDArray[np.int64]
     """`(C, C)` counts: rows are true classes, columns are predicted classes."""
-    roc: dict[str, Curve]
+    roc: dict[str, RocCurve]
     """One against the rest for each class, and the `micro` average."""
     bins: Bins
 
@@ -281,8 +281,8 @@ def metric_names(classes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _roc(truth: NDArray[np.bool_], scores: Floats) -> Curve:
+def _roc(truth: NDArray[np.bool_], scores: Floats) -> RocCurve:
     from sklearn.metrics import auc, roc_curve
 
     false_positive_rate, true_positive_rate, _ = roc_curve(truth, scores)
-    return Curve(false_positive_rate, true_positive_rate, float(auc(false_positive_rate, true_positive_rate)))
+    return RocCurve(false_positive_rate, true_positive_rate, float(auc(false_positive_rate, true_positive_rate)))

@@ -13,7 +13,7 @@ from hallmark.tasks.common.digests import check
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.artifact import certificate, runtimes
-from hallmark.tasks.ml.artifact.certificate import Certificate, Verdict
+from hallmark.tasks.ml.artifact.certificate import Certificate
 from hallmark.tasks.ml.artifact.runtimes import Feeds, Predict, Predicted
 from hallmark.tasks.ml.data.dataset_store import category_values, open_split
 from hallmark.tasks.ml.evaluation.promotion import decision_rule
@@ -105,15 +105,16 @@ def compare(
     x, y = test.x[rows.rows], np.asarray(test.y[rows.rows], dtype=np.int64)
     given = runtimes.feeds(dataset.columns, x, category_values(dataset))
     _refuse_others(first.certificate, dataset, champion)
-    gates = [_proof(second), _signature(first.certificate, second.certificate)]
-    theirs = _predict(_open(champion), given)
+    found = certificate.failures(second) or "; ".join(f"{one.name}: {one.found}" for one in second.checks)
+    gates = [Gate("proof holds", second.holds, found), _signature(first.certificate, second.certificate)]
+    by_champion = _predict(_open(champion), given)
     if not all(gate.passed for gate in gates):
         # The challenger cannot predict these rows, or has other classes: its predictions cannot be compared.
-        return decision_rule.judge(y, theirs.label, theirs.label, rule, (*gates, *more), dataset.classes)
+        return decision_rule.judge(y, by_champion.label, by_champion.label, rule, (*gates, *more), dataset.classes)
     predict = _open(challenger)
-    own = _predict(predict, given)
-    gates += [_loss(own, y), _size(challenger, rule), _latency(predict, given, rule)]
-    return decision_rule.judge(y, theirs.label, own.label, rule, (*gates, *more), dataset.classes)
+    by_challenger = _predict(predict, given)
+    gates += [_loss(by_challenger, y), _size(challenger, rule), _latency(predict, given, rule)]
+    return decision_rule.judge(y, by_champion.label, by_challenger.label, rule, (*gates, *more), dataset.classes)
 
 
 def as_values(digests: Digests) -> NDArray[np.bytes_]:
@@ -139,17 +140,12 @@ def _refuse_others(shipped: Certificate, dataset: Dataset, path: Path) -> None:
         )
 
 
-def _proof(verdict: Verdict) -> Gate:
-    golden = "; ".join(f"{found.name}: {found.found}" for found in verdict.checks)
-    return Gate("proof holds", verdict.holds, certificate.failures(verdict) or golden)
-
-
-def _signature(first: Certificate, second: Certificate | None) -> Gate:
-    if second is None:
+def _signature(champion: Certificate, challenger: Certificate | None) -> Gate:
+    if challenger is None:
         return Gate("same inputs and classes", passed=False, found="the challenger's certificate cannot be read")
-    ours, theirs = _form(first), _form(second)
-    found = ours if ours == theirs else f"expected {ours}, found {theirs}"
-    return Gate("same inputs and classes", ours == theirs, found)
+    expected, found = _form(champion), _form(challenger)
+    is_same = found == expected
+    return Gate("same inputs and classes", is_same, found if is_same else f"expected {expected}, found {found}")
 
 
 def _form(shipped: Certificate) -> str:
@@ -157,11 +153,12 @@ def _form(shipped: Certificate) -> str:
     return f"{inputs} to {', '.join(shipped.classes)}"
 
 
-def _loss(own: Predicted, y: NDArray[np.int64]) -> Gate:
+def _loss(predicted: Predicted, y: NDArray[np.int64]) -> Gate:
     """Check the log-loss, computed as by scikit-learn: probabilities are clipped to the type's epsilon; NaN stays."""
-    given = own.probabilities[np.arange(len(y)), y]
+    given = predicted.probabilities[np.arange(len(y)), y]
     loss = float(-np.log(np.clip(given, np.finfo(given.dtype).eps, 1)).mean())
-    return Gate("loss finite", bool(np.isfinite(own.probabilities).all()) and bool(np.isfinite(loss)), f"{loss:.4f}")
+    is_finite = bool(np.isfinite(predicted.probabilities).all() and np.isfinite(loss))
+    return Gate("loss finite", is_finite, f"{loss:.4f}")
 
 
 def _size(path: Path, rule: Rule) -> Gate:

@@ -17,7 +17,7 @@ from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.ml.evaluation import evaluator
 from hallmark.tasks.ml.evaluation.calibration import Bins
 from hallmark.tasks.ml.evaluation.evaluator import Evaluated
-from hallmark.tasks.ml.evaluation.metrics import Curve
+from hallmark.tasks.ml.evaluation.metrics import RocCurve
 from hallmark.tasks.ml.models.networks import Classifier
 from hallmark.tasks.ml.reports.plots.learning_curves import learning_curves
 from hallmark.tasks.ml.reports.plots.style import (
@@ -105,7 +105,7 @@ def confusion_matrix(confusion: Labels, classes: tuple[str, ...], path: Path) ->
     return save(make_figure(draw), path)
 
 
-def roc(curves: dict[str, Curve], path: Path) -> Path:
+def roc(curves: dict[str, RocCurve], path: Path) -> Path:
     """Draw the ROC curve of each class against the rest, and the micro average."""
 
     def draw(axes: Axes) -> None:
