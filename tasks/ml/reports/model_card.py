@@ -24,11 +24,10 @@ from hallmark.tasks.ml.evaluation.intervals import Interval
 from hallmark.tasks.ml.evaluation.metrics import METRICS, OfResamples, Predictions, confidence_intervals
 from hallmark.tasks.ml.reports import charts, code_snippets, templating
 from hallmark.tasks.ml.reports.formatting import NONE, number, percent
+from hallmark.tasks.ml.reports.mistakes import MISTAKES
 from hallmark.tasks.ml.reports.shipped_predictions import ShippedPredictions, predict_test_rows
 from hallmark.tasks.ml.training import history
 
-MISTAKES = 24
-"""Largest number of misclassified rows on the card."""
 COLUMNS = 8
 """Largest number of columns of a misclassified row."""
 VALUES = 8

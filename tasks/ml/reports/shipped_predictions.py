@@ -10,6 +10,7 @@ from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.artifact.certificate import Certificate
 from hallmark.tasks.ml.artifact.runtimes import Feeds
 from hallmark.tasks.ml.data.dataset_store import category_values, open_split
+from hallmark.tasks.ml.reports.mistakes import most_confident_mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,7 @@ class ShippedPredictions:
     @property
     def mistakes(self) -> list[int]:
         """Misclassified rows, the most confident first."""
-        wrong = np.flatnonzero(~self.correct)
-        rows: list[int] = wrong[np.argsort(-self.confidence[wrong], kind="stable")].tolist()
+        rows: list[int] = most_confident_mistakes(self.y, self.label, self.confidence).tolist()
         return rows
 
     def confusion(self) -> NDArray[np.int64]:
