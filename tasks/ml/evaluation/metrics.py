@@ -200,7 +200,8 @@ METRICS = (
         ),
     ),
 )
-"""All metrics. Their order is part of every shipped file: the certificate lists them in this order."""
+"""All metrics. The model card and comparisons list the metrics in this order. The certificate does too, except that
+`loss` comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,43 @@ class Scores:
     bins: Bins
 
 
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Counts and scores of each class, all `(C,)`."""
+
+    rows: NDArray[np.int64]
+    """Number of rows of the class."""
+    predicted: NDArray[np.int64]
+    """Number of rows for which the class is predicted."""
+    correct: NDArray[np.int64]
+    """Number of rows of the class for which it is predicted."""
+
+    @property
+    def precision(self) -> Floats:
+        """Share of the predictions that are correct; 0 for a class that is never predicted."""
+        return self.correct / np.maximum(self.predicted, 1)
+
+    @property
+    def recall(self) -> Floats:
+        """Share of the rows that are predicted correctly; 0 for a class without rows."""
+        return self.correct / np.maximum(self.rows, 1)
+
+    @property
+    def f1(self) -> Floats:
+        """Harmonic mean of precision and recall; 0 if both are 0."""
+        f1: Floats = 2 * self.correct / np.maximum(self.predicted + self.rows, 1)
+        return f1
+
+
+def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
+    """Return counts and scores of each class.
+
+    Args:
+        confusion: `(C, C)` counts by true class (row) and predicted class (column).
+    """
+    return ClassScores(confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal())
+
+
 def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...]) -> Scores:
     """Compute every metric.
 
@@ -224,16 +262,16 @@ def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...])
         probabilities: `(N, C)`, rows that sum to one.
         classes: the C names.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import confusion_matrix
 
     predictions = Predictions(y, probabilities)
-    label, every = predictions.label, predictions.classes
-    precision, recall, _, _ = precision_recall_fscore_support(y, label, labels=every, zero_division=0.0)
+    confusion = confusion_matrix(y, predictions.label, labels=predictions.classes)
+    by_class, names = class_scores(confusion), metric_names(classes)
     return Scores(
         metrics={metric.name: metric.value(predictions) for metric in METRICS if metric.value}
-        | {f"precision/{name}": float(value) for name, value in zip(metric_names(classes), precision, strict=True)}
-        | {f"recall/{name}": float(value) for name, value in zip(metric_names(classes), recall, strict=True)},
-        confusion=confusion_matrix(y, label, labels=every),
+        | {f"precision/{name}": float(value) for name, value in zip(names, by_class.precision, strict=True)}
+        | {f"recall/{name}": float(value) for name, value in zip(names, by_class.recall, strict=True)},
+        confusion=confusion,
         roc=dict(zip(classes, predictions.roc, strict=True)) | {"micro": predictions.roc_micro},
         bins=predictions.bins,
     )
