@@ -24,7 +24,7 @@ from hallmark.tasks.ml.artifact import runtimes
 from hallmark.tasks.ml.artifact.runtimes import Feeds, Predicted
 
 LIMIT = 512 * 2**20
-"""Largest file in bytes; larger ones are not read."""
+"""Maximum size of a file in bytes; larger ones are not read."""
 BATCH_SIZES = (1, 2, 7)
 """Batch sizes in which golden vectors are run, besides all rows at once."""
 ENOUGH = 14
@@ -66,7 +66,7 @@ class Golden:
     label: list[int]
     probabilities: list[list[float]]
     tolerance: float
-    """Largest absolute difference of a probability that counts as rounding."""
+    """Maximum absolute difference of a probability that counts as rounding."""
 
     def feeds(self, inputs: tuple[Input, ...]) -> Feeds:
         """Return the rows as arrays that a runtime accepts."""

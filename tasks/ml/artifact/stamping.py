@@ -20,7 +20,7 @@ from hallmark.tasks.ml.models.networks import Classifier
 GOLDEN = 8
 """Number of golden vectors, of as many classes as possible."""
 CLEAR = 1e-3
-"""Smallest lead of a golden vector's class in probability, so that the label is the same on any machine."""
+"""Minimum lead of a golden vector's class in probability, so that the label is the same on any machine."""
 
 
 def stamp(

@@ -36,13 +36,13 @@ from hallmark.tasks.ml.reports.shipped_predictions import ShippedPredictions, pr
 from hallmark.tasks.ml.training import history
 
 COLUMNS = 8
-"""Largest number of columns of a misclassified row."""
+"""Maximum number of columns of a misclassified row."""
 VALUES = 8
-"""Largest number of values of a text column."""
-MOST_CLASSES = 25
-"""Largest number of classes with a full confusion matrix. For more, the most frequent confusions are listed."""
+"""Maximum number of values of a text column."""
+MAX_CLASSES = 25
+"""Maximum number of classes with a full confusion matrix. For more, the most frequent confusions are listed."""
 CONFUSIONS = 25
-"""Largest number of listed confusions."""
+"""Maximum number of listed confusions."""
 EXAMPLE = 0
 """Index of the golden row that the code examples predict."""
 
@@ -71,7 +71,7 @@ def build(experiment: Experiment, outcome: Outcome, written: datetime) -> str:
         classes=certificate.classes,
         takes_image=code_snippets.takes_images(certificate),
         rows=f"{len(predictions.y):,}",
-        most_rows=MOST_CLASSES,
+        most_rows=MAX_CLASSES,
         facts=_facts(experiment, outcome, certificate),
         options=[(name, str(value)) for name, value in experiment.flat().items()],
         inputs=[(one.name, one.kind or one.dtype, _range(one), one.description) for one in certificate.inputs],

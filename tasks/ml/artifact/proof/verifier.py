@@ -34,11 +34,11 @@ from hallmark.tasks.ml.data.dataset_store import category_values
 from hallmark.tasks.ml.models.networks import Classifier
 
 SUM = 1e-5
-"""Largest deviation of the sum of probabilities from 1."""
-SHOWN = 5
-"""Worst rows in the report."""
-MOST_DOUBTFUL = 200
-"""Largest number of further rows that are computed in float64: those with the largest errors."""
+"""Maximum deviation of the sum of probabilities from 1."""
+MAX_WORST_ROWS = 5
+"""Maximum number of worst rows in the report."""
+MAX_DOUBTFUL_ROWS = 200
+"""Maximum number of further rows that are computed in float64: those with the largest errors."""
 SECONDS = 600
 """Time limit of the runtimes."""
 
@@ -63,7 +63,7 @@ class WayResult:
         """Positions of the worst rows, the worst first."""
         error = np.where(np.isfinite(self.error), self.error, np.inf)
         order = np.argsort(-np.where(self.is_wrong, error, -1.0), kind="stable")
-        return order[: min(SHOWN, int(self.is_wrong.sum()))]
+        return order[: min(MAX_WORST_ROWS, int(self.is_wrong.sum()))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,9 @@ def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset, report:
         node = first_difference.first(onnx.load(file, load_external_data=False), classifier, dataset, x)
         numbers |= {"node": node, "worst_rows": [show(refused, int(row), comparison) for row in refused.worst]}
         problem = f"{_complain(refused, comparison)}; {node['sentence']}"
-    _write(report, {"verdict": "failed" if problem else "passed", "message": problem} | numbers)
+    content = {"verdict": "failed" if problem else "passed", "message": problem} | numbers
+    with whole_file(report) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     if problem:
         raise ParityError(f"parity: {problem} (evidence: {report})")
     return _proof(comparison, report)
@@ -129,6 +131,14 @@ def compare(file: Path, classifier: Classifier, dataset: Dataset) -> ProofCompar
     - its label is the class with the largest probability, and the probabilities are finite and sum to 1.
 
     Test rows with small errors are compared only with float32.
+
+    Args:
+        file: the exported file; its digest is not checked.
+        classifier: the torch model that was exported, on the CPU.
+        dataset: its test split is predicted; its training split gives the range of the inputs.
+
+    Raises:
+        ParityError: the process of the runtimes fails, or exceeds its time limit.
     """
     rows = probes(dataset)
     violation = contract_violation(onnx.load(file, load_external_data=False), dataset)
@@ -141,7 +151,12 @@ def compare(file: Path, classifier: Classifier, dataset: Dataset) -> ProofCompar
 
 
 def contract_violation(model: onnx.ModelProto, dataset: Dataset) -> str:
-    """Describe how names, types and shapes of inputs and outputs differ from the contract; empty if they do not."""
+    """Describe how names, types and shapes of inputs and outputs differ from the contract; empty if they do not.
+
+    Args:
+        model: the exported graph.
+        dataset: gives the expected names, types and shapes.
+    """
     types = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8, "string": onnx.TensorProto.STRING}
     row = (1,) if dataset.columns else dataset.shape
     names = runtimes.input_names(dataset.columns)
@@ -179,7 +194,7 @@ def judge(way: str, predicted: Predicted, reference: TorchReference, rows: Probe
     error = _error(predicted, reference.probabilities[positions])
     doubt = np.where(np.isfinite(error), error, np.inf)
     doubtful = np.flatnonzero((predicted.label != reference.float32.label[positions]) | (doubt > tolerance))
-    reference.look_up(positions[doubtful[np.argsort(-doubt[doubtful], kind="stable")][:MOST_DOUBTFUL]])
+    reference.look_up(positions[doubtful[np.argsort(-doubt[doubtful], kind="stable")][:MAX_DOUBTFUL_ROWS]])
     expected = reference.probabilities[positions]
     error = _error(predicted, expected)
     margin = expected.max(axis=1) - expected[np.arange(len(positions)), predicted.label.clip(0, expected.shape[1] - 1)]
@@ -342,8 +357,3 @@ def _numbers(values: NDArray[np.floating]) -> list[float | None]:
 def _number(value: float) -> float | None:
     """Return None for NaN and infinity, which JSON does not have."""
     return float(value) if np.isfinite(value) else None
-
-
-def _write(report: Path, content: dict[str, Any]) -> None:
-    with whole_file(report) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")

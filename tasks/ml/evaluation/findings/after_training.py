@@ -35,8 +35,8 @@ OVERFITTED = 0.05
 OVERFITTED_AT_LEAST = 0.01
 """... and by this share of the log-loss of equal probabilities."""
 OUTSIDE = 3.0
-"""Test rows are outside the training range if they are this many times more than expected by chance. In one column, a
-row of the same distribution leaves the range of n others with probability 2 / (n + 1)."""
+"""Report test rows outside the training range if there are more than this many times the number expected by chance: in
+one column, a row of the same distribution leaves the range of n others with probability 2 / (n + 1)."""
 RELATED = 0.01
 """A column is linearly related to a class if it explains more than this share of its variance ..."""
 CHANCE = 4.0

@@ -88,8 +88,14 @@ def draw(
     return tuple(paths)
 
 
-def confusion_matrix(confusion: Labels, classes: tuple[str, ...], path: Path) -> Path:
-    """Draw counts, true class by predicted class, shaded by the share of the true class."""
+def confusion_matrix(confusion: NDArray[np.int64], classes: tuple[str, ...], path: Path) -> Path:
+    """Draw counts, true class by predicted class, shaded by the share of the true class.
+
+    Args:
+        confusion: `(C, C)` counts by true class (row) and predicted class (column); every class has rows.
+        classes: the C class names.
+        path: PNG file to write.
+    """
 
     def draw(axes: Axes) -> None:
         share = confusion / confusion.sum(axis=1, keepdims=True)
@@ -110,7 +116,12 @@ def confusion_matrix(confusion: Labels, classes: tuple[str, ...], path: Path) ->
 
 
 def roc(curves: dict[str, RocCurve], path: Path) -> Path:
-    """Draw the ROC curve of each class against the rest, and the micro average."""
+    """Draw the ROC curve of each class against the rest, and the micro average.
+
+    Args:
+        curves: by class name; the last one is `micro`.
+        path: PNG file to write.
+    """
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
@@ -139,7 +150,12 @@ def roc(curves: dict[str, RocCurve], path: Path) -> Path:
 
 
 def reliability(bins: Bins, path: Path) -> Path:
-    """Draw accuracy against confidence, and below it the number of rows in each bin of confidence."""
+    """Draw accuracy against confidence, and below it the number of rows in each bin of confidence.
+
+    Args:
+        bins: the rows grouped by confidence.
+        path: PNG file to write.
+    """
 
     def draw(axes: Axes, below: Axes) -> None:
         axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1, label="perfectly calibrated")

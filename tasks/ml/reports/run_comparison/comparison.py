@@ -209,7 +209,10 @@ def pair(first: RowResults, second: RowResults, number: int) -> PairedComparison
 
 
 def count_common_rows(first: RowResults, second: RowResults) -> int:
-    """Count the test rows, by content and class, that two runs have in common. Duplicates in both count repeatedly."""
+    """Count the test rows, by content and class, that two runs have in common.
+
+    A row that occurs several times in both runs is counted as often as in the run with fewer.
+    """
     (ours, our_counts), (theirs, their_counts) = (
         np.unique(_keys(each), return_counts=True) for each in (first, second)
     )
