@@ -136,3 +136,13 @@ def test_images_too_small_for_convolutions_without_padding_are_refused() -> None
     experiment = options.experiment("digits", [*tokens, "--model.channels=4,4"])
     with pytest.raises(InputError, match=r"2 convolutions .* 8 x 8 pixels: give fewer, or model.padding 'same'"):
         refuse(experiment.data, experiment.training, experiment.model)
+
+
+def test_the_training_range_is_that_of_the_training_rows_and_is_read_once(tmp_path: Path) -> None:
+    dataset = prepare(IRIS, tmp_path)
+    x = dataset_store.open_split(dataset, "train").x
+    lowest, highest = dataset_store.training_range(dataset)
+    np.testing.assert_array_equal([lowest, highest], [x.min(axis=0), x.max(axis=0)])
+    assert dataset_store.training_range(dataset)[0] is lowest
+    with pytest.raises(ValueError, match="read-only"):
+        lowest[0] = 0
