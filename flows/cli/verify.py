@@ -1,13 +1,13 @@
 """`hallmark verify`: check a shipped file. For a file on disk, torch, Prefect and MLflow are not imported."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json, print_row, print_rows
 from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.ml.artifact import certificate
-from hallmark.tasks.ml.artifact.certificate import Certificate, Check, Verdict
+from hallmark.tasks.ml.artifact.certificate import Certificate, Check, FileChecks
 
 
 def verify(
@@ -37,15 +37,15 @@ def verify(
         from hallmark.tasks.tracking import model_reference
 
         path = model_reference.find(model)
-        verdict = certificate.check(path)
-        checks = [*verdict.checks, *([_look_up(verdict.sha256)] if registered else [])]
-    failed = "; ".join(f"{check.name}: {check.found}" for check in checks if not check.passed)
+        checked = certificate.check(path)
+        if registered:
+            checked = replace(checked, checks=(*checked.checks, _look_up(checked.sha256)))
     if json:
-        print_json(_result(verdict, checks))
+        print_json(_result(checked))
     else:
-        _print(verdict, checks)
-    if failed:
-        raise HallmarkError(f"{path}: verification failed: {failed}")
+        _print(checked)
+    if not checked.holds:
+        raise HallmarkError(f"{path}: verification failed: {certificate.failures(checked)}")
 
 
 def _look_up(sha256: str) -> Check:
@@ -57,26 +57,23 @@ def _look_up(sha256: str) -> Check:
     return Check("registry", passed=True, found=", ".join(versions))
 
 
-def _result(verdict: Verdict, checks: list[Check]) -> dict[str, Any]:
-    fields = asdict(verdict.certificate) if verdict.certificate else None
-    holds = all(check.passed for check in checks)
+def _result(checked: FileChecks) -> dict[str, Any]:
     return {
-        "status": "holds" if holds else "failed",
-        "sha256": verdict.sha256,
-        "checks": [asdict(check) for check in checks],
-        "certificate": fields,
+        "status": "holds" if checked.holds else "failed",
+        "sha256": checked.sha256,
+        "checks": [asdict(check) for check in checked.checks],
+        "certificate": asdict(checked.certificate) if checked.certificate else None,
     }
 
 
-def _print(verdict: Verdict, checks: list[Check]) -> None:
-    for check in checks:
+def _print(checked: FileChecks) -> None:
+    for check in checked.checks:
         style = "green" if check.passed else "bold red"
         mark = "passed  " if check.passed else "failed  "
         print_row(check.name, (mark, style), check.found, width=16)
-    rows = (_describe(verdict.certificate) if verdict.certificate else {}) | {"sha256": verdict.sha256}
+    rows = (_describe(checked.certificate) if checked.certificate else {}) | {"sha256": checked.sha256}
     print_rows(rows, width=16)
-    holds = all(check.passed for check in checks)
-    print_row("verdict", "holds" if holds else "does not hold", width=16)
+    print_row("verdict", "holds" if checked.holds else "does not hold", width=16)
 
 
 def _describe(shipped: Certificate) -> dict[str, str]:

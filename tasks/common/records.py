@@ -17,6 +17,8 @@ CARD = "card.html"
 """File name of a model card, also among the artifacts of its run."""
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+OUTPUT_NAMES = ("label", "probabilities")
+"""Names of the outputs of an exported graph. No column of a user's table can have one of them."""
 
 
 @dataclass(frozen=True, slots=True)

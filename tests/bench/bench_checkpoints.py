@@ -18,9 +18,10 @@ import pytest
 
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.training import checkpoints, trainer
+from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.ml.training.checkpoints import Checkpoints
 from hallmark.tasks.ml.training.loop import CheckpointPolicy, TrainingLoop
+from hallmark.tasks.runtime.settings import Settings
 from tests.bench import rows
 
 PRESETS = ("mnist",)
@@ -72,7 +73,7 @@ def main() -> None:
     for name in sys.argv[1:] or PRESETS:
         experiment = rows.preset(name)
         dataset = rows.mnist(experiment).dataset
-        for seconds in (checkpoints.SECONDS, 1.0):
+        for seconds in (Settings.model_fields["checkpoint_seconds"].default, 1.0):
             with tempfile.TemporaryDirectory() as folder:
                 cost = measured(experiment, dataset, Path(folder), seconds)
             each = sum(cost.seconds) / cost.written

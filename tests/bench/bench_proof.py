@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import InputError, ParityError
-from hallmark.tasks.common.records import Dataset, Evaluation
+from hallmark.tasks.common.records import OUTPUT_NAMES, Dataset, Evaluation
 from hallmark.tasks.ml.artifact import certificate, exporter, runtimes, stamping
 from hallmark.tasks.ml.artifact.exporter import EXAMPLE_ROWS, Served
 from hallmark.tasks.ml.artifact.proof import float64_reference, verifier
-from hallmark.tasks.ml.artifact.runtimes import Answer
+from hallmark.tasks.ml.artifact.runtimes import Predicted
 from hallmark.tasks.ml.config.experiment import Experiment, Export
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.data.source_rows import RawRows
@@ -145,9 +145,9 @@ def is_flagged(
     session: onnxruntime.InferenceSession, subject: Subject, fixed: object, rule: Rule, draw: Draw, count: int
 ) -> bool:
     x = draw(subject.dataset, fixed if isinstance(fixed, int) else count)
-    expected = float64_reference.ask(Served(subject.classifier).eval(), subject.dataset, x)
+    expected = float64_reference.predict(Served(subject.classifier).eval(), subject.dataset, x)
     try:
-        found = session.run(runtimes.OUTPUTS, runtimes.feeds(subject.dataset.columns, x))
+        found = session.run(OUTPUT_NAMES, runtimes.feeds(subject.dataset.columns, x))
     except Exception:  # noqa: BLE001 - any error of onnxruntime
         return True
     pairs = list(zip((expected.label, expected.probabilities), found, strict=True))
@@ -160,22 +160,25 @@ def proof_refuses(file: Path, subject: Subject) -> tuple[bool, float]:
         found = verifier.compare(file, subject.classifier, subject.dataset)
     except ParityError:
         return True, np.inf
-    shares = [float((one.error / found.torchs.tolerance[one.rows]).max()) for one in found.judged]
+    shares = [float((one.error / found.reference.tolerance[one.rows]).max()) for one in found.results]
     return bool(found.problem or found.refused), max(shares, default=np.inf)
 
 
-def answers(file: Path, dataset: Dataset) -> list[Answer]:
+def answers(file: Path, dataset: Dataset) -> list[Predicted]:
     """Predict the test split with onnxruntime, at several batch sizes."""
-    run = runtimes.runner(runtimes.open_session(str(file)))
+    predict = runtimes.runner(runtimes.open_session(str(file)))
     x = dataset_store.open_split(dataset, "test").x
-    return [runtimes.ask(run, runtimes.feeds(dataset.columns, x[:count]), size) for size, count in SIZES.items()]
+    return [
+        runtimes.predict_in_batches(predict, runtimes.feeds(dataset.columns, x[:count]), size)
+        for size, count in SIZES.items()
+    ]
 
 
-def form(answer: Answer) -> list[object]:
+def form(answer: Predicted) -> list[object]:
     return [(values.shape, values.dtype) for values in (answer.label, answer.probabilities)]
 
 
-def change(honest: list[Answer], file: Path, dataset: Dataset) -> tuple[float, int]:
+def change(honest: list[Predicted], file: Path, dataset: Dataset) -> tuple[float, int]:
     """Return the largest change in probability, and the number of flipped labels, independently of the proof."""
     try:
         found = answers(file, dataset)
@@ -190,7 +193,7 @@ def change(honest: list[Answer], file: Path, dataset: Dataset) -> tuple[float, i
     return moved, flipped
 
 
-def examine(kind: str, name: str, file: Path, subject: Subject, honest: list[Answer]) -> Examined:
+def examine(kind: str, name: str, file: Path, subject: Subject, honest: list[Predicted]) -> Examined:
     """Examine one file with the proof and with the rules of the other libraries."""
     is_caught, error = proof_refuses(file, subject)
     return Examined(kind, name, *change(honest, file, subject.dataset), error, {OURS: is_caught} | flags(file, subject))
@@ -270,7 +273,7 @@ def examine_honest_files(name: str, folder: Path) -> tuple[list[Examined], Subje
     examined, subjects, seen = [], [], set()
     for seed in range(SEEDS_OF_MNIST if name.startswith("mnist") else SEEDS):
         subjects.append(subject := train(name, seed, folder))
-        first: list[Answer] = []
+        first: list[Predicted] = []
         for kind, title, file in honest_files(subject, folder, OPSETS if seed == 0 else OPSETS[:1]):
             first = first or answers(file, subject.dataset)
             if (digest := file_digest(file)) not in seen:

@@ -191,7 +191,7 @@ def test_proof_is_summarised(each: Trained) -> None:
 
 
 def test_many_classes_have_a_list_of_frequent_confusions(flowers: Trained) -> None:
-    classes = tuple(f"class {index}" for index in range(model_card.MOST_CLASSES + 1))
+    classes = tuple(f"class {index}" for index in range(model_card.MAX_CLASSES + 1))
     changed = replace(certificate.read(flowers[1].artifact.path)[0], classes=classes)
     y, label = np.arange(60) % len(classes), np.arange(60) % len(classes)
     label[[0, 26, 52]], label[1] = 5, 2  # class 0 is predicted as 5 three times, class 1 as 2 once

@@ -6,7 +6,7 @@ from PIL import Image
 
 from hallmark.flows.experiments import options
 from hallmark.tasks.ml.evaluation import evaluator
-from hallmark.tasks.ml.evaluation.metrics import Curve
+from hallmark.tasks.ml.evaluation.metrics import RocCurve
 from hallmark.tasks.ml.reports.plots import evaluation_plots
 from hallmark.tasks.ml.reports.plots.dataset_plots import scatter
 from hallmark.tasks.ml.reports.plots.evaluation_plots import confusion_matrix, mistakes, roc
@@ -77,7 +77,7 @@ def test_extreme_inputs_are_drawn(tmp_path: Path) -> None:
     one_epoch = {"train/loss": ([1], [0.5]), "train/accuracy": ([1], [0.9])}
     assert colours(learning_curves(one_epoch, tmp_path / "curve.png")) > 50
     step = np.array([0.0, 1.0])
-    many = {f"class {index}": Curve(step, step, 0.5) for index in range(20)} | {"micro": Curve(step, step, 0.5)}
+    many = {f"class {index}": RocCurve(step, step, 0.5) for index in range(20)} | {"micro": RocCurve(step, step, 0.5)}
     assert colours(roc(many, tmp_path / "roc.png")) > 50
     long_names = tuple(f"a rather long class name {index}" for index in range(12))
     assert colours(confusion_matrix(np.eye(12, dtype=int), long_names, tmp_path / "confusion.png")) > 50

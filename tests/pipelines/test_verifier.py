@@ -13,12 +13,12 @@ from onnx.reference import ReferenceEvaluator
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import DamagedError, ParityError
-from hallmark.tasks.common.records import Artifact, Dataset, Fit, Proof
+from hallmark.tasks.common.records import OUTPUT_NAMES, Artifact, Dataset, Fit, Proof
 from hallmark.tasks.ml.artifact import exporter, runtimes
 from hallmark.tasks.ml.artifact.proof import verifier
-from hallmark.tasks.ml.artifact.proof.float64_reference import Oracle
+from hallmark.tasks.ml.artifact.proof.float64_reference import TorchReference
 from hallmark.tasks.ml.artifact.proof.probe_rows import Probes
-from hallmark.tasks.ml.artifact.runtimes import Answer
+from hallmark.tasks.ml.artifact.runtimes import Predicted
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.models import networks
 from tests.conftest import fit, load, prepare
@@ -153,12 +153,12 @@ def changed(artifact: Artifact, change: Change) -> Artifact:
     return Artifact(artifact.path, file_digest(artifact.path))
 
 
-def judge(answer: Answer, exact: np.ndarray) -> verifier.Judged:
-    """Judge an answer as if torch computed `exact` in float32 too, up to rounding."""
+def judge(predicted: Predicted, exact: np.ndarray) -> verifier.WayResult:
+    """Judge predictions as if torch computed `exact` in float32 too, up to rounding."""
 
     class Torch:
-        float32 = Answer(exact.argmax(axis=1), exact.astype(np.float32))
-        known = exact
+        float32 = Predicted(exact.argmax(axis=1), exact.astype(np.float32))
+        probabilities = exact
         is_exact = np.ones(len(exact), dtype=bool)
         tolerance = np.full(len(exact), 1e-5)
 
@@ -166,31 +166,31 @@ def judge(answer: Answer, exact: np.ndarray) -> verifier.Judged:
             """Do nothing, because all rows are known."""
 
     rows = Probes(np.zeros((len(exact), 1), np.float32), len(exact), np.arange(len(exact)))
-    return verifier.judge("here", answer, cast(Oracle, Torch()), rows)
+    return verifier.judge("here", predicted, cast(TorchReference, Torch()), rows)
 
 
 def test_a_row_is_wrong_beyond_the_tolerance_or_with_another_label() -> None:
     exact = np.tile([0.6, 0.4], (4, 1))
     label, probabilities = np.zeros(4, dtype=np.int64), exact.astype(np.float32)
-    assert not judge(Answer(label, probabilities), exact).is_wrong.any()
+    assert not judge(Predicted(label, probabilities), exact).is_wrong.any()
     off = probabilities + np.array([[0, 0], [1e-3, -1e-3], [2e-3, -2e-3], [4e-6, -4e-6]], dtype=np.float32)
-    judged = judge(Answer(label, off), exact)
+    judged = judge(Predicted(label, off), exact)
     assert judged.is_wrong.tolist() == [False, True, True, False]
     assert judged.worst.tolist() == [2, 1]
-    flipped = judge(Answer(np.array([0, 0, 0, 1]), probabilities), exact)
+    flipped = judge(Predicted(np.array([0, 0, 0, 1]), probabilities), exact)
     assert flipped.is_wrong.tolist() == [False, False, False, True]
     sums = probabilities.copy()
     sums[1] += 9e-6
-    assert judge(Answer(label, sums), exact).is_wrong.tolist() == [False, True, False, False]
+    assert judge(Predicted(label, sums), exact).is_wrong.tolist() == [False, True, False, False]
 
 
 def test_another_label_is_accepted_only_at_a_tie() -> None:
     exact = np.array([[0.5 + 1e-9, 0.5 - 1e-9], [0.5 + 1e-6, 0.5 - 1e-6]])
     probabilities = np.array([[0.5 - 6e-8, 0.5 + 6e-8], [0.5 - 6e-8, 0.5 + 6e-8]], dtype=np.float32)
-    judged = judge(Answer(np.array([1, 1]), probabilities), exact)
+    judged = judge(Predicted(np.array([1, 1]), probabilities), exact)
     assert judged.is_tie.tolist() == [True, True]  # the second is off by a little over 1e-6, more than half its margin
     away = np.array([[0.5, 0.5], [0.5 + 1e-6, 0.5 - 1e-6]])
-    judged = judge(Answer(np.array([0, 1]), away.astype(np.float32)), away)
+    judged = judge(Predicted(np.array([0, 1]), away.astype(np.float32)), away)
     assert judged.is_wrong.tolist() == [False, True]
 
 
@@ -211,7 +211,7 @@ def test_a_graph_made_for_one_batch_size_is_refused(
     path = tmp_path / "fixed.onnx"
     torch.onnx.export(
         served, example, path, dynamo=True, verbose=False, external_data=False,
-        input_names=exporter.input_names(iris[1]), output_names=runtimes.OUTPUTS,
+        input_names=runtimes.input_names(iris[1].columns), output_names=OUTPUT_NAMES,
     )  # fmt: skip
     refuse(Artifact(path, file_digest(path)), classifier, iris[1], r"'sepal_length' is FLOAT \[30, 1\], expected")
 
@@ -275,5 +275,5 @@ def test_pooling_equals_that_of_onnx(attributes: dict[str, Any]) -> None:
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("MaxPool", ["x"], ["y"], **attributes)], "pool", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
-    expected, found = ReferenceEvaluator(model), runtimes.reference(model)
+    expected, found = ReferenceEvaluator(model), runtimes.reference_evaluator(model)
     np.testing.assert_array_equal(found.run(None, {"x": x})[0], expected.run(None, {"x": x})[0])

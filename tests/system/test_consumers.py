@@ -25,7 +25,7 @@ from hallmark.flows.experiments import presets
 from hallmark.tasks.common.records import Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.artifact.certificate import Certificate
-from hallmark.tasks.ml.artifact.runtimes import Answer
+from hallmark.tasks.ml.artifact.runtimes import Predicted
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.prefect_api import answers
 from tests.conftest import ROOT
@@ -129,8 +129,8 @@ def assert_outputs(cert: Certificate, answers: list[dict[str, Any]]) -> None:
 def assert_predictions(cert: Certificate, label: list[int], probabilities: object, times: int = 1) -> None:
     """Compare predictions with the golden rows, repeated `times` times."""
     rows = np.tile(np.arange(len(cert.golden.label)), times)
-    expected = Answer(np.array(cert.golden.label), np.array(cert.golden.probabilities)).take(rows)
-    answer = Answer(np.array(label), np.array(probabilities))
+    expected = Predicted(np.array(cert.golden.label), np.array(cert.golden.probabilities)).take(rows)
+    answer = Predicted(np.array(label), np.array(probabilities))
     assert certificate.difference(answer, expected, cert.golden.tolerance) == ""
 
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.ml.artifact import runtimes
-from hallmark.tasks.ml.artifact.runtimes import Answer, Feeds
+from hallmark.tasks.ml.artifact.runtimes import Feeds, Predicted
 
 LIMIT = 512 * 2**20
-"""Largest file in bytes; larger ones are not read."""
+"""Maximum size of a file in bytes; larger ones are not read."""
 BATCH_SIZES = (1, 2, 7)
 """Batch sizes in which golden vectors are run, besides all rows at once."""
 ENOUGH = 14
@@ -66,7 +66,7 @@ class Golden:
     label: list[int]
     probabilities: list[list[float]]
     tolerance: float
-    """Largest absolute difference of a probability that counts as rounding."""
+    """Maximum absolute difference of a probability that counts as rounding."""
 
     def feeds(self, inputs: tuple[Input, ...]) -> Feeds:
         """Return the rows as arrays that a runtime accepts."""
@@ -104,7 +104,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FileChecks:
     """The results of all checks of a file."""
 
     sha256: str
@@ -137,13 +137,13 @@ def stamp(bare: Path, certificate: Certificate, path: Path) -> str:
     body = model.SerializeToString(deterministic=True)
     with whole_file(path) as temporary:
         temporary.write_bytes(body + _seal(body))
-        verdict = check(temporary)
-        if not verdict.holds:
-            raise DamagedError(f"{path}: the stamped file fails its checks: {failures(verdict)}")
-    return verdict.sha256
+        checked = check(temporary)
+        if not checked.holds:
+            raise DamagedError(f"{path}: the stamped file fails its checks: {failures(checked)}")
+    return checked.sha256
 
 
-def check(path: Path) -> Verdict:
+def check(path: Path) -> FileChecks:
     """Check a file: well-formed graph, seal, and the golden vectors in several batch sizes.
 
     Args:
@@ -164,7 +164,7 @@ def check(path: Path) -> Verdict:
         checks.append(Check("certificate", passed=False, found=f"cannot be read: {type(error).__name__}: {error}"))
     else:
         checks.append(_check_golden(content, certificate))
-    return Verdict(hashlib.sha256(content).hexdigest(), certificate, tuple(checks))
+    return FileChecks(hashlib.sha256(content).hexdigest(), certificate, tuple(checks))
 
 
 def read(path: Path) -> tuple[Certificate, bytes]:
@@ -198,9 +198,9 @@ def load(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def failures(verdict: Verdict) -> str:
+def failures(checked: FileChecks) -> str:
     """Return the failed checks in one line."""
-    return "; ".join(f"{check.name}: {check.found}" for check in verdict.checks if not check.passed)
+    return "; ".join(f"{check.name}: {check.found}" for check in checked.checks if not check.passed)
 
 
 def proof_sentence(proof: Mapping[str, Any]) -> str:
@@ -304,25 +304,25 @@ def _check_golden(content: bytes, certificate: Certificate) -> Check:
     """Run the golden vectors, with the graph as it is and as optimised by onnxruntime."""
     golden = certificate.golden
     rows = np.arange(max(ENOUGH, len(golden.label))) % len(golden.label)
-    expected = Answer(np.array(golden.label), np.array(golden.probabilities)).take(rows)
+    expected = Predicted(np.array(golden.label), np.array(golden.probabilities)).take(rows)
     largest = 0.0
     try:
         feeds = {name: value[rows] for name, value in golden.feeds(certificate.inputs).items()}
         for optimise in (False, True):
-            run = runtimes.runner(runtimes.open_session(content, optimise=optimise))
+            predict = runtimes.runner(runtimes.open_session(content, optimise=optimise))
             for size in (*BATCH_SIZES, len(rows)):
                 where = f"batches of {size}" if size < len(rows) else "all at once"
-                answer = runtimes.ask(run, feeds, size)
-                if wrong := difference(answer, expected, golden.tolerance):
+                predicted = runtimes.predict_in_batches(predict, feeds, size)
+                if wrong := difference(predicted, expected, golden.tolerance):
                     return Check("golden vectors", passed=False, found=f"{where}: {wrong}")
-                largest = max(largest, float(np.abs(answer.probabilities - expected.probabilities).max()))
+                largest = max(largest, float(np.abs(predicted.probabilities - expected.probabilities).max()))
     except Exception as error:  # noqa: BLE001 - any error of a runtime is a failure of the file
         return Check("golden vectors", passed=False, found=f"cannot be run: {' '.join(str(error).split())[:300]}")
     text = f"{len(golden.label)} rows as proven, maximum deviation {largest:.1e} (allowed: {golden.tolerance:.1e})"
     return Check("golden vectors", passed=True, found=text)
 
 
-def difference(found: Answer, expected: Answer, tolerance: float) -> str:
+def difference(found: Predicted, expected: Predicted, tolerance: float) -> str:
     """Describe how predictions differ from the expected ones; empty if they do not.
 
     A different label is accepted if both classes have the same probability within the tolerance: a tie.
@@ -340,9 +340,9 @@ def difference(found: Answer, expected: Answer, tolerance: float) -> str:
     )
 
 
-def _flipped(found: Answer, expected: Answer, tolerance: float) -> NDArray[np.bool_]:
-    rows, known = np.arange(len(found.label)), expected.probabilities
-    inside = (found.label >= 0) & (found.label < known.shape[1])
-    margin = np.abs(known[rows, expected.label] - known[rows, np.where(inside, found.label, 0)])
+def _flipped(found: Predicted, expected: Predicted, tolerance: float) -> NDArray[np.bool_]:
+    rows, probabilities = np.arange(len(found.label)), expected.probabilities
+    inside = (found.label >= 0) & (found.label < probabilities.shape[1])
+    margin = np.abs(probabilities[rows, expected.label] - probabilities[rows, np.where(inside, found.label, 0)])
     flipped: NDArray[np.bool_] = (found.label != expected.label) & ~(inside & (margin <= tolerance))
     return flipped

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.files import whole_file
-from hallmark.tasks.common.records import Artifact, Dataset
-from hallmark.tasks.ml.artifact.runtimes import OUTPUTS, feeds
+from hallmark.tasks.common.records import OUTPUT_NAMES, Artifact, Dataset
+from hallmark.tasks.ml.artifact.runtimes import feeds, input_names
 from hallmark.tasks.ml.config.experiment import Export
 from hallmark.tasks.ml.data.dataset_store import ENCODING
 from hallmark.tasks.ml.data.tables import encoding
@@ -44,16 +44,11 @@ class Served(nn.Module):
         return probabilities.argmax(1), probabilities
 
 
-def input_names(dataset: Dataset) -> tuple[str, ...]:
-    """Return the names of the graph's inputs: one for each column, or `image`."""
-    return dataset.columns or ("image",)
-
-
 def input_types(dataset: Dataset) -> tuple[str, ...]:
     """Return the type of each input: `float32`, `uint8`, or `string` for a categorical column."""
     if dataset.is_table:
         return tuple("string" if kind == "categorical" else "float32" for kind in dataset.kinds)
-    return (dataset.dtype,) * len(input_names(dataset))
+    return (dataset.dtype,) * len(input_names(dataset.columns))
 
 
 def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onnx.ONNXProgram:
@@ -62,7 +57,7 @@ def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onn
     For a user's table, only the part after the encoding is traced, because torch cannot express text.
     """
     zeros = np.zeros((EXAMPLE_ROWS, *dataset.shape), dtype=dataset.dtype)
-    names: tuple[str, ...] = (encoding.FEATURES,) if dataset.is_table else input_names(dataset)
+    names: tuple[str, ...] = (encoding.FEATURES,) if dataset.is_table else input_names(dataset.columns)
     if dataset.is_table:
         classifier = Classifier(nn.Identity(), classifier.network, classifier.model, classifier.loss)
     given = feeds(() if dataset.is_table else dataset.columns, zeros)
@@ -76,7 +71,7 @@ def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onn
             example,
             dynamo=True,
             input_names=names,
-            output_names=OUTPUTS,
+            output_names=OUTPUT_NAMES,
             opset_version=export.opset,
             dynamic_shapes=(tuple({0: batch} for _ in example),),
             external_data=False,

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops import op_max_pool
 
-OUTPUTS = ("label", "probabilities")
+from hallmark.tasks.common.records import OUTPUT_NAMES
+
 BATCH_SIZES = (1, 2, 3, 7)
 """Batch sizes besides all rows at once. The exporter traces with three rows."""
 ROWS_AT_ONCE = 500
@@ -28,11 +29,12 @@ CUDA = "onnxruntime, CUDA"
 
 Feeds = dict[str, NDArray[np.generic]]
 """Rows by input name, each `(N, ...)`."""
-Run = Callable[[Feeds], list[NDArray[np.generic]]]
+Predict = Callable[[Feeds], list[NDArray[np.generic]]]
+"""A function from rows to their labels and probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Predicted:
     """Predictions for some rows."""
 
     label: NDArray[np.int64]
@@ -40,9 +42,14 @@ class Answer:
     probabilities: NDArray[np.floating]
     """`(N, C)`."""
 
-    def take(self, rows: NDArray[np.int64]) -> "Answer":
+    def take(self, rows: NDArray[np.int64]) -> "Predicted":
         """Return the predictions at these positions."""
-        return Answer(self.label[rows], self.probabilities[rows])
+        return Predicted(self.label[rows], self.probabilities[rows])
+
+
+def input_names(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a graph's inputs: one for each column, or `image` if there are none."""
+    return columns or ("image",)
 
 
 def feeds(columns: tuple[str, ...], x: NDArray[np.generic], values: Mapping[str, Sequence[str]] | None = None) -> Feeds:
@@ -54,7 +61,7 @@ def feeds(columns: tuple[str, ...], x: NDArray[np.generic], values: Mapping[str,
         values: values of each text column, for which the rows hold an index; see `text`.
     """
     if not columns:
-        return {"image": x}
+        return dict.fromkeys(input_names(columns), x)
     given: Feeds = {name: x[:, index : index + 1] for index, name in enumerate(columns)}
     return given | {name: text(given[name], known) for name, known in (values or {}).items()}
 
@@ -91,16 +98,16 @@ def open_session(
     return onnxruntime.InferenceSession(model, options, providers=[provider], enable_fallback=0)
 
 
-def ask(run: Run, given: Feeds, size: int) -> Answer:
+def predict_in_batches(predict: Predict, given: Feeds, size: int) -> Predicted:
     """Predict rows in batches of `size`."""
-    answers = [run(batch) for batch in batches(given, size)]
-    label, probabilities = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-    return Answer(label, probabilities)
+    outputs = [predict(batch) for batch in batches(given, size)]
+    label, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+    return Predicted(label, probabilities)
 
 
-def runner(session: onnxruntime.InferenceSession) -> Run:
+def runner(session: onnxruntime.InferenceSession) -> Predict:
     """Return a function that predicts rows with a session."""
-    return lambda given: list(session.run(OUTPUTS, given))
+    return lambda given: list(session.run(OUTPUT_NAMES, given))
 
 
 def batches(given: Feeds, size: int) -> Iterator[Feeds]:
@@ -109,7 +116,7 @@ def batches(given: Feeds, size: int) -> Iterator[Feeds]:
     return ({name: value[start : start + size] for name, value in given.items()} for start in range(0, rows, size))
 
 
-def answer(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[str, Answer]]:
+def predict_in_every_way(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[str, Predicted]]:
     """Predict with a file in every way: runtimes, graph optimisation and batch sizes.
 
     Args:
@@ -121,24 +128,25 @@ def answer(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[s
         The name of the way and the predictions: the first way predicts all rows, the others predict `rows`.
     """
     plain, fast = open_session(file, optimise=False), open_session(file)
-    yield "onnxruntime", ask(runner(fast), given, ROWS_AT_ONCE)
+    yield "onnxruntime", predict_in_batches(runner(fast), given, ROWS_AT_ONCE)
     some = {name: value[rows] for name, value in given.items()}
-    yield "onnxruntime, graph not optimised", ask(runner(plain), some, ROWS_AT_ONCE)
+    yield "onnxruntime, graph not optimised", predict_in_batches(runner(plain), some, ROWS_AT_ONCE)
     for size in BATCH_SIZES:
-        yield f"onnxruntime, batches of {size}", ask(runner(fast), some, size)
-    yield "onnxruntime, all at once", ask(runner(fast), some, len(rows))
-    evaluator = reference(file)
-    yield "onnx's reference evaluator", ask(lambda rows: list(evaluator.run(list(OUTPUTS), rows)), some, ROWS_AT_ONCE)
+        yield f"onnxruntime, batches of {size}", predict_in_batches(runner(fast), some, size)
+    yield "onnxruntime, all at once", predict_in_batches(runner(fast), some, len(rows))
+    run = reference_evaluator(file).run
+    predicted = predict_in_batches(lambda batch: list(run(list(OUTPUT_NAMES), batch)), some, ROWS_AT_ONCE)
+    yield "onnx's reference evaluator", predicted
 
 
-def answer_on_gpu(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[str, Answer]]:
+def predict_on_gpu(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[str, Predicted]]:
     """Predict `rows` on a GPU, if onnxruntime was built for CUDA."""
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         some = {name: value[rows] for name, value in given.items()}
-        yield CUDA, ask(runner(open_session(file, device="CUDA")), some, len(rows))
+        yield CUDA, predict_in_batches(runner(open_session(file, device="CUDA")), some, len(rows))
 
 
-def reference(model: str | onnx.ModelProto) -> ReferenceEvaluator:
+def reference_evaluator(model: str | onnx.ModelProto) -> ReferenceEvaluator:
     """Open onnx's reference evaluator, which is plain NumPy and slow."""
     return ReferenceEvaluator(model, new_ops=[MaxPool])
 
@@ -168,22 +176,22 @@ def main() -> None:
     """Predict the rows of a proof and write the predictions.
 
     The folder holds `x.npy` (raw rows), `rows.npy` (positions of the rows to predict in every way) and `columns.json`
-    (names of the columns, and the values of text columns). `answers.npz` is written: `<way>/label` and
+    (names of the columns, and the values of text columns). `predictions.npz` is written: `<way>/label` and
     `<way>/probabilities`, and `error` or `gpu_error` if a runtime fails.
     """
     file, folder = sys.argv[1], Path(sys.argv[2])
     x, rows = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("x.npy", "rows.npy"))
     columns, values = json.loads((folder / "columns.json").read_text())
     given = feeds(tuple(columns), x, values)
-    answers: dict[str, NDArray[np.generic]] = {}
-    for kind, asked in (("error", answer), ("gpu_error", answer_on_gpu)):
+    predictions: dict[str, NDArray[np.generic]] = {}
+    for kind, predict in (("error", predict_in_every_way), ("gpu_error", predict_on_gpu)):
         way = "opening"
         try:
-            for way, predicted in asked(file, given, rows):
-                answers |= {f"{way}/label": predicted.label, f"{way}/probabilities": predicted.probabilities}
+            for way, predicted in predict(file, given, rows):
+                predictions |= {f"{way}/label": predicted.label, f"{way}/probabilities": predicted.probabilities}
         except Exception as error:  # noqa: BLE001 - any error of a runtime is a result
-            answers[kind] = np.array(f"after '{way}': {' '.join(str(error).split())}")
-    np.savez(folder / "answers.npz", allow_pickle=False, **answers)
+            predictions[kind] = np.array(f"after '{way}': {' '.join(str(error).split())}")
+    np.savez(folder / "predictions.npz", allow_pickle=False, **predictions)
 
 
 if __name__ == "__main__":

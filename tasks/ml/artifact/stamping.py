@@ -12,15 +12,15 @@ from hallmark.tasks.common.records import MISSING, Artifact, Column, Dataset, Ev
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.artifact.certificate import Certificate, Golden, Input
 from hallmark.tasks.ml.artifact.proof import float64_reference
-from hallmark.tasks.ml.artifact.proof.probe_rows import probes, training_range
+from hallmark.tasks.ml.artifact.proof.probe_rows import chosen_test_rows
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, open_split
+from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, open_split, training_range
 from hallmark.tasks.ml.models.networks import Classifier
 
 GOLDEN = 8
 """Number of golden vectors, of as many classes as possible."""
 CLEAR = 1e-3
-"""Smallest lead of a golden vector's class in probability, so that the label is the same on any machine."""
+"""Minimum lead of a golden vector's class in probability, so that the label is the same on any machine."""
 
 
 def stamp(
@@ -114,15 +114,14 @@ def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden
         dataset: its test split is used.
         tolerance: the tolerance of the proof.
     """
-    rows = probes(dataset)
-    x = rows.x[rows.chosen[rows.chosen < rows.test]]
-    answer = float64_reference.ask(float64_reference.exact(classifier), dataset, x)
-    chosen = _least_confident(answer.probabilities)
+    x = open_split(dataset, "test").x[chosen_test_rows(dataset)]
+    predicted = float64_reference.predict(float64_reference.exact(classifier), dataset, x)
+    chosen = _least_confident(predicted.probabilities)
     given = runtimes.feeds(dataset.columns, x[chosen], category_values(dataset))
     return Golden(
         inputs={name: _in_json(value) for name, value in given.items()},
-        label=answer.label[chosen].tolist(),
-        probabilities=answer.probabilities[chosen].tolist(),
+        label=predicted.label[chosen].tolist(),
+        probabilities=predicted.probabilities[chosen].tolist(),
         tolerance=tolerance,
     )
 

@@ -31,6 +31,9 @@ COLUMNS, ENCODING = "columns.json", "encoding.onnx"
 _CHUNK_BYTES = 2**24
 """Bytes of rows read at a time while a dataset is written."""
 
+Bounds = tuple[NDArray[np.generic], NDArray[np.generic]]
+"""Smallest and largest value of each column, `(F,)`, or of each pixel, `(H, W)` or `(H, W, 3)`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -147,6 +150,15 @@ def category_values(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     return {one.name: one.values for one in columns_of(dataset) if one.kind == "categorical"}
 
 
+def training_range(dataset: Dataset) -> Bounds:
+    """Return the smallest and largest value of each column or pixel in the training rows; read-only arrays.
+
+    Missing values of a user's table are ignored; both are 0 for a column without values. For text, they are
+    the smallest and largest index of its values. The rows are read once per process.
+    """
+    return _training_range(dataset.folder, dataset.digest, dataset.is_table)
+
+
 def open_split(dataset: Dataset, split: SplitName) -> Rows:
     """Memory-map one split; its rows are read from disk when they are used."""
     x, y = (np.load(dataset.folder / f"{split}.{part}.npy", mmap_mode="r") for part in ("x", "y"))
@@ -202,6 +214,21 @@ def _read_columns(folder: Path, digest: str) -> tuple[tuple[Column, ...], int]: 
     content = json.loads((folder / COLUMNS).read_bytes())
     columns = (Column(**one | {name: tuple(one[name]) for name in ("values", "kept")}) for one in content["columns"])
     return tuple(columns), int(content["unlabelled"])
+
+
+@lru_cache(maxsize=8)
+def _training_range(folder: Path, digest: str, is_table: bool) -> Bounds:  # noqa: FBT001 - a cache's key is positional
+    x = np.load(folder / "train.x.npy", mmap_mode="r")
+    if is_table:
+        lowest, highest = (np.nan_to_num(reduce(x, axis=0)) for reduce in (np.fmin.reduce, np.fmax.reduce))
+        for index, column in enumerate(_read_columns(folder, digest)[0]):
+            if column.kind == "categorical":
+                lowest[index], highest[index] = 0, max(len(column.values) - 1, 0)
+    else:
+        lowest, highest = x.min(axis=0), x.max(axis=0)
+    for bound in (lowest, highest):
+        bound.flags.writeable = False
+    return lowest, highest
 
 
 def _is_intact(folder: Path) -> bool:

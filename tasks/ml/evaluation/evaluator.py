@@ -13,7 +13,7 @@ from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import Dataset, Evaluation
 from hallmark.tasks.ml.config.data import Data, Points
 from hallmark.tasks.ml.config.models import Linear
-from hallmark.tasks.ml.data.dataset_store import Rows, open_split
+from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.evaluation import metrics
 from hallmark.tasks.ml.evaluation.metrics import Scores
@@ -50,9 +50,12 @@ def evaluate(classifier: Classifier, dataset: Dataset, data: Data, folder: Path)
         probability of the second class.
     """
     rows = open_split(dataset, "test")
-    probabilities = predict(classifier, rows.x)
+    logits = networks.logits(classifier, rows.x)
+    probabilities = class_probabilities.probabilities(logits, classifier.model, classifier.loss).numpy()
     scores = metrics.score(rows.y, probabilities, dataset.classes)
-    named = {"test/loss": _loss(classifier, rows)} | {f"test/{name}": value for name, value in scores.metrics.items()}
+    target = losses.targets(classifier.loss, torch.tensor(rows.y), logits.shape[1])
+    loss = losses.mean_loss(classifier.loss, classifier.model, logits, target)
+    named = {"test/loss": loss} | {f"test/{name}": value for name, value in scores.metrics.items()}
     named |= _weight_and_bias(classifier) | _predictions_at(classifier, data.asked if isinstance(data, Points) else ())
     report = folder / "evaluation.json"
     with whole_file(report) as temporary:
@@ -64,12 +67,6 @@ def evaluate(classifier: Classifier, dataset: Dataset, data: Data, folder: Path)
 def predict(classifier: Classifier, x: RawRows) -> NDArray[np.float32]:
     """Return class probabilities `(N, C)` for raw rows."""
     return class_probabilities.probabilities(networks.logits(classifier, x), classifier.model, classifier.loss).numpy()
-
-
-def _loss(classifier: Classifier, rows: Rows) -> float:
-    logits = networks.logits(classifier, rows.x)
-    target = losses.targets(classifier.loss, torch.tensor(rows.y), logits.shape[1])
-    return losses.mean_loss(classifier.loss, classifier.model, logits, target)
 
 
 def _weight_and_bias(classifier: Classifier) -> dict[str, float]:

@@ -18,7 +18,8 @@ SEED = 0
 METRIC_RESAMPLES = 2000
 """Resamples of a metric that is not a mean. Between two seeds, bounds differ by at most 1/20 of the interval."""
 FEWEST = 200
-"""Fewest resamples drawn, for any size, and fewest used if some lack the metric; bounds then differ by a seventh."""
+"""Minimum number of resamples to draw, and of resamples in which the metric is defined. With this few, the bounds of
+two seeds differ by a seventh of the interval."""
 WORK = 200_000_000
 """Rows times classes times resamples beyond which fewer resamples are drawn: 0.8 s for MNIST on one core."""
 LARGEST = 5_000_000
@@ -26,7 +27,7 @@ LARGEST = 5_000_000
 WEIGHTS = 500_000
 """Weights held in memory at a time: 4 MB."""
 FEWEST_AT_ONCE = 8
-"""Fewest resamples held at a time, for any number of rows: one by one they take longer."""
+"""Minimum number of resamples held at a time, for any number of rows: one by one they take longer."""
 
 
 @dataclass(frozen=True, slots=True)

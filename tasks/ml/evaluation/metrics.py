@@ -24,7 +24,7 @@ LONGEST_CLASS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class RocCurve:
     """A ROC curve and the area under it."""
 
     false_positive_rate: Floats
@@ -57,12 +57,12 @@ class Predictions:
         return correct
 
     @cached_property
-    def roc(self) -> list[Curve]:
+    def roc(self) -> list[RocCurve]:
         """The ROC curve of each class against the rest."""
         return [_roc(self.y == each, self.p[:, each]) for each in self.classes]
 
     @cached_property
-    def roc_micro(self) -> Curve:
+    def roc_micro(self) -> RocCurve:
         """The ROC curve of all classes together: each row counts once for each class."""
         return _roc((self.y[:, None] == self.classes).ravel(), self.p.ravel())
 
@@ -200,7 +200,8 @@ METRICS = (
         ),
     ),
 )
-"""All metrics. Their order is part of every shipped file: the certificate lists them in this order."""
+"""All metrics. The model card and comparisons list the metrics in this order. The certificate does too, except that
+`loss` comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +212,46 @@ class Scores:
     """By metric name without the split: `accuracy`, `log_loss`, `precision/<class>`, ..."""
     confusion: NDArray[np.int64]
     """`(C, C)` counts: rows are true classes, columns are predicted classes."""
-    roc: dict[str, Curve]
+    roc: dict[str, RocCurve]
     """One against the rest for each class, and the `micro` average."""
     bins: Bins
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Counts and scores of each class, all `(C,)`."""
+
+    rows: NDArray[np.int64]
+    """Number of rows of the class."""
+    predicted: NDArray[np.int64]
+    """Number of rows for which the class is predicted."""
+    correct: NDArray[np.int64]
+    """Number of rows of the class for which it is predicted."""
+
+    @property
+    def precision(self) -> Floats:
+        """Share of the predictions that are correct; 0 for a class that is never predicted."""
+        return self.correct / np.maximum(self.predicted, 1)
+
+    @property
+    def recall(self) -> Floats:
+        """Share of the rows that are predicted correctly; 0 for a class without rows."""
+        return self.correct / np.maximum(self.rows, 1)
+
+    @property
+    def f1(self) -> Floats:
+        """Harmonic mean of precision and recall; 0 if both are 0."""
+        f1: Floats = 2 * self.correct / np.maximum(self.predicted + self.rows, 1)
+        return f1
+
+
+def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
+    """Return counts and scores of each class.
+
+    Args:
+        confusion: `(C, C)` counts by true class (row) and predicted class (column).
+    """
+    return ClassScores(confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal())
 
 
 def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...]) -> Scores:
@@ -224,16 +262,16 @@ def score(y: NDArray[np.int64], probabilities: Floats, classes: tuple[str, ...])
         probabilities: `(N, C)`, rows that sum to one.
         classes: the C names.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import confusion_matrix
 
     predictions = Predictions(y, probabilities)
-    label, every = predictions.label, predictions.classes
-    precision, recall, _, _ = precision_recall_fscore_support(y, label, labels=every, zero_division=0.0)
+    confusion = confusion_matrix(y, predictions.label, labels=predictions.classes)
+    by_class, names = class_scores(confusion), metric_names(classes)
     return Scores(
         metrics={metric.name: metric.value(predictions) for metric in METRICS if metric.value}
-        | {f"precision/{name}": float(value) for name, value in zip(metric_names(classes), precision, strict=True)}
-        | {f"recall/{name}": float(value) for name, value in zip(metric_names(classes), recall, strict=True)},
-        confusion=confusion_matrix(y, label, labels=every),
+        | {f"precision/{name}": float(value) for name, value in zip(names, by_class.precision, strict=True)}
+        | {f"recall/{name}": float(value) for name, value in zip(names, by_class.recall, strict=True)},
+        confusion=confusion,
         roc=dict(zip(classes, predictions.roc, strict=True)) | {"micro": predictions.roc_micro},
         bins=predictions.bins,
     )
@@ -281,8 +319,8 @@ def metric_names(classes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _roc(truth: NDArray[np.bool_], scores: Floats) -> Curve:
+def _roc(truth: NDArray[np.bool_], scores: Floats) -> RocCurve:
     from sklearn.metrics import auc, roc_curve
 
     false_positive_rate, true_positive_rate, _ = roc_curve(truth, scores)
-    return Curve(false_positive_rate, true_positive_rate, float(auc(false_positive_rate, true_positive_rate)))
+    return RocCurve(false_positive_rate, true_positive_rate, float(auc(false_positive_rate, true_positive_rate)))

@@ -62,17 +62,17 @@ def paired_interval(wins: int, losses: int, rows: int, alpha: float) -> tuple[fl
 def smallest_detectable(disagreements: int, rows: int, alpha: float) -> float | None:
     """Return the smallest observed difference in accuracy that could have been significant on these rows.
 
-    With this number of disagreements, that is `(wins - losses) / rows` for the fewest wins with `p < alpha`. If even
-    wins alone are not significant (fewer than six disagreements at alpha = 0.05), it is the smallest for any number of
-    disagreements: the fewest that are significant if all are wins, divided by the rows. None if these are more than
-    there are rows: then no predictions on these rows could be significant.
-
     This is about observed differences. A true difference of this size is found significant about every second time.
 
     Args:
         disagreements: rows on which exactly one of the models is right.
         rows: all rows, at least one.
         alpha: significance level.
+
+    Returns:
+        `(wins - losses) / rows` for this number of disagreements and the fewest wins with `p < alpha`. If even wins
+        alone are not significant (fewer than six disagreements at alpha = 0.05), the fewest significant disagreements
+        divided by `rows`, or None if there are fewer rows than that.
     """
     fewest = fewest_disagreements(alpha)
     if disagreements < fewest:

@@ -14,7 +14,7 @@ from hallmark.tasks.ml.reports import templating
 FAR = 30.0
 """Ratio of the largest to the smallest value above which the axis is logarithmic."""
 POINTS = 300
-"""Largest number of points of a curve. Longer curves are thinned evenly."""
+"""Maximum number of points of a curve. Longer curves are thinned evenly."""
 LEFT, TOP, RIGHT, BOTTOM = 48, 28, 456, 256
 """Position of the axes in a chart of 480 x 300."""
 TICKS = 5
@@ -81,9 +81,14 @@ def ticks(low: float, high: float, count: int = TICKS) -> list[float]:
     return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def needs_log_axis(values: Sequence[float]) -> bool:
+    """Return whether values, at least one, are all positive and so far apart that their axis is logarithmic."""
+    return min(values) > 0 and max(values) > FAR * min(values)
+
+
 def _value_axis(values: Sequence[float]) -> Axis:
     low, high = min(values), max(values)
-    if low > 0 and high > FAR * low:
+    if needs_log_axis(values):
         return Axis(low, high, BOTTOM, TOP, is_log=True)
     margin = (high - low) * 0.05 or abs(high) * 0.05 or 0.05
     low = 0.0 if 0 <= low < high / 2 else low - margin

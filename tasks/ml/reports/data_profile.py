@@ -9,9 +9,8 @@ import numpy as np
 
 from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import SPLITS, Column, Dataset
-from hallmark.tasks.ml.artifact.proof import probe_rows
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split, split_digests
+from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split, split_digests, training_range
 from hallmark.tasks.ml.reports.plots import table_columns
 from hallmark.tasks.ml.reports.plots.dataset_plots import histograms, points, sample_images, scatter
 from hallmark.tasks.ml.reports.plots.style import plain_text
@@ -90,7 +89,7 @@ def _range(dataset: Dataset, rows: list[Rows]) -> dict[str, list[float]] | list[
 
 def _columns(dataset: Dataset) -> list[dict[str, Any]]:
     """Return kind and missing values of each column of a user's table, with its range or its number of values."""
-    bounds = zip(columns_of(dataset), *probe_rows.training_range(dataset), strict=True)
+    bounds = zip(columns_of(dataset), *training_range(dataset), strict=True)
     return [
         {"name": column.name, "kind": column.kind, "missing": column.missing}
         | ({"values": len(column.values)} if column.kind == "categorical" else {"range": [float(low), float(high)]})

@@ -19,24 +19,30 @@ from hallmark.tasks.common.records import SPLITS, Dataset, Outcome
 from hallmark.tasks.ml.artifact.certificate import Certificate, Input
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split, unlabelled
-from hallmark.tasks.ml.evaluation import intervals as bootstrap
+from hallmark.tasks.ml.evaluation import intervals
 from hallmark.tasks.ml.evaluation.intervals import Interval
-from hallmark.tasks.ml.evaluation.metrics import METRICS, OfResamples, Predictions, confidence_intervals
+from hallmark.tasks.ml.evaluation.metrics import (
+    METRICS,
+    ClassScores,
+    OfResamples,
+    Predictions,
+    class_scores,
+    confidence_intervals,
+)
 from hallmark.tasks.ml.reports import charts, code_snippets, templating
 from hallmark.tasks.ml.reports.formatting import NONE, number, percent
+from hallmark.tasks.ml.reports.mistakes import MISTAKES
 from hallmark.tasks.ml.reports.shipped_predictions import ShippedPredictions, predict_test_rows
 from hallmark.tasks.ml.training import history
 
-MISTAKES = 24
-"""Largest number of misclassified rows on the card."""
 COLUMNS = 8
-"""Largest number of columns of a misclassified row."""
+"""Maximum number of columns of a misclassified row."""
 VALUES = 8
-"""Largest number of values of a text column."""
-MOST_CLASSES = 25
-"""Largest number of classes with a full confusion matrix. For more, the most frequent confusions are listed."""
+"""Maximum number of values of a text column."""
+MAX_CLASSES = 25
+"""Maximum number of classes with a full confusion matrix. For more, the most frequent confusions are listed."""
 CONFUSIONS = 25
-"""Largest number of listed confusions."""
+"""Maximum number of listed confusions."""
 EXAMPLE = 0
 """Index of the golden row that the code examples predict."""
 
@@ -65,7 +71,7 @@ def build(experiment: Experiment, outcome: Outcome, written: datetime) -> str:
         classes=certificate.classes,
         takes_image=code_snippets.takes_images(certificate),
         rows=f"{len(predictions.y):,}",
-        most_rows=MOST_CLASSES,
+        most_rows=MAX_CLASSES,
         facts=_facts(experiment, outcome, certificate),
         options=[(name, str(value)) for name, value in experiment.flat().items()],
         inputs=[(one.name, one.kind or one.dtype, _range(one), one.description) for one in certificate.inputs],
@@ -127,9 +133,9 @@ def _data(dataset: Dataset) -> dict[str, Any]:
 
 def _metrics(outcome: Outcome, predictions: ShippedPredictions) -> dict[str, Any]:
     recorded = outcome.evaluation.metrics
-    intervals = confidence_intervals(Predictions(predictions.y, predictions.probabilities, predictions.label))
+    by_metric = confidence_intervals(Predictions(predictions.y, predictions.probabilities, predictions.label))
     even = math.log(len(predictions.certificate.classes))
-    accuracy = intervals["accuracy"]
+    accuracy = by_metric["accuracy"]
     return {
         "accuracy": percent(float(predictions.correct.mean())),
         "accuracy_interval": _interval_text(accuracy, percent),
@@ -137,13 +143,13 @@ def _metrics(outcome: Outcome, predictions: ShippedPredictions) -> dict[str, Any
             (
                 metric.name,
                 number(recorded[f"test/{metric.name}"]),
-                _interval_text(intervals.get(metric.name), number),
+                _interval_text(by_metric.get(metric.name), number),
                 f"{metric.meaning.format(even=even)}; {'higher' if metric.higher_is_better else 'lower'} is better",
             )
             for metric in METRICS
             if f"test/{metric.name}" in recorded
         ],
-        "too_large_to_resample": predictions.probabilities.size > bootstrap.LARGEST,
+        "too_large_to_resample": predictions.probabilities.size > intervals.LARGEST,
         "resampled_metrics": [metric.name for metric in METRICS if isinstance(metric.interval, OfResamples)],
     }
 
@@ -162,7 +168,7 @@ def _classes(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str
     most = np.argsort(-mistakes, axis=None, kind="stable")[:CONFUSIONS]
     pairs = [(int(place // len(classes)), int(place % len(classes))) for place in most]
     return {
-        "class_metrics": [_class_metrics(name, index, confusion) for index, name in enumerate(classes)],
+        "class_metrics": list(_class_metrics(classes, class_scores(confusion))),
         "confusion": confusion.tolist(),
         "largest_mistake": int(mistakes.max()),
         "frequent_confusions": [
@@ -173,15 +179,18 @@ def _classes(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str
     }
 
 
-def _class_metrics(name: str, index: int, confusion: NDArray[np.int64]) -> tuple[str, ...]:
-    correct, predicted = int(confusion[index, index]), int(confusion[:, index].sum())
-    rows = int(confusion[index].sum())
-    shares = (
-        (number(correct / whole), _interval_text(bootstrap.exact(correct, whole), number)) if whole else (NONE, "")
-        for whole in (predicted, rows)
-    )
-    f1 = 2 * correct / max(predicted + rows, 1)
-    return (name, f"{rows:,}", *(text for share in shares for text in share), number(f1))
+def _class_metrics(classes: tuple[str, ...], scores: ClassScores) -> Iterator[tuple[str, ...]]:
+    """Yield name, rows, precision, recall and F1 of each class, with the exact intervals of the shares."""
+    for index, name in enumerate(classes):
+        correct, predicted, rows = int(scores.correct[index]), int(scores.predicted[index]), int(scores.rows[index])
+        precision = _share_texts(scores.precision[index], correct, predicted)
+        recall = _share_texts(scores.recall[index], correct, rows)
+        yield (name, f"{rows:,}", *precision, *recall, number(scores.f1[index]))
+
+
+def _share_texts(share: float, correct: int, rows: int) -> tuple[str, str]:
+    """Return a share of `rows` and its interval as text; without rows there is no share."""
+    return (number(share), _interval_text(intervals.exact(correct, rows), number)) if rows else (NONE, "")
 
 
 def _mistakes(predictions: ShippedPredictions) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.artifact.certificate import Certificate
 from hallmark.tasks.ml.artifact.runtimes import Feeds
 from hallmark.tasks.ml.data.dataset_store import category_values, open_split
+from hallmark.tasks.ml.reports.mistakes import most_confident_mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,7 @@ class ShippedPredictions:
     @property
     def mistakes(self) -> list[int]:
         """Misclassified rows, the most confident first."""
-        wrong = np.flatnonzero(~self.correct)
-        rows: list[int] = wrong[np.argsort(-self.confidence[wrong], kind="stable")].tolist()
+        rows: list[int] = most_confident_mistakes(self.y, self.label, self.confidence).tolist()
         return rows
 
     def confusion(self) -> NDArray[np.int64]:
@@ -60,5 +60,7 @@ def predict_test_rows(outcome: Outcome) -> ShippedPredictions:
     sealed, content = certificate.read(outcome.artifact.path)
     rows = open_split(outcome.dataset, "test")
     feeds = runtimes.feeds(outcome.dataset.columns, rows.x, category_values(outcome.dataset))
-    answer = runtimes.ask(runtimes.runner(runtimes.open_session(content)), feeds, runtimes.ROWS_AT_ONCE)
-    return ShippedPredictions(sealed, feeds, np.asarray(rows.y), answer.label, answer.probabilities)
+    predicted = runtimes.predict_in_batches(
+        runtimes.runner(runtimes.open_session(content)), feeds, runtimes.ROWS_AT_ONCE
+    )
+    return ShippedPredictions(sealed, feeds, np.asarray(rows.y), predicted.label, predicted.probabilities)

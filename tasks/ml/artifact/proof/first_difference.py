@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import Interpreter, Node
 
-from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.common.records import OUTPUT_NAMES, Dataset
 from hallmark.tasks.ml.artifact import exporter, runtimes
 from hallmark.tasks.ml.config.experiment import Export
 from hallmark.tasks.ml.data.dataset_store import ENCODING, category_values
@@ -81,8 +81,8 @@ def first(model: onnx.ModelProto, classifier: Classifier, dataset: Dataset, x: R
     for tolerance in TOLERANCES:
         for node in model.graph.node:
             for name in node.output:
-                if name in computed and (known := expected.get(encoding.network_value_name(name))) is not None:
-                    apart = _apart(computed[name], known)
+                if name in computed and (value := expected.get(encoding.network_value_name(name))) is not None:
+                    apart = _apart(computed[name], value)
                     if not apart <= tolerance:
                         return _describe(node, name, apart)
     return {"sentence": "no single node differs: the runtime differs, or the types of the graph have too few bits"}
@@ -107,8 +107,8 @@ def _by_torch(classifier: Classifier, dataset: Dataset, x: RawRows) -> dict[str,
         else:
             given = {name: torch.tensor(value) for name, value in runtimes.feeds(dataset.columns, x).items()}
         recorder.run(*given.values())
-    outputs = zip(runtimes.OUTPUTS, program.graph_signature.user_outputs, strict=True)
-    return recorder.values | {name: recorder.values[own] for name, own in outputs}
+    outputs = zip(OUTPUT_NAMES, program.graph_signature.user_outputs, strict=True)
+    return recorder.values | {name: recorder.values[output] for name, output in outputs}
 
 
 def _by_encoding(dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
@@ -124,7 +124,7 @@ def _by_graph(
 ) -> dict[str, NDArray[Any]]:
     given = runtimes.feeds(dataset.columns, x, category_values(dataset))
     given = dict(zip(names, given.values(), strict=True)) if names else given
-    values = cast(dict[str, Any], runtimes.reference(model).run(None, given, intermediate=True))
+    values = cast(dict[str, Any], runtimes.reference_evaluator(model).run(None, given, intermediate=True))
     return {name: np.asarray(value) for name, value in values.items() if value is not None}
 
 

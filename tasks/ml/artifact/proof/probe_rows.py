@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import UNKNOWN, Dataset
-from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
+from hallmark.tasks.ml.data.dataset_store import Bounds, open_split, training_range
 from hallmark.tasks.ml.data.source_rows import RawRows
 
 ENOUGH = 512
@@ -18,8 +18,6 @@ EDGES_OF_TABLES = ("nothing missing", "all missing", "all unknown")
 """Further extremes of a user's table, where a field may be empty or hold text that is not in the training rows."""
 GAPS = 0.1
 """Share of missing fields, and of unknown text, in the noise of a table."""
-
-Bounds = tuple[NDArray[np.generic], NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +46,25 @@ def probes(dataset: Dataset) -> Probes:
     test = open_split(dataset, "test").x
     lowest, highest = training_range(dataset)
     edges = _edges(dataset, lowest, highest)
-    made = max(NOISE, ENOUGH - len(test) - len(edges))
-    x = np.concatenate([test, edges, _noise(dataset, lowest, highest, made)])
-    spread = np.linspace(0, len(test) - 1, min(len(test), ENOUGH - made - len(edges))).astype(np.int64)
-    chosen = np.concatenate([np.unique(spread), np.arange(len(test), len(x))])
-    return Probes(x, len(test), chosen, EDGES + EDGES_OF_TABLES[: len(edges) - len(EDGES)])
+    x = np.concatenate([test, edges, _noise(dataset, lowest, highest, _noise_count(dataset))])
+    chosen = np.concatenate([chosen_test_rows(dataset), np.arange(len(test), len(x))])
+    return Probes(x, len(test), chosen, _edge_names(dataset))
 
 
-def training_range(dataset: Dataset) -> Bounds:
-    """Return the smallest and largest value of each column or pixel in the training rows.
+def chosen_test_rows(dataset: Dataset) -> NDArray[np.int64]:
+    """Return the positions of the test rows that are predicted in every way: evenly spread, all if they are few."""
+    rows = dataset.rows["test"]
+    most = ENOUGH - _noise_count(dataset) - len(_edge_names(dataset))
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64))
 
-    Missing values of a user's table are ignored; both are 0 for a column without values. For text, they are
-    the smallest and largest index of its values.
-    """
-    x = open_split(dataset, "train").x
-    if not dataset.is_table:
-        return x.min(axis=0), x.max(axis=0)
-    lowest, highest = (reduce(x, axis=0) for reduce in (np.fmin.reduce, np.fmax.reduce))
-    lowest, highest = np.nan_to_num(lowest), np.nan_to_num(highest)
-    for index, column in enumerate(columns_of(dataset)):
-        if column.kind == "categorical":
-            lowest[index], highest[index] = 0, max(len(column.values) - 1, 0)
-    return lowest, highest
+
+def _edge_names(dataset: Dataset) -> tuple[str, ...]:
+    return EDGES + EDGES_OF_TABLES if dataset.is_table else EDGES
+
+
+def _noise_count(dataset: Dataset) -> int:
+    """Return the number of rows of noise."""
+    return max(NOISE, ENOUGH - dataset.rows["test"] - len(_edge_names(dataset)))
 
 
 def _domain(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic]) -> Bounds:

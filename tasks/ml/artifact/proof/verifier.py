@@ -25,32 +25,32 @@ from hallmark.tasks.common.errors import ParityError
 from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import Artifact, Dataset, Proof
 from hallmark.tasks.ml.artifact import runtimes
-from hallmark.tasks.ml.artifact.exporter import input_names, input_types
+from hallmark.tasks.ml.artifact.exporter import input_types
 from hallmark.tasks.ml.artifact.proof import first_difference
-from hallmark.tasks.ml.artifact.proof.float64_reference import FACTOR, FLOOR, Oracle
+from hallmark.tasks.ml.artifact.proof.float64_reference import FACTOR, FLOOR, TorchReference
 from hallmark.tasks.ml.artifact.proof.probe_rows import Probes, probes
-from hallmark.tasks.ml.artifact.runtimes import Answer
+from hallmark.tasks.ml.artifact.runtimes import Predicted
 from hallmark.tasks.ml.data.dataset_store import category_values
 from hallmark.tasks.ml.models.networks import Classifier
 
 SUM = 1e-5
-"""Largest deviation of the sum of probabilities from 1."""
-SHOWN = 5
-"""Worst rows in the report."""
-MOST_DOUBTFUL = 200
-"""Largest number of further rows that are computed in float64: those with the largest errors."""
+"""Maximum deviation of the sum of probabilities from 1."""
+MAX_WORST_ROWS = 5
+"""Maximum number of worst rows in the report."""
+MAX_DOUBTFUL_ROWS = 200
+"""Maximum number of further rows that are computed in float64: those with the largest errors."""
 SECONDS = 600
 """Time limit of the runtimes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class WayResult:
     """The result of one way of predicting."""
 
     way: str
     rows: NDArray[np.int64]
     """`(n,)`: positions of the rows predicted."""
-    answer: Answer
+    predicted: Predicted
     error: NDArray[np.float64]
     """`(n,)`: the largest error of a probability; NaN or infinite if there is no prediction."""
     is_wrong: NDArray[np.bool_]
@@ -63,29 +63,29 @@ class Judged:
         """Positions of the worst rows, the worst first."""
         error = np.where(np.isfinite(self.error), self.error, np.inf)
         order = np.argsort(-np.where(self.is_wrong, error, -1.0), kind="stable")
-        return order[: min(SHOWN, int(self.is_wrong.sum()))]
+        return order[: min(MAX_WORST_ROWS, int(self.is_wrong.sum()))]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ProofComparison:
     """All predictions of a file and of torch."""
 
     rows: Probes
-    torchs: Oracle
-    judged: list[Judged]
-    """One result for each way."""
+    reference: TorchReference
+    results: list[WayResult]
+    """One for each way of predicting."""
     problem: str
-    """The form of the graph or the error of a runtime, if that prevents a comparison; else empty."""
+    """How the graph violates the contract, or the error of a runtime; empty if all predictions could be compared."""
     gpu_error: str
     """The error of a runtime on a GPU, which is reported but does not fail the proof."""
 
     @property
-    def on_cpu(self) -> list[Judged]:
+    def on_cpu(self) -> list[WayResult]:
         """The ways on a CPU, which decide and are listed in the certificate."""
-        return [one for one in self.judged if not one.way.startswith(runtimes.CUDA)]
+        return [one for one in self.results if not one.way.startswith(runtimes.CUDA)]
 
     @property
-    def refused(self) -> Judged | None:
+    def refused(self) -> WayResult | None:
         """The first way with a wrong row."""
         return next((one for one in self.on_cpu if one.is_wrong.any()), None)
 
@@ -111,40 +111,57 @@ def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset, report:
         node = first_difference.first(onnx.load(file, load_external_data=False), classifier, dataset, x)
         numbers |= {"node": node, "worst_rows": [show(refused, int(row), comparison) for row in refused.worst]}
         problem = f"{_complain(refused, comparison)}; {node['sentence']}"
-    _write(report, {"verdict": "failed" if problem else "passed", "message": problem} | numbers)
+    content = {"verdict": "failed" if problem else "passed", "message": problem} | numbers
+    with whole_file(report) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     if problem:
         raise ParityError(f"parity: {problem} (evidence: {report})")
     return _proof(comparison, report)
 
 
-def compare(file: Path, classifier: Classifier, dataset: Dataset) -> Comparison:
+def compare(file: Path, classifier: Classifier, dataset: Dataset) -> ProofComparison:
     """Compare the predictions of the runtimes with those of torch.
 
     onnxruntime predicts the whole test split with an optimised graph. At least 512 rows (test rows, extremes, noise)
     are also predicted without optimisation, in several batch sizes, and by onnx's reference evaluator. A row passes if
 
-    - each probability is within `FLOOR + FACTOR * own` of float64, where `own` is the largest error of torch's own
+    - each probability is within `FLOOR + FACTOR * e` of float64, where `e` is the largest error of torch's own
       float32 on rows of the same kind (test or synthetic);
     - its label is that of float64, or that of a class with the same probability within twice the measured error;
     - its label is the class with the largest probability, and the probabilities are finite and sum to 1.
 
     Test rows with small errors are compared only with float32.
+
+    Args:
+        file: the exported file; its digest is not checked.
+        classifier: the torch model that was exported, on the CPU.
+        dataset: its test split is predicted; its training split gives the range of the inputs.
+
+    Raises:
+        ParityError: the process of the runtimes fails, or exceeds its time limit.
     """
     rows = probes(dataset)
-    problem = form(onnx.load(file, load_external_data=False), dataset)
-    with _runtimes(file, dataset, rows) as answers, _one_thread():
-        torchs = Oracle(classifier, dataset, rows)
-        predicted = answers()
-    failure, on_gpu = (str(predicted.pop(name, "")) for name in ("error", "gpu_error"))
-    return Comparison(rows, torchs, [judge(*way, torchs, rows) for way in _ways(predicted)], problem or failure, on_gpu)
+    violation = contract_violation(onnx.load(file, load_external_data=False), dataset)
+    with _runtimes(file, dataset, rows) as wait_for_predictions, _one_thread():
+        reference = TorchReference(classifier, dataset, rows)
+        predictions = wait_for_predictions()
+    failure, on_gpu = (str(predictions.pop(name, "")) for name in ("error", "gpu_error"))
+    results = [judge(*way, reference, rows) for way in _ways(predictions)]
+    return ProofComparison(rows, reference, results, violation or failure, on_gpu)
 
 
-def form(model: onnx.ModelProto, dataset: Dataset) -> str:
-    """Describe how names, types and shapes of inputs and outputs differ from the contract; empty if they do not."""
+def contract_violation(model: onnx.ModelProto, dataset: Dataset) -> str:
+    """Describe how names, types and shapes of inputs and outputs differ from the contract; empty if they do not.
+
+    Args:
+        model: the exported graph.
+        dataset: gives the expected names, types and shapes.
+    """
     types = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8, "string": onnx.TensorProto.STRING}
     row = (1,) if dataset.columns else dataset.shape
+    names = runtimes.input_names(dataset.columns)
     expected = [
-        *((name, types[dtype], row) for name, dtype in zip(input_names(dataset), input_types(dataset), strict=True)),
+        *((name, types[dtype], row) for name, dtype in zip(names, input_types(dataset), strict=True)),
         ("label", onnx.TensorProto.INT64, ()),
         ("probabilities", onnx.TensorProto.FLOAT, (len(dataset.classes),)),
     ]
@@ -160,43 +177,56 @@ def form(model: onnx.ModelProto, dataset: Dataset) -> str:
     return "" if len(given) == len(expected) else f"the graph has {len(given)} inputs and outputs, not {len(expected)}"
 
 
-def judge(way: str, answer: Answer, torchs: Oracle, rows: Probes) -> Judged:
-    """Compare the predictions of one way with those of torch."""
-    asked = np.arange(len(rows.x)) if len(answer.label) == len(rows.x) else rows.chosen
-    if problem := _misshapen(answer, len(asked), torchs.known.shape[1]):
-        never, always = np.zeros(len(asked), dtype=bool), np.ones(len(asked), dtype=bool)
-        return Judged(f"{way}: {problem}", asked, answer, np.full(len(asked), np.inf), always, never)
-    tolerance = torchs.tolerance[asked]
-    error = _error(answer, torchs.known[asked])
+def judge(way: str, predicted: Predicted, reference: TorchReference, rows: Probes) -> WayResult:
+    """Compare the predictions of one way with those of torch.
+
+    Args:
+        way: name of the way of predicting.
+        predicted: its predictions, for all rows or for `rows.chosen`.
+        reference: torch's predictions for all rows; float64 is computed for the rows that may be wrong.
+        rows: the rows of the proof.
+    """
+    positions = np.arange(len(rows.x)) if len(predicted.label) == len(rows.x) else rows.chosen
+    if problem := _misshapen(predicted, len(positions), reference.probabilities.shape[1]):
+        never, always = np.zeros(len(positions), dtype=bool), np.ones(len(positions), dtype=bool)
+        return WayResult(f"{way}: {problem}", positions, predicted, np.full(len(positions), np.inf), always, never)
+    tolerance = reference.tolerance[positions]
+    error = _error(predicted, reference.probabilities[positions])
     doubt = np.where(np.isfinite(error), error, np.inf)
-    doubtful = np.flatnonzero((answer.label != torchs.float32.label[asked]) | (doubt > tolerance))
-    torchs.look_up(asked[doubtful[np.argsort(-doubt[doubtful], kind="stable")][:MOST_DOUBTFUL]])
-    known = torchs.known[asked]
-    error = _error(answer, known)
-    margin = known.max(axis=1) - known[np.arange(len(asked)), answer.label.clip(0, known.shape[1] - 1)]
-    is_flipped = answer.label != known.argmax(axis=1)
+    doubtful = np.flatnonzero((predicted.label != reference.float32.label[positions]) | (doubt > tolerance))
+    reference.look_up(positions[doubtful[np.argsort(-doubt[doubtful], kind="stable")][:MAX_DOUBTFUL_ROWS]])
+    expected = reference.probabilities[positions]
+    error = _error(predicted, expected)
+    margin = expected.max(axis=1) - expected[np.arange(len(positions)), predicted.label.clip(0, expected.shape[1] - 1)]
+    is_flipped = predicted.label != expected.argmax(axis=1)
     is_tie = is_flipped & (margin <= 2 * error)
-    is_wrong = ~(error <= tolerance) | (is_flipped & ~is_tie) | _is_inconsistent(answer)
-    return Judged(way, asked, answer, error, is_wrong, is_tie & ~is_wrong)
+    is_wrong = ~(error <= tolerance) | (is_flipped & ~is_tie) | _is_inconsistent(predicted)
+    return WayResult(way, positions, predicted, error, is_wrong, is_tie & ~is_wrong)
 
 
-def show(judged: Judged, position: int, comparison: Comparison) -> dict[str, Any]:
-    """Return all predictions for a row, and the margin of its class."""
-    row, torchs = int(judged.rows[position]), comparison.torchs
-    known = torchs.known[row]
-    best = np.sort(known)
-    is_answered = judged.answer.probabilities.ndim == 2 and position < len(judged.answer.probabilities)
+def show(result: WayResult, position: int, comparison: ProofComparison) -> dict[str, Any]:
+    """Return all predictions for a row, and the margin of its class, as JSON values.
+
+    Args:
+        result: the predictions of one way.
+        position: position of the row among those that were predicted in this way.
+        comparison: holds the row and torch's predictions for it.
+    """
+    row, reference, predicted = int(result.rows[position]), comparison.reference, result.predicted
+    expected = reference.probabilities[row]
+    best = np.sort(expected)
+    is_predicted = predicted.probabilities.ndim == 2 and position < len(predicted.probabilities)
     return {
         "row": comparison.rows.name(row),
-        "way": judged.way,
-        "error": _number(judged.error[position]),
-        "tolerance": _number(torchs.tolerance[row]),
+        "way": result.way,
+        "error": _number(result.error[position]),
+        "tolerance": _number(reference.tolerance[row]),
         "margin": _number(best[-1] - best[-2]),
-        "label": int(judged.answer.label[position]) if is_answered else None,
-        "torch_label": int(known.argmax()),
-        "probabilities": _numbers(judged.answer.probabilities[position]) if is_answered else None,
-        "torch_float32": _numbers(torchs.float32.probabilities[row]),
-        "torch_float64": _numbers(known) if torchs.is_exact[row] else None,
+        "label": int(predicted.label[position]) if is_predicted else None,
+        "torch_label": int(expected.argmax()),
+        "probabilities": _numbers(predicted.probabilities[position]) if is_predicted else None,
+        "torch_float32": _numbers(reference.float32.probabilities[row]),
+        "torch_float64": _numbers(expected) if reference.is_exact[row] else None,
     }
 
 
@@ -211,7 +241,7 @@ def _runtimes(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[
         command = [sys.executable, "-P", "-m", "hallmark.tasks.ml.artifact.runtimes", str(file), name]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
 
-            def answers() -> dict[str, NDArray[Any]]:
+            def wait() -> dict[str, NDArray[Any]]:
                 try:
                     _, output = process.communicate(timeout=SECONDS)
                 except subprocess.TimeoutExpired as error:
@@ -220,11 +250,11 @@ def _runtimes(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[
                     raise ParityError(
                         f"parity: the runtimes ended with exit code {process.returncode}: {output.strip()[-300:]}"
                     )
-                with np.load(folder / "answers.npz", allow_pickle=False) as stored:
+                with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
                     return dict(stored)
 
             try:
-                yield answers
+                yield wait
             finally:
                 process.kill()
 
@@ -240,75 +270,77 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _ways(predicted: dict[str, NDArray[Any]]) -> Iterator[tuple[str, Answer]]:
-    for key, label in predicted.items():
+def _ways(predictions: dict[str, NDArray[Any]]) -> Iterator[tuple[str, Predicted]]:
+    for key, label in predictions.items():
         way, _, what = key.rpartition("/")
         if what == "label":
-            yield way, Answer(label, predicted[f"{way}/probabilities"])
+            yield way, Predicted(label, predictions[f"{way}/probabilities"])
 
 
-def _misshapen(answer: Answer, rows: int, classes: int) -> str:
-    found = answer.label.shape, answer.probabilities.shape, str(answer.label.dtype), str(answer.probabilities.dtype)
+def _misshapen(predicted: Predicted, rows: int, classes: int) -> str:
+    label, probabilities = predicted.label, predicted.probabilities
+    found = label.shape, probabilities.shape, str(label.dtype), str(probabilities.dtype)
     expected = (rows,), (rows, classes), "int64", "float32"
     return "" if found == expected else f"expected label and probabilities {expected}, found {found}"
 
 
-def _error(answer: Answer, known: NDArray[np.float64]) -> NDArray[np.float64]:
+def _error(predicted: Predicted, expected: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the largest absolute error of each row's probabilities, `(n,)`; NaN if a probability is NaN."""
-    errors: NDArray[np.float64] = np.abs(answer.probabilities.astype(np.float64) - known).max(axis=1)
+    errors: NDArray[np.float64] = np.abs(predicted.probabilities.astype(np.float64) - expected).max(axis=1)
     return errors
 
 
-def _is_inconsistent(answer: Answer) -> NDArray[np.bool_]:
+def _is_inconsistent(predicted: Predicted) -> NDArray[np.bool_]:
     """Return whether the label is not the class with the largest probability, or probabilities do not sum to 1."""
-    sums = answer.probabilities.astype(np.float64).sum(axis=1)
-    inconsistent: NDArray[np.bool_] = (answer.label != answer.probabilities.argmax(axis=1)) | ~(np.abs(sums - 1) <= SUM)
+    sums = predicted.probabilities.astype(np.float64).sum(axis=1)
+    is_largest = predicted.label == predicted.probabilities.argmax(axis=1)
+    inconsistent: NDArray[np.bool_] = ~is_largest | ~(np.abs(sums - 1) <= SUM)
     return inconsistent
 
 
-def _describe(comparison: Comparison) -> dict[str, Any]:
+def _describe(comparison: ProofComparison) -> dict[str, Any]:
     """Return all numbers of the comparison."""
-    judged, torchs, rows = comparison.judged, comparison.torchs, comparison.rows
-    largest = [float(one.error.max()) for one in judged]
+    results, errors, rows = comparison.results, comparison.reference.float32_error, comparison.rows
+    largest = [float(one.error.max()) for one in results]
     return {
         "rows": {"test": rows.test, "made": len(rows.x) - rows.test, "in_every_way": len(rows.chosen)},
         "rule": f"error of a probability <= {FLOOR:g} + {FACTOR:g} * own_float32_error, and every label but ties",
-        "own_float32_error": {name: _number(own) for name, own in torchs.own.items()},
-        "tolerance": {name: _number(FLOOR + FACTOR * own) for name, own in torchs.own.items()},
+        "own_float32_error": {name: _number(error) for name, error in errors.items()},
+        "tolerance": {name: _number(FLOOR + FACTOR * error) for name, error in errors.items()},
         "smallest_tolerance": _number(max((float(one.error.max()) for one in comparison.on_cpu), default=0.0)),
         "ways": [
             {"way": one.way, "rows": len(one.rows), "wrong": int(one.is_wrong.sum()), "largest_error": _number(most)}
-            for one, most in zip(judged, largest, strict=True)
+            for one, most in zip(results, largest, strict=True)
         ],
         "gpu_error": comparison.gpu_error,
-        "ties": [show(one, int(row), comparison) for one in judged for row in np.flatnonzero(one.is_tie)],
+        "ties": [show(one, int(row), comparison) for one in results for row in np.flatnonzero(one.is_tie)],
     }
 
 
-def _proof(comparison: Comparison, report: Path) -> Proof:
-    torchs, rows = comparison.torchs, comparison.rows
+def _proof(comparison: ProofComparison, report: Path) -> Proof:
+    reference, rows = comparison.reference, comparison.rows
     cpu = comparison.on_cpu
-    apart = [np.abs(one.answer.probabilities - torchs.float32.probabilities[one.rows]).max() for one in cpu]
+    apart = [np.abs(one.predicted.probabilities - reference.float32.probabilities[one.rows]).max() for one in cpu]
     return Proof(
         max_abs_diff=float(max(apart)),
         rows=rows.test,
         rows_made=len(rows.x) - rows.test,
         rows_in_every_way=len(rows.chosen),
         ways=tuple(one.way for one in cpu),
-        own_error=max(torchs.own.values()),
+        own_error=max(reference.float32_error.values()),
         largest_error=max(float(one.error.max()) for one in cpu),
-        tolerance=FLOOR + FACTOR * torchs.own["test"],
+        tolerance=FLOOR + FACTOR * reference.float32_error["test"],
         ties=sum(int(one.is_tie.sum()) for one in cpu),
         report=report,
     )
 
 
-def _complain(judged: Judged, comparison: Comparison) -> str:
-    row = show(judged, int(judged.worst[0]), comparison)
+def _complain(result: WayResult, comparison: ProofComparison) -> str:
+    row = show(result, int(result.worst[0]), comparison)
     found_scores, expected = (_scores(row[name]) for name in ("probabilities", "torch_float32"))
-    allowed = comparison.torchs.tolerance[judged.rows[judged.worst[0]]]
+    allowed = comparison.reference.tolerance[result.rows[result.worst[0]]]
     return (
-        f"{judged.way}: {int(judged.is_wrong.sum())} of {len(judged.rows)} rows disagree; the worst is {row['row']}: "
+        f"{result.way}: {int(result.is_wrong.sum())} of {len(result.rows)} rows disagree; the worst is {row['row']}: "
         f"torch predicts label {row['torch_label']} from {expected}, the file predicts label {row['label']} from "
         f"{found_scores}; the allowed deviation is {allowed:.1e} with the same label"
     )
@@ -325,8 +357,3 @@ def _numbers(values: NDArray[np.floating]) -> list[float | None]:
 def _number(value: float) -> float | None:
     """Return None for NaN and infinity, which JSON does not have."""
     return float(value) if np.isfinite(value) else None
-
-
-def _write(report: Path, content: dict[str, Any]) -> None:
-    with whole_file(report) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")

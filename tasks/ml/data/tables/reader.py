@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import SPLITS, Column, ColumnKind
+from hallmark.tasks.common.records import OUTPUT_NAMES, SPLITS, Column, ColumnKind
 from hallmark.tasks.ml.config import data as config_data
 from hallmark.tasks.ml.data.source_rows import SourceRows
 from hallmark.tasks.ml.data.tables import encoding, files, values
@@ -23,8 +23,6 @@ MIXED_SHARE = 0.5
 """A text column is reported as mixed if more than this share of its values are numbers."""
 BOOLEAN_TEXT = {"true", "false"}
 """Text by which a boolean column is recognized. 1 and 0 are recognized as numbers."""
-OUTPUT_NAMES = ("label", "probabilities")
-"""Names of the ONNX outputs, which no input may have."""
 
 _SAMPLE = 1000
 """Number of values from which booleans and dates are first guessed."""

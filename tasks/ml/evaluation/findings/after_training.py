@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import ALL_EPOCHS, Dataset, Evaluation, Finding, Fit
-from hallmark.tasks.ml.artifact.proof import probe_rows
 from hallmark.tasks.ml.config.data import Points, Table
 from hallmark.tasks.ml.config.experiment import Experiment, Step, Training
 from hallmark.tasks.ml.config.models import Linear
-from hallmark.tasks.ml.data.dataset_store import Rows, open_split
+from hallmark.tasks.ml.data.dataset_store import Rows, open_split, training_range
 from hallmark.tasks.ml.evaluation.paired_tests import fewest_disagreements
 from hallmark.tasks.ml.training.history import curves
 
@@ -36,8 +35,8 @@ OVERFITTED = 0.05
 OVERFITTED_AT_LEAST = 0.01
 """... and by this share of the log-loss of equal probabilities."""
 OUTSIDE = 3.0
-"""Test rows are outside the training range if they are this many times more than expected by chance. In one column, a
-row of the same distribution leaves the range of n others with probability 2 / (n + 1)."""
+"""Report test rows outside the training range if there are more than this many times the number expected by chance: in
+one column, a row of the same distribution leaves the range of n others with probability 2 / (n + 1)."""
 RELATED = 0.01
 """A column is linearly related to a class if it explains more than this share of its variance ..."""
 CHANCE = 4.0
@@ -189,7 +188,7 @@ def _outside_training_range(trained: Trained) -> Finding | None:
     dataset, data, train, test = trained.dataset, trained.experiment.data, trained.train, trained.test
     if not dataset.columns:
         return None  # pixels that were never dark in training are normal
-    low, high = (np.asarray(bound, np.float64) for bound in probe_rows.training_range(dataset))
+    low, high = (np.asarray(bound, np.float64) for bound in training_range(dataset))
     points = np.array(data.asked if isinstance(data, Points) else ()).reshape(-1, 1)
     by_chance = len(test.x) * min(1.0, 2 * test.x.shape[1] / (len(train.x) + 1))
     for rows, name, allowed in ((points, "extra points", 0.0), (test.x, "test rows", OUTSIDE * by_chance)):

@@ -21,7 +21,7 @@ LEAK_BEYOND_PRIOR = 0.9
 LOOKED_AT = 20_000
 """Evenly spread training rows that are examined."""
 LEAVES = 8
-"""Intervals for each class with which a number may predict the class."""
+"""Maximum number of leaves, per class, of the decision tree fitted on one numeric column."""
 DISTINCT = 0.95
 """A column of text or whole numbers identifies rows if it has different values in more than this share of them ..."""
 ENOUGH_ROWS = 50

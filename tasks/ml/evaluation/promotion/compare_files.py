@@ -13,9 +13,9 @@ from hallmark.tasks.common.digests import check
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.artifact import certificate, runtimes
-from hallmark.tasks.ml.artifact.certificate import Certificate, Verdict
-from hallmark.tasks.ml.artifact.runtimes import Answer, Feeds, Run
-from hallmark.tasks.ml.data.dataset_store import category_values
+from hallmark.tasks.ml.artifact.certificate import Certificate
+from hallmark.tasks.ml.artifact.runtimes import Feeds, Predict, Predicted
+from hallmark.tasks.ml.data.dataset_store import category_values, open_split
 from hallmark.tasks.ml.evaluation.promotion import decision_rule
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Gate, Judgement, Rule
 
@@ -101,19 +101,20 @@ def compare(
     first, second = certificate.check(champion), certificate.check(challenger)
     if not first.holds or first.certificate is None:
         raise DamagedError(f"{champion}: the champion's own proof does not hold: {certificate.failures(first)}")
-    x, y = (np.load(dataset.folder / f"test.{part}.npy", mmap_mode="r") for part in ("x", "y"))
-    x, y = x[rows.rows], np.asarray(y[rows.rows], dtype=np.int64)
+    test = open_split(dataset, "test")
+    x, y = test.x[rows.rows], np.asarray(test.y[rows.rows], dtype=np.int64)
     given = runtimes.feeds(dataset.columns, x, category_values(dataset))
     _refuse_others(first.certificate, dataset, champion)
-    gates = [_proof(second), _signature(first.certificate, second.certificate)]
-    theirs = _ask(_open(champion), given)
+    found = certificate.failures(second) or "; ".join(f"{one.name}: {one.found}" for one in second.checks)
+    gates = [Gate("proof holds", second.holds, found), _signature(first.certificate, second.certificate)]
+    by_champion = _predict(_open(champion), given)
     if not all(gate.passed for gate in gates):
         # The challenger cannot predict these rows, or has other classes: its predictions cannot be compared.
-        return decision_rule.judge(y, theirs.label, theirs.label, rule, (*gates, *more), dataset.classes)
-    run = _open(challenger)
-    own = _ask(run, given)
-    gates += [_loss(own, y), _size(challenger, rule), _latency(run, given, rule)]
-    return decision_rule.judge(y, theirs.label, own.label, rule, (*gates, *more), dataset.classes)
+        return decision_rule.judge(y, by_champion.label, by_champion.label, rule, (*gates, *more), dataset.classes)
+    predict = _open(challenger)
+    by_challenger = _predict(predict, given)
+    gates += [_loss(by_challenger, y), _size(challenger, rule), _latency(predict, given, rule)]
+    return decision_rule.judge(y, by_champion.label, by_challenger.label, rule, (*gates, *more), dataset.classes)
 
 
 def as_values(digests: Digests) -> NDArray[np.bytes_]:
@@ -121,16 +122,16 @@ def as_values(digests: Digests) -> NDArray[np.bytes_]:
     return np.ascontiguousarray(digests).view("S32").ravel()
 
 
-def _open(path: Path) -> Run:
+def _open(path: Path) -> Predict:
     return runtimes.runner(runtimes.open_session(certificate.load(path)))
 
 
-def _ask(run: Run, given: Feeds) -> Answer:
-    return runtimes.ask(run, given, runtimes.ROWS_AT_ONCE)
+def _predict(predict: Predict, given: Feeds) -> Predicted:
+    return runtimes.predict_in_batches(predict, given, runtimes.ROWS_AT_ONCE)
 
 
 def _refuse_others(shipped: Certificate, dataset: Dataset, path: Path) -> None:
-    names = dataset.columns or ("image",)
+    names = runtimes.input_names(dataset.columns)
     if tuple(one.name for one in shipped.inputs) != names or shipped.classes != dataset.classes:
         raise InputError(
             f"{path}: the model has inputs {', '.join(one.name for one in shipped.inputs)} and classes "
@@ -139,17 +140,12 @@ def _refuse_others(shipped: Certificate, dataset: Dataset, path: Path) -> None:
         )
 
 
-def _proof(verdict: Verdict) -> Gate:
-    golden = "; ".join(f"{found.name}: {found.found}" for found in verdict.checks)
-    return Gate("proof holds", verdict.holds, certificate.failures(verdict) or golden)
-
-
-def _signature(first: Certificate, second: Certificate | None) -> Gate:
-    if second is None:
+def _signature(champion: Certificate, challenger: Certificate | None) -> Gate:
+    if challenger is None:
         return Gate("same inputs and classes", passed=False, found="the challenger's certificate cannot be read")
-    ours, theirs = _form(first), _form(second)
-    found = ours if ours == theirs else f"expected {ours}, found {theirs}"
-    return Gate("same inputs and classes", ours == theirs, found)
+    expected, found = _form(champion), _form(challenger)
+    is_same = found == expected
+    return Gate("same inputs and classes", is_same, found if is_same else f"expected {expected}, found {found}")
 
 
 def _form(shipped: Certificate) -> str:
@@ -157,11 +153,12 @@ def _form(shipped: Certificate) -> str:
     return f"{inputs} to {', '.join(shipped.classes)}"
 
 
-def _loss(own: Answer, y: NDArray[np.int64]) -> Gate:
+def _loss(predicted: Predicted, y: NDArray[np.int64]) -> Gate:
     """Check the log-loss, computed as by scikit-learn: probabilities are clipped to the type's epsilon; NaN stays."""
-    given = own.probabilities[np.arange(len(y)), y]
+    given = predicted.probabilities[np.arange(len(y)), y]
     loss = float(-np.log(np.clip(given, np.finfo(given.dtype).eps, 1)).mean())
-    return Gate("loss finite", bool(np.isfinite(own.probabilities).all()) and bool(np.isfinite(loss)), f"{loss:.4f}")
+    is_finite = bool(np.isfinite(predicted.probabilities).all() and np.isfinite(loss))
+    return Gate("loss finite", is_finite, f"{loss:.4f}")
 
 
 def _size(path: Path, rule: Rule) -> Gate:
@@ -170,12 +167,12 @@ def _size(path: Path, rule: Rule) -> Gate:
     return Gate("file size", budget is None or size <= budget, f"{size:,} bytes{allowed}")
 
 
-def _latency(run: Run, given: Feeds, rule: Rule) -> Gate:
+def _latency(predict: Predict, given: Feeds, rule: Rule) -> Gate:
     row = {name: value[:1] for name, value in given.items()}
     times = []
     for _ in range(WARM + CALLS):
         started = time.perf_counter()
-        run(row)
+        predict(row)
         times.append(time.perf_counter() - started)
     took, budget = statistics.median(times[WARM:]) * 1000, rule.latency_budget
     allowed = f" of {budget:g} ms allowed" if budget is not None else ""

@@ -133,8 +133,8 @@ def judge(
         InputError: there are no rows, or an array does not hold one of the C classes for each row.
     """
     _check(y, champion, challenger, classes)
-    ours, theirs = champion == y, challenger == y
-    wins, losses, rows = int((theirs & ~ours).sum()), int((ours & ~theirs).sum()), len(y)
+    by_champion, by_challenger, rows = champion == y, challenger == y, len(y)
+    wins, losses = int((by_challenger & ~by_champion).sum()), int((by_champion & ~by_challenger).sum())
     every = (*gates, *label_gates(y, champion, challenger, rule, classes))
     p, interval = mcnemar(wins, losses), paired_interval(wins, losses, rows, rule.alpha)
     smallest = smallest_detectable(wins + losses, rows, rule.alpha)
@@ -150,8 +150,8 @@ def judge(
         difference=(wins - losses) / rows,
         interval=interval,
         smallest_detectable=smallest,
-        champion_accuracy=int(ours.sum()) / rows,
-        challenger_accuracy=int(theirs.sum()) / rows,
+        champion_accuracy=int(by_champion.sum()) / rows,
+        challenger_accuracy=int(by_challenger.sum()) / rows,
     )
 
 

@@ -28,7 +28,7 @@ FILES = {
 }
 """Files of the archive that a page needs, with their SHA-256."""
 LARGEST = 64 * 2**20
-"""Largest size in bytes of the archive and of each file in it. The archive has 33 million."""
+"""Maximum size in bytes of the archive and of each file in it. The archive has 33 million."""
 _SECONDS = 30.0
 
 LICENSE_TEXT = """\

@@ -20,9 +20,9 @@ from hallmark.tasks.ml.reports.plots.style import (
 )
 
 HISTOGRAMS = 6
-"""Largest number of columns that are drawn."""
+"""Maximum number of columns that are drawn."""
 IMAGES = 10
-"""Largest number of classes that are drawn, and number of images of each."""
+"""Maximum number of classes that are drawn, and number of images of each."""
 
 
 def sample_images(
@@ -56,7 +56,15 @@ def sample_images(
 
 
 def scatter(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[str, ...], path: Path) -> Path:
-    """Draw rows of two features, coloured by class."""
+    """Draw rows of two features, coloured by class.
+
+    Args:
+        x: `(N, 2)`.
+        y: `(N,)` class index.
+        columns: names of the two features.
+        classes: class names.
+        path: PNG file to write.
+    """
 
     def draw(axes: Axes) -> None:
         class_points(axes, x, y, classes)
@@ -67,7 +75,15 @@ def scatter(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[str, 
 
 
 def points(x: Floats, y: Labels, column: str, classes: tuple[str, ...], path: Path) -> Path:
-    """Draw rows of one feature, each class on a line of its own."""
+    """Draw rows of one feature, each class on a line of its own.
+
+    Args:
+        x: `(N, 1)`.
+        y: `(N,)` class index.
+        column: name of the feature.
+        classes: class names.
+        path: PNG file to write.
+    """
 
     def draw(axes: Axes) -> None:
         for index in range(len(classes)):
@@ -79,7 +95,15 @@ def points(x: Floats, y: Labels, column: str, classes: tuple[str, ...], path: Pa
 
 
 def histograms(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[str, ...], path: Path) -> Path:
-    """Draw the distribution of each of the first columns, by class."""
+    """Draw the distribution of each of the first columns, by class.
+
+    Args:
+        x: `(N, F)`.
+        y: `(N,)` class index.
+        columns: names of the F columns; the first `HISTOGRAMS` are drawn.
+        classes: class names.
+        path: PNG file to write.
+    """
     drawn = columns[:HISTOGRAMS]
 
     def draw(*axes: Axes) -> None:

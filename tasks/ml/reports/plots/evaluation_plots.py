@@ -17,8 +17,9 @@ from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.ml.evaluation import evaluator
 from hallmark.tasks.ml.evaluation.calibration import Bins
 from hallmark.tasks.ml.evaluation.evaluator import Evaluated
-from hallmark.tasks.ml.evaluation.metrics import Curve
+from hallmark.tasks.ml.evaluation.metrics import RocCurve
 from hallmark.tasks.ml.models.networks import Classifier
+from hallmark.tasks.ml.reports.mistakes import MISTAKES, most_confident_mistakes
 from hallmark.tasks.ml.reports.plots.learning_curves import learning_curves
 from hallmark.tasks.ml.reports.plots.style import (
     COLOURS,
@@ -36,8 +37,11 @@ from hallmark.tasks.ml.reports.plots.style import (
 )
 from hallmark.tasks.ml.training.history import curves as recorded_curves
 
-MISTAKES = 24
-"""Largest number of misclassified images that are drawn."""
+IMAGE = 1.1
+"""Longer side of a misclassified image, in inches."""
+CELL = (1.3, 1.55)
+"""Width and height of a misclassified image with its two lines of text, in inches."""
+CELLS_PER_ROW = 6
 
 
 def draw(
@@ -84,8 +88,14 @@ def draw(
     return tuple(paths)
 
 
-def confusion_matrix(confusion: Labels, classes: tuple[str, ...], path: Path) -> Path:
-    """Draw counts, true class by predicted class, shaded by the share of the true class."""
+def confusion_matrix(confusion: NDArray[np.int64], classes: tuple[str, ...], path: Path) -> Path:
+    """Draw counts, true class by predicted class, shaded by the share of the true class.
+
+    Args:
+        confusion: `(C, C)` counts by true class (row) and predicted class (column); every class has rows.
+        classes: the C class names.
+        path: PNG file to write.
+    """
 
     def draw(axes: Axes) -> None:
         share = confusion / confusion.sum(axis=1, keepdims=True)
@@ -105,8 +115,13 @@ def confusion_matrix(confusion: Labels, classes: tuple[str, ...], path: Path) ->
     return save(make_figure(draw), path)
 
 
-def roc(curves: dict[str, Curve], path: Path) -> Path:
-    """Draw the ROC curve of each class against the rest, and the micro average."""
+def roc(curves: dict[str, RocCurve], path: Path) -> Path:
+    """Draw the ROC curve of each class against the rest, and the micro average.
+
+    Args:
+        curves: by class name; the last one is `micro`.
+        path: PNG file to write.
+    """
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
@@ -135,7 +150,12 @@ def roc(curves: dict[str, Curve], path: Path) -> Path:
 
 
 def reliability(bins: Bins, path: Path) -> Path:
-    """Draw accuracy against confidence, and below it the number of rows in each bin of confidence."""
+    """Draw accuracy against confidence, and below it the number of rows in each bin of confidence.
+
+    Args:
+        bins: the rows grouped by confidence.
+        path: PNG file to write.
+    """
 
     def draw(axes: Axes, below: Axes) -> None:
         axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1, label="perfectly calibrated")
@@ -164,21 +184,24 @@ def mistakes(
         light: whether high values of grey images are light; see `dataset_plots.sample_images`.
     """
     label, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(label != y)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    worst = most_confident_mistakes(y, label, confidence)[:MISTAKES]
+    size = CELL[0] * CELLS_PER_ROW, CELL[1] * MISTAKES / CELLS_PER_ROW
+    height, width = (IMAGE * side / max(x.shape[1:3]) for side in x.shape[1:3])
 
-    def draw(*axes: Axes) -> None:
-        for panel in axes:
-            panel.axis("off")
-        for panel, row in zip(axes, worst, strict=False):
-            panel.imshow(x[row], cmap=greys(light=light))
-            predicted = f"{classes[label[row]]}? {confidence[row]:.0%}"
-            panel.set_title(f"{predicted}\nis {classes[y[row]]}", fontsize=9)
+    def draw(axes: Axes) -> None:
+        # One axes with coordinates in inches: laying out one for each image would take half a second.
+        axes.axis("off")
+        axes.set(xlim=(0, size[0]), ylim=(size[1], 0))
+        for place, row in enumerate(worst):
+            middle, top = (place % CELLS_PER_ROW + 0.5) * CELL[0], (place // CELLS_PER_ROW + 1) * CELL[1] - IMAGE
+            sides = middle - width / 2, middle + width / 2, top + height, top
+            axes.imshow(x[row], cmap=greys(light=light), extent=sides)
+            text = f"{classes[label[row]]}? {confidence[row]:.0%}\nis {classes[y[row]]}"
+            axes.text(middle, top - 0.05, text, fontsize=9, ha="center", va="bottom")
         if not len(worst):
-            axes[0].text(0, 0.5, f"none: all {len(y)} test rows are classified correctly", fontsize=11)
+            axes.text(0, 0.5, f"none: all {len(y)} test rows are classified correctly", fontsize=11)
 
-    title = "Most confident mistakes on the test split"
-    return save(make_figure(draw, rows=4, columns=MISTAKES // 4, size=(1.3, 1.55), title=title), path)
+    return save(make_figure(draw, size=size, title="Most confident mistakes on the test split"), path)
 
 
 def decision_regions(

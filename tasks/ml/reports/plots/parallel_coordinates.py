@@ -34,7 +34,7 @@ from hallmark.tasks.ml.reports.plots.sweep_values import (
 Ticks = list[tuple[float, str]]
 Line = list[tuple[float, float]]
 EVEN = 12
-"""Largest number of distinct shared numbers that are drawn as evenly spaced bands, as words are."""
+"""Maximum number of distinct shared numbers that are drawn as evenly spaced bands, as words are."""
 BAND = 0.36
 """Half the height of a band, as a share of the distance between two."""
 GROUP: dict[str, Any] = {"color": "lightgrey", "linewidth": 7, "zorder": 1}

@@ -22,9 +22,9 @@ Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
 NAMED = 16
-"""Largest number of classes in a legend. Further classes are drawn without an entry."""
+"""Maximum number of classes in a legend. Further classes are drawn without an entry."""
 LONGEST = 40
-"""Longest name in characters. Longer names are truncated."""
+"""Maximum length of a name in characters. Longer names are truncated."""
 
 
 def colour_of(index: int) -> str:

@@ -36,11 +36,11 @@ from hallmark.tasks.ml.reports.plots.sweep_values import (
 )
 
 APART = 0.08
-"""Smallest distance between two labelled values, as a share of the width."""
+"""Minimum distance between two labelled values, as a share of the width."""
 ANNOTATED = (24, 16)
-"""Largest number of rows and columns of a heat map whose losses are written in the cells."""
+"""Maximum number of rows and columns of a heat map whose losses are written in the cells."""
 NAMED = 24
-"""Largest number of labels on an axis of a heat map."""
+"""Maximum number of labels on an axis of a heat map."""
 
 
 def picture(axes: Sequence[str], rows: Sequence[Row], losses: Losses, chosen: int, path: Path) -> Path:

@@ -10,11 +10,11 @@ from hallmark.tasks.common.records import Column
 from hallmark.tasks.ml.reports.plots import style
 
 COLUMNS = 12
-"""Largest number of columns that are drawn."""
+"""Maximum number of columns that are drawn."""
 BARS = 8
-"""Largest number of values of a column that are drawn, the most frequent first."""
+"""Maximum number of values of a column that are drawn, the most frequent first."""
 CLASSES = 7
-"""Largest number of classes that are drawn, each in its own colour."""
+"""Maximum number of classes that are drawn, each in its own colour."""
 _LONG = 24
 
 

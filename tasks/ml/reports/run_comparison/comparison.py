@@ -132,15 +132,15 @@ def predict_test_rows(file: Path, folder: Path) -> RowResults:
     dataset = dataset_store.load(folder, ("test.x.npy", "test.y.npy", "test.rows.npy"))
     test = dataset_store.open_split(dataset, "test")
     y = np.asarray(test.y)
-    run = runtimes.runner(runtimes.open_session(certificate.load(file)))
+    predict = runtimes.runner(runtimes.open_session(certificate.load(file)))
     feeds = runtimes.feeds(dataset.columns, test.x, dataset_store.category_values(dataset))
-    answer = runtimes.ask(run, feeds, runtimes.ROWS_AT_ONCE)
+    predicted = runtimes.predict_in_batches(predict, feeds, runtimes.ROWS_AT_ONCE)
     return RowResults(
         classes=dataset.classes,
-        rows=_as_bytes(np.load(folder / "test.rows.npy")),
+        rows=compare_files.as_values(np.load(folder / "test.rows.npy")),
         y=y,
-        values=row_values(Predictions(y, answer.probabilities, answer.label)),
-        trained_on=_as_bytes(compare_files.seen(folder, dataset_store.file_digests(folder))),
+        values=row_values(Predictions(y, predicted.probabilities, predicted.label)),
+        trained_on=compare_files.as_values(compare_files.seen(folder, dataset_store.file_digests(folder))),
     )
 
 
@@ -197,7 +197,10 @@ def pair(first: RowResults, second: RowResults, number: int) -> PairedComparison
 
 
 def count_common_rows(first: RowResults, second: RowResults) -> int:
-    """Count the test rows, by content and class, that two runs have in common. Duplicates in both count repeatedly."""
+    """Count the test rows, by content and class, that two runs have in common.
+
+    A row that occurs several times in both runs is counted as often as in the run with fewer.
+    """
     (ours, our_counts), (theirs, their_counts) = (
         np.unique(_keys(each), return_counts=True) for each in (first, second)
     )
@@ -268,8 +271,3 @@ def _keys(results: RowResults) -> NDArray[np.bytes_]:
     """Return digest and class of each row as one value, `(N,)`: rows of equal content can have different classes."""
     rows, y = results.rows.view(np.uint8).reshape(-1, 32), np.ascontiguousarray(results.y)[:, None].view(np.uint8)
     return np.concatenate([rows, y], axis=1).view("S40").ravel()
-
-
-def _as_bytes(rows: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """Return each digest as one value, `(N,)`."""
-    return np.ascontiguousarray(rows).view("S32").ravel()

@@ -1,8 +1,7 @@
 """The HTML page of a comparison, readable offline."""
 
 from hallmark.tasks.ml.reports import templating
-from hallmark.tasks.ml.reports.plots import run_curves
-from hallmark.tasks.ml.reports.run_comparison import comparison_tables
+from hallmark.tasks.ml.reports.run_comparison import comparison_tables, run_curves
 from hallmark.tasks.ml.reports.run_comparison.comparison import Comparison
 from hallmark.tasks.ml.reports.run_comparison.comparison_tables import NO_DIFFERENCES
 

@@ -84,3 +84,13 @@ def test_an_intact_dataset_is_reused_and_a_damaged_one_is_written_again(
     (dataset.folder / "dataset.json").unlink()
     prepare(IRIS, tmp_path)
     assert (dataset.folder / "dataset.json").exists()
+
+
+def test_the_training_range_is_that_of_the_training_rows_and_is_read_once(tmp_path: Path) -> None:
+    dataset = prepare(IRIS, tmp_path)
+    x = dataset_store.open_split(dataset, "train").x
+    lowest, highest = dataset_store.training_range(dataset)
+    np.testing.assert_array_equal([lowest, highest], [x.min(axis=0), x.max(axis=0)])
+    assert dataset_store.training_range(dataset)[0] is lowest
+    with pytest.raises(ValueError, match="read-only"):
+        lowest[0] = 0

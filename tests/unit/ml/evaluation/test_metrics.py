@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from hallmark.tasks.ml.evaluation import calibration, metrics
 from hallmark.tasks.ml.evaluation.intervals import Interval
@@ -46,6 +47,16 @@ def test_every_metric_equals_its_formula(case: tuple[np.ndarray, np.ndarray]) ->
     assert error == pytest.approx(calibration.calibration_error(calibration.by_confidence(y, p)))
     assert scores.metrics == pytest.approx(expected, rel=1e-5)
     assert set(scores.roc) == {*CLASSES, "micro"}
+
+
+def test_scores_of_single_classes_equal_those_of_scikit_learn_to_the_last_bit() -> None:
+    generator = np.random.default_rng(0)
+    every = np.arange(7)
+    for rows in range(1, 60):
+        y, label = generator.integers(0, 7, rows), generator.integers(0, 6, rows)  # class 6 is never predicted
+        found = metrics.class_scores(confusion_matrix(y, label, labels=every))
+        precision, recall, f1, _ = precision_recall_fscore_support(y, label, labels=every, zero_division=0.0)
+        np.testing.assert_array_equal([found.precision, found.recall, found.f1], [precision, recall, f1])
 
 
 def test_a_class_that_is_never_predicted_counts_as_zero() -> None:

@@ -4,8 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hallmark.tasks.ml.reports.plots import run_curves
-from hallmark.tasks.ml.reports.run_comparison import comparison, comparison_page
+from hallmark.tasks.ml.reports.run_comparison import comparison, comparison_page, run_curves
 from hallmark.tasks.ml.reports.run_comparison.comparison import ComparedRun, Curve
 from tests.support.html_pages import Parsed, is_self_contained
 

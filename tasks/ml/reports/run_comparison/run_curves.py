@@ -8,13 +8,11 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from hallmark.tasks.ml.reports.charts import needs_log_axis
 from hallmark.tasks.ml.reports.plots.style import COLOURS, LINES, make_figure
 from hallmark.tasks.ml.reports.run_comparison.comparison import CURVES, Curve
 
 WORDS = {"val/loss": "validation loss", "train/loss": "training loss"}
-FAR = 30.0
-"""Ratio of the largest to the smallest value above which the axis is logarithmic."""
-
 LONG = 100
 """Characters that fit on a line of the legend. Shorter names are set in two columns."""
 LINE = 0.22
@@ -37,7 +35,7 @@ def overlaid(names: Sequence[str], curves: Sequence[dict[str, Curve]]) -> str:
             axes.set(xlabel="epoch", ylabel=WORDS[metric])
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             values = [value for each in curves for value in each.get(metric, ([], []))[1] if math.isfinite(value)]
-            if values and min(values) > 0 and max(values) > FAR * min(values):
+            if values and needs_log_axis(values):
                 axes.set_yscale("log")
             if not axes.lines:
                 axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
