@@ -176,6 +176,8 @@ def _convert(transformer: "ColumnTransformer", columns: list[Column]) -> "onnx.M
     _rename(model.graph, {model.graph.output[0].name: FEATURES})
     # skl2onnx states the lowest opset that suffices; the operators are the same in this one.
     next(one for one in model.opset_import if not one.domain).version = OPSET
+    # skl2onnx takes the domains from a set, whose order differs between processes.
+    model.opset_import.sort(key=lambda one: one.domain)
     return cast("onnx.ModelProto", model)
 
 
