@@ -3,7 +3,7 @@
 from prefect import flow
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import Judged
+from hallmark.tasks.common.results import Judged
 from hallmark.tasks.judge import judge as judge_files
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule

@@ -7,7 +7,8 @@ from prefect.futures import PrefectFuture
 
 from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.common.errors import DivergedError
-from hallmark.tasks.common.records import Dataset, Fit, Member, Run
+from hallmark.tasks.common.records import Dataset, Fit, Run
+from hallmark.tasks.common.results import Member
 from hallmark.tasks.fit import fit
 from hallmark.tasks.fit_stack import fit_stack
 from hallmark.tasks.ml.config.experiment import Experiment

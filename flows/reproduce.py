@@ -7,7 +7,7 @@ from prefect import flow
 
 from hallmark.flows.ship import make_file
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import Recorded, Reproduction
+from hallmark.tasks.common.results import Recorded, Reproduction
 from hallmark.tasks.evaluate import evaluate
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import devices

@@ -8,7 +8,8 @@ from prefect import flow
 from hallmark.flows.experiments import presets
 from hallmark.flows.ship import train_and_ship
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import Dataset, Decision, Retrained
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.common.results import Decision, Retrained
 from hallmark.tasks.judge import judge
 from hallmark.tasks.ml.config.data import BY_COLUMN
 from hallmark.tasks.ml.config.experiment import Experiment

@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import Scored
+from hallmark.tasks.common.results import Scored
 from hallmark.tasks.ml.predict import input_rows, output_files
 from hallmark.tasks.ml.reports import flow_pages
 from hallmark.tasks.runtime import flow_artifacts

@@ -4,7 +4,8 @@ import prefect.runtime
 
 from hallmark.flows.experiments import presets
 from hallmark.tasks.card import card
-from hallmark.tasks.common.records import Artifact, Dataset, Evaluation, Finding, Fit, Outcome, Proof, Run
+from hallmark.tasks.common.records import Artifact, Dataset, Evaluation, Finding, Fit, Proof, Run
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.diagnose import diagnose
 from hallmark.tasks.evaluate import evaluate
 from hallmark.tasks.examine import examine

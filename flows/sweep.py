@@ -11,7 +11,8 @@ from hallmark.flows.experiments import presets, sweep_grids
 from hallmark.flows.members import train_members
 from hallmark.flows.ship import ship
 from hallmark.tasks.choose import choose
-from hallmark.tasks.common.records import Dataset, Run, SweepOutcome
+from hallmark.tasks.common.records import Dataset, Run
+from hallmark.tasks.common.results import SweepOutcome
 from hallmark.tasks.examine import examine
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.reports import flow_pages

@@ -5,7 +5,7 @@ from prefect import flow
 
 from hallmark.flows.experiments import presets
 from hallmark.flows.ship import train_and_ship
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.prepare import prepare
 

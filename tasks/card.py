@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 from hallmark.tasks.common.files import whole_file
-from hallmark.tasks.common.records import CARD, Outcome
+from hallmark.tasks.common.records import CARD
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step

@@ -4,7 +4,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hallmark.tasks.common.errors import DivergedError
-from hallmark.tasks.common.records import Member, Run
+from hallmark.tasks.common.records import Run
+from hallmark.tasks.common.results import Member
 from hallmark.tasks.ml.reports.plots import sweep
 from hallmark.tasks.ml.training.history import timestamp_of
 from hallmark.tasks.runtime import progress

@@ -2,7 +2,8 @@
 
 from dataclasses import asdict
 
-from hallmark.tasks.common.records import Dataset, Judged
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.common.results import Judged
 from hallmark.tasks.ml.evaluation.promotion import compare_files
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Gate, Rule
 from hallmark.tasks.promotion import champions

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from hallmark.tasks.common.records import Dataset, Fit, Recorded
+from hallmark.tasks.common.records import Dataset, Fit
+from hallmark.tasks.common.results import Recorded
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.runtime import progress

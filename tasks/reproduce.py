@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from hallmark.tasks.common.digests import SHOWN, shortened
-from hallmark.tasks.common.records import Artifact, Dataset, Fit, Recorded, Reproduction
+from hallmark.tasks.common.records import Artifact, Dataset, Fit
+from hallmark.tasks.common.results import Recorded, Reproduction
 from hallmark.tasks.runtime import progress, provenance
 from hallmark.tasks.runtime.steps import step
 

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from hallmark.tasks.common.records import Scored
+from hallmark.tasks.common.results import Scored
 from hallmark.tasks.ml.predict import output_files, predictor
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step

@@ -12,7 +12,8 @@ import torch
 from hypothesis import settings as hypothesis_settings
 
 from hallmark.flows.experiments import presets
-from hallmark.tasks.common.records import Artifact, Dataset, Fit, Outcome
+from hallmark.tasks.common.records import Artifact, Dataset, Fit
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import exporter
 from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.config.experiment import Experiment

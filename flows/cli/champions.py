@@ -15,7 +15,7 @@ from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:
-    from hallmark.tasks.common.records import Decision, Judged
+    from hallmark.tasks.common.results import Decision, Judged
 
 Version = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 

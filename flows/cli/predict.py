@@ -11,7 +11,7 @@ from hallmark.flows.cli.shared.printing import Flag, print_json
 from hallmark.tasks.common.errors import InputError
 
 if TYPE_CHECKING:
-    from hallmark.tasks.common.records import Scored
+    from hallmark.tasks.common.results import Scored
 
 MAX_CLASSES = 5
 """Maximum number of classes in the summary, the most frequent first. `--json` has all of them."""

@@ -10,7 +10,7 @@ from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
 from hallmark.tasks.common.errors import HallmarkError
 
 if TYPE_CHECKING:
-    from hallmark.tasks.common.records import Reproduction
+    from hallmark.tasks.common.results import Reproduction
 
 
 def reproduce(run_id: str, /, *, json: Flag = False) -> None:

@@ -17,7 +17,7 @@ from hallmark.tasks.ml.config.fields import describe_problem
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 
 if TYPE_CHECKING:
-    from hallmark.tasks.common.records import Retrained
+    from hallmark.tasks.common.results import Retrained
 
 PREFIX = "--rule."
 

@@ -19,7 +19,7 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import settings
 
 if TYPE_CHECKING:
-    from hallmark.tasks.common.records import RecentRun
+    from hallmark.tasks.common.results import RecentRun
 
 COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("started", "left"),

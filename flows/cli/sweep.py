@@ -22,7 +22,7 @@ from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.ml.config.experiment import Experiment
 
 if TYPE_CHECKING:
-    from hallmark.tasks.common.records import SweepOutcome
+    from hallmark.tasks.common.results import SweepOutcome
 
 MAX_ROWS = 12
 """Number of members in the printed table, best first. MLflow and --json have all of them."""

@@ -14,7 +14,7 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
 
 if TYPE_CHECKING:
-    from hallmark.tasks.common.records import Outcome
+    from hallmark.tasks.common.results import Outcome
 
 command = App(name="train", help_epilogue=options.describe())
 

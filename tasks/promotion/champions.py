@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hallmark.tasks.common.errors import DamagedError, InputError
-from hallmark.tasks.common.records import Decision, Judged
+from hallmark.tasks.common.results import Decision, Judged
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.promotion import decision_log
 from hallmark.tasks.runtime import provenance

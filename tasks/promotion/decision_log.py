@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.errors import HallmarkError, InputError
 from hallmark.tasks.common.file_locks import file_lock
-from hallmark.tasks.common.records import Decision
+from hallmark.tasks.common.results import Decision
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import decision_tags, model_registry

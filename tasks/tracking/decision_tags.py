@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from hallmark.tasks.common.records import Decision
+from hallmark.tasks.common.results import Decision
 from hallmark.tasks.tracking import model_registry, tags
 from hallmark.tasks.tracking.client import connect
 

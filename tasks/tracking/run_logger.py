@@ -8,7 +8,8 @@ from pathlib import Path
 from mlflow.entities import Metric, RunTag
 
 from hallmark.tasks.common.digests import file_digest
-from hallmark.tasks.common.records import Evaluation, Finding, Fit, Member, Run
+from hallmark.tasks.common.records import Evaluation, Finding, Fit, Run
+from hallmark.tasks.common.results import Member
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import tags
 from hallmark.tasks.tracking.client import connect

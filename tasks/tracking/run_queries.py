@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from hallmark.tasks.common.digests import RUN_ID_DIGITS, check
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import CARD, RecentRun, Recorded
+from hallmark.tasks.common.records import CARD
+from hallmark.tasks.common.results import RecentRun, Recorded
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import NAME, Experiment
 from hallmark.tasks.tracking import stored, tags

@@ -17,7 +17,8 @@ from sklearn.metrics import precision_score, recall_score
 
 from hallmark.flows.train import train
 from hallmark.tasks.common.digests import file_digest
-from hallmark.tasks.common.records import Finding, Outcome
+from hallmark.tasks.common.records import Finding
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.evaluation import intervals
 from hallmark.tasks.ml.evaluation.metrics import METRICS

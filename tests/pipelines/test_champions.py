@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.promotion import champions
 from hallmark.tasks.tracking import model_registry
 from hallmark.tasks.tracking.client import connect

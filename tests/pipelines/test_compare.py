@@ -13,7 +13,7 @@ import pytest
 
 from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.evaluation import paired_tests
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking import run_lookup

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hallmark.tasks.common.records import Decision, Judged, Outcome
+from hallmark.tasks.common.results import Decision, Judged, Outcome
 from hallmark.tasks.promotion import champions, decision_log
 from hallmark.tasks.tracking.client import connect
 from tests.support import registered

@@ -12,7 +12,8 @@ from mlflow.tracking import MlflowClient
 from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
 from hallmark.tasks.common.digests import file_digest
-from hallmark.tasks.common.records import Attempt, ModelVersion, Outcome, Run
+from hallmark.tasks.common.records import Attempt, ModelVersion, Run
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact.runtimes import feeds
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split

@@ -16,7 +16,7 @@ from hallmark.flows.experiments import options
 from hallmark.flows.reproduce import reproduce
 from hallmark.flows.retrain import retrain
 from hallmark.flows.train import train
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.evaluate import evaluate
 from hallmark.tasks.export import export
 from hallmark.tasks.ml.artifact import certificate

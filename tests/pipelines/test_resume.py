@@ -11,7 +11,8 @@ from mlflow.entities import Run
 
 from hallmark.flows.__main__ import run as command
 from hallmark.flows.train import train
-from hallmark.tasks.common.records import Attempt, Outcome
+from hallmark.tasks.common.records import Attempt
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import loop
 from hallmark.tasks.runtime import progress, settings

@@ -21,7 +21,8 @@ from hallmark.flows.retrain import by_content, retrain
 from hallmark.flows.ship import train_and_ship
 from hallmark.flows.train import train
 from hallmark.tasks.common.errors import DamagedError, InputError
-from hallmark.tasks.common.records import Dataset, Outcome, Retrained
+from hallmark.tasks.common.records import Dataset
+from hallmark.tasks.common.results import Outcome, Retrained
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources, splits
 from hallmark.tasks.promotion import decision_log

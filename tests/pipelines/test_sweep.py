@@ -15,7 +15,7 @@ from hallmark.flows.experiments import sweep_grids
 from hallmark.flows.sweep import sweep
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import DivergedError, InputError
-from hallmark.tasks.common.records import Member, SweepOutcome
+from hallmark.tasks.common.results import Member, SweepOutcome
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment, Training
 from hallmark.tasks.tracking.client import connect

@@ -9,7 +9,7 @@ import pytest
 from hallmark.flows.experiments import sweep_grids
 from hallmark.flows.sweep import sweep
 from hallmark.flows.train import train
-from hallmark.tasks.common.records import SweepOutcome
+from hallmark.tasks.common.results import SweepOutcome
 from hallmark.tasks.tracking import client
 from tests.support.interrupted import interrupted
 from tests.support.swept import LR, SEED, curve, get_run, grid, runs, versions

@@ -19,7 +19,7 @@ from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import InputError, ParityError
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact.runtimes import feeds
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment

@@ -19,7 +19,8 @@ from hallmark.flows.sweep import sweep
 from hallmark.flows.train import train
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import ParityError
-from hallmark.tasks.common.records import SPLITS, Artifact, Dataset, Outcome
+from hallmark.tasks.common.records import SPLITS, Artifact, Dataset
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import runtimes
 from hallmark.tasks.ml.artifact.proof import verifier
 from hallmark.tasks.ml.config.experiment import Experiment

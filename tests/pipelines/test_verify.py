@@ -11,7 +11,7 @@ import pytest
 from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
 from hallmark.tasks.common.digests import file_digest
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.tracking.client import connect
 from tests.support.consoles import Call

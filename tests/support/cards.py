@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hallmark.flows.train import train
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.tracking.client import connect
 

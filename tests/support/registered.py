@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking.client import connect

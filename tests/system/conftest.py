@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hallmark.flows.experiments import presets
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.reports.live_page import browser_runtime, live_folder
 from hallmark.tasks.runtime import settings
 from tests.support import browsers, certified, registered, registries

@@ -22,7 +22,7 @@ import onnxruntime
 import pytest
 
 from hallmark.flows.experiments import presets
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.artifact.certificate import Certificate
 from hallmark.tasks.ml.artifact.runtimes import Predicted

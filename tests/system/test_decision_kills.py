@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.promotion import decision_log
 from tests.pipelines.test_decision_log import judged
 from tests.support import forks, registered

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.reports.live_page import live_folder
 from tests.support import certified

@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from hallmark.flows.experiments import presets
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports.live_page import live_folder

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from hallmark.flows.cli.shared.printing import short_path
 
 if TYPE_CHECKING:
-    from hallmark.tasks.common.records import Outcome, Proof
+    from hallmark.tasks.common.records import Proof
+    from hallmark.tasks.common.results import Outcome
 
 
 def result(outcome: "Outcome") -> dict[str, Any]:

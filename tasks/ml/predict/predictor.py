@@ -16,7 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import Scored
+from hallmark.tasks.common.results import Scored
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.predict import input_rows, output_files
 from hallmark.tasks.ml.predict.input_rows import Batch

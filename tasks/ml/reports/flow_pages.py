@@ -3,7 +3,8 @@
 from typing import Any
 
 from hallmark.tasks.common.digests import SHOWN
-from hallmark.tasks.common.records import CARD, Dataset, Decision, Outcome, Retrained, Scored, SweepOutcome
+from hallmark.tasks.common.records import CARD, Dataset
+from hallmark.tasks.common.results import Decision, Outcome, Retrained, Scored, SweepOutcome
 from hallmark.tasks.ml.config.experiment import Experiment
 
 

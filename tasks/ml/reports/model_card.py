@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.digests import RUN_ID_DIGITS, SHOWN
-from hallmark.tasks.common.records import SPLITS, Dataset, Outcome
+from hallmark.tasks.common.records import SPLITS, Dataset
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact.certificate import Certificate, Input
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split, unlabelled

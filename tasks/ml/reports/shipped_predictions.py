@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hallmark.tasks.common.records import Outcome
+from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.artifact.certificate import Certificate
 from hallmark.tasks.ml.artifact.runtimes import Feeds
