@@ -13,11 +13,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryFile
-from threading import Thread
 from typing import Any
 
 from hallmark.tasks.runtime.settings import ROOT
-from tests.support import browsers
+from tests.support import browsers, http_servers
 from tests.support.processes import until
 
 FOLDER = ROOT / "tests" / "javascript"
@@ -85,18 +84,6 @@ class Handler(SimpleHTTPRequestHandler):
         self.end_headers()
 
 
-@contextmanager
-def site(folder: Path) -> Iterator[Site]:
-    with Site(folder) as http:
-        thread = Thread(target=http.serve_forever)
-        thread.start()
-        try:
-            yield http
-        finally:
-            http.shutdown()
-            thread.join()
-
-
 def visit(page: str, folder: Path, **files: bytes) -> list[Any]:
     """Open a page of `tests/javascript` together with these files; return the answers that it posts."""
     served = folder / "served"
@@ -105,7 +92,7 @@ def visit(page: str, folder: Path, **files: bytes) -> list[Any]:
         (served / path.name).symlink_to(path)
     for name, content in files.items():
         (served / name.replace("_", ".")).write_bytes(content)
-    with site(served) as http:
+    with http_servers.running(Site(served)) as http:
         command = [browser(), *browsers.FLAGS, f"--user-data-dir={folder / 'profile'}"]
         with running([*command, f"http://127.0.0.1:{http.server_port}/{page}"], folder) as process:
             wait(process, lambda: not http.received.empty())

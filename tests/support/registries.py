@@ -2,16 +2,14 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
 
 from hallmark.tasks.ml.reports.live_page.browser_runtime import ARCHIVE, VERSION
-from tests.support import browsers
+from tests.support import browsers, http_servers
 
 LIMIT = 300
 """Timeout of npm in seconds."""
@@ -66,13 +64,5 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving(content: bytes) -> Iterator[Registry]:
-    with Registry(content) as http:
-        thread = Thread(target=http.serve_forever)
-        thread.start()
-        try:
-            yield http
-        finally:
-            http.shutdown()
-            thread.join()
+def serving(content: bytes) -> AbstractContextManager[Registry]:
+    return http_servers.running(Registry(content))

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports.live_page import live_folder
-from tests.support import browsers, certified, registered
+from tests.support import browsers, certified, http_servers, registered
 from tests.support.consoles import Call
 
 Points = list[tuple[float, float]]
@@ -38,14 +37,8 @@ def served(folder: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as http:
-        thread = Thread(target=http.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{http.server_port}"
-        finally:
-            http.shutdown()
-            thread.join()
+    with http_servers.running(ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))) as http:
+        yield f"http://127.0.0.1:{http.server_port}"
 
 
 def ready(page: Page, address: str) -> None:
