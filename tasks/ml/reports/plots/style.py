@@ -102,9 +102,10 @@ def save(figure: Figure, path: Path) -> Path:
     with whole_file(path) as temporary, warnings.catch_warnings():
         # Names can be in any script. A character that is in no font is drawn as a box.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        # Lay out once: savefig would draw the whole figure a second time only to lay it out.
-        figure.get_layout_engine().execute(figure)
-        figure.set_layout_engine("none")
+        if engine := figure.get_layout_engine():
+            # Lay out once: savefig would prepare the whole figure a second time only to lay it out.
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         # Leave the software version out of the file.
         figure.savefig(temporary, metadata={"Software": None})
     return path
