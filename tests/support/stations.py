@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hallmark.tasks.runtime import station_file
 from hallmark.tasks.runtime.settings import ROOT
@@ -37,6 +38,14 @@ class Workspace:
 
     def hallmark(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         return forks.hallmark(*arguments, environment=self.environment | environment)
+
+    def prefect(self, path: str, payload: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
+        """Send a GET request, or a POST request with a JSON payload, to Prefect's API; return the JSON response."""
+        from prefect.client.base import PrefectHttpxSyncClient
+
+        # Prefect's own client tries again if the server answers 503 because its SQLite file is locked.
+        with PrefectHttpxSyncClient(base_url=f"{self.station.url('prefect')}/api", enable_csrf_support=True) as client:
+            return client.request("GET" if payload is None else "POST", path, json=payload).json()
 
     @contextmanager
     def foreground(self) -> Iterator["subprocess.Popen[str]"]:

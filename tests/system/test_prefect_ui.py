@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,13 +48,6 @@ def page(workspace: Workspace, tmp_path: Path) -> Iterator[Page]:
         page.goto(workspace.station.url("prefect"))
         page.get_by_text("Dashboard").first.wait_for()
         yield page
-
-
-def read_flow_run(workspace: Workspace, run: str) -> dict[str, Any]:
-    """Return a flow run from Prefect's API."""
-    with urllib.request.urlopen(f"{workspace.station.url('prefect')}/api/flow_runs/{run}", timeout=30) as response:  # noqa: S310 - our own address
-        flow_run: dict[str, Any] = json.load(response)
-    return flow_run
 
 
 def open_part(page: Page, name: str) -> None:
@@ -170,5 +162,6 @@ def test_form_of_a_schedule_starts_a_run_with_its_values(page: Page, workspace: 
     expected = presets.get("iris")
     expected = expected.model_copy(update={"training": expected.training.model_copy(update={"epochs": 3})})
     assert run["parameters"]["experiment"] == json.loads(expected.model_dump_json())
-    until(lambda: read_flow_run(workspace, run["id"])["state_type"] in ("COMPLETED", "FAILED", "CRASHED"))
-    assert read_flow_run(workspace, run["id"])["state_type"] == "COMPLETED"
+    path = f"/flow_runs/{run['id']}"
+    until(lambda: workspace.prefect(path)["state_type"] in ("COMPLETED", "FAILED", "CRASHED"))
+    assert workspace.prefect(path)["state_type"] == "COMPLETED"

@@ -69,11 +69,9 @@ def with_shuffled_labels(workspace: Workspace, model: str) -> Points:
     return replace(points(), y=tuple(y.tolist()))
 
 
-def call(url: str, payload: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
-    """Send a GET request, or a POST request with a JSON payload; return the JSON response."""
-    body = None if payload is None else json.dumps(payload).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own address
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+def get(url: str) -> Any:  # noqa: ANN401 - any JSON
+    """Send a GET request to MLflow; return the JSON response."""
+    with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - our own address
         return json.load(response)
 
 
@@ -81,14 +79,13 @@ def completed(workspace: Workspace, name: str) -> list[dict[str, Any]]:
     """Return the completed flow runs of this station whose name matches, from Prefect's API."""
     start_time = {"after_": workspace.station.started.isoformat()}
     wanted = {"name": {"like_": name}, "state": {"name": {"any_": ["Completed"]}}, "start_time": start_time}
-    return list(call(f"{workspace.station.url('prefect')}/api/flow_runs/filter", {"flow_runs": wanted}))
+    return list(workspace.prefect("/flow_runs/filter", {"flow_runs": wanted}))
 
 
 def decision_in_prefect(workspace: Workspace, run: dict[str, Any]) -> dict[str, str]:
     """Return the rows of a decision's table in Prefect, and its description as `reason`."""
-    url = f"{workspace.station.url('prefect')}/api/artifacts/filter"
     wanted = {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["decision"]}}
-    (artifact,) = call(url, {"artifacts": wanted})
+    (artifact,) = workspace.prefect("/artifacts/filter", {"artifacts": wanted})
     rows = {row["what"]: row["found"] for row in json.loads(artifact["data"])}
     return rows | {"reason": artifact["description"]}
 
@@ -96,18 +93,18 @@ def decision_in_prefect(workspace: Workspace, run: dict[str, Any]) -> dict[str, 
 def decision_in_mlflow(workspace: Workspace, model: str, number: int) -> tuple[dict[str, int], dict[str, Any]]:
     """Return the aliases `champion` and `previous`, and a decision, from the MLflow registry."""
     server = f"{workspace.station.url('mlflow')}/api/2.0/mlflow"
-    registered = call(f"{server}/registered-models/get?name={model}")["registered_model"]
+    registered = get(f"{server}/registered-models/get?name={model}")["registered_model"]
     aliases = {alias["alias"]: int(alias["version"]) for alias in registered.get("aliases", [])}
     tags = {tag["key"]: tag["value"] for tag in registered["tags"]}
     decision = json.loads(tags[f"hallmark.decision.{number:04}"])
     for version in {decision["version"], decision["before"]} - {None}:
         url = f"{server}/model-versions/get?name={model}&version={version}"
-        version_tags = {tag["key"]: tag["value"] for tag in call(url)["model_version"]["tags"]}
+        version_tags = {tag["key"]: tag["value"] for tag in get(url)["model_version"]["tags"]}
         assert version_tags[f"hallmark.decision.{number:04}"].startswith(
             f"{decision['verdict']}: version {decision['version']}"
         )
     url = f"{workspace.station.url('mlflow')}/get-artifact?path=decision.json&run_uuid={decision['run_id']}"
-    assert call(url) | {"done": True} == decision
+    assert get(url) | {"done": True} == decision
     return {alias: version for alias, version in aliases.items() if alias != "challenger"}, decision
 
 
@@ -115,10 +112,10 @@ def request_run(workspace: Workspace, model: str, changes: dict[str, float]) -> 
     """Start a run of the schedule now, with the current experiment file and these options, as Prefect's form does."""
     tokens = [f"--{name}={value}" for name, value in changes.items()]
     experiment = options.experiment(str(workspace.folder / f"{model}.toml"), tokens)
-    api = f"{workspace.station.url('prefect')}/api/deployments"
-    deployment = call(f"{api}/name/retrain/always")["id"]
+    deployment = workspace.prefect("/deployments/name/retrain/always")["id"]
     parameters = {"experiment": experiment.model_dump(mode="json")}
-    call(f"{api}/{deployment}/create_flow_run", {"parameters": parameters, "state": {"type": "SCHEDULED"}})
+    request = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+    workspace.prefect(f"/deployments/{deployment}/create_flow_run", request)
 
 
 def await_verdict(
