@@ -105,7 +105,7 @@ def save(figure: Figure, path: Path) -> Path:
         if engine := figure.get_layout_engine():
             # Lay out once: savefig would prepare the whole figure a second time only to lay it out.
             engine.execute(figure)
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
         # Leave the software version out of the file.
         figure.savefig(temporary, metadata={"Software": None})
     return path
