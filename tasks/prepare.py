@@ -15,13 +15,14 @@ from hallmark.tasks.runtime.steps import step
 def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
     """Read, split and store the rows of one or several experiments on the same data; see `dataset_store.prepare`."""
     machine = settings.read()
-    table = sources.read(experiment.data, machine.home, machine.mirror, progress.images)
+    home = machine.writable_home()
+    table = sources.read(experiment.data, home, machine.mirror, progress.images)
     for note in table.notes:
         progress.line("images", note)
     divided = divide(table, experiment.data.split)
     for each in (experiment, *others):
         suitability.refuse_impossible(table, divided, each.model, each.training)
-    dataset = dataset_store.prepare(table, experiment.data, machine.home)
+    dataset = dataset_store.prepare(table, experiment.data, home)
     rows = ", ".join(f"{count} {split}" for split, count in dataset.rows.items())
     progress.report(f"{dataset.name} {dataset.digest[:SHOWN]}: {rows} rows")
     if isinstance(experiment.data, Own):

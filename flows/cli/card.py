@@ -81,7 +81,7 @@ def _live(run: "StoredRun", content: bytes, folder: Path, *, overwrite: bool) ->
         raise InputError(f"--live: run {run.id[:RUN_ID_DIGITS]}: {error}") from error
     live_folder.refuse_folder(file, folder, overwrite=overwrite)
     machine = settings.read()
-    runtime = browser_runtime.fetch(machine.home, machine.npm_registry)
+    runtime = browser_runtime.fetch(machine.writable_home(), machine.npm_registry)
     accuracy = f"test accuracy {run.metrics['test/accuracy']:.1%}"
     lead = f"{run.experiment} version {run.model_version}, {accuracy}."
     try:

@@ -22,8 +22,8 @@ def start_detached(machine: Settings) -> Station:
     Raises:
         InputError: the station was refused or did not start; the message is its own.
     """
-    log = machine.home / "logs" / "station.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = machine.writable_home() / "logs" / "station.log"
+    log.parent.mkdir(exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "hallmark.flows", "up"],

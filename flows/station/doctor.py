@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import socket
+import stat
 import urllib.request
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,7 +13,6 @@ from packaging.requirements import Requirement
 
 from hallmark.flows.scheduling import schedules
 from hallmark.tasks.common.errors import HallmarkError, InputError, without_secrets
-from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.runtime import prefect_api, settings, station_file
 from hallmark.tasks.runtime.settings import Settings
 
@@ -20,6 +20,8 @@ MIN_FREE_BYTES = 2 * 10**9
 """Minimum free disk space. MNIST, its dataset and a few runs need half of it."""
 TIMEOUT_SECONDS = 5.0
 """Time limit for the mirror to answer."""
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+"""Permissions of a folder for others than its owner."""
 NAMED = ("torch", "torchvision", "prefect", "mlflow", "scikit-learn", "onnx", "onnxruntime")
 
 
@@ -79,12 +81,15 @@ def _device() -> MachineCheck:
 
 
 def _disk(machine: Settings) -> MachineCheck:
-    if not is_writable(machine.home):
+    try:
+        home = machine.writable_home()
+    except InputError:
         remedy = "make it writable, or set HALLMARK_HOME to another folder"
         return MachineCheck("disk", is_well=False, found=f"{machine.home} cannot be written: {remedy}")
-    existing = next(folder for folder in (machine.home, *machine.home.parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
-    text = f"{free / 10**9:.1f} GB free for {machine.home}"
+    free = shutil.disk_usage(home).free
+    text = f"{free / 10**9:.1f} GB free for {home}"
+    if home.stat().st_mode & OTHERS:
+        text += f", which other users of this machine can enter (`chmod 700 {home}` prevents it)"
     if free < MIN_FREE_BYTES:
         return MachineCheck(
             "disk", is_well=False, found=f"{text}: free some space, or set HALLMARK_HOME to another folder"

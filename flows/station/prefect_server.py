@@ -16,17 +16,30 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hallmark.flows.station import child_process
 from hallmark.flows.station.child_process import BOOT_SECONDS, FINISH_SECONDS, STOP_SECONDS
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.runtime import prefect_api
+from hallmark.tasks.runtime import prefect_api, settings
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 ENVIRONMENT = {
     "PREFECT__SERVER_EPHEMERAL": "1",  # like Prefect's own ephemeral server: no UI, no scheduler
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # its console output goes to the log file
 }
+
+
+def protection(url: str) -> dict[str, str]:
+    """Return the environment variables that switch on Prefect's own protection, which lies behind the request guard.
+
+    Args:
+        url: address of the server, without `/api`: the only origin whose pages may send requests.
+    """
+    return {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
 
 
 def provide(log: Path) -> Callable[[], None]:
@@ -41,22 +54,23 @@ def provide(log: Path) -> Callable[[], None]:
         a function `wait()` that returns when the server answers.
 
     Raises:
-        InputError: the server of PREFECT_API_URL or of the station does not answer.
+        InputError: the server of PREFECT_API_URL or of the station does not answer, or HALLMARK_AUTH is invalid.
     """
     if prefect_api.use_running():
         return lambda: None
     process, url = _start(log)
     # Prefect sends its last logs and events when threads are shut down, before atexit callbacks run.
     atexit.register(_stop, process)
-    prefect_api.use(url)
+    prefect_api.use(url, settings.from_environment().credentials)
     return lambda: _wait(url, process, log)
 
 
 def _start(log: Path) -> tuple[subprocess.Popen[bytes], str]:
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         process = subprocess.Popen(
             [sys.executable, "-m", "hallmark.flows.station.prefect_server", str(listener.fileno())],
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ENVIRONMENT | protection(url),
             # The server runs until this pipe is closed, which kill -9 does too.
             stdin=subprocess.PIPE,
             stdout=output,
@@ -65,7 +79,7 @@ def _start(log: Path) -> tuple[subprocess.Popen[bytes], str]:
             # Ctrl-C must reach the command alone, which still has to report to the server how its flow ended.
             start_new_session=True,
         )
-        return process, f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        return process, f"{url}/api"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -84,6 +98,16 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.05)
 
 
+def application() -> "ASGIApp":
+    """Return Prefect's server behind the request guard."""
+    from prefect.server.api.server import create_app
+
+    from hallmark.flows.station.request_guard import RequestGuard
+
+    machine = settings.from_environment()
+    return RequestGuard(create_app(), machine.host, machine.credentials, health="/api/health")
+
+
 def _serve(descriptor: int) -> None:
     """Serve Prefect's API on an inherited socket until stdin closes."""
     import uvicorn
@@ -100,7 +124,7 @@ def _serve(descriptor: int) -> None:
 
     child_process.follow_owner()
     config = uvicorn.Config(
-        "prefect.server.api.server:create_app",
+        application,
         factory=True,
         log_level="error",
         lifespan="on",

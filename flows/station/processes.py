@@ -193,26 +193,26 @@ def _url(machine: Settings, name: str) -> str:
 
 def _prefect_environment(machine: Settings) -> dict[str, str]:
     url = _url(machine, PREFECT)
-    environment = {
+    return prefect_server.protection(url) | {
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
         "PREFECT_SERVER_API_HOST": machine.host,
         "PREFECT_SERVER_API_PORT": str(machine.prefect_port),
         "PREFECT_API_URL": f"{url}/api",
-        # A browser on another machine cannot use 127.0.0.1, so the UI gets a relative address.
-        "PREFECT_SERVER_UI_API_URL": f"{url}/api" if is_loopback(machine.host) else "/api",
+        # Relative, because the UI may be opened under any name of the server, and requests to another are refused.
+        "PREFECT_SERVER_UI_API_URL": "/api",
     }
-    # Passed in the environment, which only the owner can read; every user can read command lines.
-    return environment | ({"PREFECT_SERVER_API_AUTH_STRING": machine.credentials} if machine.credentials else {})
 
 
 def _mlflow_environment(machine: Settings) -> dict[str, str]:
-    store = {"MLFLOW_TRACKING_URI": machine.tracking_uri}
-    if is_loopback(machine.host):
-        return store
-    # MLflow accepts only host names of this machine and of private networks by default. Here a password is required.
-    return store | {"MLFLOW_SERVER_ALLOWED_HOSTS": os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS", "*")}
+    # The request guard checks host names. MLflow's own list lacks addresses that HALLMARK_HOST may name.
+    hosts = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS", "*")
+    return {"MLFLOW_TRACKING_URI": machine.tracking_uri, "MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
 
 
 def _schedules_environment(machine: Settings) -> dict[str, str]:
-    urls = {"PREFECT_API_URL": f"{_url(machine, PREFECT)}/api", "MLFLOW_TRACKING_URI": _url(machine, MLFLOW)}
-    return urls | station_file.credentials(machine.credentials)
+    servers = {
+        "PREFECT_API_URL": f"{_url(machine, PREFECT)}/api",
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
+        "MLFLOW_TRACKING_URI": _url(machine, MLFLOW),
+    }
+    return servers | station_file.credentials(machine.credentials)

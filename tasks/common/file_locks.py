@@ -4,12 +4,15 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from hallmark.tasks.common.files import private_folder
+
 
 def file_lock(home: Path, name: str) -> FileLock:
     """Return the lock `home/locks/<name>.lock`, not yet acquired; its folder is created if needed.
 
     The operating system releases it when its process ends, also after kill -9.
     """
+    private_folder(home)
     folder = home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     return FileLock(folder / f"{name}.lock")

@@ -44,6 +44,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def private_folder(path: Path) -> None:
+    """Create a folder that only its owner can enter. An existing one keeps its mode: its owner may have chosen it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def is_writable(folder: Path) -> bool:
     """Return whether a file can be created in `folder`, by trying; the folder is created if needed."""
     try:

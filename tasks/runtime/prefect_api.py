@@ -58,11 +58,17 @@ def use_station(station: station_file.Station, auth: str | None) -> str:
 
 def use(url: str, auth: str | None = None) -> None:
     """Use the Prefect server at `url` for the rest of this process."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_URL,
+        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+        temporary_settings,
+    )
 
     rest_of_process = ExitStack()
     given = {PREFECT_API_AUTH_STRING: auth} if auth else {}
-    rest_of_process.enter_context(temporary_settings({PREFECT_API_URL: url, **given}))
+    used = {PREFECT_API_URL: url, PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: True, **given}
+    rest_of_process.enter_context(temporary_settings(used))
     atexit.register(rest_of_process.close)
 
 

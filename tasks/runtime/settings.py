@@ -1,6 +1,7 @@
 """Settings of this machine, from the environment: paths and addresses, nothing that changes a result."""
 
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hallmark.tasks.common.errors import InputError, without_secrets
-from hallmark.tasks.common.files import is_writable
+from hallmark.tasks.common.files import is_writable, private_folder
 from hallmark.tasks.runtime import station_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,11 +64,13 @@ class Settings(BaseSettings):
         return self.auth.get_secret_value() if self.auth else None
 
     def writable_home(self) -> Path:
-        """Return `home`, created if needed.
+        """Return `home`, created if needed, for its owner alone.
 
         Raises:
             InputError: it cannot be written.
         """
+        with suppress(OSError):  # reported below
+            private_folder(self.home)
         if not is_writable(self.home):
             raise InputError(f"HALLMARK_HOME: {self.home} cannot be written: make it writable or choose another folder")
         return self.home

@@ -20,8 +20,6 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-breakpad",
 )  # fmt: skip
-NO_NAME_RESOLUTION = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-"""Command-line option: no host name is resolved."""
 LOCAL_SCHEMES = ("about", "blob", "chrome", "data", "devtools", "file")
 """URL schemes that need no host."""
 TIMEOUT_MS = 60_000
@@ -42,7 +40,12 @@ def skip_or_fail(what: str) -> NoReturn:
 
 @contextmanager
 def open_page(
-    folder: Path, *, size: tuple[int, int] = (1400, 1000), is_ours: bool = True, **options: object
+    folder: Path,
+    *,
+    size: tuple[int, int] = (1400, 1000),
+    is_ours: bool = True,
+    names: tuple[str, ...] = (),
+    **options: object,
 ) -> Iterator[Page]:
     """Open a page in a new browser. The browser is closed at the end of the block.
 
@@ -54,16 +57,19 @@ def open_page(
         size: width and height of the page, in pixels.
         is_ours: False for the UIs of Prefect and MLflow. Their own scripts raise an error if, for example, the server
             answers 503 because its SQLite file is locked: what they display is asserted, not their errors.
+        names: host names that lead to this machine. No other name is resolved.
         options: options of Playwright's `Browser.new_context`, such as `color_scheme="dark"`.
     """
+    rules = [*(f"MAP {name} 127.0.0.1" for name in names), "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable(), args=[*FLAGS, NO_NAME_RESOLUTION])
+        flags = [*FLAGS, f"--host-resolver-rules={', '.join(rules)}"]
+        browser = playwright.chromium.launch(executable_path=executable(), args=flags)
         try:
             viewport = {"width": size[0], "height": size[1]}
             page = browser.new_context(viewport=viewport, **options).new_page()  # type: ignore[arg-type]
             page.set_default_timeout(TIMEOUT_MS)
             expect.set_options(TIMEOUT_MS)
-            hosts, errors = _watch(page)
+            hosts, errors = _watch(page, {"127.0.0.1", *names})
             try:
                 yield page
             except BaseException:
@@ -86,14 +92,14 @@ def take_screenshot(file: Path, upper: Locator, lower: Locator) -> None:
     upper.page.screenshot(path=file, clip={"x": left, "y": top, "width": width, "height": height})
 
 
-def _watch(page: Page) -> tuple[list[str], list[str]]:
+def _watch(page: Page, own: set[str]) -> tuple[list[str], list[str]]:
     """Return two lists that grow while the page is in use: other hosts of its requests, and unhandled errors."""
     hosts: list[str] = []
     errors: list[str] = []
 
     def record(address: str) -> None:
         url = urlsplit(address)
-        if url.scheme not in LOCAL_SCHEMES and url.hostname != "127.0.0.1":
+        if url.scheme not in LOCAL_SCHEMES and url.hostname not in own:
             hosts.append(url.hostname or address)
 
     page.context.on("request", lambda request: record(request.url))

@@ -181,14 +181,13 @@ def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(workspace: Wor
 def test_both_servers_require_user_and_password(workspace: Workspace) -> None:
     guarded = Workspace(workspace.folder, workspace.environment | {"HALLMARK_AUTH": AUTH, "HALLMARK_HOST": "0.0.0.0"})  # noqa: S104
     with up(guarded, signal.SIGTERM) as station:
-        urls = [
-            f"{station.url('prefect')}/api/admin/version",
-            f"{station.url('mlflow')}/version",
-            station.url("mlflow"),
-        ]
-        for url in urls:
+        prefect, mlflow = station.url("prefect"), station.url("mlflow")
+        pages = ("", "/docs", "/redoc", "/openapi.json", "/ui-settings", "/api/ready", "/api/docs")
+        for url in (*(prefect + page for page in pages), mlflow, f"{mlflow}/docs", f"{mlflow}/openapi.json"):
+            assert [get(url), get(url, AUTH)] == [401, 200], url
+        for url in (f"{prefect}/api/admin/version", f"{mlflow}/version"):
             assert [get(url), get(url, "assayer:another"), get(url, AUTH)] == [401, 401, 200], url
-        for url in (f"{station.url('prefect')}/api/health", f"{station.url('mlflow')}/health"):
+        for url in (f"{prefect}/api/health", f"{mlflow}/health"):
             assert get(url) == 200
 
         assert status(guarded)["status"] == "up"
@@ -226,6 +225,7 @@ def test_port_in_use_is_named(workspace: Workspace, variable: str) -> None:
     [
         ({"HALLMARK_HOST": "0.0.0.0"}, "HALLMARK_HOST: other machines can reach 0.0.0.0: set HALLMARK_AUTH"),  # noqa: S104
         ({"HALLMARK_AUTH": "only-a-secret"}, "HALLMARK_AUTH: value error, expected user:password"),
+        ({"HALLMARK_AUTH": "me:only-a-sécret"}, "HALLMARK_AUTH: value error, expected user:password, in ASCII"),
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "PREFECT_API_URL: names http://127.0.0.1:9/api"),
         ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "MLFLOW_TRACKING_URI: names http://127.0.0.1:9"),
         ({"HALLMARK_SCHEDULES": "/nowhere/schedules.toml"}, "/nowhere/schedules.toml"),
@@ -238,7 +238,7 @@ def test_invalid_settings_are_refused_before_the_start(
     assert refused.returncode == 2
     assert len(lines(refused.stderr)) == 1
     assert refused.stderr.startswith(f"hallmark: {message}")
-    assert "only-a-secret" not in refused.stderr
+    assert "only-a-s" not in refused.stderr
     assert not list(workspace.home.glob("logs/*"))
 
 

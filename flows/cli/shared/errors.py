@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from hallmark.flows.cli.shared.printing import print_json
+from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import HallmarkError, InputError, without_secrets
 from hallmark.tasks.runtime import signals
 
@@ -58,8 +59,10 @@ def _write_log(error: BaseException) -> str:
     from hallmark.tasks.runtime import settings  # imports pydantic, which not every command needs
 
     try:
-        logs = settings.from_environment().home / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
+        home = settings.from_environment().home
+        files.private_folder(home)
+        logs = home / "logs"
+        logs.mkdir(exist_ok=True)
         log = logs / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-error-{os.getpid()}.log"
         text = without_secrets("".join(traceback.format_exception(error)))
         log.write_text(text, encoding="utf-8", errors="backslashreplace")
