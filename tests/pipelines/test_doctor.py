@@ -68,6 +68,7 @@ def test_machine_without_problems(look: Look, mirror: str) -> None:
     ]  # fmt: skip
     assert all(is_well for is_well, _ in checks.values())
     assert checks["mirror"][1] == mirror
+    assert "other users" not in checks["disk"][1]
     assert f"torch {version('torch')}" in checks["versions"][1]
 
 
@@ -103,10 +104,12 @@ def test_mirror_is_not_needed_after_the_download(look: Look, home: Path, monkeyp
     monkeypatch.setenv("HALLMARK_MIRROR", "http://127.0.0.1:9")
     raw = home / "downloads" / "MNIST" / "raw"
     raw.mkdir(parents=True)
+    home.chmod(0o750)
     for name, _ in MNIST.resources:
         (raw / name).touch()
     code, checks, _ = look()
     assert (code, checks["mirror"]) == (0, (True, "not needed: MNIST is already downloaded"))
+    assert f"which other users of this machine can enter (`chmod 700 {home}` prevents it)" in checks["disk"][1]
 
 
 def test_library_with_a_wrong_version_is_named(tmp_path: Path, mirror: str) -> None:

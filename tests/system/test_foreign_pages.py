@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
@@ -109,10 +108,10 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
         prefect_server._stop(process)
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def page(targets: dict[str, Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:  # noqa: ARG001 - the servers come first
     names = (FOREIGN, REBOUND, "localhost")
-    with browsers.open_page(tmp_path, is_ours=False, names=names) as page:
+    with browsers.open_page(tmp_path_factory.mktemp("page"), is_ours=False, names=names) as page:
         yield page
 
 
