@@ -15,7 +15,8 @@ from hallmark.tasks.runtime.steps import step
 def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
     """Read, split and store the rows of one or several experiments on the same data; see `dataset_store.prepare`."""
     machine = settings.read()
-    table = sources.read(experiment.data, machine.home, machine.mirror, progress.images)
+    mirror = None if sources.is_local(experiment.data) else machine.mirror
+    table = sources.read(experiment.data, machine.home, mirror, progress.images)
     for note in table.notes:
         progress.line("images", note)
     divided = divide(table, experiment.data.split)
