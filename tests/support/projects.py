@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-NAMES = ("flows", "tasks", "hallmark", "torch", "mlflow", "queue")
+NAMES = ("flows", "tasks", "hallmark", "torch", "mlflow", "pickle")
 """Packages of a Prefect project, and some named like Hallmark, a library and a module of the standard library."""
 
 
