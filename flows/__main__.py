@@ -65,6 +65,8 @@ COMMANDS = {
 def main() -> None:
     """Run the command on the command line and exit with its exit code."""
     code = 1
+    # Python processes that libraries start, such as the workers of a sweep, import nothing from the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
 
     def leave() -> None:
         sys.stdout.flush()
@@ -87,8 +89,6 @@ def run(tokens: list[str]) -> int:
     Returns:
         exit code: 0 for success, 2 if the input was refused before work began, 1 for a failure, 130 if interrupted.
     """
-    # Prefect and MLflow both read this variable and send no telemetry.
-    os.environ.setdefault("DO_NOT_TRACK", "true")
     try:
         _application(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

@@ -16,7 +16,8 @@ def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
     """Read, split and store the rows of one or several experiments on the same data; see `dataset_store.prepare`."""
     machine = settings.read()
     home = machine.writable_home()
-    table = sources.read(experiment.data, home, machine.mirror, progress.images)
+    mirror = None if sources.is_local(experiment.data) else machine.mirror
+    table = sources.read(experiment.data, home, mirror, progress.images)
     for note in table.notes:
         progress.line("images", note)
     divided = divide(table, experiment.data.split)

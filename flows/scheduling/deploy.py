@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from hallmark.flows.scheduling import deployments, schedules
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.runtime import prefect_api
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ def deploy(pool: str) -> list[str]:
     Raises:
         InputError: the schedules are invalid, the pool does not exist, or no Prefect server answers.
     """
+    prefect_api.use_own_home()
     planned = schedules.load()
     deployments.use_server()
     return asyncio.run(_deploy(planned, schedules.file(), pool))

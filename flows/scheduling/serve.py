@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from filelock import Timeout
 from hallmark.flows.scheduling import deployments, missed_runs, schedules
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.file_locks import file_lock
-from hallmark.tasks.runtime import progress, scheduled_process, settings
+from hallmark.tasks.runtime import prefect_api, progress, scheduled_process, settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -53,6 +54,18 @@ CHECK_SECONDS = 15.0
 STOP_SECONDS = 30.0
 """Time limit for the runner to stop its runs and report to Prefect."""
 
+PATHS = (
+    "HALLMARK_HOME",
+    "HALLMARK_SCHEDULES",
+    "PREFECT_HOME",
+    "PREFECT_PROFILES_PATH",
+    "PYTHONPATH",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+)
+"""Environment variables that name a path or a list of paths."""
+
 AUTOMATION = "hallmark: a run without heartbeats has crashed"
 
 
@@ -63,18 +76,56 @@ def main() -> None:
         InputError: the schedules are invalid, another process serves them, or no Prefect server answers. Nothing was
             changed.
     """
+    machine = settings.from_environment()
+    machine.require("schedules", "serve_limit", *settings.OF_A_RUN)
+    _set_environment(machine)
     planned, file = schedules.load(), schedules.file()
-    # Set before Prefect is imported. The processes of the runs inherit the environment.
-    os.environ[scheduled_process.SERVED_VARIABLE] = "1"
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "hallmark")
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
     deployments.use_server()
+    os.chdir(_empty_folder(machine))
     try:
-        with file_lock(settings.read().home, deployments.file_tag(file)).acquire(timeout=0):
+        with file_lock(machine.home, deployments.file_tag(file)).acquire(timeout=0):
             asyncio.run(_serve(planned, file))
     except Timeout as error:
         raise InputError(f"{file}: another process serves these schedules already: stop it first") from error
+
+
+def _set_environment(machine: settings.Settings) -> None:
+    """Set the environment, which the processes of the runs inherit, before Prefect is imported."""
+    os.environ[scheduled_process.SERVED_VARIABLE] = "1"
+    os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "hallmark")
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
+    prefect_api.use_own_home()
+    for name, value in absolute_paths(os.environ, machine).items():
+        os.environ[name] = value
+
+
+def absolute_paths(environment: Mapping[str, str], machine: settings.Settings) -> dict[str, str]:
+    """Return the variables that name paths, with paths that do not depend on the current folder.
+
+    Args:
+        environment: environment variables.
+        machine: the settings that were read from them.
+    """
+
+    def absolute(path: str) -> str:
+        return str(Path(path).expanduser().absolute()) if path else path
+
+    given = {name: environment[name] for name in PATHS if environment.get(name)}
+    found = {name: os.pathsep.join(map(absolute, value.split(os.pathsep))) for name, value in given.items()}
+    store = {"MLFLOW_TRACKING_URI": machine.tracking_uri} if environment.get("MLFLOW_TRACKING_URI") else {}
+    return found | store
+
+
+def _empty_folder(machine: settings.Settings) -> Path:
+    """Return the folder in which the runs are started.
+
+    Prefect imports a flow with the current folder in front of all others, which may contain modules with the names of
+    Hallmark's or of a library's.
+    """
+    folder = machine.writable_home() / "served"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 async def _serve(planned: list[schedules.ScheduledExperiment], file: Path) -> None:

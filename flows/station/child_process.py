@@ -1,4 +1,4 @@
-"""A server process: it ends with the process that owns it, and has time limits to start and to stop."""
+"""A server process: its command line, its time limits, and its end with the process that owns it."""
 
 import os
 import signal
@@ -16,6 +16,19 @@ STOP_SECONDS = 10.0
 
 FINISH_SECONDS = 3
 """Time limit for open connections when a server stops."""
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs an installed module with this Python.
+
+    `-m` alone would import from the current folder first, which may contain modules with the names of Hallmark's, of a
+    library's or of the standard library's. Most Prefect projects have a folder `flows`.
+
+    Args:
+        module: name of the module.
+        arguments: its arguments.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def follow_owner() -> None:

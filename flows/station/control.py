@@ -3,12 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from hallmark.flows.station import processes
+from hallmark.flows.station.child_process import module_command
 from hallmark.flows.station.processes import POLL_SECONDS, STOP_SECONDS, TITLES
 from hallmark.tasks.common.errors import HallmarkError, InputError
 from hallmark.tasks.runtime import prefect_api, station_file
@@ -26,7 +26,7 @@ def start_detached(machine: Settings) -> Station:
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "hallmark.flows", "up"],
+            module_command("hallmark.flows", "up"),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -39,7 +39,7 @@ def examine() -> list[MachineCheck]:
     """MachineCheck versions, device, disk, servers, ports, schedules and the download mirror.
 
     Raises:
-        InputError: an environment variable is invalid.
+        InputError: HALLMARK_HOME is invalid.
     """
     machine = settings.from_environment()
     return [
@@ -49,6 +49,7 @@ def examine() -> list[MachineCheck]:
         _prefect(machine),
         _mlflow(machine),
         *_ports(machine),
+        _settings(machine),
         _schedules(),
         _mirror(machine),
     ]
@@ -122,19 +123,32 @@ def _ports(machine: Settings) -> list[MachineCheck]:
     if station_file.is_held(machine.home):
         return []
     return [
-        _port("prefect port", machine.host, machine.prefect_port, "HALLMARK_PREFECT_PORT"),
-        _port("mlflow port", machine.host, machine.ui_port, "HALLMARK_UI_PORT"),
+        _port("prefect port", machine, "prefect_port"),
+        _port("mlflow port", machine, "ui_port"),
     ]
 
 
-def _port(name: str, host: str, port: int, variable: str) -> MachineCheck:
+def _port(name: str, machine: Settings, setting: str) -> MachineCheck:
+    variable = f"HALLMARK_{setting.upper()}"
     try:
+        host, port = machine.host, getattr(machine, setting)
         socket.create_server((host, port)).close()
+    except InputError as error:
+        return MachineCheck(name, is_well=False, found=str(error))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         text = f"{variable}: {port} on {host}: {reason}: choose another port for `hallmark up`"
         return MachineCheck(name, is_well=False, found=text)
     return MachineCheck(name, is_well=True, found=f"{port} on {host} is free")
+
+
+def _settings(machine: Settings) -> MachineCheck:
+    """MachineCheck the settings that no other check reads."""
+    try:
+        machine.require("auth", "checkpoint_seconds", "npm_registry", "serve_limit")
+    except InputError as error:
+        return MachineCheck("settings", is_well=False, found=str(error))
+    return MachineCheck("settings", is_well=True, found="have valid values")
 
 
 def _schedules() -> MachineCheck:
@@ -153,7 +167,10 @@ def _mirror(machine: Settings) -> MachineCheck:
     archives = [name for name, _ in MNIST.resources]
     if all((machine.home / "downloads" / "MNIST" / "raw" / name).exists() for name in archives):
         return MachineCheck("mirror", is_well=True, found="not needed: MNIST is already downloaded")
-    url = downloads.address(MNIST, machine.mirror) + archives[0]
+    try:
+        url = downloads.address(MNIST, machine.mirror) + archives[0]
+    except InputError as error:
+        return MachineCheck("mirror", is_well=False, found=str(error))
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the scheme was validated
     try:
         urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()  # noqa: S310

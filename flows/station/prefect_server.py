@@ -2,7 +2,7 @@
 
 Prefect can start such a server by itself, but only when the flow is called: the caller then waits for it and imports
 the server's code a second time (2.9 s). Started here, it boots on another core while the command imports torch and
-MLflow. It uses Prefect's own database, so `prefect server start` shows its runs later.
+MLflow. It uses the same database as a station (`hallmark up`), which shows its runs later.
 
 Run as a module, `python -m hallmark.flows.station.prefect_server DESCRIPTOR`, this file is the server, embedded or of a
 station.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hallmark.flows.station import child_process
-from hallmark.flows.station.child_process import BOOT_SECONDS, FINISH_SECONDS, STOP_SECONDS
+from hallmark.flows.station.child_process import BOOT_SECONDS, FINISH_SECONDS, STOP_SECONDS, module_command
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import prefect_api, settings
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = {
     "PREFECT__SERVER_EPHEMERAL": "1",  # like Prefect's own ephemeral server: no UI, no scheduler
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # its console output goes to the log file
 }
 
@@ -69,7 +68,7 @@ def _start(log: Path) -> tuple[subprocess.Popen[bytes], str]:
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         process = subprocess.Popen(
-            [sys.executable, "-m", "hallmark.flows.station.prefect_server", str(listener.fileno())],
+            module_command("hallmark.flows.station.prefect_server", str(listener.fileno())),
             env=os.environ | ENVIRONMENT | protection(url),
             # The server runs until this pipe is closed, which kill -9 does too.
             stdin=subprocess.PIPE,

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -41,13 +40,10 @@ POLL_SECONDS = 0.1
 """Interval at which processes and servers are checked."""
 
 QUIET = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_UI_V2_ENABLED": "false",  # it contacts amplitude.com when opened, even without analytics (3.8)
 }
-"""Environment variables that switch off telemetry."""
+"""Environment variables that keep Prefect's UI from contacting other hosts. `hallmark.flows` switches off the rest."""
 
 
 @dataclass
@@ -100,7 +96,7 @@ def start_all(machine: Settings, listeners: dict[str, socket.socket], running: l
         listener = listeners.get(name)
         with signals.held(), logs[name].open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", *module],
+                child_process.module_command(*module),
                 env=inherited | QUIET | environment,
                 stdin=subprocess.PIPE,
                 stdout=output,

@@ -16,7 +16,7 @@ from hallmark.flows.scheduling import schedules
 from hallmark.flows.station import processes
 from hallmark.flows.station.processes import POLL_SECONDS, PORTS, Running
 from hallmark.tasks.common.errors import InputError, without_secrets
-from hallmark.tasks.runtime import signals, station_file
+from hallmark.tasks.runtime import prefect_api, settings, signals, station_file
 from hallmark.tasks.runtime.settings import Settings
 from hallmark.tasks.runtime.station_file import Station
 
@@ -30,8 +30,10 @@ def refuse_settings(machine: Settings) -> None:
     Raises:
         InputError: one line that names the setting and the reason.
     """
+    prefect_api.use_own_home()
     from prefect.settings import PREFECT_API_URL
 
+    machine.require("auth", "prefect_port", "serve_limit", *settings.OF_A_RUN)
     if url := PREFECT_API_URL.value():
         raise InputError(
             f"PREFECT_API_URL: names {without_secrets(url)}, which commands would use instead of the station: unset it"

@@ -48,9 +48,9 @@ def read(station: Station, auth: str | None) -> StationRuns:
     Raises:
         InputError: the server does not answer, or requires another user and password.
     """
-    from prefect.client.orchestration import get_client
-
     prefect_api.use_station(station, auth)
+    from prefect.client.orchestration import get_client  # not earlier; see `prefect_api.use_own_home`
+
     with get_client(sync_client=True) as client:
         return _read(client)
 

@@ -1,6 +1,7 @@
 """The address of the Prefect server that this process uses."""
 
 import atexit
+import os
 import urllib.request
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -12,6 +13,22 @@ from hallmark.tasks.runtime import settings, station_file
 ANSWER_SECONDS = 5.0
 """Time limit for a server to answer its health check."""
 
+CHOSEN = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
+"""Variables with which the user chooses a server or profile of Prefect."""
+
+
+def use_own_home() -> None:
+    """Give Prefect a folder in Hallmark's home for its profiles, database and results. Call before importing Prefect.
+
+    Otherwise all projects of a user share `~/.prefect`, and each shows the runs of the others as its own. Nothing is
+    changed if the environment names a server, another folder or a profile.
+
+    Raises:
+        InputError: HALLMARK_HOME is invalid.
+    """
+    if not any(os.environ.get(name) for name in CHOSEN):
+        os.environ["PREFECT_HOME"] = str(settings.from_environment().home / "prefect")
+
 
 def use_running() -> str | None:
     """Use the Prefect server that PREFECT_API_URL names, or else that of the running station.
@@ -22,6 +39,7 @@ def use_running() -> str | None:
     Raises:
         InputError: the server does not answer, or expects another user and password.
     """
+    use_own_home()
     from prefect.settings import PREFECT_API_URL
 
     if url := PREFECT_API_URL.value():
@@ -49,6 +67,7 @@ def use_station(station: station_file.Station, auth: str | None) -> str:
     Raises:
         InputError: the server does not answer, or expects another user and password.
     """
+    use_own_home()
     url = f"{station.url(station_file.PREFECT)}/api"
     if not answers(url):
         raise InputError(f"the station's Prefect server at {url} does not answer: `hallmark status` says more")

@@ -4,8 +4,9 @@ import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hallmark.tasks.common.errors import InputError, without_secrets
@@ -15,15 +16,25 @@ from hallmark.tasks.runtime import station_file
 ROOT = Path(__file__).resolve().parents[2]
 """The project's root. Defaults are resolved from here, not from the current folder."""
 
+SQLITE = "sqlite:///"
+"""Beginning of the address of a SQLite database, before its path."""
+
+OF_A_RUN = ("tracking_uri", "checkpoint_seconds", "ui_port")
+"""Settings that the steps of a run read, except for those of a download."""
+
 
 class Settings(BaseSettings):
-    """Values of the environment variables, or defaults."""
+    """Values of the environment variables, or defaults.
+
+    Reading an attribute whose variable has an invalid value raises InputError, so that only a command that uses the
+    setting is refused.
+    """
 
     model_config = SettingsConfigDict(env_prefix="HALLMARK_", env_ignore_empty=True)
 
     home: Path = Field(default=ROOT / ".hallmark", description="datasets, fits, logs and locks")
     tracking_uri: str = Field(
-        default=f"sqlite:///{ROOT / 'mlruns' / 'mlflow.db'}",
+        default=f"{SQLITE}{ROOT / 'mlruns' / 'mlflow.db'}",
         validation_alias="MLFLOW_TRACKING_URI",
         description="the MLflow server or store",
     )
@@ -50,6 +61,13 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path | None) -> Path | None:
         return path and path.expanduser().absolute()
 
+    @field_validator("tracking_uri")
+    @classmethod
+    def _absolute_store(cls, uri: str) -> str:
+        path, mark, query = uri.removeprefix(SQLITE).partition("?")
+        is_file = uri.startswith(SQLITE) and path and not path.startswith((":memory:", "file:"))
+        return f"{SQLITE}{Path(path).absolute()}{mark}{query}" if is_file else uri
+
     @field_validator("auth")
     @classmethod
     def _is_pair(cls, auth: SecretStr | None) -> SecretStr | None:
@@ -57,6 +75,39 @@ class Settings(BaseSettings):
         if auth and not (user and colon and password and auth.get_secret_value().isascii()):
             raise ValueError("expected user:password, in ASCII")
         return auth
+
+    # Last, so that it encloses the other validators.
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _or_refusal(cls, value: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+        """Replace an invalid value by the error that `__getattribute__` raises."""
+        try:
+            return validate(value)
+        except ValidationError as error:
+            name = str(info.field_name).upper()
+            variable = "MLFLOW_TRACKING_URI" if name == "TRACKING_URI" else f"HALLMARK_{name}"
+            found = "something else" if name == "AUTH" else repr(value)  # never show a password
+            return InputError(f"{variable}: {error.errors(include_url=False)[0]['msg'].lower()}, found {found}")
+
+    def __getattribute__(self, name: str) -> Any:  # noqa: ANN401 - the value of any setting
+        """Return an attribute.
+
+        Raises:
+            InputError: it is a setting whose variable has an invalid value; the message names it.
+        """
+        value = super().__getattribute__(name)
+        if isinstance(value, InputError):
+            raise InputError(*value.args)
+        return value
+
+    def require(self, *names: str) -> None:
+        """Read settings that are used later, so that an invalid one is refused before work begins.
+
+        Raises:
+            InputError: the variable of one of them has an invalid value; the message names it.
+        """
+        for name in names:
+            getattr(self, name)
 
     @property
     def credentials(self) -> str | None:
@@ -78,14 +129,14 @@ class Settings(BaseSettings):
 
 def database(uri: str) -> Path | None:
     """Return the file of a SQLite address, or None for other addresses."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def read() -> Settings:
     """Read the environment, at each call. With a running station the tracking store is the station's.
 
     Raises:
-        InputError: a variable has an invalid value; the message names it.
+        InputError: HALLMARK_HOME is invalid.
     """
     machine = from_environment()
     station = _station(machine.home)
@@ -93,19 +144,8 @@ def read() -> Settings:
 
 
 def from_environment() -> Settings:
-    """Read the environment without regard to a running station.
-
-    Raises:
-        InputError: a variable has an invalid value; the message names it.
-    """
-    try:
-        return Settings()
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        name = "_".join(map(str, problem["loc"])).upper()
-        variable = name if name == "MLFLOW_TRACKING_URI" else f"HALLMARK_{name}"
-        found = "something else" if name == "AUTH" else repr(problem["input"])  # never show a password
-        raise InputError(f"{variable}: {problem['msg'].lower()}, found {found}") from error
+    """Read the environment without regard to a running station."""
+    return Settings()
 
 
 def store_of_station() -> station_file.Station | None:
@@ -116,5 +156,6 @@ def store_of_station() -> station_file.Station | None:
 @cache
 def _station(home: Path) -> station_file.Station | None:
     """Return the running station. Cached: a run must not be split between two stores when a station starts or stops."""
-    station, uri = station_file.current(home), os.environ.get("MLFLOW_TRACKING_URI")
-    return station if station and (not uri or without_secrets(uri) == station.store) else None
+    station, is_given = station_file.current(home), bool(os.environ.get("MLFLOW_TRACKING_URI"))
+    is_same = not is_given or (station and without_secrets(from_environment().tracking_uri) == station.store)
+    return station if station and is_same else None

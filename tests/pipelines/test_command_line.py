@@ -107,6 +107,7 @@ def test_help_fills_a_narrow_terminal() -> None:
         ("MLFLOW_TRACKING_URI", "http://127.0.0.1:9", "MLFLOW_TRACKING_URI: http://127.0.0.1:9 cannot be reached"),
         ("MLFLOW_TRACKING_URI", "file:///tmp/mlruns", "MLFLOW_TRACKING_URI: file:///tmp/mlruns cannot be reached"),
         ("HALLMARK_UI_PORT", "abc", "HALLMARK_UI_PORT: .*found 'abc'"),
+        ("HALLMARK_CHECKPOINT_SECONDS", "0", "HALLMARK_CHECKPOINT_SECONDS: .*found '0'"),  # read in the middle of a fit
     ],
 )
 def test_invalid_settings_are_refused(

@@ -64,7 +64,8 @@ def test_machine_without_problems(look: Look, mirror: str) -> None:
     code, checks, error = look()
     assert (code, error) == (0, "")
     assert list(checks) == [
-        "versions", "device", "disk", "prefect", "mlflow", "prefect port", "mlflow port", "schedules", "mirror",
+        "versions", "device", "disk", "prefect", "mlflow",
+        "prefect port", "mlflow port", "settings", "schedules", "mirror",
     ]  # fmt: skip
     assert all(is_well for is_well, _ in checks.values())
     assert checks["mirror"][1] == mirror
@@ -77,6 +78,9 @@ def test_machine_without_problems(look: Look, mirror: str) -> None:
     [
         ("HALLMARK_HOME", "/dev/null/home", "disk", "/dev/null/home cannot be written: make it writable, or"),
         ("HALLMARK_MIRROR", "http://127.0.0.1:9", "mirror", "http://127.0.0.1:9/train-images-idx3-ubyte.gz does not"),
+        ("HALLMARK_MIRROR", "/plain/path", "mirror", "HALLMARK_MIRROR: "),
+        ("HALLMARK_SERVE_LIMIT", "0", "settings", "HALLMARK_SERVE_LIMIT: input should be greater than"),
+        ("HALLMARK_PREFECT_PORT", "abc", "prefect port", "HALLMARK_PREFECT_PORT: input should be a valid integer"),
         ("HALLMARK_SCHEDULES", "/nowhere.toml", "schedules", "/nowhere.toml: cannot be read"),
         ("MLFLOW_TRACKING_URI", "http://127.0.0.1:9", "mlflow", "MLFLOW_TRACKING_URI: http://127.0.0.1:9 cannot be"),
     ],

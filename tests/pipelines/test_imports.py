@@ -1,11 +1,23 @@
 """Modules that must start fast import no heavy library. One fresh process imports each group, in this order."""
 
+import json
 from collections.abc import Callable
 
 import pytest
 
+TELEMETRY = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 HEAVY = ("torch", "prefect", "mlflow", "sklearn", "matplotlib", "pandas", "onnxruntime")
 NEITHER_TORCH_NOR_SERVERS = ("torch", "prefect", "mlflow", "sklearn", "matplotlib")
+
+
+def test_flow_called_from_python_sends_no_telemetry(
+    python: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in TELEMETRY:
+        monkeypatch.delenv(name, raising=False)
+    # Prefect and MLflow read the variables when they are imported, after `hallmark.flows`.
+    code = "import json, os, sys, hallmark.flows; print(json.dumps({name: os.environ[name] for name in sys.argv[1:]}))"
+    assert json.loads(python(code, *TELEMETRY)) == TELEMETRY
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,11 @@ def hallmark(*tokens: str, cwd: Path = ROOT, **environment: str) -> "subprocess.
 
 
 @contextmanager
-def process(command: list[str], log: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+def process(command: list[str], log: Path, cwd: Path = ROOT, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Start a process in a new process group. The whole group is terminated at the end of the block."""
     with log.open("ab") as output:
         started = subprocess.Popen(
-            command, stdout=output, stderr=output, cwd=ROOT, env=os.environ | environment, start_new_session=True
+            command, stdout=output, stderr=output, cwd=cwd, env=os.environ | environment, start_new_session=True
         )
     try:
         yield started

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 from hallmark.flows.scheduling import deployments
 from hallmark.tasks.runtime.prefect_api import answers
-from tests.support.processes import process
+from tests.support import projects
+from tests.support.processes import HALLMARK, process
 
 QUICK = 'name = "quick"\nexperiment = "iris"\ninterval = "10s"\noptions = { "training.epochs" = 3 }\n'
 LONG = 'name = "long"\nexperiment = "iris"\ninterval = "5s"\noptions = { "training.epochs" = 1000000 }\n'
@@ -60,9 +60,12 @@ def remove_deployments(path: Path) -> None:
 
 @contextmanager
 def serving(tmp_path: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a process that serves the schedules and logs to `serve.log`. Its runs write checkpoints every second."""
-    command, log = [sys.executable, "-m", "hallmark.flows", "serve"], tmp_path / "serve.log"
-    with process(command, log, HALLMARK_CHECKPOINT_SECONDS="1", **environment) as started:
+    """Start a process that serves the schedules in another project's folder and logs to `serve.log`.
+
+    Its runs write checkpoints every second.
+    """
+    log, folder = tmp_path / "serve.log", projects.foreign(tmp_path / "project")
+    with process([HALLMARK, "serve"], log, folder, HALLMARK_CHECKPOINT_SECONDS="1", **environment) as started:
         yield started
 
 

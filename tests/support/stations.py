@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hallmark.tasks.runtime import station_file
-from hallmark.tasks.runtime.settings import ROOT
-from tests.support import databases, forks
+from tests.support import databases, forks, projects
 from tests.support.processes import HALLMARK, free_port, until
 
 
@@ -49,8 +48,11 @@ class Workspace:
 
     @contextmanager
     def foreground(self) -> Iterator["subprocess.Popen[str]"]:
+        """Start a station in another project's folder, without telling Prefect its home."""
+        environment = {name: value for name, value in self.environment.items() if name != "PREFECT_HOME"}
+        project = projects.foreign(self.folder / "project")
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([HALLMARK, "up"], env=self.environment, cwd=ROOT, text=True, **pipes)
+        process = subprocess.Popen([HALLMARK, "up"], env=environment, cwd=project, text=True, **pipes)
         try:
             yield process
         finally:
@@ -68,7 +70,7 @@ def open_workspace(folder: Path) -> Iterator[Workspace]:
         "HALLMARK_SCHEDULES": str(folder / "schedules.toml"),
         "HALLMARK_UI_PORT": str(free_port()),
         "MLFLOW_TRACKING_URI": databases.mlflow(folder / "mlruns" / "mlflow.db"),
-        "PREFECT_HOME": str(databases.prefect(folder / "prefect" / "prefect.db").parent),
+        "PREFECT_HOME": str(databases.prefect(folder / "home" / "prefect" / "prefect.db").parent),
     }
     workspace = Workspace(folder, {**os.environ, **variables})
     try:

@@ -4,14 +4,17 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import matplotlib
 import onnxruntime
 import pytest
 from filelock import FileLock
@@ -21,7 +24,7 @@ from hallmark.tasks.tracking import resume, run_lifecycle
 from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.pipelines.test_resume import lock_of
 from tests.pipelines.test_retrain import LIMIT, new_name, versions
-from tests.support import forks
+from tests.support import databases, forks, projects
 from tests.support.consoles import Call
 from tests.support.interrupted import iris_experiment, runs, statuses, tokens
 from tests.support.processes import HALLMARK, hallmark
@@ -47,8 +50,15 @@ def until(condition: Callable[[], bool], process: BaseProcess) -> None:
         time.sleep(0.01)
 
 
-def test_one_command_trains_and_registers_a_preset_with_the_embedded_server(tmp_path: Path) -> None:
-    completed = hallmark("train", "iris", "--name", "walk", "--training.epochs", "5", cwd=tmp_path)
+def test_one_command_trains_and_registers_a_preset_with_the_embedded_server_in_another_project(
+    home: Path, tmp_path: Path
+) -> None:
+    project, user = projects.foreign(tmp_path / "project"), tmp_path / "user"
+    written, database = projects.files(project), databases.prefect(home / "prefect" / "prefect.db")
+    unset = {"PREFECT_HOME": "", "HALLMARK_MIRROR": "/no/url", "npm_config_registry": "no url"}  # none is read
+    theirs = {"HOME": str(user), "MPLCONFIGDIR": matplotlib.get_cachedir()}
+    arguments = ("--name", "walk", "--training.epochs", "5")
+    completed = hallmark("train", "iris", *arguments, cwd=project, **unset, **theirs)
     assert completed.returncode == 0, completed.stderr
     rows = dict(line.split(maxsplit=1) for line in completed.stdout.splitlines())
     assert list(rows) == ["accuracy", "loss", "parity", "findings", "model", "onnx", "run", "next"]
@@ -59,7 +69,10 @@ def test_one_command_trains_and_registers_a_preset_with_the_embedded_server(tmp_
     steps = [line.split()[0] for line in completed.stderr.splitlines()]
     assert steps == ["prepare", "fit", "evaluate", "finding", "export", "verify", "stamp", "register", "card"]
     assert "\x1b" not in completed.stdout + completed.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert projects.files(project) == written
+    assert not (user / ".prefect").exists()
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("select state_type from flow_run").fetchall() == [("COMPLETED",)]
 
 
 @pytest.mark.usefixtures("server_for_children")

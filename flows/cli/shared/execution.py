@@ -35,11 +35,14 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
         what the flow returned.
 
     Raises:
-        InputError: `HALLMARK_HOME` cannot be written, a server does not answer, or `load` refused the input.
+        InputError: `HALLMARK_HOME` cannot be written, a setting is invalid, a server does not answer, or `load`
+            refused the input.
         HallmarkError: the flow failed; the message names the step and the log file.
         KeyboardInterrupt: the flow was interrupted.
     """
-    home = settings.read().writable_home()
+    machine = settings.read()
+    machine.require(*settings.OF_A_RUN)
+    home = machine.writable_home()
     log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
     # The terminal shows Hallmark's progress lines; Prefect's log goes to the file.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")

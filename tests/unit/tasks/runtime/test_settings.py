@@ -1,5 +1,6 @@
-"""The home is created for its owner alone, and credentials are refused when they are set."""
+"""Settings: an invalid variable is refused when its setting is read, and only then; the home is for its owner alone."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,84 @@ import pytest
 from hallmark.flows.cli.shared import errors
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.file_locks import file_lock
-from hallmark.tasks.runtime import settings
+from hallmark.tasks.runtime import prefect_api, settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "setting"),
+    [
+        ("HALLMARK_AUTH", "only-a-secret", "auth"),
+        ("HALLMARK_AUTH", "only-a-secret", "credentials"),
+        ("HALLMARK_CHECKPOINT_SECONDS", "0", "checkpoint_seconds"),
+        ("HALLMARK_MIRROR", "/plain/path", "mirror"),
+        ("HALLMARK_NPM_REGISTRY", "registry", "npm_registry"),
+        ("npm_config_registry", "registry", "npm_registry"),
+        ("HALLMARK_PREFECT_PORT", "70000", "prefect_port"),
+        ("HALLMARK_SERVE_LIMIT", "many", "serve_limit"),
+        ("HALLMARK_UI_PORT", "abc", "ui_port"),
+    ],
+)
+def test_invalid_value_is_refused_when_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, setting: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    machine = settings.from_environment().model_copy(update={"tracking_uri": "sqlite:////a.db"})
+    valid = settings.Settings.model_fields.keys() - {setting, "auth" if setting == "credentials" else setting}
+    machine.require(*valid)
+    for _ in range(2):
+        with pytest.raises(InputError) as refused:
+            machine.require(setting)
+        named = variable.upper().replace("NPM_CONFIG_REGISTRY", "HALLMARK_NPM_REGISTRY")
+        assert str(refused.value).startswith(f"{named}: ")
+        assert value not in str(refused.value) or variable != "HALLMARK_AUTH"
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("sqlite:///s.db", "/project/s.db"),
+        ("sqlite:///./runs/s.db", "/project/runs/s.db"),
+        ("sqlite:////runs/s.db", "/runs/s.db"),
+    ],
+)
+def test_store_does_not_depend_on_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = f"sqlite:///{path.replace('/project', str(tmp_path))}"
+    for query in ("", "?timeout=20"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", given + query)
+        assert settings.from_environment().tracking_uri == expected + query
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "sqlite:///:memory:", "postgresql://me@host/runs", "runs"])
+def test_other_stores_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert settings.from_environment().tracking_uri == uri
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        (None, ""),
+        ("PREFECT_HOME", ""),
+        ("PREFECT_HOME", "/theirs"),
+        ("PREFECT_API_URL", "http://127.0.0.1:4200/api"),
+        ("PREFECT_PROFILE", "cloud"),
+    ],
+)
+def test_prefect_has_a_folder_in_the_home_unless_the_user_chose_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str | None, value: str
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", "to be restored")
+    for name in prefect_api.CHOSEN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HALLMARK_HOME", str(tmp_path))
+    if variable:
+        monkeypatch.setenv(variable, value)
+    before = dict(os.environ)
+    prefect_api.use_own_home()
+    assert dict(os.environ) == (before if value else before | {"PREFECT_HOME": str(tmp_path / "prefect")})
 
 
 def create_by_settings(home: Path) -> None:  # noqa: ARG001 - the settings have it
@@ -40,5 +118,5 @@ def test_credentials_that_cannot_be_sent_are_refused_without_showing_them(
 ) -> None:
     monkeypatch.setenv("HALLMARK_AUTH", auth)
     with pytest.raises(InputError, match="HALLMARK_AUTH: value error, expected user:password, in ascii") as refused:
-        settings.from_environment()
+        settings.from_environment().require("auth")
     assert str(refused.value).endswith("found something else")
