@@ -70,6 +70,13 @@ def stored_file(name: str, version: int) -> Path:
     return settings.read().home / "stored" / name / str(version) / "model.onnx"
 
 
+def file_in_store(name: str, version: int) -> Path:
+    """Return the path of the file that MLflow stores of a version that a training registered."""
+    client = connect()
+    model = client.get_logged_model(client.get_model_version(name, str(version)).model_id)
+    return Path(model.artifact_location.removeprefix("file://")) / "model.onnx"
+
+
 def die() -> None:
     raise Killed
 
