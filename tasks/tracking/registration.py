@@ -63,7 +63,7 @@ def register(
     if existing:
         number = str(existing.version)
     elif same:
-        number = _link(client, run, same, _evidence(artifact, proof))
+        number = _link(client, run, same, artifact, proof)
     else:
         number = _log_model(client, run, name, artifact, proof, dataset, example)
     client.set_tag(run.id, tags.MODEL_VERSION, number)
@@ -106,14 +106,20 @@ def _is_intact(name: str, number: int, sha256: str) -> bool:
     return True
 
 
-def _link(client: MlflowClient, run: Run, version: RegisteredVersion, evidence: dict[str, str]) -> str:
+def _link(client: MlflowClient, run: Run, version: RegisteredVersion, artifact: Artifact, proof: Proof) -> str:
     """Record on a run that its file is that of a version, also for the MLflow UI, and return the number."""
-    outputs = client.get_run(run.id).outputs
-    linked = [output.model_id for output in outputs.model_outputs] if outputs else []
-    if version.model_id and version.model_id not in linked:
-        client.log_outputs(run.id, [LoggedModelOutput(version.model_id, step=0)])
-    client.log_batch(run.id, tags=[RunTag(key, value) for key, value in evidence.items()])
+    made = run_queries.get(version.run_id or "")
+    if made and (model := _logged_model(client, made.id, artifact)):
+        _show(client, run, model)
+    client.log_batch(run.id, tags=[RunTag(key, value) for key, value in _evidence(artifact, proof).items()])
     return str(version.version)
+
+
+def _show(client: MlflowClient, run: Run, model: LoggedModel) -> None:
+    """Show a model as an output of a run, once."""
+    outputs = client.get_run(run.id).outputs
+    if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+        client.log_outputs(run.id, [LoggedModelOutput(model.model_id, step=0)])
 
 
 def _evidence(artifact: Artifact, proof: Proof) -> dict[str, str]:
@@ -147,7 +153,7 @@ def _log_model(
     example: dict[str, np.ndarray],
 ) -> str:
     evidence = _evidence(artifact, proof)
-    model = _logged_model(client, run, artifact)
+    model = _logged_model(client, run.id, artifact)
     if model is None:
         known = client.get_run(run.id)
         model = client.create_logged_model(known.info.experiment_id, "model", run.id, evidence, known.data.params)
@@ -162,10 +168,10 @@ def _log_model(
         logger.info(output.getvalue().strip())
 
 
-def _logged_model(client: MlflowClient, run: Run, artifact: Artifact) -> LoggedModel | None:
+def _logged_model(client: MlflowClient, run_id: str, artifact: Artifact) -> LoggedModel | None:
     """Return the run's model of this file, if an earlier process created it."""
-    experiment = client.get_run(run.id).info.experiment_id
-    models = client.search_logged_models([experiment], f"source_run_id = '{run.id}'")
+    experiment = client.get_run(run_id).info.experiment_id
+    models = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
     return next((model for model in models if model.tags.get(tags.ONNX_SHA256) == artifact.sha256), None)
 
 
@@ -183,10 +189,7 @@ def _fill(
     """
     import mlflow.onnx
 
-    outputs = client.get_run(run.id).outputs
-    linked = outputs.model_outputs if outputs else []
-    if model.model_id not in [output.model_id for output in linked]:
-        client.log_outputs(run.id, [LoggedModelOutput(model.model_id, step=0)])
+    _show(client, run, model)
     location = model.artifact_location
     with TemporaryDirectory() as folder:
         mlflow.onnx.save_model(

@@ -76,7 +76,8 @@ def test_a_file_that_is_registered_already_gets_no_version_whenever_the_process_
     trained: tuple[Experiment, Outcome],
 ) -> None:
     client, writes, name = connect(), 0, f"g{uuid.uuid4().hex[:12]}"
-    first = register(trained, name, open_new_run(trained))
+    original = open_new_run(trained)
+    first = register(trained, name, original)
     was_killed = True
     while was_killed:
         writes += 1
@@ -88,8 +89,8 @@ def test_a_file_that_is_registered_already_gets_no_version_whenever_the_process_
         assert stored.data.tags["hallmark.model_version"] == "1"
         assert stored.data.tags["hallmark.onnx_sha256"] == trained[1].artifact.sha256
         (output,) = stored.outputs.model_outputs
-        (registered,) = client.search_model_versions(f"name = '{name}'")
-        assert output.model_id == registered.model_id
+        assert len(client.search_model_versions(f"name = '{name}'")) == 1
+        assert client.get_logged_model(output.model_id).source_run_id == original.id
     assert writes == 4
     other = register(trained, f"{name}.other", open_new_run(trained))
     assert (first.is_new, other.version, other.is_new) == (True, 1, True)

@@ -48,13 +48,13 @@ def _champion(outcome: "Outcome", again: str) -> str:
     version, command = outcome.model_version, command_name()
     name, champion = version.name, version.champion
     accuracy = "" if champion.accuracy is None else f" (accuracy {champion.accuracy:.4f})"
-    doubt = f"; it is disqualified: {champion.disqualified}" if champion.disqualified else ""
-    shown = f"version {champion.version}{accuracy}{doubt}"
+    doubt = f", although it is disqualified: {champion.disqualified}" if champion.disqualified else ""
+    shown = f"version {champion.version}{accuracy}"
     if version.is_champion:
-        return f"is {shown}: `{command} predict {name}` answers with it"
+        return f"is {shown}: `{command} predict {name}` answers with it{doubt}"
     compared = f"{name}@champion {outcome.run.id[:RUN_ID_DIGITS]}"
     return (
-        f"is still {shown}: compare, promote or retrain with `{command} compare {compared}`, "
+        f"is still {shown}{doubt}: compare, promote or retrain with `{command} compare {compared}`, "
         f"`{command} promote {name} {version.version} --reason WHY` or `{command} retrain {again}`"
     )
 

@@ -179,13 +179,10 @@ def replace(
         InputError: as `judge`.
     """
     _check(y, challenger, challenger, classes)
-    rows, right, counts = len(y), int((challenger == y).sum()), np.bincount(y, minlength=len(classes))
-    most = int(counts.argmax())
-    prior = Gate(
-        "better than one class",
-        right >= counts[most],
-        f"{right} of {rows} rows are right; {counts[most]} have the most frequent class '{classes[most]}'",
-    )
+    rows, right, counts = len(y), int((challenger == y).sum()), np.bincount(y, minlength=len(classes)).tolist()
+    most = max(counts)
+    found = f"{right} of {rows} rows are right; {most} have the most frequent class '{classes[counts.index(most)]}'"
+    prior = Gate("no worse than one class", right >= most, found)
     every = (*gates, _floor(right, rows, rule), prior)
     verdict: Verdict = "REJECT" if (failed := _failed(every)) else "PROMOTE"
     reason = failed or (

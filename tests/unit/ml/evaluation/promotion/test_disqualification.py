@@ -1,5 +1,8 @@
 """Which findings disqualify a champion, and the judgement without a comparison that follows from them."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
@@ -51,7 +54,9 @@ def replaced(wrong: int, *gates: Gate, rule: Rule | None = None) -> decision_rul
     """Judge a challenger that is wrong on the first rows."""
     labels = Y.copy()
     labels[:wrong] = 1 - labels[:wrong]
-    return decision_rule.replace(Y, labels, rule or Rule(), gates, CLASSES, "a column gives the target away")
+    judgement = decision_rule.replace(Y, labels, rule or Rule(), gates, CLASSES, "a column gives the target away")
+    json.dumps(dataclasses.asdict(judgement))
+    return judgement
 
 
 def test_a_disqualified_champion_is_replaced_by_a_challenger_that_passes_all_gates() -> None:
@@ -60,7 +65,7 @@ def test_a_disqualified_champion_is_replaced_by_a_challenger_that_passes_all_gat
     assert (judgement.champion_accuracy, judgement.disqualified) == (None, "a column gives the target away")
     assert judgement.reason.startswith("the champion is disqualified: a column gives the target away. The challenger")
     assert "7 of 10 test rows right" in judgement.reason
-    assert [gate.name for gate in judgement.gates] == ["proof holds", "accuracy floor", "better than one class"]
+    assert [gate.name for gate in judgement.gates] == ["proof holds", "accuracy floor", "no worse than one class"]
 
 
 def test_a_challenger_that_fails_a_gate_does_not_replace_a_disqualified_champion() -> None:
@@ -68,7 +73,7 @@ def test_a_challenger_that_fails_a_gate_does_not_replace_a_disqualified_champion
     for judgement, gate in (
         (replaced(0, failed), "not rolled back"),
         (replaced(3, rule=Rule(accuracy_floor=0.8)), "accuracy floor"),
-        (replaced(5), "better than one class"),
+        (replaced(5), "no worse than one class"),
     ):
         assert (judgement.verdict, judgement.reason.startswith(f"the challenger fails {gate} (")) == ("REJECT", True)
 
