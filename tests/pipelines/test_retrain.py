@@ -274,12 +274,6 @@ def test_a_trained_preset_keeps_its_split_and_a_held_version_is_judged_once(pref
     assert (judged.verdict, judged.version, versions(name)) == ("PROMOTE", 2, 2)
 
 
-def test_a_champion_that_was_split_by_content_keeps_its_split(prefect_server: str) -> None:  # noqa: ARG001
-    name = new_name()
-    train(by_content(experiment(name, epochs=2)))
-    assert retrain(experiment(name, epochs=2)).verdict == "UNCHANGED"
-
-
 def with_leak(path: Path) -> Path:
     """Write a table with a column that gives the target away."""
     table = owned.mixed(300)
