@@ -89,6 +89,9 @@ def run(tokens: list[str]) -> int:
     """
     # Prefect and MLflow both read this variable and send no telemetry.
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    # Prefect's server answers 503 while other processes keep its database locked. Its client tries again for four
+    # minutes instead of one: 2, 4, 8... seconds after each answer.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "7")
     try:
         _application(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

@@ -64,7 +64,8 @@ def retrain(
     name = experiment.name
     with scheduled_process.turn(name):
         if champions.champion(name) is not None:
-            _show(decision_log.repair_if_idle(name))
+            for decision in decision_log.repair_if_idle(name):
+                _show(decision)
         dataset = prepare(experiment)
         made_from = run_queries.digests_of(dataset.digest, experiment.digest, provenance.code_digest())
         champion = champions.champion(name)
@@ -76,8 +77,7 @@ def retrain(
                 # --fresh cannot be added to the command of a scheduled run.
                 challenger = train_and_ship(experiment, dataset, discard_outdated=True).model_version.version
             training_rows.keep(champions.run_of(name, challenger), dataset)
-            decision = _decide(name, challenger, dataset, rule, schedule)
-            result = Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)
+            result = _decide(name, challenger, dataset, rule, schedule)
         _announce(result, dataset, notify, schedule)
     return result
 
@@ -103,25 +103,30 @@ def by_content(experiment: Experiment) -> Experiment:
     return Experiment.model_validate(tree)
 
 
-def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: str | None) -> Decision:
-    """Judge, record the decision, and only then carry it out."""
-    with decision_log.exclusive(name):
-        _show(decision_log.repair(name))
+def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: str | None) -> Retrained:
+    """Judge, record the decision, and only then carry it out. Waits for another process that is deciding."""
+
+    def decide() -> Decision | None:
         champion = champions.champion(name)
-        if champion is None or champion == challenger:  # the first version was registered as champion
-            decision = champions.first_decision(name, challenger, schedule)
-        else:
+        if champion is not None and champion != challenger:
             with champions.challenging(name, challenger):
-                decision = champions.decision_from(name, judge(name, champion, challenger, dataset, rule), schedule)
-        decision = decision_log.record(decision)
-        _show([decision])
-        return decision_log.finish(decision)
+                return champions.decision_from(name, judge(name, champion, challenger, dataset, rule), schedule)
+        if champion is not None and champions.standing(name).decision:
+            return None  # someone has promoted it meanwhile
+        return champions.first_decision(name, challenger, schedule)  # it was registered as champion
+
+    with decision_log.exclusive(name, wait=True):
+        decision = decision_log.conclude(name, decide, _show)
+    standing = champions.standing(name)
+    if decision is None:
+        reason = f"version {challenger} was made champion meanwhile: {standing.why}"
+        return Retrained(name, "UNCHANGED", reason, standing.version, None)
+    return Retrained(name, decision.verdict, decision.reason, standing.version, decision)
 
 
-def _show(decisions: list[Decision]) -> None:
-    """Show decisions in the Prefect UI, also those that a killed process could not show."""
-    for decision in decisions:
-        flow_artifacts.table(flow_pages.decision(decision), "decision", decision.reason)
+def _show(decision: Decision) -> None:
+    """Show a decision in the Prefect UI, also one that a killed process could not show."""
+    flow_artifacts.table(flow_pages.decision(decision), "decision", decision.reason)
 
 
 def _announce(result: Retrained, dataset: Dataset, address: str | None, schedule: str | None) -> None:

@@ -82,6 +82,16 @@ def version_with_alias(name: str, alias: str) -> int | None:
 @held()
 def set_alias(name: str, alias: str, number: int | None) -> None:
     """Give an alias to a version, or remove it if `number` is None."""
+    try:
+        _set_alias(name, alias, number)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        # Two transactions that insert the same alias violate the uniqueness of its key. The second time one replaces.
+        _set_alias(name, alias, number)
+
+
+def _set_alias(name: str, alias: str, number: int | None) -> None:
     if number is None:
         connect().delete_registered_model_alias(name, alias)
     else:

@@ -24,10 +24,11 @@ def judged(name: str, verdict: str) -> Callable[[], Decision]:
     """Return a function that records a verdict on version 2 against version 1, as retraining does."""
 
     def act() -> Decision:
+        found = Judged(verdict, "as the test says", 1, 2, {}, {"gates": [], "p": 0.5}, 0)  # type: ignore[arg-type]
         with decision_log.exclusive(name):
-            decision_log.repair(name)
-            found = Judged(verdict, "as the test says", 1, 2, {}, {"gates": [], "p": 0.5}, 0)  # type: ignore[arg-type]
-            return decision_log.finish(decision_log.record(champions.decision_from(name, found, "nightly")))
+            decision = decision_log.conclude(name, lambda: champions.decision_from(name, found, "nightly"))
+        assert decision
+        return decision
 
     return act
 
@@ -92,7 +93,7 @@ def test_a_long_decision_fits_into_a_tag(name: str) -> None:
     gates = [{"name": f"gate {index}", "passed": False, "found": "x" * 3000} for index in range(9)]
     found = Judged("REJECT", "y" * 9000, 1, 2, {}, {"gates": gates, "reason": "y" * 9000}, 0)
     with decision_log.exclusive(name):
-        decision_log.finish(decision_log.record(champions.decision_from(name, found, None)))
+        decision_log.conclude(name, lambda: champions.decision_from(name, found, None))
     (decision,) = decision_log.history(name)
     assert decision.done
     assert decision.judgement is not None
