@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
 from hallmark.tasks.common.digests import RUN_ID_DIGITS, check
@@ -147,8 +148,12 @@ def curve(run: StoredRun, metric: str) -> tuple[list[int], list[float]]:
 
 
 def digests(run_id: str) -> dict[str, str]:
-    """Return the digests of dataset, experiment and code that a run has recorded, as `digests_of` names them."""
-    values = connect().get_run(run_id).data.tags
+    """Return the digests of dataset, experiment and code that a run has recorded, as `digests_of` names them.
+
+    Empty if the run is no longer in the store.
+    """
+    found = _find_exactly(run_id)
+    values = found.tags if found else {}
     return {name: values[tag] for name, tag in _DIGESTS.items() if tag in values}
 
 
@@ -165,8 +170,19 @@ _DIGESTS = {
 
 
 def is_finished(run_id: str) -> bool:
-    """Return whether a run has finished without failure."""
-    return bool(connect().get_run(run_id).info.status == "FINISHED")
+    """Return whether a run has finished without failure, and is in the store."""
+    found = _find_exactly(run_id)
+    return found is not None and found.status == "FINISHED"
+
+
+def _find_exactly(run_id: str) -> StoredRun | None:
+    """Return the run with this id, also if it was moved to the trash; None if it was removed for good."""
+    try:
+        return stored.run(connect().get_run(run_id))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def find(run_id: str) -> StoredRun:
