@@ -109,6 +109,7 @@ def _watch(machine: Settings, running: list[Running], started: datetime, on_faul
             code = one.process.poll()
             if code is not None and one.part.ended is None:
                 one.part = one.part.model_copy(update={"ended": code})
+                _record(_describe(machine, running, started), machine.home)
                 on_fault(processes.describe_end(one.part))
         _record(_describe(machine, running, started), machine.home)
         time.sleep(POLL_SECONDS)

@@ -68,7 +68,8 @@ def standing(name: str) -> Standing:
 def _last_move(name: str) -> Decision | UnreadableDecision | None:
     """Return the last decision that made a version champion, or a later one that cannot be read, and so may have."""
     for entry in reversed(decision_log.entries(name)):
-        if isinstance(entry, UnreadableDecision) or entry.moves or entry.verdict == "FIRST":
+        is_numbered = isinstance(entry, UnreadableDecision) and entry.number is not None
+        if is_numbered or (isinstance(entry, Decision) and (entry.moves or entry.verdict == "FIRST")):
             return entry
     return None
 

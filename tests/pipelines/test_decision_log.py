@@ -163,18 +163,20 @@ def test_decisions_that_cannot_be_read_are_shown_and_skipped(name: str, console:
     assert {tag: client.get_registered_model(name).tags[tag] for tag in UNREADABLE} == UNREADABLE
 
 
-def test_a_deleted_run_or_version_does_not_block_decisions(name: str, console: Call) -> None:
+def test_a_deleted_run_or_version_does_not_block_decisions(
+    name: str, console: Call, caplog: pytest.LogCaptureFixture
+) -> None:
     client = connect()
     champions.promote(name, 2, "a try")
     champions.promote(name, 3, "another")
     assert run_and_kill_after(1, lambda: champions.promote(name, 1, "interrupted"))
     client.delete_model_version(name, "1")
     client.create_model_version(name, "file:///nowhere", uuid.uuid4().hex)  # its run was removed for good
-    code, out, error = console("history", name, "--json")
+    code, out, _ = console("history", name, "--json")
     last = json.loads(out)["decisions"][-1]
     assert (code, last["done"], aliases(name)) == (0, True, {"champion": 3, "previous": 2})
     assert "not done: version 1 was deleted meanwhile" in last["reason"]
-    assert f"{name} version 1 does not show the decision" in error
+    assert f"{name} version 1 does not show the decision" in caplog.text
     assert champions.digests(name, 4) == {}
     assert console("rollback", name)[0] == 0
     assert aliases(name) == {"champion": 2}  # not version 1, which was champion before it
