@@ -32,7 +32,10 @@ from hallmark.tasks.tracking.decision_tags import StoredDecision
 from hallmark.tasks.tracking.model_registry import CHAMPION, PREVIOUS
 
 SETTLE_SECONDS = 1.0
-"""Time after which a decision on a shared store is read back. No process takes longer from reading to writing."""
+"""Time after which a decision on a shared store is read back: longer than others take from reading to writing."""
+
+_SLOWER = 3
+"""How much slower than this process others may be, if the store is so slow that a second is too short."""
 
 ABANDONED_SECONDS = 5.0
 """Time after which an unfinished decision on a shared store is completed by another process."""
@@ -118,15 +121,18 @@ def record(decision: Decision) -> Decision | None:
     Returns:
         None if another machine has decided meanwhile, so that the decision is on a champion that is none any more.
     """
-    name, known = decision.name, decision_tags.read(decision.name)
-    if not _is_current(decision) or any(not one.done for one in history(name)):
+    name = decision.name
+    if not _is_current(decision):
+        return None
+    started, known = time.monotonic(), entries(name)
+    if any(isinstance(one, Decision) and not one.done for one in known):
         return None
     number = max((one.number for one in known if one.number is not None), default=0) + 1
     numbered = replace(decision, number=number, id=uuid4().hex)
     if not decision_tags.add(name, number, _text(numbered)):
         return None
     if _is_shared():
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(max(SETTLE_SECONDS, _SLOWER * (time.monotonic() - started)))
         if not _is_own(numbered):
             return None
         if not _is_current(decision):

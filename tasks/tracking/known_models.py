@@ -18,11 +18,18 @@ _TABLES = {"experiments", "runs", "registered_models", "model_versions"}
 
 
 def remember(name: str, version: int) -> None:
-    """Record in this home that a model was registered in the store of the settings."""
+    """Record in this home that a model was registered in the store of the settings.
+
+    The registration is complete without it: a file that cannot be written is only a warning.
+    """
     models, store = registered(), _store()
-    if models.get(name, 0) < version:
+    if models.get(name, 0) >= version:
+        return
+    try:
         with whole_file(_file(store)) as path:
             path.write_text(json.dumps({"store": store, "models": models | {name: version}}, indent=2) + "\n")
+    except OSError as error:
+        logger.warning("%s cannot be written: %s", _file(store), error)
 
 
 def registered() -> dict[str, int]:
