@@ -62,7 +62,8 @@ def retrain(
     with scheduled_process.turn(name):
         champion = champions.champion(name)
         if champion is not None:
-            _show(decision_log.repair_if_idle(name))
+            for decision in decision_log.repair_if_idle(name):
+                _show(decision)
             champion = champions.champion(name)
         experiment, dataset = _prepare(experiment, champion)
         result = _retrain(experiment, dataset, champion, rule, schedule)
@@ -92,8 +93,7 @@ def _retrain(
     if challenger == champion:
         return _unchanged(name, challenger, "the new file is the champion's, byte for byte", findings)
     training_rows.keep(champions.run_of(name, challenger), dataset)
-    decision = _decide(name, challenger, dataset, rule, schedule)
-    return Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)
+    return _decide(name, challenger, dataset, rule, schedule)
 
 
 def _unchanged(name: str, champion: int, reason: str, findings: frozenset[str]) -> Retrained:
@@ -126,25 +126,30 @@ def _prepare(experiment: Experiment, champion: int | None) -> tuple[Experiment, 
     return experiment, prepare(experiment)
 
 
-def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: str | None) -> Decision:
-    """Judge, record the decision, and only then carry it out."""
-    with decision_log.exclusive(name):
-        _show(decision_log.repair(name))
+def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: str | None) -> Retrained:
+    """Judge, record the decision, and only then carry it out. Waits for another process that is deciding."""
+
+    def decide() -> Decision | None:
         champion = champions.champion(name)
-        if champion is None or champion == challenger:  # the first version was registered as champion
-            decision = champions.first_decision(name, challenger, schedule)
-        else:
+        if champion is not None and champion != challenger:
             with champions.challenging(name, challenger):
-                decision = champions.decision_from(name, judge(name, champion, challenger, dataset, rule), schedule)
-        decision = decision_log.record(decision)
-        _show([decision])
-        return decision_log.finish(decision)
+                return champions.decision_from(name, judge(name, champion, challenger, dataset, rule), schedule)
+        if champion is not None and champions.standing(name).decision:
+            return None  # someone has promoted it meanwhile
+        return champions.first_decision(name, challenger, schedule)  # it was registered as champion
+
+    with decision_log.exclusive(name, wait=True):
+        decision = decision_log.conclude(name, decide, _show)
+    standing = champions.standing(name)
+    if decision is None:
+        reason = f"version {challenger} was made champion meanwhile: {standing.why}"
+        return Retrained(name, "UNCHANGED", reason, standing.version, None)
+    return Retrained(name, decision.verdict, decision.reason, standing.version, decision)
 
 
-def _show(decisions: list[Decision]) -> None:
-    """Show decisions in the Prefect UI, also those that a killed process could not show."""
-    for decision in decisions:
-        flow_artifacts.table(flow_pages.decision(decision), "decision", decision.reason)
+def _show(decision: Decision) -> None:
+    """Show a decision in the Prefect UI, also one that a killed process could not show."""
+    flow_artifacts.table(flow_pages.decision(decision), "decision", decision.reason)
 
 
 def _announce(result: Retrained, dataset: Dataset, address: str | None, schedule: str | None) -> None:

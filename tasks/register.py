@@ -8,7 +8,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import category_values, open_split
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
-from hallmark.tasks.tracking import client, registration
+from hallmark.tasks.tracking import client, known_models, registration
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -27,5 +27,6 @@ def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof
     """Register with signature, input example and proof; see `hallmark.tasks.tracking.registration.register`."""
     example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], category_values(dataset))
     version = registration.register(run, experiment.name, artifact, proof, dataset, example)
+    known_models.remember(version.name, version.version)
     progress.report(version.title)
     return version

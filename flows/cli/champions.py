@@ -13,6 +13,7 @@ from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_rows, print_table
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.results import UnreadableDecision
 
 if TYPE_CHECKING:
     from hallmark.tasks.common.results import Decision, Judged
@@ -69,11 +70,13 @@ def history(model: str, /, *, json: Flag = False) -> None:
         from hallmark.tasks.promotion import decision_log
 
         decision_log.repair_if_idle(model)
-        decisions = decision_log.history(model)
+        entries = decision_log.entries(model)
     if json:
-        print_json({"status": "ok", "name": model, "decisions": [asdict(decision) for decision in decisions]})
-    elif decisions:
-        _print_table(decisions)
+        unreadable = [asdict(one) for one in entries if isinstance(one, UnreadableDecision)]
+        decisions = [asdict(one) for one in entries if not isinstance(one, UnreadableDecision)]
+        print_json({"status": "ok", "name": model, "decisions": decisions, "unreadable": unreadable})
+    elif entries:
+        _print_table(entries)
     else:
         sys.stdout.write(f"no decisions yet: run `{command_name()} retrain` to make the first\n")
 
@@ -186,11 +189,15 @@ def _print(rows: dict[str, str]) -> None:
     print_rows(rows, width=max(map(len, rows)) + 2)
 
 
-def _print_table(decisions: "list[Decision]") -> None:
+def _print_table(entries: "list[Decision | UnreadableDecision]") -> None:
     table = Table("number", "when", "verdict", "version", "champion", "by", "file", "why", box=None, pad_edge=False)
-    for one in decisions:
+    for one in entries:
+        if isinstance(one, UnreadableDecision):
+            why = f"{one.tag} cannot be read: {one.problem}"
+            table.add_row(str(one.number or "-"), "", "UNREADABLE", "", "", "", "", why)
+            continue
         champion = f"{one.before or 'none'} -> {one.champion}" if one.moves else str(one.champion)
         when, by = one.at[:16].replace("T", " "), one.schedule or one.by
-        sha256 = one.digests["onnx_sha256"][:SHOWN]
+        sha256 = one.digests.get("onnx_sha256", "")[:SHOWN]
         table.add_row(str(one.number), when, one.verdict, str(one.version), champion, by, sha256, one.reason)
     print_table(table)

@@ -6,7 +6,7 @@ The schedules are stopped first, because their runs still have to report to both
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -102,12 +102,27 @@ def _describe(machine: Settings, running: list[Running], started: datetime) -> S
 
 
 def _watch(machine: Settings, running: list[Running], started: datetime, on_fault: Callable[[str], None]) -> None:
-    """Poll the processes until an interrupt, and record each one that ends."""
+    """Poll the processes until an interrupt, and record each one that ends.
+
+    The file of the station is written again if it was damaged or removed.
+    """
     while True:
         for one in running:
             code = one.process.poll()
             if code is not None and one.part.ended is None:
                 one.part = one.part.model_copy(update={"ended": code})
-                station_file.record(_describe(machine, running, started), machine.home)
+                _record(_describe(machine, running, started), machine.home)
                 on_fault(processes.describe_end(one.part))
+        _record(_describe(machine, running, started), machine.home)
         time.sleep(POLL_SECONDS)
+
+
+def _record(station: Station, home: Path) -> None:
+    """Write the file of the station unless it has this content already."""
+    try:
+        recorded = station_file.recorded(home)
+    except InputError:
+        recorded = None
+    if recorded != station:
+        with suppress(OSError):  # the disk may be full: the next poll tries again
+            station_file.record(station, home)

@@ -16,3 +16,9 @@ def file_lock(home: Path, name: str) -> FileLock:
     folder = home / "locks"
     folder.mkdir(exist_ok=True)
     return FileLock(folder / f"{name}.lock")
+
+
+def lock_beside(file: Path, name: str) -> FileLock:
+    """Return a lock for all processes of this machine that use a file, whatever their home; see `file_lock`."""
+    file = file.resolve()
+    return file_lock(file.parent, f"{file.name}-{name}")

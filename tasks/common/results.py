@@ -172,11 +172,24 @@ class Decision:
     """Number of test rows left out because one of the two models was trained on them."""
     done: bool = False
     """Whether the aliases have been moved and read back."""
+    id: str = ""
+    """Random id, by which a process recognizes its own decision; empty in decisions of older versions."""
 
     @property
     def moves(self) -> bool:
         """Whether the champion changes."""
         return self.verdict in ("PROMOTE", "MANUAL", "ROLLBACK")
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableDecision:
+    """An entry of the decision log that cannot be read. It is shown and otherwise skipped."""
+
+    number: int | None
+    """Its number; None if the name of its tag has none."""
+    tag: str
+    """Name of the tag of the registered model that holds it."""
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """Promote registered models to champion, roll them back, and read who is champion and why."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hallmark.tasks.common.errors import DamagedError, InputError
-from hallmark.tasks.common.results import Decision, Judged
+from hallmark.tasks.common.results import Decision, Judged, UnreadableDecision
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation.promotion import disqualification
@@ -49,11 +49,15 @@ def standing(name: str) -> Standing:
     """
     _, number = model_registry.resolve(f"models:/{name}@{CHAMPION}")
     stored = model_registry.version(name, number)
-    last = next((one for one in reversed(decision_log.history(name)) if one.moves or one.verdict == "FIRST"), None)
-    decision = last if last and last.champion == number else None
-    why = f"{decision.verdict}: {decision.reason}" if decision else "set outside Hallmark"
-    if last is None and number == 1:
-        why = "the first version that was registered"
+    last = _last_move(name)
+    decision = last if isinstance(last, Decision) and last.champion == number else None
+    match last:
+        case UnreadableDecision():
+            why = f"unknown: a decision cannot be read: `hallmark history {name}` shows it"
+        case None if number == 1:
+            why = "the first version that was registered"
+        case _:
+            why = f"{decision.verdict}: {decision.reason}" if decision else "set outside Hallmark"
     created = datetime.fromtimestamp(stored.created, UTC).isoformat(timespec="seconds")
     return Standing(
         name=name,
@@ -65,6 +69,15 @@ def standing(name: str) -> Standing:
         why=why,
         decision=decision,
     )
+
+
+def _last_move(name: str) -> Decision | UnreadableDecision | None:
+    """Return the last decision that made a version champion, or a later one that cannot be read, and so may have."""
+    for entry in reversed(decision_log.entries(name)):
+        is_numbered = isinstance(entry, UnreadableDecision) and entry.number is not None
+        if is_numbered or (isinstance(entry, Decision) and (entry.moves or entry.verdict == "FIRST")):
+            return entry
+    return None
 
 
 def digests(name: str, version: int) -> dict[str, str]:
@@ -192,14 +205,15 @@ def promote(name: str, version: int, reason: str) -> Decision:
         InputError: there is no such version, it is champion already, it fails a check, or another process is deciding.
     """
     model_registry.resolve(f"models:/{name}/{version}")
-    with decision_log.exclusive(name):
-        decision_log.repair(name)
+
+    def decide() -> Decision:
         before = model_registry.version_with_alias(name, CHAMPION)
         if version == before:
             raise InputError(f"{name} version {version}: is the champion already")
         refuse_unproven(name, version)
-        decision = _decision(name, "MANUAL", reason, version, before, champion=version, previous=before, schedule=None)
-        return decision_log.finish(decision_log.record(decision))
+        return _decision(name, "MANUAL", reason, version, before, champion=version, previous=before, schedule=None)
+
+    return _by_hand(name, decide)
 
 
 def rollback(name: str, reason: str) -> Decision:
@@ -212,8 +226,8 @@ def rollback(name: str, reason: str) -> Decision:
         InputError: there is no such model or no `previous`, it fails a check, or another process is deciding.
     """
     model_registry.aliases(name)
-    with decision_log.exclusive(name):
-        decision_log.repair(name)
+
+    def decide() -> Decision:
         known = model_registry.aliases(name)
         before, version = known.get(CHAMPION), known.get(PREVIOUS)
         if version is None or version == before:
@@ -227,10 +241,15 @@ def rollback(name: str, reason: str) -> Decision:
             if one.champion == version and one.verdict in ("PROMOTE", "MANUAL")
         ]
         previous = promotions[-1].before if promotions else None
-        decision = _decision(
-            name, "ROLLBACK", reason, version, before, champion=version, previous=previous, schedule=None
-        )
-        return decision_log.finish(decision_log.record(decision))
+        return _decision(name, "ROLLBACK", reason, version, before, champion=version, previous=previous, schedule=None)
+
+    return _by_hand(name, decide)
+
+
+def _by_hand(name: str, decide: Callable[[], Decision]) -> Decision:
+    """Carry out the decision of a person, unless another process is deciding on the model."""
+    with decision_log.exclusive(name):
+        return decision_log.conclude(name, decide)
 
 
 def refuse_unproven(name: str, version: int) -> None:

@@ -132,6 +132,12 @@ def database(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
+def local_database() -> Path | None:
+    """Return the SQLite file of the tracking store, also if this home's station serves it; None for other stores."""
+    station = store_of_station()
+    return database(station.store if station else from_environment().tracking_uri)
+
+
 def read() -> Settings:
     """Read the environment, at each call. With a running station the tracking store is the station's.
 

@@ -6,6 +6,7 @@ a killed station has left behind.
 
 import base64
 import fcntl
+import logging
 import urllib.error
 import urllib.request
 from datetime import datetime
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.files import whole_file
+
+logger = logging.getLogger(__name__)
 
 PREFECT, MLFLOW, SCHEDULES = "prefect", "mlflow", "schedules"
 ANSWER_SECONDS = 5.0
@@ -108,8 +111,15 @@ def lock(home: Path) -> Path:
 
 
 def current(home: Path) -> Station | None:
-    """Return the running station, or None. A station that is starting is not returned."""
-    return recorded(home) if is_held(home) else None
+    """Return the running station, or None. A station that is starting is not returned.
+
+    Neither is one whose file cannot be read; a warning says so.
+    """
+    try:
+        return recorded(home) if is_held(home) else None
+    except InputError as error:
+        logger.warning("the running station is not used: %s", error)
+        return None
 
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
@@ -120,14 +130,17 @@ def recorded(home: Path) -> Station | None:
     """Return the content of the file, whether or not its station is still running.
 
     Raises:
-        InputError: the file was not written by a station.
+        InputError: the file cannot be read, or was not written by a station.
     """
     try:
         return Station.model_validate_json(file(home).read_bytes())
     except _ABSENT:
         return None
-    except ValidationError as error:
-        raise InputError(f"{file(home)}: was not written by `hallmark up`: remove it") from error
+    except (ValidationError, OSError) as error:
+        raise InputError(
+            f"{file(home)}: was not written by `hallmark up`: a running station writes it again in a moment, and "
+            "`hallmark up` replaces it if there is none"
+        ) from error
 
 
 def is_held(home: Path) -> bool:

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hallmark.tasks.common.errors import InputError, without_secrets
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.station_file import MLFLOW, Station
+from hallmark.tasks.tracking import known_models
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -47,7 +48,7 @@ def connect() -> MlflowClient:
     """Open the tracking store of the settings, once per process. A new local database is created under a lock.
 
     Raises:
-        InputError: the server or store cannot be reached.
+        InputError: the server or store cannot be reached, or the store has lost its content.
     """
     machine = settings.read()
     if station := settings.store_of_station():
@@ -78,6 +79,7 @@ def _connect(uri: str) -> MlflowClient:
         if database := settings.database(uri):
             database.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{database}.lock"):
+                known_models.refuse_emptied(database)
                 client = MlflowClient(uri)
                 # Readers, such as the UI, and a writer never wait for each other. The file keeps this mode.
                 with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:
@@ -118,12 +120,17 @@ def application(uri: str) -> "ASGIApp":
 
     Args:
         uri: address of the store.
+
+    Raises:
+        InputError: the store has lost its content.
     """
     # As `mlflow server` does before it starts another process. Jobs would run in further processes.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     from mlflow.server import constants, handlers
 
     database = settings.database(uri)
+    if database:
+        known_models.refuse_emptied(database)
     folder = (database.absolute().parent if database else settings.ROOT / "mlruns") / "artifacts"
     uri = _with_timeout(uri)
     os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = uri

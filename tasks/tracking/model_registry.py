@@ -16,7 +16,7 @@ from hallmark.tasks.common.errors import DamagedError, InputError, without_secre
 from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.signals import held
-from hallmark.tasks.tracking import stored, tags
+from hallmark.tasks.tracking import known_models, stored, tags
 from hallmark.tasks.tracking.client import connect
 from hallmark.tasks.tracking.stored import StoredVersion
 
@@ -67,6 +67,8 @@ def _registered(name: str, missing: str) -> RegisteredModel:
         names = [model.name for model in client.search_registered_models(max_results=1000)]
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(names)) or 'none yet'}"
+        if last := known_models.registered().get(name):
+            hint += f" (this home has registered version {last} of it in this store: it was deleted or replaced since)"
         raise InputError(f"there is {missing} '{name}': {hint}") from error
 
 
@@ -82,6 +84,16 @@ def version_with_alias(name: str, alias: str) -> int | None:
 @held()
 def set_alias(name: str, alias: str, number: int | None) -> None:
     """Give an alias to a version, or remove it if `number` is None."""
+    try:
+        _set_alias(name, alias, number)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        # Two transactions that insert the same alias violate the uniqueness of its key. The second time one replaces.
+        _set_alias(name, alias, number)
+
+
+def _set_alias(name: str, alias: str, number: int | None) -> None:
     if number is None:
         connect().delete_registered_model_alias(name, alias)
     else:

@@ -18,6 +18,7 @@ from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import Attempt, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
+from hallmark.tasks.ml.training.history import JOURNAL, TimestampLog
 from hallmark.tasks.runtime import locks, progress, provenance, settings
 from hallmark.tasks.runtime.signals import interrupted
 from hallmark.tasks.tracking import run_lifecycle
@@ -54,7 +55,6 @@ def claim(
         discard_outdated: discard an attempt of an older version of Hallmark instead of refusing to go on.
 
     Raises:
-        DamagedError: an earlier attempt cannot be read.
         InputError: an earlier attempt has a checkpoint of another experiment, or was left by an older version.
     """
     home, name = settings.read().home, members[0].name
@@ -106,7 +106,7 @@ def close_orphans() -> None:
 def _open_attempt(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, discard_outdated: bool) -> Attempt:
     """Continue the attempt in `folder`, or start one there."""
     first = members[0]
-    known = _read(folder)
+    known = _read_or_discard(folder)
     if known and "layout" not in known.conditions:
         if not discard_outdated:
             raise InputError(
@@ -129,6 +129,22 @@ def _open_attempt(folder: Path, members: Sequence[Experiment], dataset: Dataset,
     return _write(Attempt(uuid.uuid4().hex, first.name, conditions, folder))
 
 
+def _read_or_discard(folder: Path) -> Attempt | None:
+    """Return the attempt in `folder`. One that cannot be read is discarded: what it was trained with is unknown."""
+    known: Attempt | None = None
+    try:
+        known = _read(folder)
+        for journal in folder.rglob(JOURNAL):
+            TimestampLog(journal)
+    except DamagedError as error:
+        progress.line("restart", f"an interrupted attempt cannot be read: it is discarded ({error})")
+        if known:
+            run_lifecycle.give_up(known)
+        _remove(folder)
+        return None
+    return known
+
+
 def _usable(known: Attempt | None, conditions: dict[str, str], folder: Path) -> Attempt | None:
     """Return what can be continued of an earlier attempt: all of it, its checkpoints without its run, or nothing."""
     if known is None:
@@ -146,13 +162,17 @@ def _usable(known: Attempt | None, conditions: dict[str, str], folder: Path) -> 
 
 def _read(folder: Path) -> Attempt | None:
     path = folder / _FILE
-    if not path.exists():
-        return None
+    if folder.exists() and not folder.is_dir():
+        raise DamagedError(f"{folder}: expected a folder, found a file")
     try:
-        content = json.loads(path.read_text())
-        return Attempt(content["id"], content["name"], content[_CONDITIONS], folder)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedError(f"{path}: is damaged: add --fresh to start over") from error
+        match json.loads(path.read_bytes()):
+            case {"id": str() | None as identifier, "name": str() as name, "marks": dict() as conditions}:
+                return Attempt(identifier, name, conditions, folder)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{path}: {error}") from error
+    raise DamagedError(f"{path}: does not describe an attempt")
 
 
 def _write(attempt: Attempt) -> Attempt:
@@ -172,4 +192,4 @@ def _remove(folder: Path) -> None:
     """Remove a folder. If a kill interrupts this, nothing is left that would be resumed."""
     if folder.exists():
         folder = folder.rename(folder.with_name(f".removed-{uuid.uuid4().hex}"))
-        shutil.rmtree(folder)
+        shutil.rmtree(folder) if folder.is_dir() else folder.unlink()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import DatasetInput, InputTag, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, LifecycleStage, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -19,7 +19,7 @@ from hallmark.tasks.common.errors import without_secrets
 from hallmark.tasks.common.records import Attempt, Dataset, Run
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.runtime import provenance, settings
+from hallmark.tasks.runtime import progress, provenance, settings
 from hallmark.tasks.runtime.signals import held, interrupted
 from hallmark.tasks.tracking import tags as tag
 from hallmark.tasks.tracking.client import connect
@@ -166,6 +166,9 @@ def _runs_of(client: MlflowClient, attempts: str) -> list[MlflowRun]:
 def _experiment_id(client: MlflowClient, name: str) -> str:
     """Find or create the MLflow experiment. A local store keeps its artifacts beside its database."""
     if existing := client.get_experiment_by_name(name):
+        if existing.lifecycle_stage == LifecycleStage.DELETED:  # it refuses runs, and keeps its name
+            client.restore_experiment(existing.experiment_id)
+            progress.line("restored", f"the MLflow experiment {name} with its runs: it was deleted")
         return existing.experiment_id
     database = settings.database(settings.read().tracking_uri)
     location = (database.absolute().parent / "artifacts" / name).as_uri() if database else None

@@ -148,8 +148,12 @@ def curve(run: StoredRun, metric: str) -> tuple[list[int], list[float]]:
 
 
 def digests(run_id: str) -> dict[str, str]:
-    """Return the digests of dataset, experiment and code that a run has recorded, as `digests_of` names them."""
-    values = connect().get_run(run_id).data.tags
+    """Return the digests of dataset, experiment and code that a run has recorded, as `digests_of` names them.
+
+    Empty if the run is no longer in the store.
+    """
+    found = get(run_id)
+    values = found.tags if found else {}
     return {name: values[tag] for name, tag in _DIGESTS.items() if tag in values}
 
 
@@ -165,8 +169,14 @@ _DIGESTS = {
 }
 
 
+def is_finished(run_id: str) -> bool:
+    """Return whether a run has finished without failure, and is in the store."""
+    found = get(run_id)
+    return found is not None and found.status == "FINISHED"
+
+
 def get(run_id: str) -> StoredRun | None:
-    """Return the run with this id; None if it was removed from the store, or the id is empty."""
+    """Return the run with this id, also from the trash; None if it was removed for good or the id is empty."""
     try:
         return stored.run(connect().get_run(run_id)) if run_id else None
     except MlflowException as error:

@@ -56,12 +56,18 @@ class StoredRun:
     def conditions(self) -> dict[str, str]:
         """Conditions on which the exact bits depend, besides experiment and data.
 
-        Conditions that the run has not recorded yet are missing.
+        Conditions that the run has not recorded yet, or whose tag cannot be read, are missing.
         """
-        conditions: dict[str, Any] = json.loads(self.tags.get(tags.VERSIONS, "{}"))
-        conditions |= json.loads(self.tags.get(tags.FINGERPRINT, "{}"))
+        conditions = self._values(tags.VERSIONS) | self._values(tags.FINGERPRINT)
         named = {"networks": self.tags.get(tags.NETWORKS), "code": self.tags.get(tags.CODE_DIGEST)}
         return conditions | {name: value for name, value in named.items() if value}
+
+    def _values(self, tag: str) -> dict[str, Any]:
+        try:
+            values = json.loads(self.tags.get(tag, "{}"))
+        except (ValueError, RecursionError):
+            return {}
+        return values if isinstance(values, dict) else {}
 
 
 def run(stored: "MlflowRun") -> StoredRun:

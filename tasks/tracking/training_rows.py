@@ -1,10 +1,11 @@
 """Digests of the rows that a registered model was trained on or chosen by, stored with its run."""
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hallmark.tasks.common.digests import SHOWN
-from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.data import dataset_store
 from hallmark.tasks.ml.evaluation.promotion import compare_files
@@ -13,6 +14,8 @@ from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import model_registry, run_queries
 from hallmark.tasks.tracking.client import connect
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "rows"
 """Folder of a run's artifacts. With it another machine can judge the model."""
@@ -39,12 +42,20 @@ def find(name: str, version: int) -> Digests:
     run_id = model_registry.version(name, version).run_id
     digest = run_queries.digests(run_id).get("dataset_digest") if run_id else None
     folder = settings.read().home / "datasets" / str(digest)
+    damaged: DamagedError | None = None
     if digest and (folder / dataset_store.FACTS).exists():
-        return compare_files.seen(folder, dataset_store.file_digests(folder))
+        try:
+            return compare_files.seen(folder, dataset_store.file_digests(folder))
+        except DamagedError as error:
+            damaged = error
     client = connect()
-    if run_id and client.list_artifacts(run_id, FOLDER):
+    if digest and client.list_artifacts(run_id, FOLDER):
+        if damaged:
+            logger.warning("the training rows of %s version %s are read from its run: %s", name, version, damaged)
         with TemporaryDirectory() as temporary:
             return compare_files.seen(Path(client.download_artifacts(run_id, FOLDER, temporary)))
+    if damaged:
+        raise damaged
     raise InputError(
         f"{name} version {version}: cannot be judged: its training rows are unknown, since neither this machine nor "
         f"its run has its dataset {str(digest)[:SHOWN]}: retrain, and use `hallmark promote` to make that version "

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
+import prefect.settings
 import pytest
 from cyclopts import App
 from filelock import FileLock
@@ -287,6 +288,18 @@ def test_json_contains_the_reason_why_a_station_cannot_be_read(console: Call, ho
             code, out, error = console("status", "--json")
     assert (code, json.loads(out)["status"], error.count("\n")) == (2, "refused", 1)
     assert "HALLMARK_AUTH: the station requires user and password" in json.loads(out)["error"]
+
+
+def test_commands_repeat_requests_to_a_busy_prefect_server_for_four_minutes(
+    console: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "")
+    monkeypatch.delenv("PREFECT_CLIENT_MAX_RETRIES")
+    assert console("presets")[0] == 0
+    assert prefect.settings.Settings().client.max_retries == 7
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "2")
+    assert console("presets")[0] == 0
+    assert prefect.settings.Settings().client.max_retries == 2
 
 
 def test_presets_are_listed_and_shown(console: Call) -> None:

@@ -1,7 +1,11 @@
 """Decisions: completed after a kill at any write, and made by one process at a time."""
 
+import json
 import threading
+import time
+import uuid
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,10 +28,11 @@ def judged(name: str, verdict: str) -> Callable[[], Decision]:
     """Return a function that records a verdict on version 2 against version 1, as retraining does."""
 
     def act() -> Decision:
+        found = Judged(verdict, "as the test says", 1, 2, {}, {"gates": [], "p": 0.5}, 0)  # type: ignore[arg-type]
         with decision_log.exclusive(name):
-            decision_log.repair(name)
-            found = Judged(verdict, "as the test says", 1, 2, {}, {"gates": [], "p": 0.5}, 0)  # type: ignore[arg-type]
-            return decision_log.finish(decision_log.record(champions.decision_from(name, found, "nightly")))
+            decision = decision_log.conclude(name, lambda: champions.decision_from(name, found, "nightly"))
+        assert decision
+        return decision
 
     return act
 
@@ -92,7 +97,7 @@ def test_a_long_decision_fits_into_a_tag(name: str) -> None:
     gates = [{"name": f"gate {index}", "passed": False, "found": "x" * 3000} for index in range(9)]
     found = Judged("REJECT", "y" * 9000, 1, 2, {}, {"gates": gates, "reason": "y" * 9000}, 0)
     with decision_log.exclusive(name):
-        decision_log.finish(decision_log.record(champions.decision_from(name, found, None)))
+        decision_log.conclude(name, lambda: champions.decision_from(name, found, None))
     (decision,) = decision_log.history(name)
     assert decision.done
     assert decision.judgement is not None
@@ -121,3 +126,77 @@ def test_a_concurrent_decision_is_refused_with_a_message(name: str, console: Cal
         leave.set()
         other.join()
     assert console("promote", name, "2", "--reason", "x")[0] == 0
+
+
+UNREADABLE = {
+    "hallmark.decision.0002": '{"number": 2, "name": "x", "verdict": "PROM',
+    "hallmark.decision.0003": "no JSON",
+    "hallmark.decision.0004": '{"number": 4, "verdict": "MERGE"}',
+    "hallmark.decision.0005": "[" * 4000,
+    "hallmark.decision.last": "{}",
+}
+
+
+def test_decisions_that_cannot_be_read_are_shown_and_skipped(name: str, console: Call) -> None:
+    client = connect()
+    champions.promote(name, 2, "a try")
+    first = json.loads(client.get_registered_model(name).tags["hallmark.decision.0001"])
+    newer = first | {"signed_by": {"key": 1}, "done": False}  # a field of a newer version
+    client.set_registered_model_tag(name, "hallmark.decision.0001", json.dumps(newer))
+    for tag, text in UNREADABLE.items():
+        client.set_registered_model_tag(name, tag, text)
+    code, out, _ = console("champion", name, "--json")
+    assert (code, json.loads(out)["version"], json.loads(out)["previous"]) == (0, 2, 1)
+    assert "a decision cannot be read: `hallmark history" in json.loads(out)["why"]
+    code, out, _ = console("history", name, "--json")
+    result = json.loads(out)
+    assert (code, [one["number"] for one in result["decisions"]]) == (0, [1])
+    assert result["decisions"][0]["done"]
+    assert [one["tag"] for one in result["unreadable"]] == list(UNREADABLE)
+    code, out, _ = console("history", name)
+    assert (code, out.count("UNREADABLE")) == (0, len(UNREADABLE))
+    code, out, _ = console("promote", name, "3", "--reason", "go on", "--json")
+    assert (code, json.loads(out)["number"], aliases(name)) == (0, 6, {"champion": 3, "previous": 2})
+    code, out, _ = console("champion", name, "--json")
+    assert json.loads(out)["why"] == "MANUAL: go on"
+    assert {tag: client.get_registered_model(name).tags[tag] for tag in UNREADABLE} == UNREADABLE
+
+
+def test_a_deleted_run_or_version_does_not_block_decisions(
+    name: str, console: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect()
+    champions.promote(name, 2, "a try")
+    champions.promote(name, 3, "another")
+    assert run_and_kill_after(1, lambda: champions.promote(name, 1, "interrupted"))
+    client.delete_model_version(name, "1")
+    client.create_model_version(name, "file:///nowhere", uuid.uuid4().hex)  # its run was removed for good
+    code, out, _ = console("history", name, "--json")
+    last = json.loads(out)["decisions"][-1]
+    assert (code, last["done"], aliases(name)) == (0, True, {"champion": 3, "previous": 2})
+    assert "not done: version 1 was deleted meanwhile" in last["reason"]
+    assert f"{name} version 1 does not show the decision" in caplog.text
+    assert champions.digests(name, 4) == {}
+    assert console("rollback", name)[0] == 0
+    assert aliases(name) == {"champion": 2}  # not version 1, which was champion before it
+
+
+def test_a_decision_that_another_machine_replaced_is_made_anew(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace a decision between its writing and its reading back, as a faster machine on the same server would."""
+    client, pauses = connect(), []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            ((tag, text),) = client.get_registered_model(name).tags.items()
+            other = json.loads(text) | {"id": "other", "version": 3, "champion": 3}
+            client.set_registered_model_tag(name, tag, json.dumps(other))
+
+    monkeypatch.setattr(decision_log, "_is_shared", lambda: True)
+    monkeypatch.setattr(decision_log, "ABANDONED_SECONDS", 0.05)
+    monkeypatch.setattr(decision_log, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
+    decision = champions.promote(name, 2, "slower")
+    first, second = decision_log.history(name)
+    assert (first.id, first.champion, first.done) == ("other", 3, True)  # the other machine never finished it
+    assert (second, second.number, second.before, second.champion) == (decision, 2, 3, 2)
+    assert aliases(name) == {"champion": 2, "previous": 3}

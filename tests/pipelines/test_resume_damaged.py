@@ -11,7 +11,7 @@ from hallmark.flows.__main__ import run as command
 from hallmark.flows.experiments.retraining_split import by_content
 from hallmark.flows.retrain import retrain
 from hallmark.flows.train import train
-from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.tracking import client
@@ -100,29 +100,44 @@ def test_a_retraining_discards_an_attempt_of_the_old_layout(
     assert statuses(experiment.name) == ["KILLED", "FINISHED"]
 
 
-def test_a_damaged_attempt_file_is_refused_until_fresh_discards_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("attempt.json", b"\xff{"), ("attempt.json", b'{"id": "x"}'), ("attempt.json", b""), ("journal", b"no line\n")],
+)
+def test_an_attempt_that_cannot_be_read_is_discarded_with_a_message(
+    name: str, content: bytes, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     experiment = iris_experiment()
     interrupt(experiment, monkeypatch, at=1)
-    (path,) = home.glob("unfinished/*/attempt.json")
-    for content in (b"\xff{", b'{"id": "x"}', b""):
-        path.write_bytes(content)
-        with pytest.raises(DamagedError, match=r"attempt\.json: is damaged: add --fresh to start over"):
-            train(experiment)
-        assert path.read_bytes() == content
-    assert len(runs(experiment.name)) == 1
-    interrupt(experiment, monkeypatch, at=EPOCHS, fresh=True)
+    (path,) = home.glob(f"unfinished/*/{name}")
+    path.write_bytes(content)
+    capsys.readouterr()
+    interrupt(experiment, monkeypatch, at=EPOCHS)
+    error = capsys.readouterr().err
+    assert f"restart  an interrupted attempt cannot be read: it is discarded ({path}: " in error
+    assert "resumed" not in error
     assert_whole(runs(experiment.name)[1])
 
 
-def test_a_damaged_journal_is_refused_until_fresh_discards_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stray_files_in_the_home_do_not_stop_a_training(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = iris_experiment()
     interrupt(experiment, monkeypatch, at=1)
-    (path,) = home.glob("unfinished/*/journal")
-    path.write_bytes(b"what is this\n" + path.read_bytes())
-    with pytest.raises(DamagedError, match="journal: a line is damaged: add --fresh to start over"):
-        train(experiment)
-    interrupt(experiment, monkeypatch, at=EPOCHS, fresh=True)
+    (folder,) = unfinished_folders(home)
+    (folder / "notes-old.safetensors").write_text("a copy")
+    (folder / f"{9:08d}-{'0' * 64}.safetensors").mkdir()
+    (home / "unfinished" / "notes").write_text("not a folder")
+    (home / "fits").write_text("not a folder")
+    client.connect().delete_experiment(runs(experiment.name)[0].info.experiment_id)
+    interrupt(experiment, monkeypatch, at=EPOCHS)
     assert_whole(runs(experiment.name)[-1])
+    shutil.rmtree(folder)
+    folder.write_text("not a folder")
+    (fitted,) = (home / "fits").iterdir()
+    shutil.rmtree(fitted)
+    (fitted / "weights.safetensors").mkdir(parents=True)
+    outcome = train(experiment)
+    assert outcome.fit.weights.is_file()
+    assert folder.name not in {path.name for path in unfinished_folders(home)}
 
 
 def test_a_checkpoint_of_another_experiment_is_refused_before_a_run_is_opened(

@@ -4,8 +4,6 @@ import json
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,13 +22,13 @@ from hallmark.flows.ship import train_and_ship
 from hallmark.flows.train import train
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.records import Dataset
-from hallmark.tasks.common.results import Outcome, Retrained
+from hallmark.tasks.common.results import Judged, Outcome, Retrained
 from hallmark.tasks.ml.config.data import Split
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources, splits
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
-from hallmark.tasks.promotion import decision_log
-from hallmark.tasks.runtime import provenance, settings
+from hallmark.tasks.promotion import champions, decision_log
+from hallmark.tasks.runtime import progress, provenance, settings
 from hallmark.tasks.tracking import client as store
 from hallmark.tasks.tracking import tags, training_rows
 from tests.conftest import ROOT
@@ -141,35 +139,33 @@ def test_nothing_is_trained_if_nothing_has_changed(thrice: tuple[str, list[Retra
     assert "data, experiment and code are the champion's" in artifacts["retraining"]
 
 
-@contextmanager
-def deciding(name: str) -> Iterator[None]:
-    """Hold the lock on decisions about a model, as another process would."""
-    inside, leave = threading.Event(), threading.Event()
+def test_a_retraining_waits_for_another_process_that_decides(
+    prefect_server: str,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = new_name()
+    retrain(experiment(name, epochs=10))
+    inside, trained = threading.Event(), threading.Event()
 
     def hold() -> None:
         with decision_log.exclusive(name):
             inside.set()
-            assert leave.wait(LIMIT)
+            assert trained.wait(LIMIT)
+            found = Judged("PROMOTE", "by another process", 1, 2, {}, {"gates": []}, 0)
+            decision_log.conclude(name, lambda: champions.decision_from(name, found, None))
+
+    def line(label: str, text: str) -> None:
+        if (label, text) == ("waiting", f"another process is deciding on {name}"):
+            trained.set()
 
     other = threading.Thread(target=hold)
     other.start()
-    try:
-        assert inside.wait(LIMIT)
-        yield
-    finally:
-        leave.set()
-        other.join()
-
-
-def test_a_concurrent_decision_is_refused_and_the_next_run_judges_the_trained_version(prefect_server: str) -> None:  # noqa: ARG001
-    name = new_name()
-    retrain(experiment(name, epochs=30))
-    with deciding(name), pytest.raises(InputError, match="another process is deciding on this model"):
-        retrain(experiment(name, epochs=30, seed=1))
-    assert (versions(name), aliases(name), len(decision_log.history(name))) == (2, {"champion": 1}, 1)
-    result = retrain(experiment(name, epochs=30, seed=1))
-    assert result.decision is not None
-    assert (result.verdict, result.decision.version, versions(name)) == ("HOLD", 2, 2)
+    assert inside.wait(LIMIT)
+    monkeypatch.setattr(progress, "line", line)
+    result = retrain(experiment(name, epochs=10, seed=1))
+    other.join()
+    assert (result.verdict, result.decision, result.champion, versions(name)) == ("UNCHANGED", None, 2, 2)
+    assert result.reason == "version 2 was made champion meanwhile: PROMOTE: by another process"
 
 
 @flow(name="train on other labels")
@@ -247,9 +243,17 @@ def test_training_rows_are_found_on_another_machine_or_judging_is_refused(
     (copy / "train.rows.npy").write_bytes(b"x")
     with pytest.raises(DamagedError, match=r"train\.rows\.npy"):
         training_rows.find(other, 1)
+    for content in ("", "[]", '{"files": {}}'):
+        (copy / "dataset.json").write_text(content)
+        with pytest.raises(DamagedError, match=r"dataset\.json: cannot be read"):
+            training_rows.find(other, 1)
     shutil.rmtree(copy)
     with pytest.raises(InputError, match="version 1: cannot be judged: its training rows are unknown"):
         training_rows.find(other, 1)
+    training_rows.keep(outcome.run.id, outcome.dataset)
+    copy.mkdir()
+    (copy / "dataset.json").write_text("cut")
+    assert len(training_rows.find(other, 1)) == outcome.dataset.rows["train"] + outcome.dataset.rows["validation"]
 
 
 def test_a_trained_preset_keeps_its_split_and_a_held_version_is_judged_once(prefect_server: str) -> None:  # noqa: ARG001

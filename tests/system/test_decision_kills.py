@@ -2,16 +2,22 @@
 
 import os
 import signal
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from hallmark.tasks.common.results import Outcome
-from hallmark.tasks.promotion import decision_log
+from hallmark.tasks.common.results import Decision, Judged, Outcome
+from hallmark.tasks.promotion import champions, decision_log
+from hallmark.tasks.tracking.client import connect
 from tests.pipelines.test_decision_log import judged
-from tests.support import forks, registered
+from tests.support import databases, forks, processes, registered
+from tests.support.processes import LIMIT
 from tests.support.registered import aliases, kill_after
+
+DECISIONS = 8
+"""Number of decisions of each of two homes that decide at once."""
 
 
 def kill_promotion_after(writes: int, name: str) -> None:
@@ -64,3 +70,56 @@ def test_of_two_concurrent_promotions_each_is_recorded_or_refused(three_seeds: l
     )
     assert [decision.number for decision in decisions] == list(range(1, len(decisions) + 1))
     assert aliases(model)["champion"] == decisions[-1].version
+
+
+def decide_in_turn(name: str, count: int) -> None:
+    """Make version 2 or 3 champion in turn, as retraining does, until this number of decisions is recorded."""
+
+    def decide() -> Decision:
+        champion = champions.champion(name)
+        challenger = 3 if champion == 2 else 2
+        found = Judged("PROMOTE", "in turn", champion or 0, challenger, {}, {"gates": []}, 0)
+        return champions.decision_from(name, found, None)
+
+    for _ in range(count):
+        with decision_log.exclusive(name, wait=True):
+            decision_log.conclude(name, decide)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "server"])
+def test_two_homes_decide_on_one_store_one_after_another(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        store = databases.mlflow(tmp_path / "mlflow.db")
+        if kind == "server":
+            port = processes.free_port()
+            stack.enter_context(processes.mlflow_server(tmp_path, port))
+            store = f"http://127.0.0.1:{port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+        client, name = connect(), "iris"
+        client.create_registered_model(name)
+        for _ in range(3):
+            run = client.create_run("0")
+            client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+        client.set_registered_model_alias(name, "champion", "1")
+        homes = [
+            forks.call(
+                partial(decide_in_turn, name, DECISIONS),
+                tmp_path / home,
+                os.environ | {"HALLMARK_HOME": str(tmp_path / home)},
+            )
+            for home in ("one", "other")
+        ]
+        for process in homes:
+            process.join(LIMIT)
+        errors = "".join((tmp_path / home / "stderr").read_text() for home in ("one", "other"))
+        assert [process.exitcode for process in homes] == [0, 0], errors
+        decisions = decision_log.history(name)
+        assert [one.number for one in decisions] == list(range(1, 2 * DECISIONS + 1))
+        assert all(one.done for one in decisions)
+        champion = 1
+        for one in decisions:
+            assert one.before == champion
+            champion = one.champion
+        assert aliases(name) == {"champion": champion, "previous": decisions[-1].before}

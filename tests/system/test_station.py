@@ -147,6 +147,9 @@ def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(workspace: Wor
     first = workspace.hallmark("up", "--detach")
     assert first.returncode == 0, first.stderr
     killed = workspace.station
+    for content in (b'{"pid": ', b"{}"):
+        station_file.file(workspace.home).write_bytes(content)
+        until(lambda: station_file.current(workspace.home) == killed)  # it was written again
     assert lines(first.stdout) == [f"Prefect UI: {killed.url('prefect')}", f"MLflow UI:  {killed.url('mlflow')}"]
     os.kill(killed.pid, signal.SIGKILL)
     until(lambda: has_ended(killed))
@@ -250,7 +253,7 @@ def test_part_that_does_not_start_is_named_and_the_others_are_stopped(workspace:
     until(lambda: not listens(workspace))
 
 
-def test_station_is_recognised_by_its_lock(tmp_path: Path) -> None:
+def test_station_is_recognised_by_its_lock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     part = station_file.StationPart(name="mlflow", pid=2, log=tmp_path / "log", url="http://127.0.0.1:5000")
     station = station_file.Station(pid=1, started=datetime.now(UTC), store="sqlite:///x", guarded=True, parts=(part,))
     assert station_file.current(tmp_path) is None
@@ -258,6 +261,13 @@ def test_station_is_recognised_by_its_lock(tmp_path: Path) -> None:
     assert station_file.current(tmp_path) is None
     with FileLock(station_file.lock(tmp_path)):
         assert station_file.current(tmp_path) == station
+        newer = station.model_dump(mode="json") | {"field_of_a_newer_version": {}}
+        station_file.file(tmp_path).write_text(json.dumps(newer))
+        assert station_file.current(tmp_path) == station
+        station_file.file(tmp_path).write_text("cut")
+        assert station_file.current(tmp_path) is None
+    assert "the running station is not used: " in caplog.text
+    station_file.record(station, tmp_path)
     assert not station_file.is_held(tmp_path)
     assert station_file.recorded(tmp_path) == station
     assert station.url("mlflow") == "http://127.0.0.1:5000"

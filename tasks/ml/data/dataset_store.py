@@ -111,22 +111,46 @@ def load(folder: Path, used: Iterable[str] = ()) -> Dataset:
         used: names of the files that the caller reads. Their digests are checked, and that of `columns.json`.
 
     Raises:
-        DamagedError: one of these files does not have its recorded digest.
+        DamagedError: one of these files does not have its recorded digest, or the record cannot be read.
     """
-    facts, digests = json.loads((folder / FACTS).read_text()), file_digests(folder)
+    facts, digests = _facts(folder), file_digests(folder)
     for name in (*used, *({COLUMNS} & digests.keys())):
         check(folder / name, digests[name])
     known = {field.name for field in fields(Dataset)} & facts.keys()
     values: dict[str, Any] = {
         name: tuple(facts[name]) if isinstance(facts[name], list) else facts[name] for name in known
     }
-    return Dataset(**values, folder=folder, digest=folder.name)
+    try:
+        return Dataset(**values, folder=folder, digest=folder.name)
+    except TypeError as error:
+        raise _unreadable(folder, error) from error
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Return the recorded SHA-256 (64 hex digits) of each file of a dataset, by name."""
-    digests: dict[str, str] = json.loads((folder / FACTS).read_text())["files"]
-    return digests
+    """Return the recorded SHA-256 (64 hex digits) of each file of a dataset, by name.
+
+    Raises:
+        DamagedError: the record cannot be read.
+    """
+    files = _facts(folder).get("files")
+    expected = {f"{split}.{part}.npy" for split in SPLITS for part in ("x", "y", "rows")}
+    if isinstance(files, dict) and expected <= files.keys() and all(isinstance(one, str) for one in files.values()):
+        return files
+    raise _unreadable(folder, "it has no digests of files")
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((folder / FACTS).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(folder, error) from error
+    if not isinstance(facts, dict):
+        raise _unreadable(folder, f"expected an object, found {type(facts).__name__}")
+    return facts
+
+
+def _unreadable(folder: Path, reason: object) -> DamagedError:
+    return DamagedError(f"{folder / FACTS}: cannot be read ({reason}): train on the same data to write it again")
 
 
 def outline(source: SourceRows, data: Data) -> Dataset:
@@ -237,7 +261,7 @@ def _is_intact(folder: Path) -> bool:
     try:
         for name, digest in file_digests(folder).items():
             check(folder / name, digest)
-    except (DamagedError, OSError, ValueError, KeyError) as error:
+    except (DamagedError, OSError) as error:
         logger.warning("dataset %s is damaged and is written again: %s", folder.name[:SHOWN], error)
         return False
     return True

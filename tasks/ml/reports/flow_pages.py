@@ -78,10 +78,17 @@ def decision(made: Decision) -> list[dict[str, str]]:
         "version": str(made.version),
         "champion before": str(made.before or "none"),
         "champion after": str(made.champion),
-        **(judgement(made.judgement) if made.judgement else {}),
+        **(_stored_judgement(made.judgement) if made.judgement else {}),
         **made.digests,
     }
     return [{"what": name, "found": value} for name, value in rows.items()]
+
+
+def _stored_judgement(values: dict[str, Any]) -> dict[str, str]:
+    try:
+        return judgement(values)
+    except (KeyError, TypeError, ValueError):  # of a decision that another version has recorded
+        return {"judgement": "cannot be shown: another version of Hallmark recorded it"}
 
 
 def judgement(values: dict[str, Any]) -> dict[str, str]:

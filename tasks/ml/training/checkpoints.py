@@ -7,6 +7,7 @@ kept: if the newest one is damaged, the previous one is used.
 import hashlib
 import json
 import logging
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _SHARE = 0.01
 """Maximum share of the training's time that writing checkpoints may take."""
+_NAME = re.compile(r"[0-9]+-[0-9a-f]{64}\.safetensors")
+"""Names of checkpoints: number and SHA-256."""
 _KEPT = 2
 """Number of checkpoints that are kept."""
 
@@ -94,8 +97,9 @@ class Checkpoints:
         return None
 
     def _files(self) -> list[Path]:
-        """Return all checkpoint files, newest first."""
-        return sorted(self._folder.glob("*-*.safetensors"), key=_number, reverse=True)
+        """Return all checkpoint files, newest first. Files with other names are left alone."""
+        files = [path for path in self._folder.glob("*.safetensors") if _NAME.fullmatch(path.name) and path.is_file()]
+        return sorted(files, key=_number, reverse=True)
 
     def _refuse_foreign(self, path: Path, found: dict[str, str]) -> None:
         for what, expected in self._identity.items():

@@ -73,7 +73,7 @@ class TimestampLog:
         for line in whole.splitlines():
             text, _, checksum = line.rpartition(b" ")
             if checksum != b"%08x" % crc32(text):
-                raise DamagedError(f"{path}: a line is damaged: add --fresh to start over")
+                raise DamagedError(f"{path}: a line is damaged")
             kind, step, timestamp, times = json.loads(text)
             self._known[kind, step] = timestamp, times
 

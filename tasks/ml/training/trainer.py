@@ -1,5 +1,6 @@
 """Train one classifier, or several of one shape at once: from a dataset to weights and history."""
 
+import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,11 @@ from hallmark.tasks.ml.training.fingerprint import fingerprint
 from hallmark.tasks.ml.training.history import Log
 from hallmark.tasks.ml.training.loop import CheckpointPolicy, TrainingLoop
 from hallmark.tasks.ml.training.optim import gradients, optimizers, update_step
+
+logger = logging.getLogger(__name__)
+
+_SUFFIXES = (".safetensors", ".parquet", ".onnx", ".html")
+"""Suffixes of the files that are written into the folder of a fit."""
 
 VERSION = 6
 """Version of the training computations, part of the name under which fits are stored. Increase it when they change."""
@@ -90,6 +96,8 @@ def fit_together(
         One fit for each, or the error if its training diverged.
     """
     first = trainings[0]
+    for folder in folders:
+        _make_room(folder)
     device = devices.choose(first.device)
     scaling = preprocessing.fit_scaling(dataset, data)
     units = output_units(model, first.loss, len(dataset.classes))
@@ -110,6 +118,14 @@ def fit_together(
             loop.run()
         classifiers = [networks.Classifier(scaling, network, model, first.loss) for network in built]
         return [loop.result(*pair, marks) for pair in zip(range(len(built)), classifiers, folders, strict=True)]
+
+
+def _make_room(folder: Path) -> None:
+    """Move away a file that stands where a folder is to be written, and folders that stand where its files are."""
+    files = [path for path in (folder.parent, folder) if path.is_file()]
+    for path in files or [path for path in folder.glob("*.*") if path.is_dir() and path.suffix in _SUFFIXES]:
+        aside = path.rename(path.with_name(f"{path.name}.moved-{secrets.token_hex(4)}"))
+        logger.warning("%s stood where the training writes its result: it was moved to %s", path, aside.name)
 
 
 def fingerprint_of(dataset: Dataset, model: Model, training: Training) -> dict[str, str]:

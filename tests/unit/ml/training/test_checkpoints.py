@@ -97,6 +97,17 @@ def test_the_numbering_continues_from_the_files_in_the_folder(two: Path) -> None
     assert [path.name.partition("-")[0] for path in newest_first(two)] == ["00000003", "00000002"]
 
 
+def test_files_with_other_names_are_left_alone(two: Path) -> None:
+    stray = [two / "notes-old.safetensors", two / "copy of 00000002-x.safetensors", two / f"99-{'0' * 64}.safetensors"]
+    stray[0].write_text("a copy")
+    stray[1].write_bytes(newest_first(two)[0].read_bytes())
+    stray[2].mkdir()
+    assert step_of(two) == 2
+    Checkpoints(two, IDENTITY).save(checkpoint_at(3))
+    assert step_of(two) == 3
+    assert all(path.exists() for path in stray)
+
+
 def test_numbers_of_more_than_eight_digits_are_sorted(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, IDENTITY)
     kept.save(checkpoint_at(1))

@@ -133,7 +133,7 @@ def test_a_truncated_only_line_is_dropped(path: Path) -> None:
 def test_a_damaged_line_is_refused(old: Path, line: bytes, place: str) -> None:
     whole = old.read_bytes()
     old.write_bytes(line + b"\n" + whole if place == "first" else whole + line + b"\n")
-    with pytest.raises(DamagedError, match="journal: a line is damaged: add --fresh to start over"):
+    with pytest.raises(DamagedError, match="journal: a line is damaged"):
         TimestampLog(old)
 
 
