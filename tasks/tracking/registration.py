@@ -21,6 +21,7 @@ from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import tags
 from hallmark.tasks.tracking.client import connect
 from hallmark.tasks.tracking.model_registry import CHAMPION
+from hallmark.tasks.tracking.store_calls import until_answered
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ def register(
 ) -> ModelVersion:
     """Log the verified file as an MLflow model, and register it as a new version of `name`.
 
-    The first version becomes `champion`. Called again for the same run, it returns the version that exists.
+    The first version becomes `champion`. Called again for the same run, it returns the version that exists, so it is
+    repeated while the store does not answer.
 
     Args:
         run: the open run.
@@ -52,7 +54,18 @@ def register(
     Raises:
         DamagedError: the file that MLflow stores is not the stamped one.
     """
-    client = connect()
+    return until_answered(_register, connect(), run, name, artifact, proof, dataset, example)
+
+
+def _register(
+    client: MlflowClient,
+    run: Run,
+    name: str,
+    artifact: Artifact,
+    proof: Proof,
+    dataset: Dataset,
+    example: dict[str, np.ndarray],
+) -> ModelVersion:
     existing = client.search_model_versions(f"run_id = '{run.id}'")
     number = str(existing[0].version) if existing else _log_model(client, run, name, artifact, proof, dataset, example)
     client.set_tag(run.id, tags.MODEL_VERSION, number)

@@ -43,8 +43,8 @@ def claim(
     """Lock an experiment or a sweep for this process, and continue an interrupted attempt at it.
 
     If another process runs the same experiment, say so and wait for it. A successful attempt is removed. After an
-    interruption, also by kill -9, the attempt stays, and the same run is continued; after a failure, its checkpoints
-    are used by a new run.
+    interruption, also by kill -9, the attempt stays, and the same run is continued, also if the store was away. After a
+    failure, its checkpoints are used by a new run, unless the failed run could not be closed.
 
     Args:
         members: the experiment, or the members of the sweep, all of one name.
@@ -72,11 +72,6 @@ def claim(
         except BaseException as error:
             if interrupted(error):
                 progress.line("stopped", "run the same command to continue, or add --fresh to start over")
-            else:
-                try:
-                    _write(replace(attempt, id=None))
-                except OSError as second:  # the first error is the one to be reported
-                    logger.warning("%s: cannot be written: %s", attempt.folder, second)
             raise
         _remove(attempt.folder)
 
@@ -139,7 +134,8 @@ def _usable(known: Attempt | None, conditions: dict[str, str], folder: Path) -> 
     match run_lifecycle.status(known):
         case "FINISHED":
             return _discard(known, folder)
-        case "FAILED":  # and the process was killed before it could record that here
+        case "FAILED":
+            run_lifecycle.give_up(known)  # members of a sweep may still be open
             return replace(known, id=None)
     return known
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hallmark.flows.station import prefect_server
-from hallmark.tasks.common.errors import HallmarkError
+from hallmark.tasks.common.errors import HallmarkError, InputError, UnavailableError
 from hallmark.tasks.runtime import progress, settings, signals
 
 if TYPE_CHECKING:
@@ -47,9 +47,13 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     with signals.as_interrupt():
         wait = prefect_server.provide(log.with_name("server.log"))
         run = load()
-        from hallmark.tasks.tracking import client
+        from hallmark.tasks.tracking import client, resume
 
         client.connect()
+        try:
+            resume.close_orphans()  # of any command that a kill or a server that was away has left open
+        except UnavailableError as error:
+            raise InputError(str(error)) from error
         for module in USED_LATER:
             importlib.import_module(module)
         wait()
