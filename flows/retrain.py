@@ -79,7 +79,7 @@ def retrain(
             decision = _decide(name, challenger, dataset, rule, schedule)
             result = Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)
         _announce(result, dataset, notify, schedule)
-    return result
+    return flow_artifacts.finished(result)
 
 
 def by_content(experiment: Experiment) -> Experiment:

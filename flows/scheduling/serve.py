@@ -19,7 +19,7 @@ from filelock import Timeout
 from hallmark.flows.scheduling import deployments, missed_runs, schedules
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.file_locks import file_lock
-from hallmark.tasks.runtime import progress, scheduled_process, settings
+from hallmark.tasks.runtime import prefect_api, progress, scheduled_process, settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -40,9 +40,6 @@ HEARTBEAT_MESSAGE = (
 
 START_TIMEOUT = timedelta(minutes=5)
 """Time after which a pending run whose process has not started counts as crashed."""
-
-RETRIES = "7"
-"""Retries of a request to Prefect: four minutes in total, like MLflow's client. Prefect's default takes one minute."""
 
 POLL_SECONDS = 2.0
 """Interval at which Prefect is asked for due runs."""
@@ -68,7 +65,7 @@ def main() -> None:
     os.environ[scheduled_process.SERVED_VARIABLE] = "1"
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "hallmark")
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
+    prefect_api.wait_long()
     deployments.use_server()
     try:
         with file_lock(settings.read().home, deployments.file_tag(file)).acquire(timeout=0):

@@ -1,6 +1,7 @@
 """The address of the Prefect server that this process uses."""
 
 import atexit
+import os
 import urllib.request
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -11,6 +12,34 @@ from hallmark.tasks.runtime import settings, station_file
 
 ANSWER_SECONDS = 5.0
 """Time limit for a server to answer its health check."""
+
+RETRIES = "7"
+"""Retries of a request to Prefect: four minutes in total. Prefect's default takes one minute."""
+
+_SHORT_SECONDS = 0.5
+"""Time limit for the same after an interrupt."""
+
+
+def wait_long() -> None:
+    """Let this process and its children wait four minutes for Prefect. Call it before Prefect is imported."""
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
+
+
+def stop_waiting() -> None:
+    """Let every further request to Prefect in this process fail at once if Prefect does not answer."""
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    rest_of_process = ExitStack()
+    rest_of_process.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
+    atexit.register(rest_of_process.close)
+
+
+def stop_waiting_if_away() -> None:
+    """Call `stop_waiting` if Prefect does not answer now."""
+    from prefect.settings import PREFECT_API_URL
+
+    if (url := PREFECT_API_URL.value()) and not answers(url, _SHORT_SECONDS):
+        stop_waiting()
 
 
 def use_running() -> str | None:
@@ -66,10 +95,10 @@ def use(url: str, auth: str | None = None) -> None:
     atexit.register(rest_of_process.close)
 
 
-def answers(url: str) -> bool:
+def answers(url: str, seconds: float = ANSWER_SECONDS) -> bool:
     """Return whether the Prefect or MLflow server at `url` answers its health check, which needs no password."""
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - http
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=seconds) as answer:  # noqa: S310 - http
             return bool(answer.status == HTTPStatus.OK)
     except (OSError, ValueError, HTTPException):
         return False

@@ -18,7 +18,7 @@ from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import Attempt, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
-from hallmark.tasks.runtime import locks, progress, provenance, settings
+from hallmark.tasks.runtime import locks, prefect_api, progress, provenance, settings
 from hallmark.tasks.runtime.signals import interrupted
 from hallmark.tasks.tracking import run_lifecycle
 
@@ -71,6 +71,7 @@ def claim(
             yield attempt
         except BaseException as error:
             if interrupted(error):
+                prefect_api.stop_waiting_if_away()
                 progress.line("stopped", "run the same command to continue, or add --fresh to start over")
             raise
         _remove(attempt.folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hallmark.flows.station import prefect_server
 from hallmark.tasks.common.errors import HallmarkError, InputError, UnavailableError
-from hallmark.tasks.runtime import progress, settings, signals
+from hallmark.tasks.runtime import prefect_api, progress, settings, signals
 
 if TYPE_CHECKING:
     from hallmark.tasks.ml.config.experiment import Experiment
@@ -43,6 +43,7 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
     # The terminal shows Hallmark's progress lines; Prefect's log goes to the file.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    prefect_api.wait_long()
     log.parent.mkdir(exist_ok=True)
     with signals.as_interrupt():
         wait = prefect_server.provide(log.with_name("server.log"))
@@ -58,7 +59,9 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
             importlib.import_module(module)
         wait()
         with _logged(flow, log):
-            return run()
+            from hallmark.tasks.runtime import flow_artifacts  # imports Prefect, as the flow has
+
+            return flow_artifacts.result_of(run)
 
 
 def refuse_impossible(*members: "Experiment") -> None:
