@@ -12,8 +12,8 @@ from hallmark.tasks.common.records import Run
 from hallmark.tasks.ml.training.history import Log
 from hallmark.tasks.runtime.signals import are_held, held
 from hallmark.tasks.tracking.client import connect
-from hallmark.tasks.tracking.run_lifecycle import log_secondary_error, one_line
-from hallmark.tasks.tracking.store_calls import is_temporary, tried_once
+from hallmark.tasks.tracking.run_lifecycle import log_secondary_error
+from hallmark.tasks.tracking.store_calls import describe, is_temporary, tried_once
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +85,8 @@ class _Points:
             if not is_temporary(error):
                 raise
             if not self.is_unreachable:
-                text = one_line(error)[:200]
-                logger.warning(
-                    "%s: MLflow does not answer or is locked; training goes on, and its points are sent later: %s",
-                    self.run.name,
-                    text,
-                )
+                text = "%s: %s; training goes on, and its points are sent later"
+                logger.warning(text, self.run.name, describe(error))
             self.is_unreachable = True
         self.tried = time.monotonic()
         self.pause = max(_FLUSH_SECONDS, (self.tried - started) / _FLUSH_SHARE)

@@ -75,7 +75,7 @@ def until_answered(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
             if waited >= _limit(failure):
                 raise _unavailable(failure, error) from error
             if not is_reported and waited > _SILENT_SECONDS:
-                progress.line("waiting", f"{_describe(failure)}: waiting up to {_limit(failure):.0f} seconds")
+                progress.line("waiting", f"{describe(error)}: waiting up to {_limit(failure):g} seconds")
                 is_reported = True
             pause = min(_PAUSE * 2**failures, _LONGEST_PAUSE) if failure == "server" else _PAUSE
             with released():
@@ -106,6 +106,11 @@ def _call(call: Callable[[], T], started: float) -> T:
 def is_temporary(error: Exception) -> bool:
     """Return whether the server, the connection or a lock failed rather than the request: a retry may succeed."""
     return _temporary(error) is not None
+
+
+def describe(error: Exception) -> str:
+    """Return in words what a temporary error says about the store."""
+    return f"{_store()} is locked by another process" if _temporary(error) == "lock" else f"{_store()} does not answer"
 
 
 @contextmanager
@@ -174,12 +179,11 @@ def _store() -> str:
     return f"MLflow at {without_secrets(uri)}" if _has_server() else str(settings.database(uri) or without_secrets(uri))
 
 
-def _describe(failure: Literal["server", "lock"]) -> str:
-    return f"{_store()} does not answer" if failure == "server" else f"{_store()} is locked by another process"
-
-
 def _unavailable(failure: Literal["server", "lock"], error: Exception) -> UnavailableError:
-    remedy = "start it" if failure == "server" else "end that process"
-    cause = " ".join(without_secrets(str(error)).split())[:160]
-    seconds = f"for {_limit(failure):.0f} seconds"
-    return UnavailableError(f"{_describe(failure)} {seconds}: {remedy}, then run the same command again ({cause})")
+    seconds = f"for {_limit(failure):g} seconds"
+    if failure == "lock":
+        state, remedy = f"has been locked by another process {seconds}", "end that process"
+    else:
+        cause = " ".join(without_secrets(str(error)).split())[:160]
+        state, remedy = f"has not answered {seconds} ({cause})", "start it"
+    return UnavailableError(f"{_store()} {state}: {remedy}, then run the same command again")
