@@ -75,6 +75,11 @@ def main() -> None:
     # two seconds and has no effect.
     atexit.register(leave)
     code = run(sys.argv[1:])
+    if "prefect" in sys.modules:
+        from hallmark.tasks.runtime import prefect_api
+
+        if prefect_api.is_given_up():
+            leave()
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import threading
 import urllib.request
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -25,8 +26,17 @@ def wait_long() -> None:
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
 
 
+_given_up = threading.Event()
+
+
+def is_given_up() -> bool:
+    """Return whether this process no longer waits for Prefect, which would try for minutes at exit to send events."""
+    return _given_up.is_set()
+
+
 def stop_waiting() -> None:
     """Let every further request to Prefect in this process fail at once if Prefect does not answer."""
+    _given_up.set()
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     rest_of_process = ExitStack()

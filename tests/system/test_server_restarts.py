@@ -2,13 +2,16 @@
 
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hallmark.flows.__main__ import main
 from hallmark.tasks.tracking.client import connect
 from tests.support import forks
 from tests.support.interrupted import runs as training_runs
@@ -94,7 +97,7 @@ def test_without_prefect_a_training_counts_as_finished_and_the_serving_process_s
             ["train", "iris", "--name", f"{model}-2", "--training.epochs", f"{epochs}"],
             tmp_path / "train",
         )
-        training = forks.start(command, output, os.environ | {"PREFECT_CLIENT_MAX_RETRIES": "1"})
+        training = forks.call(partial(call_main, command), output, os.environ | {"PREFECT_CLIENT_MAX_RETRIES": "1"})
         until(lambda: "epoch" in (output / "stderr").read_text(), pause=0.05)
         os.killpg(server.pid, signal.SIGKILL)
         training.join()
@@ -109,6 +112,12 @@ def test_without_prefect_a_training_counts_as_finished_and_the_serving_process_s
         assert "Prefect does not answer" in log.read_text()
         for engine in engine_pids():  # it would keep retrying its reports to Prefect
             os.kill(engine, signal.SIGKILL)
+
+
+def call_main(tokens: list[str]) -> None:
+    """Run a command as its own process does, with its way to exit."""
+    sys.argv[1:] = tokens
+    main()
 
 
 def completed_runs(url: str, path: Path, name: str) -> list[Any]:
