@@ -43,6 +43,8 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
     # The terminal shows Hallmark's progress lines; Prefect's log goes to the file.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    # Otherwise it prints each event that a server did not take at once. They are sent again.
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
     logging.raiseExceptions = False  # a record that cannot be written or sent is not worth lines on the terminal
     prefect_api.wait_long()
     log.parent.mkdir(exist_ok=True)
