@@ -77,6 +77,11 @@ def main() -> None:
     # two seconds and has no effect.
     atexit.register(leave)
     code = run(sys.argv[1:])
+    if "prefect" in sys.modules:
+        from hallmark.tasks.runtime import prefect_api
+
+        if prefect_api.is_given_up():
+            leave()
     sys.exit(code)
 
 
@@ -89,9 +94,6 @@ def run(tokens: list[str]) -> int:
     Returns:
         exit code: 0 for success, 2 if the input was refused before work began, 1 for a failure, 130 if interrupted.
     """
-    # Prefect's server answers 503 while other processes keep its database locked. Its client tries again for four
-    # minutes instead of one: 2, 4, 8... seconds after each answer.
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "7")
     try:
         _application(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

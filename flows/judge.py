@@ -9,6 +9,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 from hallmark.tasks.prepare import prepare
 from hallmark.tasks.promotion import champions
+from hallmark.tasks.runtime import flow_artifacts
 from hallmark.tasks.tracking import model_registry, run_queries
 
 
@@ -22,7 +23,7 @@ def judge(name: str, version: int, rule: Rule = Rule()) -> Judged:  # noqa: B008
         rule: the promotion rule.
     """
     champion, experiment = resolve(name, version)
-    return judge_files(name, champion, version, prepare(experiment), rule)
+    return flow_artifacts.finished(judge_files(name, champion, version, prepare(experiment), rule))
 
 
 def resolve(name: str, version: int) -> tuple[int, Experiment]:

@@ -14,7 +14,7 @@ from hallmark.tasks.ml.training import devices
 from hallmark.tasks.prepare import prepare
 from hallmark.tasks.refit import refit
 from hallmark.tasks.reproduce import reproduce as compare
-from hallmark.tasks.runtime import settings
+from hallmark.tasks.runtime import flow_artifacts, settings
 from hallmark.tasks.tracking import run_queries
 
 
@@ -34,7 +34,7 @@ def reproduce(run_id: str) -> Reproduction:
         fitted = refit(recorded, experiment, dataset, Path(folder))
         evaluation = evaluate(experiment, dataset, fitted, run=None)
         artifact, _ = make_file(experiment, dataset, fitted, evaluation, run=None)
-        return compare(recorded, dataset, fitted, artifact)
+        return flow_artifacts.finished(compare(recorded, dataset, fitted, artifact))
 
 
 def _on_available_device(experiment: Experiment, recorded: Recorded) -> Experiment:

@@ -68,7 +68,7 @@ def retrain(
         experiment, dataset = _prepare(experiment, champion)
         result = _retrain(experiment, dataset, champion, rule, schedule)
         _announce(result, dataset, notify, schedule)
-    return result
+    return flow_artifacts.finished(result)
 
 
 def _retrain(

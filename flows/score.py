@@ -29,4 +29,4 @@ def score(model: str, source: str, output: Path, overwrite: bool = False) -> Sco
     output_files.check_output(output, source, overwrite=overwrite)
     scored = score_rows(model_reference.find(model), source, output)
     flow_artifacts.markdown(flow_pages.scoring(scored), "scoring", "Predictions")
-    return scored
+    return flow_artifacts.finished(scored)

@@ -38,7 +38,8 @@ def train_and_ship(
     ):
         known = examine(experiment, dataset, run)
         outcome = ship(experiment, dataset, fit(experiment, dataset, run), known, run)
-        flow_artifacts.markdown(flow_pages.training(experiment, outcome), "summary", "What this run produced")
+    # After the MLflow run is closed: it does not depend on Prefect.
+    flow_artifacts.markdown(flow_pages.training(experiment, outcome), "summary", "What this run produced")
     return outcome
 
 

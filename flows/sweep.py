@@ -65,8 +65,8 @@ def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = 
         assert fitted  # noqa: S101 - the chosen member has a validation loss, so it was trained
         outcome = ship(members[chosen], dataset, fitted, examine(members[chosen], dataset, run), run)
         result = SweepOutcome(parent, tuple(axes), trained, chosen, outcome)
-        flow_artifacts.markdown(flow_pages.sweep(result), "sweep", "What this sweep found")
-    return result
+    flow_artifacts.markdown(flow_pages.sweep(result), "sweep", "What this sweep found")
+    return flow_artifacts.finished(result)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from hallmark.flows.ship import train_and_ship
 from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.prepare import prepare
+from hallmark.tasks.runtime import flow_artifacts
 
 
 def _run_name() -> str:
@@ -22,4 +23,4 @@ def train(experiment: Experiment, fresh: bool = False) -> Outcome:  # noqa: FBT0
         experiment: data, model, training and export.
         fresh: discard an interrupted attempt at the same experiment instead of resuming it.
     """
-    return train_and_ship(experiment, prepare(experiment), fresh=fresh)
+    return flow_artifacts.finished(train_and_ship(experiment, prepare(experiment), fresh=fresh))

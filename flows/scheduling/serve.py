@@ -42,9 +42,6 @@ HEARTBEAT_MESSAGE = (
 START_TIMEOUT = timedelta(minutes=5)
 """Time after which a pending run whose process has not started counts as crashed."""
 
-RETRIES = "7"
-"""Retries of a request to Prefect: four minutes in total, like MLflow's client. Prefect's default takes one minute."""
-
 POLL_SECONDS = 2.0
 """Interval at which Prefect is asked for due runs."""
 
@@ -94,7 +91,7 @@ def _set_environment(machine: settings.Settings) -> None:
     os.environ[scheduled_process.SERVED_VARIABLE] = "1"
     os.environ["PYTHONSAFEPATH"] = "1"
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "hallmark")
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
+    prefect_api.wait_long()
     prefect_api.use_own_home()
     for name, value in absolute_paths(os.environ, machine).items():
         os.environ[name] = value

@@ -4,6 +4,7 @@
     ├── DivergedError    the loss is no longer finite
     ├── ParityError      the ONNX file and the torch model disagree
     ├── DamagedError     a file does not match its digest
+    ├── UnavailableError a server or database did not answer in time
     └── InputError       rejected before any work began           exit code 2
 
 Each message is one line: where, what was expected, what was found, what to do next.
@@ -26,6 +27,10 @@ class ParityError(HallmarkError):
 
 class DamagedError(HallmarkError):
     """A file does not match its recorded digest."""
+
+
+class UnavailableError(HallmarkError):
+    """A server did not answer, or a database was locked, for longer than the settings allow."""
 
 
 class InputError(HallmarkError):

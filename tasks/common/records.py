@@ -207,7 +207,7 @@ class Attempt:
     """One execution of an experiment, in one process or, after interruptions, several."""
 
     id: str | None
-    """Unique id of its MLflow run; None if the run has failed, so that the next process opens a new one."""
+    """Unique id of its MLflow run; None if that has failed, so that a new one is opened."""
     name: str
     """Name of the experiment."""
     conditions: dict[str, str]

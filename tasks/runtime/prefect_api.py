@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import threading
 import urllib.request
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -16,6 +17,12 @@ ANSWER_SECONDS = 5.0
 CHOSEN = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 """Variables with which the user chooses a server or profile of Prefect."""
 
+RETRIES = "7"
+"""Retries of a request to Prefect, also after its answer 503: four minutes in total. Prefect's default takes one."""
+
+_SHORT_SECONDS = 0.5
+"""Time limit for the same after an interrupt."""
+
 
 def use_own_home() -> None:
     """Give Prefect a folder in Hallmark's home for its profiles, database and results. Call before importing Prefect.
@@ -28,6 +35,37 @@ def use_own_home() -> None:
     """
     if not any(os.environ.get(name) for name in CHOSEN):
         os.environ["PREFECT_HOME"] = str(settings.from_environment().home / "prefect")
+
+
+def wait_long() -> None:
+    """Let this process and its children wait four minutes for Prefect. Call it before Prefect is imported."""
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
+
+
+_given_up = threading.Event()
+
+
+def is_given_up() -> bool:
+    """Return whether this process no longer waits for Prefect, which would try for minutes at exit to send events."""
+    return _given_up.is_set()
+
+
+def stop_waiting() -> None:
+    """Let every further request to Prefect in this process fail at once if Prefect does not answer."""
+    _given_up.set()
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    rest_of_process = ExitStack()
+    rest_of_process.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
+    atexit.register(rest_of_process.close)
+
+
+def stop_waiting_if_away() -> None:
+    """Call `stop_waiting` if Prefect does not answer now."""
+    from prefect.settings import PREFECT_API_URL
+
+    if (url := PREFECT_API_URL.value()) and not answers(url, _SHORT_SECONDS):
+        stop_waiting()
 
 
 def use_running() -> str | None:
@@ -91,10 +129,10 @@ def use(url: str, auth: str | None = None) -> None:
     atexit.register(rest_of_process.close)
 
 
-def answers(url: str) -> bool:
+def answers(url: str, seconds: float = ANSWER_SECONDS) -> bool:
     """Return whether the Prefect or MLflow server at `url` answers its health check, which needs no password."""
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - http
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=seconds) as answer:  # noqa: S310 - http
             return bool(answer.status == HTTPStatus.OK)
     except (OSError, ValueError, HTTPException):
         return False

@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     auth: SecretStr | None = Field(default=None, description="user:password that both servers of a station require")
     schedules: Path | None = Field(default=None, description="file of schedules; default: schedules.toml in the root")
     checkpoint_seconds: float = Field(default=10, gt=0, description="minimum number of seconds between two checkpoints")
+    server_seconds: float = Field(default=240, gt=0, description="maximum seconds to wait for an MLflow server")
+    lock_seconds: float = Field(default=60, gt=0, description="maximum seconds to wait for a locked MLflow database")
     serve_limit: int = Field(default=1, ge=1, le=100, description="number of scheduled runs that train at once")
 
     @field_validator("home", "schedules")

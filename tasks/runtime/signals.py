@@ -37,9 +37,13 @@ def interrupted(error: BaseException) -> bool:
     return False
 
 
+_held: list[list[int]] = []
+"""For each `held` block of the main thread that is being run, the signals that have arrived; the innermost is last."""
+
+
 @contextmanager
 def held() -> Iterator[list[int]]:
-    """Hold back termination signals that arrive inside the block until its end.
+    """Hold back termination signals that arrive inside the block until its end, except where it calls `released`.
 
     Outside the main thread nothing is held back, since Python runs signal handlers in the main thread only.
 
@@ -50,12 +54,52 @@ def held() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield arrived
         return
+    _held.append(arrived)
     try:
         with _handlers(lambda number, _: arrived.append(number)):
             yield arrived
     finally:
+        _held.pop()
         for number in arrived:
             signal.raise_signal(number)
+
+
+def are_held() -> bool:
+    """Return whether this is called inside a `held` block of the main thread."""
+    return bool(_held) and threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def released(grace: float = 0.0) -> Iterator[None]:
+    """Interrupt this block, which lies inside a `held` block, if a signal arrives or has arrived. It may be a wait.
+
+    Args:
+        grace: number of seconds that the block may still take after the signal.
+
+    Raises:
+        KeyboardInterrupt: a signal has arrived. It still counts as held, and is raised again after the `held` block.
+    """
+    if not are_held():
+        yield
+        return
+    arrived = _held[-1]
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    def hold(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as above
+        arrived.append(number)
+        signal.setitimer(signal.ITIMER_REAL, max(grace, 1e-6))
+
+    former = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with _handlers(hold):
+            if any(_held):
+                signal.setitimer(signal.ITIMER_REAL, max(grace, 1e-6))
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
 
 
 def terminate_when_closed(descriptor: int) -> None:

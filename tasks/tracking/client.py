@@ -6,25 +6,24 @@ import os
 import sqlite3
 import urllib.request
 import warnings
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import cache
-from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import mlflow
 from filelock import FileLock
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from hallmark.tasks.common.errors import InputError, without_secrets
+from hallmark.tasks.common.errors import InputError, UnavailableError, without_secrets
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.station_file import MLFLOW, Station
 from hallmark.tasks.tracking import known_models
+from hallmark.tasks.tracking.store_calls import StoreClient, until_answered
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -33,9 +32,10 @@ if TYPE_CHECKING:
 
 _SERVER_SECONDS = 5.0
 """Time limit for a server to answer its health check."""
-_LOCK_SECONDS = 60
-"""Time to wait for the lock of a SQLite store."""
-_TIMEOUT_QUERY = f"?timeout={_LOCK_SECONDS}"
+_BUSY_SECONDS = 0.25
+"""Time that SQLite itself waits for a lock. It ignores Ctrl-C meanwhile; `store_calls` waits longer."""
+_SERVED_BUSY_SECONDS = 60
+"""The same in a server."""
 _LOCAL_STORAGE = {
     "mlflow.workflowType_v1": "machine_learning",  # show the half of the UI for runs, not for prompts
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,  # keep the assistant from opening over the page
@@ -53,10 +53,8 @@ def connect() -> MlflowClient:
     machine = settings.read()
     if station := settings.store_of_station():
         os.environ.update(_credentials(station, machine.credentials))  # MLflow's client reads them there
-    uri = _with_timeout(machine.tracking_uri)
-    client = _connect(uri)
-    mlflow.set_tracking_uri(uri)  # for functions without a client: models and artifacts
-    return client
+    mlflow.set_tracking_uri(machine.tracking_uri)  # for functions without a client: models and artifacts
+    return _connect(machine.tracking_uri)
 
 
 @cache
@@ -68,48 +66,48 @@ def _credentials(station: Station, auth: str | None) -> dict[str, str]:
 def _connect(uri: str) -> MlflowClient:
     # Alembic reports every migration of a fresh database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    # And every error of a statement, with a traceback, before it is raised.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # files here are small
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # commands print it themselves
     try:
         if uri.startswith(("http://", "https://")):
             # MLflow's own client would try for minutes.
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_SECONDS).close()  # noqa: S310
-            return MlflowClient(uri)
-        if database := settings.database(uri):
+        elif database := settings.database(uri):
             database.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{database}.lock"):
-                known_models.refuse_emptied(database)
-                client = MlflowClient(uri)
-                # Readers, such as the UI, and a writer never wait for each other. The file keeps this mode.
-                with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")
-                return client
-        return MlflowClient(uri)
+            return until_answered(_open, database, uri)
+        return _waiting(MlflowClient(uri))
+    except UnavailableError as error:
+        raise InputError(str(error)) from error
     except (OSError, ValueError, ImportError, HTTPException, MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        shown = without_secrets(uri).removesuffix(_TIMEOUT_QUERY)
+        cause = without_secrets(" ".join(str(error).split()))[:160]
         raise InputError(
-            f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({without_secrets(' '.join(str(error).split()))[:160]}): "
+            f"MLFLOW_TRACKING_URI: {without_secrets(uri)} cannot be reached ({cause}): "
             "start the server, correct the address, or unset it to use the project's own store"
         ) from error
 
 
-def is_network_failure(error: Exception) -> bool:
-    """Return whether the server or the connection failed rather than the request, so that a retry may succeed."""
-    if isinstance(error, MlflowException):
-        return bool(error.get_http_status_code() >= HTTPStatus.INTERNAL_SERVER_ERROR)
-    return isinstance(error, (ConnectionError, TimeoutError))
+def _open(database: Path, uri: str) -> MlflowClient:
+    with FileLock(f"{database}.lock"):
+        known_models.refuse_emptied(database, _BUSY_SECONDS)
+        # Readers, such as the UI, and a writer never wait for each other. The file keeps this mode.
+        with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("SELECT count(*) FROM sqlite_master")  # MLflow would try to read for minutes
+        if not event.contains(Engine, "before_cursor_execute", _shorten_busy_timeout):
+            event.listen(Engine, "before_cursor_execute", _shorten_busy_timeout, retval=True)
+        return _waiting(MlflowClient(uri))
 
 
-@contextmanager
-def tried_once() -> Iterator[None]:
-    """Let a request to an unreachable server fail at once. MLflow's client would retry for four minutes."""
-    given = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get_raw()
-    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(0)
-    try:
-        yield
-    finally:
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES.unset() if given is None else MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(given)
+def _waiting(client: MlflowClient) -> MlflowClient:
+    return cast("MlflowClient", StoreClient(client))
+
+
+def _shorten_busy_timeout(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> tuple[str, Any]:  # noqa: ANN401, ARG001 - SQLAlchemy's signature
+    """Replace the timeout of 20 seconds that MLflow sets in each session."""
+    is_set = statement.startswith("PRAGMA busy_timeout")
+    return f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000:.0f}" if is_set else statement, parameters
 
 
 def application(uri: str) -> "ASGIApp":
@@ -128,9 +126,11 @@ def application(uri: str) -> "ASGIApp":
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     from mlflow.server import constants, handlers
 
+    if event.contains(Engine, "before_cursor_execute", _shorten_busy_timeout):  # nothing would wait longer in a server
+        event.remove(Engine, "before_cursor_execute", _shorten_busy_timeout)
     database = settings.database(uri)
     if database:
-        known_models.refuse_emptied(database)
+        known_models.refuse_emptied(database, _SERVED_BUSY_SECONDS)
     folder = (database.absolute().parent if database else settings.ROOT / "mlruns") / "artifacts"
     uri = _with_timeout(uri)
     os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = uri
@@ -158,4 +158,4 @@ def _front_page(request: "Request") -> "Response":  # noqa: ARG001 - Starlette's
 
 def _with_timeout(uri: str) -> str:
     """Return the address with a longer lock timeout, so that processes that write to one SQLite file wait."""
-    return uri + _TIMEOUT_QUERY if settings.database(uri) and "?" not in uri else uri
+    return f"{uri}?timeout={_SERVED_BUSY_SECONDS}" if settings.database(uri) and "?" not in uri else uri

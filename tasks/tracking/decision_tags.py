@@ -8,7 +8,8 @@ from mlflow.exceptions import MlflowException
 from hallmark.tasks.common.results import Decision
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import model_registry, tags
-from hallmark.tasks.tracking.client import connect, is_network_failure
+from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.store_calls import is_temporary
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,6 @@ def announce(decision: Decision) -> None:
 
 
 def _warn_of_missing(what: str, error: MlflowException) -> None:
-    if is_network_failure(error):
+    if is_temporary(error):
         raise error
     logger.warning("%s does not show the decision: %s", what, " ".join(str(error).split())[:200])

@@ -37,13 +37,17 @@ def registered() -> dict[str, int]:
     return _read(_file(_store()))
 
 
-def refuse_emptied(database: Path) -> None:
+def refuse_emptied(database: Path, lock_seconds: float) -> None:
     """Refuse a SQLite store that has lost its content. Call it before MLflow creates missing tables.
+
+    Args:
+        database: the file.
+        lock_seconds: time to wait for another process that has locked it.
 
     Raises:
         InputError: it has lost tables, or it is missing or has no runs although this home has registered models in it.
     """
-    tables, rows = _content(database)
+    tables, rows = _content(database, lock_seconds)
     if lost := sorted(_TABLES - tables) if "alembic_version" in tables else []:
         raise InputError(
             f"MLFLOW_TRACKING_URI: {database} has lost its tables ({', '.join(lost)}): restore the file from a backup, "
@@ -58,11 +62,11 @@ def refuse_emptied(database: Path) -> None:
         )
 
 
-def _content(database: Path) -> tuple[set[str], int]:
+def _content(database: Path, lock_seconds: float) -> tuple[set[str], int]:
     """Return the names of the tables, and the number of runs and registered models."""
     if not database.exists():
         return set(), 0
-    with closing(sqlite3.connect(database, timeout=60)) as connection:
+    with closing(sqlite3.connect(database, timeout=lock_seconds)) as connection:
         tables = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         counts = [
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - one of two names

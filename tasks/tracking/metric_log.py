@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from hallmark.tasks.common.records import Run
 from hallmark.tasks.ml.training.history import Log
-from hallmark.tasks.runtime.signals import held
-from hallmark.tasks.tracking.client import connect, is_network_failure, tried_once
-from hallmark.tasks.tracking.run_lifecycle import log_secondary_error, one_line
+from hallmark.tasks.runtime.signals import are_held, held
+from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.run_lifecycle import log_secondary_error
+from hallmark.tasks.tracking.store_calls import describe, is_temporary, tried_once
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ def metric_log(run: Run) -> Iterator[Log]:
     """Yield a `log(step, metrics, clock)` that sends points in batches.
 
     It sends every two seconds, or less often if sending is slow. Training goes on while MLflow does not answer, for
-    example during a restart: the points are kept and sent later. At the end they are sent with the retries of MLflow's
-    client.
+    example during a restart, and while its database is locked: the points are kept and sent later. At the end it waits
+    for the store; see `store_calls`.
     """
     points = _Points(connect(), run)
     try:
@@ -67,9 +67,9 @@ class _Points:
 
     @held()
     def flush(self) -> None:
-        for start in range(0, len(self.waiting), _BATCH):
-            self.client.log_batch(self.run.id, metrics=self.waiting[start : start + _BATCH])
-        self.waiting.clear()
+        while self.waiting:
+            self.client.log_batch(self.run.id, metrics=self.waiting[:_BATCH])
+            del self.waiting[:_BATCH]
 
     def _try(self) -> None:
         started = time.monotonic()
@@ -77,16 +77,16 @@ class _Points:
             with tried_once():
                 self.flush()
             self.is_unreachable = False
-        except MlflowException as error:
-            if not is_network_failure(error):
+        except KeyboardInterrupt:  # of a request that took too long after a signal
+            if not are_held():
+                raise
+            self.is_unreachable = True  # training ends in its own way, with a checkpoint
+        except Exception as error:
+            if not is_temporary(error):
                 raise
             if not self.is_unreachable:
-                text = one_line(error)[:200]
-                logger.warning(
-                    "%s: MLflow does not answer; training goes on, and its points are sent later: %s",
-                    self.run.name,
-                    text,
-                )
+                text = "%s: %s; training goes on, and its points are sent later"
+                logger.warning(text, self.run.name, describe(error))
             self.is_unreachable = True
         self.tried = time.monotonic()
         self.pause = max(_FLUSH_SECONDS, (self.tried - started) / _FLUSH_SHARE)

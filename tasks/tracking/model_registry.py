@@ -18,6 +18,7 @@ from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import known_models, stored, tags
 from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.store_calls import until_answered
 from hallmark.tasks.tracking.stored import StoredVersion
 
 logger = logging.getLogger(__name__)
@@ -192,6 +193,7 @@ def _download(name: str, number: int, sha256: str, home: Path, *, refresh: bool)
     with whole_file(path) as temporary, redirect_stderr(StringIO()):  # MLflow shows a progress bar for one small file
         folder = temporary.with_name("stored")
         folder.mkdir()
-        downloaded = mlflow.artifacts.download_artifacts(f"models:/{name}/{number}/model.onnx", dst_path=str(folder))
+        source = f"models:/{name}/{number}/model.onnx"
+        downloaded = until_answered(mlflow.artifacts.download_artifacts, source, dst_path=str(folder))
         check(Path(downloaded), sha256).replace(temporary)
     return path

@@ -23,8 +23,9 @@ from hallmark.tasks.common.records import Artifact, Champion, Dataset, ModelVers
 from hallmark.tasks.ml.evaluation.promotion import disqualification
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import run_queries, tags
-from hallmark.tasks.tracking.client import connect, is_network_failure
+from hallmark.tasks.tracking.client import connect
 from hallmark.tasks.tracking.model_registry import CHAMPION
+from hallmark.tasks.tracking.store_calls import is_temporary, until_answered
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ def register(
     """Log the verified file as an MLflow model, and register it as a new version of `name`.
 
     If a file with these bytes is registered already, no version is added: the run is linked to the version that exists.
-    The first version becomes `champion`. Called again for the same run, it returns the same version.
+    The first version becomes `champion`. Called again for the same run, it returns the same version, so it is repeated
+    while the store does not answer.
 
     Args:
         run: the open run.
@@ -57,7 +59,18 @@ def register(
     Raises:
         DamagedError: the file that MLflow stores is not the stamped one.
     """
-    client = connect()
+    return until_answered(_register, connect(), run, name, artifact, proof, dataset, example)
+
+
+def _register(
+    client: MlflowClient,
+    run: Run,
+    name: str,
+    artifact: Artifact,
+    proof: Proof,
+    dataset: Dataset,
+    example: dict[str, np.ndarray],
+) -> ModelVersion:
     existing = next(iter(client.search_model_versions(f"run_id = '{run.id}'")), None)
     same = None if existing else _same_file(client, name, artifact.sha256)
     if existing:
@@ -99,7 +112,7 @@ def _is_intact(name: str, number: int, sha256: str) -> bool:
             stored_file = mlflow.artifacts.download_artifacts(f"models:/{name}/{number}/model.onnx", dst_path=folder)
             check(Path(stored_file), sha256)
     except (DamagedError, MlflowException, OSError) as error:
-        if is_network_failure(error):
+        if is_temporary(error):
             raise
         logger.warning("%s version %s has this file, but not in its store, so it is not used: %s", name, number, error)
         return False

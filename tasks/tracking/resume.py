@@ -19,7 +19,7 @@ from hallmark.tasks.common.records import Attempt, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
 from hallmark.tasks.ml.training.history import JOURNAL, TimestampLog
-from hallmark.tasks.runtime import locks, progress, provenance, settings
+from hallmark.tasks.runtime import locks, prefect_api, progress, provenance, settings
 from hallmark.tasks.runtime.signals import interrupted
 from hallmark.tasks.tracking import run_lifecycle
 
@@ -44,8 +44,8 @@ def claim(
     """Lock an experiment or a sweep for this process, and continue an interrupted attempt at it.
 
     If another process runs the same experiment, say so and wait for it. A successful attempt is removed. After an
-    interruption, also by kill -9, the attempt stays, and the same run is continued; after a failure, its checkpoints
-    are used by a new run.
+    interruption, also by kill -9, the attempt stays, and the same run is continued, also if the store was away. After a
+    failure, its checkpoints are used by a new run, unless the failed run could not be closed.
 
     Args:
         members: the experiment, or the members of the sweep, all of one name.
@@ -71,12 +71,8 @@ def claim(
             yield attempt
         except BaseException as error:
             if interrupted(error):
+                prefect_api.stop_waiting_if_away()
                 progress.line("stopped", "run the same command to continue, or add --fresh to start over")
-            else:
-                try:
-                    _write(replace(attempt, id=None))
-                except OSError as second:  # the first error is the one to be reported
-                    logger.warning("%s: cannot be written: %s", attempt.folder, second)
             raise
         _remove(attempt.folder)
 
@@ -155,7 +151,8 @@ def _usable(known: Attempt | None, conditions: dict[str, str], folder: Path) -> 
     match run_lifecycle.status(known):
         case "FINISHED":
             return _discard(known, folder)
-        case "FAILED":  # and the process was killed before it could record that here
+        case "FAILED":
+            run_lifecycle.give_up(known)  # members of a sweep may still be open
             return replace(known, id=None)
     return known
 

@@ -15,12 +15,13 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from hallmark.tasks.common.errors import without_secrets
+from hallmark.tasks.common.errors import UnavailableError, without_secrets
 from hallmark.tasks.common.records import Attempt, Dataset, Run
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime import progress, provenance, settings
 from hallmark.tasks.runtime.signals import held, interrupted
+from hallmark.tasks.tracking import store_calls
 from hallmark.tasks.tracking import tags as tag
 from hallmark.tasks.tracking.client import connect
 from hallmark.tasks.tracking.run_queries import EXPERIMENT
@@ -78,8 +79,14 @@ def fail(run: Run, reason: str) -> None:
 
 
 def status(attempt: Attempt) -> str | None:
-    """Return the status of the attempt's run, or None if it has none."""
-    run = _run_of(connect(), attempt)
+    """Return the status of the attempt's run, or None if it has none.
+
+    An attempt that has registered a version, itself or in a member of a sweep, has not failed: it is to be completed.
+    """
+    client = connect()
+    run = _run_of(client, attempt)
+    if run and run.info.status == "FAILED" and any(map(_has_shipped, _runs_of(client, f"LIKE '{attempt.id}%'"))):
+        return "KILLED"
     return str(run.info.status) if run else None
 
 
@@ -94,10 +101,16 @@ def give_up(attempt: Attempt) -> None:
 
 @contextmanager
 def log_secondary_error(first: BaseException) -> Iterator[None]:
-    """Log an error raised while another error is handled, instead of raising it in place of the first."""
+    """Log an error raised while another error is handled, instead of raising it in place of the first.
+
+    What is written to the store inside the block waits only if there is hope; see `store_calls.after_error`.
+    """
     try:
-        yield
+        with store_calls.after_error(first):
+            yield
     except Exception as second:  # noqa: BLE001 - the first error is the one to be raised
+        if isinstance(first, UnavailableError) and isinstance(second, UnavailableError):
+            return  # the first says the same
         logger.error("%s: %s, while closing after: %s", type(second).__name__, one_line(second), one_line(first))  # noqa: TRY400 - one line, it reaches the terminal
 
 
@@ -112,23 +125,24 @@ def _open(dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]) -
     run: Run | None = None
     try:
         with held():
-            run = _create(client, dataset, attempt, name, tags)
+            run = store_calls.until_answered(_create, client, dataset, attempt, name, tags)
         yield run
-        with held():
-            _close(client, run, "FINISHED")
     except BaseException as error:
         if run:
             with held(), log_secondary_error(error):
                 _close(client, run, "KILLED" if interrupted(error) else "FAILED", one_line(error))
         raise
+    # If this fails, the run stays open: all its work is done, and the same command closes it.
+    with held():
+        _close(client, run, "FINISHED")
 
 
 def _create(client: MlflowClient, dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]) -> Run:
-    """Create the run of an attempt, or set it running again."""
+    """Create the run of an attempt, or set it running again. Can be repeated: it looks for the run first."""
     about = {tag.DATASET_DIGEST: dataset.digest, tag.ATTEMPT: str(attempt.id)}
     source = {tag.USER: provenance.user(), tag.SOURCE_TYPE: "LOCAL"}
     tags = tags | about | source | tag.of_code()
-    if attempt.is_continued and (known := _run_of(client, attempt)):
+    if known := _run_of(client, attempt):
         info = known.info
         client.update_run(info.run_id, status="RUNNING")
         if tag.ERROR in known.data.tags:
@@ -145,11 +159,19 @@ def _create(client: MlflowClient, dataset: Dataset, attempt: Attempt, name: str,
 
 
 def _close(client: MlflowClient, run: Run, status: str, error: str = "") -> None:
-    """Close a run, unless it is closed already."""
-    if client.get_run(run.id).info.status == "RUNNING":
-        client.set_terminated(run.id, status)
+    """Close a run, unless it is closed already.
+
+    A run that has registered its version is never called FAILED: the same command completes it.
+    """
+    known = client.get_run(run.id)
+    if known.info.status == "RUNNING":
+        client.set_terminated(run.id, "KILLED" if status == "FAILED" and _has_shipped(known) else status)
         if error:
             client.set_tag(run.id, tag.ERROR, error[:5000])
+
+
+def _has_shipped(run: MlflowRun) -> bool:
+    return tag.MODEL_VERSION in run.data.tags
 
 
 def _run_of(client: MlflowClient, attempt: Attempt) -> MlflowRun | None:

@@ -305,23 +305,6 @@ def test_a_step_that_fails_fails_the_run_and_registers_nothing(step: str, monkey
     assert registered(experiment) == []
 
 
-def test_registration_is_retried_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = registration._log_model, []
-
-    def fail_once(*given: object) -> str:
-        calls.append(given)
-        if len(calls) == 1:
-            raise ConnectionError("the network is down")
-        return real(*given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(registration, "_log_model", fail_once)
-    experiment = renamed("iris", epochs=2)
-    outcome = train(experiment)
-    assert len(calls) == 2
-    assert stored(outcome).info.status == "FINISHED"
-    assert len(registered(experiment)) == 1
-
-
 def registered(experiment: Experiment) -> list[object]:
     client: MlflowClient = connect()
     return list(client.search_model_versions(f"name = '{experiment.name}'"))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hallmark.flows.station import prefect_server
-from hallmark.tasks.common.errors import HallmarkError
-from hallmark.tasks.runtime import progress, settings, signals
+from hallmark.tasks.common.errors import HallmarkError, InputError, UnavailableError
+from hallmark.tasks.runtime import prefect_api, progress, settings, signals
 
 if TYPE_CHECKING:
     from hallmark.tasks.ml.config.experiment import Experiment
@@ -46,18 +46,28 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     log = home / "logs" / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}-{os.getpid()}.log"
     # The terminal shows Hallmark's progress lines; Prefect's log goes to the file.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    # Otherwise it prints each event that a server did not take at once. They are sent again.
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
+    logging.raiseExceptions = False  # a record that cannot be written or sent is not worth lines on the terminal
+    prefect_api.wait_long()
     log.parent.mkdir(exist_ok=True)
     with signals.as_interrupt():
         wait = prefect_server.provide(log.with_name("server.log"))
         run = load()
-        from hallmark.tasks.tracking import client
+        from hallmark.tasks.tracking import client, resume
 
         client.connect()
+        try:
+            resume.close_orphans()  # of any command that a kill or a server that was away has left open
+        except UnavailableError as error:
+            raise InputError(str(error)) from error
         for module in USED_LATER:
             importlib.import_module(module)
         wait()
         with _logged(flow, log):
-            return run()
+            from hallmark.tasks.runtime import flow_artifacts  # imports Prefect, as the flow has
+
+            return flow_artifacts.result_of(run)
 
 
 def refuse_impossible(*members: "Experiment") -> None:
