@@ -5,7 +5,6 @@ from contextlib import redirect_stderr
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import mlflow
 import numpy as np
@@ -16,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
 from hallmark.tasks.common.digests import check
+from hallmark.tasks.common.files import temporary_folder
 from hallmark.tasks.common.records import Artifact, Dataset, ModelVersion, Proof, Run
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import tags
@@ -130,7 +130,7 @@ def _fill(
     if model.model_id not in [output.model_id for output in linked]:
         client.log_outputs(run.id, [LoggedModelOutput(model.model_id, step=0)])
     location = model.artifact_location
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         mlflow.onnx.save_model(
             onnx.load(check(artifact.path, artifact.sha256), load_external_data=False),
             f"{folder}/model",

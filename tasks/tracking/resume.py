@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from filelock import Timeout
 from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.file_locks import file_lock
-from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.files import temporary_folder, whole_file
 from hallmark.tasks.common.records import Attempt, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
@@ -171,5 +170,5 @@ def _discard(attempt: Attempt | None, folder: Path) -> None:
 def _remove(folder: Path) -> None:
     """Remove a folder. If a kill interrupts this, nothing is left that would be resumed."""
     if folder.exists():
-        folder = folder.rename(folder.with_name(f".removed-{uuid.uuid4().hex}"))
-        shutil.rmtree(folder)
+        with temporary_folder(folder.parent) as temporary:
+            folder.rename(temporary / folder.name)

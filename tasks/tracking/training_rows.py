@@ -1,10 +1,10 @@
 """Digests of the rows that a registered model was trained on or chosen by, stored with its run."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.files import temporary_folder
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.data import dataset_store
 from hallmark.tasks.ml.evaluation.promotion import compare_files
@@ -43,8 +43,8 @@ def find(name: str, version: int) -> Digests:
         return compare_files.seen(folder, dataset_store.file_digests(folder))
     client = connect()
     if run_id and client.list_artifacts(run_id, FOLDER):
-        with TemporaryDirectory() as temporary:
-            return compare_files.seen(Path(client.download_artifacts(run_id, FOLDER, temporary)))
+        with temporary_folder() as temporary:
+            return compare_files.seen(Path(client.download_artifacts(run_id, FOLDER, str(temporary))))
     raise InputError(
         f"{name} version {version}: cannot be judged: its training rows are unknown, since neither this machine nor "
         f"its run has its dataset {str(digest)[:SHOWN]}: retrain, and use `hallmark promote` to make that version "
