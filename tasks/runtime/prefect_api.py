@@ -13,6 +13,13 @@ ANSWER_SECONDS = 5.0
 """Time limit for a server to answer its health check."""
 
 
+def in_settings() -> str | None:
+    """Return the address of the Prefect server that PREFECT_API_URL names, if it does."""
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
+
+
 def use_running() -> str | None:
     """Use the Prefect server that PREFECT_API_URL names, or else that of the running station.
 
@@ -22,9 +29,7 @@ def use_running() -> str | None:
     Raises:
         InputError: the server does not answer, or expects another user and password.
     """
-    from prefect.settings import PREFECT_API_URL
-
-    if url := PREFECT_API_URL.value():
+    if url := in_settings():
         if not answers(url):
             raise InputError(
                 f"PREFECT_API_URL: {url} does not answer: start it (`prefect server start`), correct the address, "

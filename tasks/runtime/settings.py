@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     auth: SecretStr | None = Field(default=None, description="user:password that both servers of a station require")
     schedules: Path | None = Field(default=None, description="file of schedules; default: schedules.toml in the root")
     checkpoint_seconds: float = Field(default=10, gt=0, description="minimum number of seconds between two checkpoints")
+    gone_seconds: float = Field(
+        default=600, ge=90, description="age of its last heartbeat at which a run in MLflow counts as gone"
+    )
+    repair_seconds: float = Field(
+        default=3600, ge=1, description="interval at which a station closes what killed processes have left running"
+    )
     serve_limit: int = Field(default=1, ge=1, le=100, description="number of scheduled runs that train at once")
 
     @field_validator("home", "schedules")

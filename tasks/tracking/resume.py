@@ -85,21 +85,22 @@ def of_member(attempt: Attempt, index: int) -> Attempt:
     return replace(attempt, id=f"{attempt.id}-{index}", folder=attempt.folder / str(index))
 
 
-def close_orphans() -> None:
-    """Close the MLflow runs of killed processes as KILLED. Each can still be continued.
+def close_orphans() -> list[str]:
+    """Close the MLflow runs of killed processes of this home as KILLED, and return their ids. Each can be continued.
 
     A running process holds the lock of its experiment, and is left alone.
     """
-    home = settings.read().home
+    home, closed = settings.read().home, list[str]()
     for path in sorted(home.glob(f"unfinished/*/{_FILE}")):
         try:
             with file_lock(home, f"experiment-{path.parent.name}").acquire(timeout=0):
                 if known := _read(path.parent):
-                    run_lifecycle.give_up(known)
+                    closed += run_lifecycle.give_up(known)
         except Timeout:
             continue
         except DamagedError as error:
             logger.warning("the MLflow run of an interrupted attempt cannot be closed: %s", error)
+    return closed
 
 
 def _open_attempt(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, discard_outdated: bool) -> Attempt:
