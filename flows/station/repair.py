@@ -51,5 +51,10 @@ if __name__ == "__main__":
     try:
         for line in repair():
             print(line, flush=True)  # noqa: T201 - into the log of the station
+        if older := settings.from_environment().prune:
+            from hallmark.flows.station import prune
+
+            for text in prune.describe(prune.prune(older, dry_run=False)):
+                print(text, flush=True)  # noqa: T201 - as above
     except HallmarkError as error:
         sys.exit(f"{error}")

@@ -63,7 +63,7 @@ def sweep_tree(root: Path) -> list[Path]:
             if entry.name.startswith(TEMPORARY):
                 is_removed = _remove_unlocked(path)
             elif _OLD_NAME.fullmatch(entry.name):
-                is_removed = _newest(path) < time.time() - _OLD_AGE_SECONDS and _remove(path)
+                is_removed = last_changed(path) < time.time() - _OLD_AGE_SECONDS and _remove(path)
             else:
                 waiting.append(path)
                 continue
@@ -100,7 +100,22 @@ def _remove(folder: Path) -> bool:
     return not folder.exists()
 
 
-def _newest(folder: Path) -> float:
+def remove_folder(folder: Path) -> None:
+    """Remove a folder. If a kill interrupts this, nothing is left under its name."""
+    with temporary_folder(folder.parent) as temporary:
+        folder.rename(temporary / folder.name)
+
+
+def size(path: Path) -> int:
+    """Return the number of bytes of a file, or of all files in a folder."""
+    total = 0
+    for one in (path, *path.rglob("*")):
+        with suppress(OSError):  # removed meanwhile
+            total += one.lstat().st_size if not one.is_dir() else 0
+    return total
+
+
+def last_changed(folder: Path) -> float:
     """Return the latest time, in seconds since the epoch, at which a folder or something in it was changed."""
     newest = 0.0
     for path in (folder, *folder.rglob("*")):

@@ -1,14 +1,17 @@
 """Settings of this machine, from the environment: paths and addresses, nothing that changes a result."""
 
 import os
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hallmark.tasks.common.errors import InputError, without_secrets
 from hallmark.tasks.common.files import is_writable
+from hallmark.tasks.common.periods import period
 from hallmark.tasks.runtime import station_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +47,9 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(default=10, gt=0, description="minimum number of seconds between two checkpoints")
     gone_seconds: float = Field(
         default=600, ge=90, description="age of its last heartbeat at which a run in MLflow counts as gone"
+    )
+    prune: Annotated[timedelta, BeforeValidator(period), Field(gt=timedelta(0))] | None = Field(
+        default=None, description="age, such as 90d, of what a station prunes with each repair; default: nothing"
     )
     repair_seconds: float = Field(
         default=3600, ge=1, description="interval at which a station closes what killed processes have left running"

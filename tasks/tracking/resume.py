@@ -10,10 +10,11 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from hallmark.tasks.common import files
 from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.file_locks import file_lock
-from hallmark.tasks.common.files import temporary_folder, whole_file
+from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import Attempt, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.training import trainer
@@ -103,6 +104,42 @@ def close_orphans() -> list[str]:
     return closed
 
 
+def open_attempts(since: float) -> list[str]:
+    """Return the ids of the attempts of this home that were changed since a time, in seconds since the epoch."""
+    folders = [path.parent for path in settings.read().home.glob(f"unfinished/*/{_FILE}")]
+    attempts = [_readable(folder) for folder in folders if files.last_changed(folder) >= since]
+    return [attempt.id for attempt in attempts if attempt and attempt.id]
+
+
+def discard_old(before: float, *, dry_run: bool) -> list[tuple[Path, int]]:
+    """Discard the attempts that nobody has continued since a time, with their checkpoints.
+
+    Args:
+        before: seconds since the epoch.
+        dry_run: discard nothing.
+
+    Returns:
+        folder and number of bytes of each.
+    """
+    home, found = settings.read().home, list[tuple[Path, int]]()
+    for folder in sorted(home.glob("unfinished/[!.]*")):
+        with suppress(Timeout), file_lock(home, f"experiment-{folder.name}").acquire(timeout=0):
+            if folder.is_dir() and files.last_changed(folder) < before:
+                found.append((folder, files.size(folder)))
+                if not dry_run:
+                    if attempt := _readable(folder):
+                        run_lifecycle.give_up(attempt)
+                    _remove(folder)
+    return found
+
+
+def _readable(folder: Path) -> Attempt | None:
+    try:
+        return _read(folder)
+    except DamagedError:
+        return None
+
+
 def _open_attempt(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, discard_outdated: bool) -> Attempt:
     """Continue the attempt in `folder`, or start one there."""
     first = members[0]
@@ -169,7 +206,5 @@ def _discard(attempt: Attempt | None, folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder. If a kill interrupts this, nothing is left that would be resumed."""
     if folder.exists():
-        with temporary_folder(folder.parent) as temporary:
-            folder.rename(temporary / folder.name)
+        files.remove_folder(folder)

@@ -1,0 +1,50 @@
+"""`hallmark prune`."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated
+
+from cyclopts import Parameter, Token
+
+from hallmark.flows.cli.shared.errors import report_errors
+from hallmark.flows.cli.shared.printing import Flag, print_json, print_row
+from hallmark.tasks.common.periods import period
+
+
+def _period(type_: object, tokens: tuple[Token, ...]) -> timedelta:  # noqa: ARG001 - the signature of a converter
+    return period(tokens[0].value)
+
+
+def prune(
+    *, older: Annotated[timedelta, Parameter(converter=_period)], dry_run: Flag = False, json: Flag = False
+) -> None:
+    """Remove old versions, runs, flow runs, fits, datasets, checkpoints and logs that nothing needs any more.
+
+    Kept are the versions with an alias, such as champion and previous, and those that a decision names, with their
+    runs, fits and datasets; what runs; and interrupted attempts that are not older. With a local store, space is freed;
+    a tracking server only hides runs.
+
+    Example: hallmark prune --older 90d --dry-run
+
+    Parameters
+    ----------
+    older
+        Age, as a number and s, m, h or d: what has changed since stays.
+    dry_run
+        Remove nothing, and list what would be removed.
+    json
+        Print the result as one line of JSON instead of a table.
+    """
+    from hallmark.flows.station import prune
+    from hallmark.tasks.runtime import signals
+
+    with report_errors(as_json=json), signals.as_interrupt():
+        removed = prune.prune(older, dry_run=dry_run)
+    if json:
+        kept = {"status": "listed" if dry_run else "removed", "removed": [asdict(one) for one in removed]}
+        print_json(kept)
+        return
+    for one in removed if dry_run else []:
+        print_row(one.kind, one.name, width=12)
+    for line in prune.describe(removed) or ["nothing"]:
+        print_row("to remove" if dry_run else "removed", line, width=12)
