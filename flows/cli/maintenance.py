@@ -1,7 +1,8 @@
-"""`hallmark prune`."""
+"""`hallmark backup`, `hallmark restore` and `hallmark prune`."""
 
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter, Token
@@ -13,6 +14,63 @@ from hallmark.tasks.common.periods import period
 
 def _period(type_: object, tokens: tuple[Token, ...]) -> timedelta:  # noqa: ARG001 - the signature of a converter
     return period(tokens[0].value)
+
+
+def backup(path: Path, /, *, json: Flag = False) -> None:
+    """Write home, runs, registered models and decisions into one file, while everything may go on running.
+
+    The file is written whole or not at all, and holds the SHA-256 of each file in it. Runs on a tracking server and
+    flow runs on a Prefect server are not included: one line says so.
+
+    Example: hallmark backup hallmark.tar.zst
+
+    Parameters
+    ----------
+    path
+        The file: .tar, or compressed .tar.gz or .tar.zst. An existing one is replaced.
+    json
+        Print the result as one line of JSON instead of a table.
+    """
+    from hallmark.flows.station import backup
+    from hallmark.tasks.runtime import signals
+
+    with report_errors(as_json=json), signals.as_interrupt():
+        result = backup.back_up(path)
+    if json:
+        print_json({"status": "done", "path": str(path.absolute())} | asdict(result))
+        return
+    print_row("backup", f"{path}: {result.files} files, {result.bytes / 10**6:.1f} MB", width=10)
+    for line in result.left_out:
+        print_row("left out", line, width=10)
+
+
+def restore(path: Path, /, *, replace: Flag = False, json: Flag = False) -> None:
+    """Restore what `hallmark backup` wrote, on this or on another machine.
+
+    The file is checked first: if it is damaged, nothing is changed. A home or store that is not empty is refused.
+
+    Example: hallmark restore hallmark.tar.zst
+
+    Parameters
+    ----------
+    path
+        The backup.
+    replace
+        Replace home and store. What the backup does not have is removed.
+    json
+        Print the result as one line of JSON instead of a table.
+    """
+    from hallmark.flows.station import restore
+    from hallmark.tasks.runtime import signals
+
+    with report_errors(as_json=json), signals.as_interrupt():
+        result = restore.restore(path, replace=replace)
+    if json:
+        print_json({"status": "done"} | asdict(result))
+        return
+    print_row("restored", f"{result.files} files of {result.made[:16].replace('T', ' ')} UTC", width=10)
+    for line in result.left_out:
+        print_row("left out", line, width=10)
 
 
 def prune(

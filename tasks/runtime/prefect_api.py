@@ -20,6 +20,14 @@ def in_settings() -> str | None:
     return PREFECT_API_URL.value()
 
 
+def own_database() -> str:
+    """Return the address of the database of a Prefect server that this machine starts."""
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().server.database.connection_url
+    return url.get_secret_value() if url else ""
+
+
 def use_running() -> str | None:
     """Use the Prefect server that PREFECT_API_URL names, or else that of the running station.
 

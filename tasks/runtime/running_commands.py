@@ -84,6 +84,12 @@ def abandoned(home: Path) -> list[Path]:
     return [path for path in sorted(_folder(home).glob("*.json")) if _is_unlocked(path)]
 
 
+def active(home: Path) -> list[str]:
+    """Return the commands that run on a home, in words."""
+    files = [path for path in sorted(_folder(home).glob("*.json")) if not _is_unlocked(path)]
+    return [command.shown for command in map(_read, files) if command]
+
+
 def crash(files: list[Path], server: str | None) -> list[str]:
     """Mark as crashed what killed commands left running in Prefect, and remove their files.
 
