@@ -82,7 +82,9 @@ def _refuse_running(home: Path) -> None:
 
 def _refuse_occupied(where: Places) -> None:
     """Refuse to replace what is there already."""
-    found = [str(where.home)] if _entries(where.home, _IGNORED) else []
+    database = where.home / "prefect" / "prefect.db"
+    unused = (*_IGNORED, "prefect") if backup.is_empty(database, "flow_run") else _IGNORED
+    found = [str(where.home)] if _entries(where.home, unused) else []
     if where.database and not backup.is_empty(where.database, "runs", "registered_models"):
         found.append(str(where.database))
     if where.artifacts and _entries(where.artifacts, ()):
