@@ -11,7 +11,7 @@ from uuid import UUID
 
 from filelock import Timeout
 
-from hallmark.flows.scheduling import deployments
+from hallmark.flows.scheduling import deployments, schedules
 from hallmark.flows.scheduling.deployments import PAGE_SIZE
 from hallmark.flows.station import prefect_server
 from hallmark.tasks.common import files
@@ -177,7 +177,7 @@ def _prune_flow_runs(
     wanted = {run.tags.get(tags.PREFECT_FLOW_RUN) for run in kept}
     removed = []
     with get_client(sync_client=True) as client:
-        found = _ended_before(client, datetime.fromtimestamp(cutoff, UTC), old)
+        found = _ended_before(client, home, datetime.fromtimestamp(cutoff, UTC), old)
         last: dict[UUID, FlowRun] = {}
         for deployment in {run.deployment_id for run in found if run.deployment_id}:
             last[deployment] = _last_run(client, deployment)
@@ -190,12 +190,12 @@ def _prune_flow_runs(
     return removed
 
 
-def _ended_before(client: "SyncPrefectClient", at: datetime, old: list[EndedRun]) -> "list[FlowRun]":
-    """Return the flow runs that Hallmark made and that ended before a time."""
+def _ended_before(client: "SyncPrefectClient", home: Path, at: datetime, old: list[EndedRun]) -> "list[FlowRun]":
+    """Return the flow runs of this home's commands and schedules, and of old MLflow runs, that ended before a time."""
     from prefect.client.schemas import filters
 
     ended = filters.FlowRunFilterEndTime(before_=at)
-    own = filters.FlowRunFilterTags(any_=[running_commands.TAG, deployments.TAG])
+    own = filters.FlowRunFilterTags(any_=[running_commands.home_tag(home), deployments.file_tag(schedules.file())])
     wanted = [filters.FlowRunFilter(end_time=ended, tags=own)]
     # Those of older versions have no tag, but their runs in MLflow name them.
     identifiers = [UUID(run.tags[tags.PREFECT_FLOW_RUN]) for run in old if run.tags.get(tags.PREFECT_FLOW_RUN)]

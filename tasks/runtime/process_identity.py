@@ -17,7 +17,6 @@ def machine() -> str:
     return platform.node() or "unknown"
 
 
-@cache
 def started_at(pid: int) -> datetime | None:
     """Return when a process of this machine started, or None if there is no such process.
 
@@ -47,5 +46,5 @@ def lives(name: str, pid: int, started: datetime) -> bool:
     """
     if name != machine():
         return False
-    found = started_at.__wrapped__(pid)
+    found = started_at(pid)
     return found is not None and abs((found - started).total_seconds()) <= _TOLERANCE_SECONDS

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hallmark.tasks.common.digests import SHOWN
+from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.errors import without_secrets
 from hallmark.tasks.common.files import temporary_folder
 from hallmark.tasks.runtime import process_identity
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TAG = "hallmark"
-"""Tag of every flow run that a command makes."""
 _PROCESS_TAG = "hallmark-process:"
 """Prefix of the tag that names the file of the command."""
 _PAGE_SIZE = 200
@@ -152,6 +150,11 @@ def _open_runs(client: "SyncPrefectClient", tag: str) -> "list[FlowRun]":
     is_open = filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(not_any_=sorted(TERMINAL_STATES)))
     wanted = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[tag]), state=is_open)
     return client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE_SIZE)
+
+
+def home_tag(home: Path) -> str:
+    """Return the tag of the flow runs that commands on a home of this machine make."""
+    return f"hallmark-home-{digest_of([process_identity.machine(), str(home)])[:SHOWN]}"
 
 
 def _folder(home: Path) -> Path:

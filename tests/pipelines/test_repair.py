@@ -156,7 +156,7 @@ def test_flow_runs_of_a_killed_command_are_closed_by_the_next_command(home: Path
     assert state_of(other)[0] == "Running"
     assert not path.exists()
     assert list((home / "running").iterdir()) == []
-    assert "hallmark" in tagged("hallmark")[-1].tags
+    assert [one.state.name for one in tagged(running_commands.home_tag(home))] == ["Completed"]
 
 
 def test_doctor_repairs_a_home(home: Path, console: Call, monkeypatch: pytest.MonkeyPatch) -> None:

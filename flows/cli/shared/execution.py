@@ -60,7 +60,7 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
         wait()
         with _logged(flow, log), running_commands.registered(home, flow, server) as tag:
             _close_abandoned(home, server)
-            with prefect.tags(running_commands.TAG, tag):
+            with prefect.tags(running_commands.home_tag(home), tag):
                 return run()
 
 
