@@ -112,7 +112,7 @@ def test_prune_keeps_what_champions_decisions_and_open_attempts_need(
 
 @pytest.mark.parametrize("text", ["90", "d", "-1d", "90 weeks", "99999999999d"])
 def test_a_period_that_cannot_be_read_is_refused(console: Call, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, out, error = console("prune", "--older", text)
+    code, out, error = console("prune", f"--older={text}")
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert "expected a number and s, m, h or d" in error
     monkeypatch.setenv("HALLMARK_PRUNE", text)
