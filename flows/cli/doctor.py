@@ -10,7 +10,7 @@ from hallmark.tasks.common.errors import HallmarkError
 def doctor(*, repair: Flag = False, json: Flag = False) -> None:
     """Check versions, device, disk, servers, ports, schedules and the download mirror, and suggest fixes.
 
-    With --repair, first close and remove what killed processes and machines that are gone have left: temporary files,
+    With --repair, also close and remove what killed processes and machines that are gone have left: temporary files,
     runs in MLflow and flow runs in Prefect that are still shown as running.
 
     Exit code 0: no problem was found. 1: the last line names the checks that failed.
@@ -27,8 +27,8 @@ def doctor(*, repair: Flag = False, json: Flag = False) -> None:
     from hallmark.flows.station.doctor import examine
 
     with report_errors(as_json=json):
-        repaired = _repair() if repair else []
         checks = examine()
+        repaired = _repair() if repair else []  # afterwards, since it may start a Prefect server
     failed = [check.name for check in checks if not check.is_well]
     if json:
         result = {"status": "faults" if failed else "well", "checks": [asdict(check) for check in checks]}

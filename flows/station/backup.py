@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import tarfile
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -78,7 +79,9 @@ def places() -> Places:
         shown = without_secrets(machine.tracking_uri)
         left_out.append(f"runs, models and decisions in {shown} (MLFLOW_TRACKING_URI): back them up there")
     prefect = None
-    if url := prefect_api.in_settings():
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # Prefect's folder may not exist yet
+        url = prefect_api.in_settings()
+    if url:
         left_out.append(f"flow runs of {without_secrets(url)} (PREFECT_API_URL): back them up there")
     else:
         address = str(prefect_api.own_database())
