@@ -58,6 +58,15 @@ COMMANDS = {
     "status": ("hallmark.flows.cli.station:status", "Show what is running, what is scheduled next, and what ran last."),
     "down": ("hallmark.flows.cli.station:down", "Stop what `hallmark up` started."),
     "ui": ("hallmark.flows.cli.runs:ui", "Serve the MLflow UI for the project's runs."),
+    "backup": (
+        "hallmark.flows.cli.maintenance:backup",
+        "Write home, runs, registered models and decisions into one file.",
+    ),
+    "restore": ("hallmark.flows.cli.maintenance:restore", "Restore a backup, after checking it."),
+    "prune": (
+        "hallmark.flows.cli.maintenance:prune",
+        "Remove old runs, files and logs that no champion, decision or open attempt needs.",
+    ),
     "doctor": ("hallmark.flows.cli.doctor:doctor", "Check this machine for problems that would make a command fail."),
 }
 

@@ -1,12 +1,10 @@
 """Repeat a recorded training, and compare the results bit for bit."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 from prefect import flow
 
 from hallmark.flows.ship import make_file
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.files import temporary_folder
 from hallmark.tasks.common.results import Recorded, Reproduction
 from hallmark.tasks.evaluate import evaluate
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -30,8 +28,8 @@ def reproduce(run_id: str) -> Reproduction:
     recorded, experiment = run_queries.recorded(run_id)
     dataset = prepare(experiment)
     experiment = _on_available_device(experiment, recorded)
-    with TemporaryDirectory(dir=settings.read().home, prefix=".reproduce-") as folder:
-        fitted = refit(recorded, experiment, dataset, Path(folder))
+    with temporary_folder(settings.read().home) as folder:
+        fitted = refit(recorded, experiment, dataset, folder)
         evaluation = evaluate(experiment, dataset, fitted, run=None)
         artifact, _ = make_file(experiment, dataset, fitted, evaluation, run=None)
         return flow_artifacts.finished(compare(recorded, dataset, fitted, artifact))

@@ -1,9 +1,7 @@
 """Choose the best member by the validation split."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 from hallmark.tasks.common.errors import DivergedError
+from hallmark.tasks.common.files import temporary_folder
 from hallmark.tasks.common.records import Run
 from hallmark.tasks.common.results import Member
 from hallmark.tasks.ml.reports.plots import sweep
@@ -25,9 +23,9 @@ def choose(members: tuple[Member, ...], axes: tuple[str, ...], run: Run) -> int:
     if not finite:
         raise DivergedError(f"all {len(members)} members diverged, the first one: {members[0].failed}")
     chosen = min(finite, key=lambda index: (losses[index], index))
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         values = [member.values for member in members]
-        picture = sweep.picture(axes, values, losses, chosen, Path(folder) / "sweep.png")
+        picture = sweep.picture(axes, values, losses, chosen, folder / "sweep.png")
         clock = timestamp_of(run.attempt.folder, "choice", 0, {})
         run_logger.log_choice(run, members, chosen, picture, clock)
     best = members[chosen]

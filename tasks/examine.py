@@ -1,8 +1,6 @@
 """Look for problems in the data and the experiment before training."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
+from hallmark.tasks.common.files import temporary_folder
 from hallmark.tasks.common.records import Dataset, Finding, Run
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.evaluation.findings import before_training, table_data
@@ -15,8 +13,8 @@ from hallmark.tasks.tracking import run_logger
 @step("examine", "{experiment.name}")
 def examine(experiment: Experiment, dataset: Dataset, run: Run) -> tuple[Finding, ...]:
     """Log a profile of the dataset, and return the findings that need no training."""
-    with TemporaryDirectory() as folder:
-        run_logger.log_files(run, data_profile.profile(dataset, Path(folder)), "dataset")
+    with temporary_folder() as folder:
+        run_logger.log_files(run, data_profile.profile(dataset, folder), "dataset")
     findings = before_training.find(experiment) + table_data.find(dataset, experiment.data)
     progress.findings(findings)
     run_logger.log_findings(run, findings)

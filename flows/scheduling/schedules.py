@@ -1,7 +1,6 @@
 """The schedules in `schedules.toml`: what is retrained, when, and who is notified."""
 
 import asyncio
-import re
 import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_
 
 from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.periods import period
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import NAME, Experiment
 from hallmark.tasks.ml.config.fields import Part, describe_problem
@@ -21,19 +21,12 @@ from hallmark.tasks.runtime import notification, settings
 if TYPE_CHECKING:
     from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
 """Start of all intervals. Without it Prefect would count from the last restart, and dates would move."""
 
 DEFAULT = settings.ROOT / "schedules.toml"
 """Beside pyproject.toml."""
-
-
-def _interval(value: object) -> object:
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)\s*([smhd])", value.strip())):
-        return timedelta(**{UNITS[match[2]]: int(match[1])})
-    raise ValueError("expected a number and s, m, h or d, such as '6h'")
 
 
 class Schedule(Part):
@@ -47,7 +40,7 @@ class Schedule(Part):
         default={}, description="options of the experiment, as `--training.epochs` on the command line"
     )
     cron: str | None = Field(default=None, description="minute, hour, day, month, weekday")
-    interval: Annotated[timedelta, BeforeValidator(_interval), Field(gt=timedelta(0))] | None = Field(
+    interval: Annotated[timedelta, BeforeValidator(period), Field(gt=timedelta(0))] | None = Field(
         default=None, description="instead of cron, elapsed time: a number and s, m, h or d, counted from midnight UTC"
     )
     timezone: str | None = Field(

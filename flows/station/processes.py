@@ -36,6 +36,9 @@ PORTS = {PREFECT: "prefect_port", MLFLOW: "ui_port"}
 STOP_SECONDS = 20.0
 """Time limit for the schedules to stop, and then for both servers, before they are killed."""
 
+FIRST_REPAIR_SECONDS = 60.0
+"""Time from the start of a station to its first repair, if that is not due earlier."""
+
 POLL_SECONDS = 0.1
 """Interval at which processes and servers are checked."""
 
@@ -125,6 +128,43 @@ def stop_all(running: list[Running]) -> None:
     """Stop the schedules, then both servers: SIGTERM first, SIGKILL after `STOP_SECONDS`."""
     _stop([one for one in running if one.part.name == SCHEDULES])
     _stop([one for one in running if one.part.name != SCHEDULES])
+
+
+@contextmanager
+def repairs(machine: Settings) -> Iterator[Callable[[], None]]:
+    """Yield a function that starts a repair unless one is running; one that runs is ended with the block.
+
+    A repair is a process of its own, since it imports libraries that the station does not need otherwise.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        for process in started:
+            if process.poll() is None:
+                return
+            process.communicate()  # closes its pipe
+        inherited = {name: value for name, value in os.environ.items() if name not in prefect_server.ENVIRONMENT}
+        with (machine.home / "logs" / "station-repair.log").open("ab") as output, signals.held():
+            process = subprocess.Popen(
+                child_process.module_command("hallmark.flows.station.repair"),
+                env=inherited | QUIET,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+            started[:] = [process]
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.terminate()
+            try:
+                process.communicate(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def describe_end(part: StationPart) -> str:

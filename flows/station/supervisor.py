@@ -66,13 +66,14 @@ def run(machine: Settings, on_ready: Callable[[Station], None], on_fault: Callab
     with _exclusive(machine.home), ExitStack() as stack:
         listeners = {name: stack.enter_context(processes.listen(machine, name)) for name in PORTS}
         running: list[Running] = []
+        start_repair = stack.enter_context(processes.repairs(machine))
         try:
             processes.start_all(machine, listeners, running)
             started = datetime.now(UTC)
             station = _describe(machine, running, started)
             station_file.record(station, machine.home)
             on_ready(station)
-            _watch(machine, running, started, on_fault)
+            _watch(machine, running, started, on_fault, start_repair)
         finally:
             with signals.held():
                 processes.stop_all(running)
@@ -101,12 +102,22 @@ def _describe(machine: Settings, running: list[Running], started: datetime) -> S
     )
 
 
-def _watch(machine: Settings, running: list[Running], started: datetime, on_fault: Callable[[str], None]) -> None:
-    """Poll the processes until an interrupt, and record each one that ends.
+def _watch(
+    machine: Settings,
+    running: list[Running],
+    started: datetime,
+    on_fault: Callable[[str], None],
+    start_repair: Callable[[], None],
+) -> None:
+    """Poll the processes until an interrupt, record each one that ends, and start repairs when they are due.
 
     The file of the station is written again if it was damaged or removed.
     """
+    due = time.monotonic() + min(machine.repair_seconds, processes.FIRST_REPAIR_SECONDS)
     while True:
+        if time.monotonic() >= due:
+            start_repair()
+            due = time.monotonic() + machine.repair_seconds
         for one in running:
             code = one.process.poll()
             if code is not None and one.part.ended is None:

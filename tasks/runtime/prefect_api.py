@@ -68,6 +68,23 @@ def stop_waiting_if_away() -> None:
         stop_waiting()
 
 
+def in_settings() -> str | None:
+    """Return the address of the Prefect server that PREFECT_API_URL names, if it does."""
+    use_own_home()
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
+
+
+def own_database() -> str:
+    """Return the address of the database of a Prefect server that this machine starts."""
+    use_own_home()
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().server.database.connection_url
+    return url.get_secret_value() if url else ""
+
+
 def use_running() -> str | None:
     """Use the Prefect server that PREFECT_API_URL names, or else that of the running station.
 
@@ -77,10 +94,7 @@ def use_running() -> str | None:
     Raises:
         InputError: the server does not answer, or expects another user and password.
     """
-    use_own_home()
-    from prefect.settings import PREFECT_API_URL
-
-    if url := PREFECT_API_URL.value():
+    if url := in_settings():
         if not answers(url):
             raise InputError(
                 f"PREFECT_API_URL: {url} does not answer: start it (`prefect server start`), correct the address, "

@@ -2,15 +2,25 @@
 
 import os
 from contextlib import suppress
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hallmark.tasks.common.errors import InputError, without_secrets
 from hallmark.tasks.common.files import is_writable, private_folder
+from hallmark.tasks.common.periods import period
 from hallmark.tasks.runtime import station_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +66,15 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(default=10, gt=0, description="minimum number of seconds between two checkpoints")
     server_seconds: float = Field(default=240, gt=0, description="maximum seconds to wait for an MLflow server")
     lock_seconds: float = Field(default=60, gt=0, description="maximum seconds to wait for a locked MLflow database")
+    gone_seconds: float = Field(
+        default=600, ge=90, description="age of its last heartbeat at which a run in MLflow counts as gone"
+    )
+    prune: Annotated[timedelta, BeforeValidator(period), Field(gt=timedelta(0))] | None = Field(
+        default=None, description="age, such as 90d, of what a station prunes with each repair; default: nothing"
+    )
+    repair_seconds: float = Field(
+        default=3600, ge=1, description="interval at which a station closes what killed processes have left running"
+    )
     serve_limit: int = Field(default=1, ge=1, le=100, description="number of scheduled runs that train at once")
 
     @field_validator("home", "schedules")

@@ -5,7 +5,6 @@ from contextlib import redirect_stderr
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import mlflow
 import numpy as np
@@ -19,6 +18,7 @@ from mlflow.types import Schema, TensorSpec
 
 from hallmark.tasks.common.digests import check
 from hallmark.tasks.common.errors import DamagedError
+from hallmark.tasks.common.files import temporary_folder
 from hallmark.tasks.common.records import Artifact, Champion, Dataset, ModelVersion, Proof, Run
 from hallmark.tasks.ml.evaluation.promotion import disqualification
 from hallmark.tasks.runtime.signals import held
@@ -108,8 +108,9 @@ def _same_file(client: MlflowClient, name: str, sha256: str) -> RegisteredVersio
 def _is_intact(name: str, number: int, sha256: str) -> bool:
     """Return whether a version's stored file is whole."""
     try:
-        with TemporaryDirectory() as folder, redirect_stderr(StringIO()):  # MLflow shows a progress bar
-            stored_file = mlflow.artifacts.download_artifacts(f"models:/{name}/{number}/model.onnx", dst_path=folder)
+        with temporary_folder() as folder, redirect_stderr(StringIO()):  # MLflow shows a progress bar
+            location = f"models:/{name}/{number}/model.onnx"
+            stored_file = mlflow.artifacts.download_artifacts(location, dst_path=str(folder))
             check(Path(stored_file), sha256)
     except (DamagedError, MlflowException, OSError) as error:
         if is_temporary(error):
@@ -204,7 +205,7 @@ def _fill(
 
     _show(client, run, model)
     location = model.artifact_location
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         mlflow.onnx.save_model(
             onnx.load(check(artifact.path, artifact.sha256), load_external_data=False),
             f"{folder}/model",

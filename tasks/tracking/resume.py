@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from hallmark.tasks.common import files
 from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.file_locks import file_lock
@@ -82,21 +82,58 @@ def of_member(attempt: Attempt, index: int) -> Attempt:
     return replace(attempt, id=f"{attempt.id}-{index}", folder=attempt.folder / str(index))
 
 
-def close_orphans() -> None:
-    """Close the MLflow runs of killed processes as KILLED. Each can still be continued.
+def close_orphans() -> list[str]:
+    """Close the MLflow runs of killed processes of this home as KILLED, and return their ids. Each can be continued.
 
     A running process holds the lock of its experiment, and is left alone.
     """
-    home = settings.read().home
+    home, closed = settings.read().home, list[str]()
     for path in sorted(home.glob(f"unfinished/*/{_FILE}")):
         try:
             with file_lock(home, f"experiment-{path.parent.name}").acquire(timeout=0):
                 if known := _read(path.parent):
-                    run_lifecycle.give_up(known)
+                    closed += run_lifecycle.give_up(known)
         except Timeout:
             continue
         except DamagedError as error:
             logger.warning("the MLflow run of an interrupted attempt cannot be closed: %s", error)
+    return closed
+
+
+def open_attempts(since: float) -> list[str]:
+    """Return the ids of the attempts of this home that were changed since a time, in seconds since the epoch."""
+    folders = [path.parent for path in settings.read().home.glob(f"unfinished/*/{_FILE}")]
+    attempts = [_readable(folder) for folder in folders if files.last_changed(folder) >= since]
+    return [attempt.id for attempt in attempts if attempt and attempt.id]
+
+
+def discard_old(before: float, *, dry_run: bool) -> list[tuple[Path, int]]:
+    """Discard the attempts that nobody has continued since a time, with their checkpoints.
+
+    Args:
+        before: seconds since the epoch.
+        dry_run: discard nothing.
+
+    Returns:
+        folder and number of bytes of each.
+    """
+    home, found = settings.read().home, list[tuple[Path, int]]()
+    for folder in sorted(home.glob("unfinished/[!.]*")):
+        with suppress(Timeout), file_lock(home, f"experiment-{folder.name}").acquire(timeout=0):
+            if folder.is_dir() and files.last_changed(folder) < before:
+                found.append((folder, files.size(folder)))
+                if not dry_run:
+                    if attempt := _readable(folder):
+                        run_lifecycle.give_up(attempt)
+                    _remove(folder)
+    return found
+
+
+def _readable(folder: Path) -> Attempt | None:
+    try:
+        return _read(folder)
+    except DamagedError:
+        return None
 
 
 def _open_attempt(folder: Path, members: Sequence[Experiment], dataset: Dataset, *, discard_outdated: bool) -> Attempt:
@@ -186,7 +223,5 @@ def _discard(attempt: Attempt | None, folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder. If a kill interrupts this, nothing is left that would be resumed."""
     if folder.exists():
-        folder = folder.rename(folder.with_name(f".removed-{uuid.uuid4().hex}"))
-        shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+        files.remove_folder(folder)

@@ -7,7 +7,7 @@ the database locked, and the run could not be closed.
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, LifecycleStage, Param, RunTag
@@ -21,7 +21,7 @@ from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime import progress, provenance, settings
 from hallmark.tasks.runtime.signals import held, interrupted
-from hallmark.tasks.tracking import store_calls
+from hallmark.tasks.tracking import heartbeat, store_calls
 from hallmark.tasks.tracking import tags as tag
 from hallmark.tasks.tracking.client import connect
 from hallmark.tasks.tracking.run_queries import EXPERIMENT
@@ -91,12 +91,18 @@ def status(attempt: Attempt) -> str | None:
 
 
 @held()
-def give_up(attempt: Attempt) -> None:
-    """Close as killed the runs of an attempt that will not be continued, with those of a sweep's members."""
+def give_up(attempt: Attempt) -> list[str]:
+    """Close as killed the runs of an attempt that will not be continued, with those of a sweep's members.
+
+    Returns:
+        ids of the runs that were open.
+    """
     client = connect()
-    for run in _runs_of(client, f"LIKE '{attempt.id}%'") if attempt.id else []:
-        if run.info.status == "RUNNING":
-            client.set_terminated(run.info.run_id, "KILLED")
+    found = _runs_of(client, f"LIKE '{attempt.id}%'") if attempt.id else []
+    open_runs = [run.info.run_id for run in found if run.info.status == "RUNNING"]
+    for run_id in open_runs:
+        client.set_terminated(run_id, "KILLED")
+    return open_runs
 
 
 @contextmanager
@@ -126,7 +132,9 @@ def _open(dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]) -
     try:
         with held():
             run = store_calls.until_answered(_create, client, dataset, attempt, name, tags)
-        yield run
+        # A sweep's run beats for its members.
+        with nullcontext() if tag.PARENT_RUN in tags else heartbeat.renewed(run.id):
+            yield run
     except BaseException as error:
         if run:
             with held(), log_secondary_error(error):
@@ -139,7 +147,7 @@ def _open(dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]) -
 
 def _create(client: MlflowClient, dataset: Dataset, attempt: Attempt, name: str, tags: dict[str, str]) -> Run:
     """Create the run of an attempt, or set it running again. Can be repeated: it looks for the run first."""
-    about = {tag.DATASET_DIGEST: dataset.digest, tag.ATTEMPT: str(attempt.id)}
+    about = {tag.DATASET_DIGEST: dataset.digest, tag.ATTEMPT: str(attempt.id), tag.HEARTBEAT: heartbeat.now()}
     source = {tag.USER: provenance.user(), tag.SOURCE_TYPE: "LOCAL"}
     tags = tags | about | source | tag.of_code()
     if known := _run_of(client, attempt):
@@ -161,11 +169,15 @@ def _create(client: MlflowClient, dataset: Dataset, attempt: Attempt, name: str,
 def _close(client: MlflowClient, run: Run, status: str, error: str = "") -> None:
     """Close a run, unless it is closed already.
 
-    A run that has registered its version is never called FAILED: the same command completes it.
+    A run that has registered its version is never called FAILED: the same command completes it. One that finishes may
+    have been closed as killed, by a machine whose clock differs: this process knows better.
     """
     known = client.get_run(run.id)
-    if known.info.status == "RUNNING":
+    current = known.info.status
+    if current == "RUNNING" or (current, status) == ("KILLED", "FINISHED"):
         client.set_terminated(run.id, "KILLED" if status == "FAILED" and _has_shipped(known) else status)
+        if status == "FINISHED" and tag.ERROR in known.data.tags:
+            client.delete_tag(run.id, tag.ERROR)
         if error:
             client.set_tag(run.id, tag.ERROR, error[:5000])
 

@@ -2,13 +2,13 @@
 
 import re
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
 from hallmark.tasks.common.digests import RUN_ID_DIGITS, check
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.files import temporary_folder
 from hallmark.tasks.common.records import CARD
 from hallmark.tasks.common.results import RecentRun, Recorded
 from hallmark.tasks.ml.config import toml
@@ -107,8 +107,8 @@ def experiment(run: StoredRun) -> Experiment:
     shown = f"run {run.id[:RUN_ID_DIGITS]}"
     if EXPERIMENT not in artifacts(run):
         raise InputError(f"{shown}: its {EXPERIMENT} is not in the store")
-    with TemporaryDirectory() as folder:
-        values = toml.load(Path(connect().download_artifacts(run.id, EXPERIMENT, folder)))
+    with temporary_folder() as folder:
+        values = toml.load(Path(connect().download_artifacts(run.id, EXPERIMENT, str(folder))))
     try:
         return Experiment.model_validate(values)
     except ValidationError as error:
@@ -137,8 +137,8 @@ def card(run: StoredRun) -> bytes:
             f"run {run.id[:RUN_ID_DIGITS]} has no card: only a run that shipped a file has one: "
             f"train {run.experiment or 'NAME'} again"
         )
-    with TemporaryDirectory() as folder:
-        return check(Path(connect().download_artifacts(run.id, CARD, folder)), expected).read_bytes()
+    with temporary_folder() as folder:
+        return check(Path(connect().download_artifacts(run.id, CARD, str(folder))), expected).read_bytes()
 
 
 def curve(run: StoredRun, metric: str) -> tuple[list[int], list[float]]:

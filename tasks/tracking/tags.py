@@ -24,6 +24,17 @@ PRESET_KIND = "hallmark.preset_kind"
 PREFECT_FLOW_RUN = "hallmark.prefect_flow_run"
 ATTEMPT = "hallmark.attempt"
 """Id of the attempt that opened the run; see `hallmark.tasks.tracking.resume`."""
+HEARTBEAT = "hallmark.heartbeat"
+"""Which process works on the run, and when it was last seen, as JSON. This format is for good; readers ignore fields
+that they do not know:
+
+    {"time": "2026-11-29T02:35:29+00:00", "machine": "node7",
+     "process": {"pid": 4711, "started": "2026-11-29T02:30:01+00:00"}, "home": "/srv/hallmark"}
+
+`time` is when it was written, in UTC (ISO 8601), by the clock of `machine`, which is the host name. `pid` and `started`
+name a process of that machine uniquely. `home` is its HALLMARK_HOME. The tag is written when a run is opened, and
+renewed every 30 seconds until it is closed. In a sweep, it is renewed on the parent run only.
+"""
 ERROR = "hallmark.error"
 """Reason why the run failed."""
 

@@ -2,10 +2,10 @@
 
 import logging
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import DamagedError, InputError
+from hallmark.tasks.common.files import temporary_folder
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.data import dataset_store
 from hallmark.tasks.ml.evaluation.promotion import compare_files
@@ -52,8 +52,8 @@ def find(name: str, version: int) -> Digests:
     if digest and client.list_artifacts(run_id, FOLDER):
         if damaged:
             logger.warning("the training rows of %s version %s are read from its run: %s", name, version, damaged)
-        with TemporaryDirectory() as temporary:
-            return compare_files.seen(Path(client.download_artifacts(run_id, FOLDER, temporary)))
+        with temporary_folder() as temporary:
+            return compare_files.seen(Path(client.download_artifacts(run_id, FOLDER, str(temporary))))
     if damaged:
         raise damaged
     raise InputError(

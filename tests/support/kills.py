@@ -55,6 +55,11 @@ class Sandbox:
         return path.read_text().splitlines() if path.exists() else []
 
     @property
+    def running_commands(self) -> list[Path]:
+        """Files of commands that run or were killed."""
+        return list(self.folder.glob("home/running/*.json"))
+
+    @property
     def newest_checkpoint(self) -> str:
         """Name of the newest checkpoint, or an empty string. Checkpoint names are ascending numbers."""
         return max((path.name for path in self.folder.glob("home/unfinished/*/*.safetensors")), default="")

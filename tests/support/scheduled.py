@@ -49,6 +49,14 @@ def runs(url: str, path: Path, *states: str) -> list[Any]:
     return list(call_prefect(url, lambda client: client.read_flow_runs(flow_run_filter=wanted, sort=order)))
 
 
+def tagged(tag: str) -> list[Any]:
+    """Return the flow runs with a tag on the Prefect server in the settings."""
+    from prefect.client.schemas import filters
+
+    wanted = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[tag]))
+    return list(with_client(lambda client: client.read_flow_runs(flow_run_filter=wanted)))
+
+
 def remove_deployments(path: Path) -> None:
     """Remove the deployments of a file from the servers in settings and environment, if they answer."""
     from prefect.settings import PREFECT_API_URL

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import kills
+from tests.support import kills, scheduled
 from tests.support.kills import Chain, Result, Sandbox
 
 FORKED_KILLS = 9
@@ -72,9 +72,12 @@ def test_kill_9_of_a_command_started_from_the_shell(reference: Reference, tmp_pa
         time.sleep(random.Random(0).uniform(0, reference.seconds / 3))  # noqa: S311 - not for secrets
         process.kill()
     assert kills.result(sandbox).runs == ["RUNNING"]
+    (killed,) = sandbox.running_commands
     with kills.start_command(sandbox) as process:
         assert process.wait(kills.LIMIT) == 0, sandbox.stderr_lines
     assert kills.differences(kills.result(sandbox), reference.result) == []
+    assert sandbox.running_commands == []
+    assert [run.state_name for run in scheduled.tagged(f"hallmark-process:{killed.stem}")] == ["Crashed"]
 
 
 def test_signals_stop_the_command_and_it_resumes_afterwards(reference: Reference, tmp_path: Path) -> None:

@@ -144,12 +144,17 @@ def listens(workspace: Workspace) -> bool:
 
 
 def test_parts_end_with_a_killed_station_and_a_dead_part_is_named(workspace: Workspace) -> None:
-    first = workspace.hallmark("up", "--detach")
+    left = workspace.home / "fits" / ".tmp-hallmark-left"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    first = workspace.hallmark("up", "--detach", HALLMARK_REPAIR_SECONDS="1")
     assert first.returncode == 0, first.stderr
     killed = workspace.station
     for content in (b'{"pid": ', b"{}"):
         station_file.file(workspace.home).write_bytes(content)
         until(lambda: station_file.current(workspace.home) == killed)  # it was written again
+    repaired = "removed fits/.tmp-hallmark-left, left by a killed process\n"  # printed when all of it is repaired
+    until(lambda: any(repaired in path.read_text() for path in workspace.home.glob("logs/station-repair.log")))
     assert lines(first.stdout) == [f"Prefect UI: {killed.url('prefect')}", f"MLflow UI:  {killed.url('mlflow')}"]
     os.kill(killed.pid, signal.SIGKILL)
     until(lambda: has_ended(killed))

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hallmark.flows.station import prefect_server
 from hallmark.tasks.common.errors import HallmarkError, InputError, UnavailableError
-from hallmark.tasks.runtime import prefect_api, progress, settings, signals
+from hallmark.tasks.runtime import prefect_api, progress, running_commands, settings, signals
 
 if TYPE_CHECKING:
     from hallmark.tasks.ml.config.experiment import Experiment
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 USED_LATER = ("sklearn.metrics", "sklearn.model_selection", "torch._dynamo", "onnxscript", "mlflow.onnx")
 """Slow modules that the steps import when needed; imported here while the embedded server boots on another core."""
@@ -52,8 +54,11 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     prefect_api.wait_long()
     log.parent.mkdir(exist_ok=True)
     with signals.as_interrupt():
+        server = prefect_api.in_settings()
         wait = prefect_server.provide(log.with_name("server.log"))
         run = load()
+        import prefect
+
         from hallmark.tasks.tracking import client, resume
 
         client.connect()
@@ -64,10 +69,12 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
         for module in USED_LATER:
             importlib.import_module(module)
         wait()
-        with _logged(flow, log):
+        with _logged(flow, log), running_commands.registered(home, flow, server) as tag:
             from hallmark.tasks.runtime import flow_artifacts  # imports Prefect, as the flow has
 
-            return flow_artifacts.result_of(run)
+            _close_abandoned(home, server)
+            with prefect.tags(running_commands.home_tag(home), tag):
+                return flow_artifacts.result_of(run)
 
 
 def refuse_impossible(*members: "Experiment") -> None:
@@ -94,6 +101,20 @@ def refuse_impossible(*members: "Experiment") -> None:
         suitability.refuse_impossible(table, divided, member.model, member.training)
     if len(members) > 1:
         sweep_plan.refuse_too_many(members, dataset_store.outline(table, data))
+
+
+def _close_abandoned(home: Path, server: str | None) -> None:
+    """Close in Prefect and in MLflow what killed commands of this home left running. A failure is logged only."""
+    if not (abandoned := running_commands.abandoned(home)):
+        return
+    from hallmark.tasks.tracking import resume
+
+    try:
+        for line in running_commands.crash(abandoned, server):
+            logger.info(line)
+        resume.close_orphans()
+    except Exception as error:  # noqa: BLE001 - the next command tries again; this one may still succeed
+        logger.warning("what a killed command left running cannot be closed: %s", error)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -98,7 +99,9 @@ def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
     digest = digest_of([_describe(dataset), file_digests])
     dataset = replace(dataset, digest=digest, folder=home / "datasets" / digest)
     with file_lock(home, f"dataset-{digest}"):
-        if not _is_intact(dataset.folder):
+        if _is_intact(dataset.folder):
+            os.utime(dataset.folder)  # `hallmark prune` keeps what was used recently
+        else:
             _write(dataset, arrays, texts)
     return dataset
 

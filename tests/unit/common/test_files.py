@@ -1,3 +1,5 @@
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,48 @@ def test_a_folder_is_replaced_atomically(tmp_path: Path) -> None:
         half_write(temporary / "three")
     assert [file.name for file in path.iterdir()] == ["two"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def leave(folder: Path, *, age: float, is_locked: bool = True) -> Path:
+    """Make a temporary folder as a process that was killed `age` seconds ago left it."""
+    (folder / "files").mkdir(parents=True)
+    (folder / "files" / "half").write_text("half")
+    if is_locked:
+        (folder / ".lock").touch()
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    return folder
+
+
+@pytest.mark.parametrize("write", [files.whole_file, files.whole_folder])
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path: Path, write: object) -> None:
+    assert callable(write)
+    dead = leave(tmp_path / ".tmp-hallmark-dead", age=61)
+    unlocked = leave(tmp_path / ".tmp-hallmark-unlocked", age=61, is_locked=False)
+    young = leave(tmp_path / ".tmp-hallmark-young", age=30)
+    alive = leave(tmp_path / ".tmp-hallmark-alive", age=3600)
+    others = leave(tmp_path / ".tmp-analysis", age=1e6)
+    with (alive / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with write(tmp_path / "new") as temporary:
+            temporary.write_text("new") if write is files.whole_file else (temporary / "new").touch()
+    assert set(tmp_path.iterdir()) == {young, alive, others, tmp_path / "new"}
+    assert not dead.exists()
+    assert not unlocked.exists()
+
+
+def test_a_sweep_of_the_home_also_removes_what_older_versions_left(tmp_path: Path) -> None:
+    fit, unfinished = tmp_path / "fits" / "1", tmp_path / "unfinished"
+    left = [
+        leave(fit / ".tmp-hallmark-x", age=61),
+        leave(fit / ".tmp-abcd_123", age=90_000, is_locked=False),
+        leave(tmp_path / ".reproduce-abcdefgh", age=90_000, is_locked=False),
+        leave(unfinished / f".removed-{'0' * 32}", age=90_000, is_locked=False),
+    ]
+    recent = leave(fit / ".tmp-12345678", age=3600, is_locked=False)
+    (tmp_path / "link").symlink_to(fit, target_is_directory=True)
+    assert set(files.sweep_tree(tmp_path)) == set(left)
+    assert [path for path in fit.iterdir() if path.name.startswith(".")] == [recent]
 
 
 def test_is_writable_creates_the_folder_and_leaves_nothing_in_it(tmp_path: Path) -> None:

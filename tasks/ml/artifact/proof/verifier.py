@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from hallmark.tasks.common.digests import check
 from hallmark.tasks.common.errors import ParityError
-from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.files import temporary_folder, whole_file
 from hallmark.tasks.common.records import Artifact, Dataset, Proof
 from hallmark.tasks.ml.artifact import runtimes
 from hallmark.tasks.ml.artifact.exporter import input_types
@@ -233,12 +232,11 @@ def show(result: WayResult, position: int, comparison: ProofComparison) -> dict[
 @contextmanager
 def _runtimes(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[], dict[str, NDArray[Any]]]]:
     """Start the runtimes in a process of their own; yield a function that waits for the predictions and reads them."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         np.save(folder / "x.npy", rows.x, allow_pickle=False)
         np.save(folder / "rows.npy", rows.chosen, allow_pickle=False)
         (folder / "columns.json").write_text(json.dumps([dataset.columns, category_values(dataset)]))
-        command = [sys.executable, "-P", "-m", "hallmark.tasks.ml.artifact.runtimes", str(file), name]
+        command = [sys.executable, "-P", "-m", "hallmark.tasks.ml.artifact.runtimes", str(file), str(folder)]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
 
             def wait() -> dict[str, NDArray[Any]]:
