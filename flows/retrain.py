@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 import prefect.runtime
 from prefect import flow
 
-from hallmark.flows.experiments import presets
+from hallmark.flows.experiments import own_data, presets, retraining_split
 from hallmark.flows.ship import train_and_ship
-from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.common.results import Decision, Retrained
 from hallmark.tasks.judge import judge
-from hallmark.tasks.ml.config.data import BY_COLUMN
 from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation.promotion import disqualification
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 from hallmark.tasks.ml.reports import flow_pages
 from hallmark.tasks.prepare import prepare
@@ -48,59 +47,83 @@ def retrain(
 ) -> Retrained:
     """Prepare the data, train a challenger, compare its file with the champion's, and decide.
 
-    Nothing is trained if data, experiment and code are those of the champion.
+    Nothing is trained if data, experiment and code are those of the champion, or of a version that was held or rejected
+    against this champion by the same rule.
 
     Args:
-        experiment: data, model, training and export; its rows are split by content.
+        experiment: data, model, training and export; see `retraining_split.choose` for its split.
         rule: when a challenger is promoted.
         notify: address that receives failures, HOLD and REJECT.
         schedule: name of the schedule that runs it.
     """
     scheduled_process.end_with_server()
     resume.close_orphans()
-    given, experiment = experiment, by_content(experiment)
-    if experiment != given:
-        progress.line("split", f"by content, not {given.data.split.method}: no row changes its split as data grows")
     name = experiment.name
     with scheduled_process.turn(name):
-        if champions.champion(name) is not None:
-            _show(decision_log.repair_if_idle(name))
-        dataset = prepare(experiment)
-        made_from = run_queries.digests_of(dataset.digest, experiment.digest, provenance.code_digest())
         champion = champions.champion(name)
-        if champion is not None and champions.digests(name, champion) == made_from:
-            result = Retrained(name, "UNCHANGED", "data, experiment and code are the champion's", champion, None)
-        else:
-            challenger = champion and champions.undecided(name, made_from)
-            if not challenger:
-                # --fresh cannot be added to the command of a scheduled run.
-                challenger = train_and_ship(experiment, dataset, discard_outdated=True).model_version.version
-            training_rows.keep(champions.run_of(name, challenger), dataset)
-            decision = _decide(name, challenger, dataset, rule, schedule)
-            result = Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)
+        if champion is not None:
+            _show(decision_log.repair_if_idle(name))
+            champion = champions.champion(name)
+        experiment, dataset = _prepare(experiment, champion)
+        result = _retrain(experiment, dataset, champion, rule, schedule)
         _announce(result, dataset, notify, schedule)
     return result
 
 
-def by_content(experiment: Experiment) -> Experiment:
-    """Return the experiment with its rows split by their own digest, so that no row changes its split as data grows.
+def _retrain(
+    experiment: Experiment, dataset: Dataset, champion: int | None, rule: Rule, schedule: str | None
+) -> Retrained:
+    """Train what was not trained before, and decide what was not decided before."""
+    name = experiment.name
+    made_from = run_queries.digests_of(dataset.digest, experiment.digest, provenance.code_digest())
+    challenger = champions.shipped(name, made_from)
+    if champion is not None:
+        findings = champions.findings(name, champion)
+        is_broken = disqualification.BROKEN_PROOF in findings
+        is_champions = challenger == champion or champions.digests(name, champion) == made_from
+        if is_champions and not is_broken:
+            return _unchanged(name, champion, "data, experiment and code are the champion's", findings)
+        if challenger and not is_broken and (said := champions.verdict_on(name, challenger, champion, rule)):
+            reason = f"data, experiment and code are those of version {challenger}: {said.verdict} in decision"
+            return _unchanged(name, champion, f"{reason} {said.number}: {said.reason}", findings)
+    if challenger in (None, champion):
+        # --fresh cannot be added to the command of a scheduled run.
+        challenger = train_and_ship(experiment, dataset, discard_outdated=True).model_version.version
+    if challenger == champion:
+        return _unchanged(name, challenger, "the new file is the champion's, byte for byte", findings)
+    training_rows.keep(champions.run_of(name, challenger), dataset)
+    decision = _decide(name, challenger, dataset, rule, schedule)
+    return Retrained(name, decision.verdict, decision.reason, champions.standing(name).version, decision)
 
-    A test split that comes with the source stays, since its rows are never trained on. So does a split by a column.
+
+def _unchanged(name: str, champion: int, reason: str, findings: frozenset[str]) -> Retrained:
+    words = disqualification.describe(findings)
+    remedy = f"; the champion is disqualified: {words}: retrain without this" if words else ""
+    return Retrained(name, "UNCHANGED", reason + remedy, champion, None)
+
+
+def _prepare(experiment: Experiment, champion: int | None) -> tuple[Experiment, Dataset]:
+    """Prepare the data with the split that suits a comparison with the champion.
+
+    Returns:
+        the experiment with this split, and the dataset.
 
     Raises:
         InputError: the experiment is tested on its training rows.
     """
-    method = experiment.data.split.method
-    if method == "resubstitution":
-        raise InputError(
-            f"{experiment.name}: data.split.method 'resubstitution' tests on the training rows, so no challenger can "
-            "be judged: add --data.split.method content --data.split.test 0.2"
+    given = experiment.data.split
+    before = None if champion is None else champions.experiment(experiment.name, champion)
+    if champion and before and before.data.split == given and given.method in own_data.BY_SEED:
+        dataset = prepare(experiment)
+        if champions.digests(experiment.name, champion).get("dataset_digest") == dataset.digest:
+            return experiment, dataset  # the same rows as the champion's: none has changed its split
+    experiment = retraining_split.choose(experiment, before)
+    if (split := experiment.data.split) != given:
+        why = "as the champion" if before and split == before.data.split else "no row changes its split as data grows"
+        progress.line(
+            "split", f"method {split.method}, seed {split.seed}, not {given.method}, seed {given.seed}: {why}"
         )
-    if method in ("content", "given", *BY_COLUMN):
-        return experiment
-    tree = experiment.model_dump(mode="json")
-    tree["data"]["split"]["method"] = "content"
-    return Experiment.model_validate(tree)
+    return experiment, prepare(experiment)
 
 
 def _decide(name: str, challenger: int, dataset: Dataset, rule: Rule, schedule: str | None) -> Decision:

@@ -33,12 +33,14 @@ def champion(model: str, /, *, json: Flag = False) -> None:
         Print the result as one line of JSON instead of a table.
     """
     with report_errors(as_json=json):
+        from hallmark.tasks.ml.evaluation.promotion import disqualification
         from hallmark.tasks.promotion import champions, decision_log
 
         decision_log.repair_if_idle(model)
         standing = champions.standing(model)
+        disqualified = disqualification.describe(champions.recorded_findings(model, standing.version))
     if json:
-        print_json({"status": "ok"} | asdict(standing))
+        print_json({"status": "ok"} | asdict(standing) | {"disqualified": disqualified})
         return
     rows = {
         "champion": f"{standing.name} version {standing.version}",
@@ -48,7 +50,7 @@ def champion(model: str, /, *, json: Flag = False) -> None:
         "sha256": standing.sha256,
         "run": standing.run_id,
     }
-    _print(rows)
+    _print(rows | ({"disqualified": disqualified} if disqualified else {}))
 
 
 def history(model: str, /, *, json: Flag = False) -> None:

@@ -60,10 +60,24 @@ def predict(
         form = output_files.choose_format(output, form)
         if output:
             output_files.check_output(output, source, overwrite=overwrite)
+        if not model_reference.is_file(model):
+            _warn(model)
         scored = predictor.score(model_reference.find(model), source, output, form, partial(progress.rows, "predict"))
     progress.line("predict", _sentence(scored))
     if json:
         print_json(_result(scored))
+
+
+def _warn(model: str) -> None:
+    """Say that findings disqualify the registered version that is about to predict."""
+    from hallmark.tasks.ml.evaluation.promotion import disqualification
+    from hallmark.tasks.promotion import champions
+    from hallmark.tasks.runtime import progress
+    from hallmark.tasks.tracking import model_registry
+
+    name, version = model_registry.resolve(model)
+    if words := disqualification.describe(champions.recorded_findings(name, version)):
+        progress.line("warning", f"{name} version {version} is disqualified: {words}: train or retrain without this")
 
 
 def _sentence(scored: "Scored") -> str:

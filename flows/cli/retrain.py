@@ -11,7 +11,7 @@ from hallmark.flows.cli.shared import execution
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
 from hallmark.flows.cli.shared.printing import Flag, Token, print_json, print_rows
-from hallmark.flows.experiments import options
+from hallmark.flows.experiments import options, retraining_split
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.fields import describe_problem
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
@@ -41,8 +41,9 @@ def retrain(
 ) -> None:
     """Train a challenger, compare it with the champion on test rows that neither was trained on, and decide.
 
-    Rows are split by their content, so that no row changes its split as the data grows. If data, experiment and code
-    are those of the champion, nothing is trained. The decision is recorded before it is carried out.
+    Your own data is split by content, so that no row changes its split as the data grows; a preset keeps the split of
+    its champion. If data, experiment and code are those of the champion, or of a version that was held or rejected,
+    nothing is trained. The decision is recorded before it is carried out.
 
     Example: hallmark retrain iris --rule.mode non_inferior
 
@@ -56,10 +57,9 @@ def retrain(
     """
 
     def load() -> "Callable[[], Retrained]":
-        from hallmark.flows.retrain import by_content
         from hallmark.flows.retrain import retrain as flow
 
-        execution.refuse_impossible(by_content(experiment))
+        execution.refuse_impossible(retraining_split.choose(experiment, champion=None))
         return lambda: flow(experiment, rule, notify)
 
     with report_errors(as_json=json):

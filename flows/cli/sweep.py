@@ -1,7 +1,8 @@
 """`hallmark sweep`: check the input, run the flow, print the result."""
 
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
@@ -18,7 +19,7 @@ from hallmark.flows.cli.shared.printing import (
     print_rows,
     print_table,
 )
-from hallmark.flows.experiments import sweep_grids
+from hallmark.flows.experiments import options, sweep_grids
 from hallmark.tasks.ml.config.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def sweep(
     if json:
         print_json(_result(grid.members, result))
     else:
-        _print_table(result)
+        _print_table(result, _again(source, tokens, result))
 
 
 def _result(members: tuple[Experiment, ...], result: "SweepOutcome") -> dict[str, Any]:
@@ -113,7 +114,14 @@ def _titles(axes: tuple[str, ...]) -> list[str]:
     return [axis if last.count(name) > 1 else name for axis, name in zip(axes, last, strict=True)]
 
 
-def _print_table(result: "SweepOutcome") -> None:
+def _again(source: str, tokens: Sequence[str], result: "SweepOutcome") -> str:
+    """Return source and options of the chosen member, as a command takes them."""
+    fixed = [(path, value) for path, value in options.parse_tokens(tokens) if path not in result.axes]
+    chosen = [(path, str(value)) for path, value in result.members[result.chosen].values.items()]
+    return shlex.join([source, *(part for path, value in fixed + chosen for part in (f"--{path}", value))])
+
+
+def _print_table(result: "SweepOutcome", again: str) -> None:
     order = result.by_loss
     table = Table("", *_titles(result.axes), "val loss", box=None, pad_edge=False)
     for index in order[:MAX_ROWS]:
@@ -126,7 +134,7 @@ def _print_table(result: "SweepOutcome") -> None:
         sys.stdout.write(f"... and {len(order) - MAX_ROWS} more\n")
     rows = {
         "accuracy": outcomes.accuracy(result.outcome),
-        **outcomes.rows(result.outcome),
+        **outcomes.rows(result.outcome, again),
         "sweep": result.run.url,
         "next": f"{command_name()} ui",
     }

@@ -1,5 +1,6 @@
 """`hallmark train`: check the input, run the flow, print the result."""
 
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ def train(
     if json:
         print_json(_result(experiment, outcome))
     else:
-        _print_table(outcome)
+        _print_table(outcome, shlex.join([source, *tokens]))
 
 
 def _refuse_mistakes(experiment: Experiment) -> None:
@@ -79,13 +80,13 @@ def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:
     }
 
 
-def _print_table(outcome: "Outcome") -> None:
+def _print_table(outcome: "Outcome", again: str) -> None:
     metrics = outcome.evaluation.metrics
     rows = {
         "accuracy": outcomes.accuracy(outcome),
         "loss": f"{metrics['test/loss']:.4f}",
         "unit": ", ".join(f"{name[6:]} {value:.4f}" for name, value in metrics.items() if name.startswith("model/")),
-        **outcomes.rows(outcome),
+        **outcomes.rows(outcome, again),
         "run": outcome.run.url,
         "next": f"{command_name()} ui",
     }

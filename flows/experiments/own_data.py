@@ -1,15 +1,22 @@
-"""Own data on the command line: a table or a folder of images, with default model and training settings."""
+"""Own data on the command line: a table or a folder of images, with default split, model and training settings."""
 
+import json
 import os
+from collections import Counter
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.config.data import BY_COLUMN, TABLE_SUFFIXES, stem
+from hallmark.tasks.ml.config.data import BY_COLUMN, TABLE_SUFFIXES, Data, Own, Points, stem
 from hallmark.tasks.ml.config.fields import names
+
+if TYPE_CHECKING:
+    from hallmark.tasks.ml.data.images.image_folder import Photo
 
 Tree = dict[str, Any]
 
@@ -26,6 +33,13 @@ TABLE_TRAININGS: tuple[Tree, ...] = (
 HIDDEN_NUMERIC, HIDDEN_TEXT = [64, 32], [32]
 """Default hidden layers for a table with numeric inputs only, and for one with text. Text becomes many inputs that are
 rarely 1, from which a smaller network learns as much and overfits later."""
+BY_SEED = ("stratified", "shuffled")
+"""Split methods by which a row may change its split as data grows."""
+DIVIDED_ROWS = 10_000
+"""Larger tables are split by content by default without trying, which would need to read them once more."""
+DIVIDED_IMAGES = 25
+"""Number of images of each class from which images are split by content by default: with 20 % of them in a split, it
+has none of a given class with a probability of 0.8**25 = 0.4 %."""
 IMAGE_NETWORK: Tree = {"kind": "cnn", "channels": [16, 32, 64], "hidden": [128]}
 """Default network for images."""
 IMAGE_SIZES = (100, 1_000, 10_000, 50_000)
@@ -74,7 +88,10 @@ def with_absolute_path(tree: Tree, folder: Path) -> Tree:
 
 
 def with_defaults(tree: Tree) -> Tree:
-    """Add default model and training settings to an experiment on own data, without changing fields that are set.
+    """Add default split, model and training settings to an experiment on own data. Fields that are set stay.
+
+    Rows are split by content if every split gets rows of every class that way, so that training and retraining split
+    them alike as the data grows; else stratified.
 
     Args:
         tree: the fields of the experiment. Experiments on other data are returned unchanged.
@@ -83,6 +100,9 @@ def with_defaults(tree: Tree) -> Tree:
         return tree
     model, training = defaults(tree["data"])
     given, split = tree.get("model", {}), tree["data"].get("split", {})
+    if isinstance(split, dict) and not any(split.get(name) for name in ("method", *BY_COLUMN)):
+        content = tree["data"] | {"split": split | {"method": "content"}}
+        tree = tree | {"data": content if _suits(content) else tree["data"]}
     if str(split.get("validation", "")) in ("0", "0.0"):
         training = training | {"patience": 0}  # no validation loss for early stopping
     is_same_kind = given.get("kind", model["kind"]) == model["kind"]
@@ -109,6 +129,55 @@ def refuse_without_target(tree: Tree, source: str) -> None:
         raise InputError(f"{source}: the column to predict is missing: add --target and one of the columns: {columns}")
 
 
+def may_grow(data: Data) -> bool:
+    """Return whether the rows of a source may become more: a file, a folder, or points listed in the experiment."""
+    return isinstance(data, Own | Points)
+
+
+def suits(data: Data) -> bool:
+    """Return whether the split of data that may grow gives every split rows of every class, as far as is known."""
+    return _suits(data.model_dump(mode="json"))
+
+
+def _suits(data: Tree) -> bool:
+    """Try a split. Returns True where the data is not valid or cannot be read: reading it later reports why.
+
+    Args:
+        data: the fields of the data, which may not have been validated.
+    """
+    if data["kind"] == "points":
+        return _divides(json.dumps(data), 0, 0)
+    path = Path(data["path"])
+    try:
+        if data["kind"] == "images":
+            return min(Counter(photo.label for photo in _list_images(path)).values()) >= DIVIDED_IMAGES
+        from hallmark.tasks.ml.data.tables import files as table_files
+
+        if not path.is_file() or table_files.estimate_rows(path) >= DIVIDED_ROWS:
+            return True
+    except InputError:
+        return True
+    facts = path.stat()
+    return _divides(json.dumps(data, sort_keys=True, default=str), facts.st_size, facts.st_mtime_ns)
+
+
+@cache
+def _divides(fields: str, size: int, changed: int) -> bool:  # noqa: ARG001 - size and time tell contents apart
+    """Divide rows, once for all members of a sweep."""
+    from hallmark.tasks.ml.data import sources, splits
+
+    try:
+        data = TypeAdapter[Data](Data).validate_json(fields)
+        source = sources.read(data, Path())
+    except (ValidationError, InputError):
+        return True
+    try:
+        splits.divide(source, data.split)
+    except InputError:
+        return False
+    return True
+
+
 def defaults(data: Tree) -> tuple[Tree, Tree]:
     """Choose a model and training settings by the size of the data and the kinds of its columns.
 
@@ -126,7 +195,7 @@ def defaults(data: Tree) -> tuple[Tree, Tree]:
         hidden = HIDDEN_TEXT if _has_text(data, path) else HIDDEN_NUMERIC
         return {"kind": "mlp", "hidden": hidden}, dict(TABLE_TRAININGS[sum(rows >= size for size in TABLE_SIZES)])
     if data["kind"] == "images":
-        images = _count_images(path)
+        images = len(_list_images(path))
         return dict(IMAGE_NETWORK), dict(IMAGE_TRAININGS[sum(images >= size for size in IMAGE_SIZES)])
     return {"kind": "mlp"}, {}
 
@@ -143,8 +212,8 @@ def _has_text(data: Tree, path: Path) -> bool:
 
 
 @cache
-def _count_images(path: Path) -> int:
-    """Count the images in a folder, once for all members of a sweep."""
+def _list_images(path: Path) -> "tuple[Photo, ...]":
+    """List the images in a folder, once for all members of a sweep."""
     from hallmark.tasks.ml.data.images.image_folder import list_images
 
-    return len(list_images(path).photos)
+    return list_images(path).photos

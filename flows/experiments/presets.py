@@ -235,6 +235,15 @@ def kind_of(experiment: Experiment) -> Kind:
     return next((kind for kind, build in PRESETS.values() if build().digest == experiment.digest), "own")
 
 
+def default_split(experiment: Experiment) -> Split:
+    """Return the split that an experiment has if none is asked for: that of the preset of its name, or of its data."""
+    data = experiment.data
+    if experiment.name in PRESETS and (preset := get(experiment.name)).data.kind == data.kind:
+        return preset.data.split
+    default: Split = type(data).model_fields["split"].default
+    return default
+
+
 def run_name(experiment: Experiment) -> str:
     """Return the experiment's name and its changes to the preset of that name: `iris training.epochs=20`."""
     if experiment.name not in PRESETS or isinstance(experiment.data, Own):

@@ -171,12 +171,30 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class Champion:
+    """The version of a registered model that answers where the model is asked for by its name."""
+
+    version: int
+    accuracy: float | None
+    """Accuracy on the test split of its own run; None if no run has recorded it."""
+    disqualified: str
+    """Findings that disqualify it, in words; empty if there are none."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersion:
     """A version of the registered model."""
 
     name: str
     version: int
-    is_champion: bool
+    champion: Champion
+    is_new: bool = True
+    """Whether the run registered it; False if the same file was registered before."""
+
+    @property
+    def is_champion(self) -> bool:
+        """Whether this version is the champion."""
+        return self.version == self.champion.version
 
     @property
     def title(self) -> str:

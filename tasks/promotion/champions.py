@@ -1,5 +1,6 @@
 """Promote registered models to champion, roll them back, and read who is champion and why."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,10 +9,15 @@ from datetime import UTC, datetime
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.results import Decision, Judged
 from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation.promotion import disqualification
+from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 from hallmark.tasks.promotion import decision_log
 from hallmark.tasks.runtime import provenance
 from hallmark.tasks.tracking import model_registry, run_queries
 from hallmark.tasks.tracking.model_registry import CHALLENGER, CHAMPION, PREVIOUS
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +73,70 @@ def digests(name: str, version: int) -> dict[str, str]:
     return run_queries.digests(run_id) if run_id else {}
 
 
-def undecided(name: str, made_from: dict[str, str]) -> int | None:
-    """Return the newest finished version that has these digests and is newer than any decision.
+def experiment(name: str, version: int) -> Experiment | None:
+    """Return the experiment that a version was made from; None if that is not recorded in a form that can be read."""
+    try:
+        run_id = run_of(name, version)
+        return run_queries.experiment(run_queries.find(run_id)) if run_id else None
+    except InputError:
+        return None
 
-    A process that was killed between training and judging leaves such a version.
+
+def shipped(name: str, made_from: dict[str, str]) -> int | None:
+    """Return the version that the newest finished run with these digests registered, or whose file it made again.
+
+    Args:
+        name: the registered model.
+        made_from: digests of dataset, experiment and code, as `run_queries.digests_of` returns them.
     """
-    decided = [
-        model_registry.version_with_alias(name, CHAMPION) or 0,
-        *(one.version for one in decision_log.history(name)),
-    ]
-    for one in reversed(model_registry.versions(name)):
-        is_new = one.number > max(decided) and one.run_id
-        if is_new and run_queries.digests(one.run_id) == made_from and run_queries.is_finished(one.run_id):
-            return one.number
+    if not model_registry.exists(name):
+        return None
+    known = {one.number: one.sha256 for one in model_registry.versions(name)}
+    for run in run_queries.shipped(name, made_from):
+        number = int(run.model_version or 0)
+        if known.get(number) == run.sha256:  # the versions of a model that was created again are counted from 1
+            return number
     return None
+
+
+def verdict_on(name: str, version: int, champion: int, rule: Rule) -> Decision | None:
+    """Return the newest decision on a version if it was held or rejected against this champion by the same rule."""
+    last = next((one for one in reversed(decision_log.history(name)) if one.version == version), None)
+    if last is None or last.verdict not in ("HOLD", "REJECT") or last.before != champion:
+        return None
+    values = rule.model_dump(mode="json")
+    # Decisions of older versions lack newer fields of the rule.
+    return last if Rule().model_dump(mode="json") | (last.rule or {}) == values else None
+
+
+def recorded_findings(name: str, version: int) -> tuple[str, ...]:
+    """Return the codes of the findings that the run of a version has recorded; empty without a run."""
+    run = run_queries.get(run_of(name, version))
+    return run.findings if run else ()
+
+
+def findings(name: str, version: int) -> frozenset[str]:
+    """Return the codes of the findings that disqualify a version as champion, checking its stored file.
+
+    Raises:
+        InputError: the registry cannot be reached, or Hallmark did not register the version.
+    """
+    codes = disqualification.disqualifying(recorded_findings(name, version))
+    return codes if _holds(name, version) else codes | {disqualification.BROKEN_PROOF}
+
+
+def _holds(name: str, version: int) -> bool:
+    """Return whether a version's stored file is the registered one and its proof holds."""
+    try:
+        path = model_registry.fetch(f"models:/{name}/{version}", refresh=True)
+    except DamagedError as error:
+        logger.warning("%s version %s: the stored file is not the one that was registered: %s", name, version, error)
+        return False
+    try:
+        return certificate.check(path).holds
+    except InputError as error:
+        logger.warning("%s version %s: the registered file is not one that Hallmark exported: %s", name, version, error)
+        return False
 
 
 def demoted_version(name: str, version: int) -> int | None:

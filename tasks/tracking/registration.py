@@ -11,15 +11,19 @@ import mlflow
 import numpy as np
 import onnx
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, RunTag
+from mlflow.entities.model_registry import ModelVersion as RegisteredVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
 from hallmark.tasks.common.digests import check
-from hallmark.tasks.common.records import Artifact, Dataset, ModelVersion, Proof, Run
+from hallmark.tasks.common.errors import DamagedError
+from hallmark.tasks.common.records import Artifact, Champion, Dataset, ModelVersion, Proof, Run
+from hallmark.tasks.ml.evaluation.promotion import disqualification
 from hallmark.tasks.runtime.signals import held
-from hallmark.tasks.tracking import tags
-from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking import run_queries, tags
+from hallmark.tasks.tracking.client import connect, is_network_failure
 from hallmark.tasks.tracking.model_registry import CHAMPION
 
 logger = logging.getLogger(__name__)
@@ -39,7 +43,8 @@ def register(
 ) -> ModelVersion:
     """Log the verified file as an MLflow model, and register it as a new version of `name`.
 
-    The first version becomes `champion`. Called again for the same run, it returns the version that exists.
+    If a file with these bytes is registered already, no version is added: the run is linked to the version that exists.
+    The first version becomes `champion`. Called again for the same run, it returns the same version.
 
     Args:
         run: the open run.
@@ -53,13 +58,77 @@ def register(
         DamagedError: the file that MLflow stores is not the stamped one.
     """
     client = connect()
-    existing = client.search_model_versions(f"run_id = '{run.id}'")
-    number = str(existing[0].version) if existing else _log_model(client, run, name, artifact, proof, dataset, example)
+    existing = next(iter(client.search_model_versions(f"run_id = '{run.id}'")), None)
+    same = None if existing else _same_file(client, name, artifact.sha256)
+    if existing:
+        number = str(existing.version)
+    elif same:
+        number = _link(client, run, same, artifact, proof)
+    else:
+        number = _log_model(client, run, name, artifact, proof, dataset, example)
     client.set_tag(run.id, tags.MODEL_VERSION, number)
     if CHAMPION not in client.get_registered_model(name).aliases:
         client.set_registered_model_alias(name, CHAMPION, number)
-    champion = client.get_model_version_by_alias(name, CHAMPION)
-    return ModelVersion(name=name, version=int(number), is_champion=str(champion.version) == number)
+    return ModelVersion(name, int(number), _champion(client, name), is_new=same is None)
+
+
+def _champion(client: MlflowClient, name: str) -> Champion:
+    known = client.get_model_version_by_alias(name, CHAMPION)
+    made = run_queries.get(known.run_id or "")
+    accuracy, codes = (made.metrics.get("test/accuracy"), made.findings) if made else (None, ())
+    return Champion(int(known.version), accuracy, disqualification.describe(codes))
+
+
+def _same_file(client: MlflowClient, name: str, sha256: str) -> RegisteredVersion | None:
+    """Return the version of a model that has this file, the champion or else the newest; None if there is none.
+
+    A version whose stored bytes are no longer those of the file is passed over.
+    """
+    found = client.search_model_versions(f"name = '{name}' AND tags.`{tags.ONNX_SHA256}` = '{sha256}'")
+    if not found:
+        return None
+    champion = client.get_registered_model(name).aliases.get(CHAMPION)
+    order = sorted(found, key=lambda one: (str(one.version) == str(champion), int(one.version)), reverse=True)
+    return next((one for one in order if _is_intact(name, int(one.version), sha256)), None)
+
+
+def _is_intact(name: str, number: int, sha256: str) -> bool:
+    """Return whether a version's stored file is whole."""
+    try:
+        with TemporaryDirectory() as folder, redirect_stderr(StringIO()):  # MLflow shows a progress bar
+            stored_file = mlflow.artifacts.download_artifacts(f"models:/{name}/{number}/model.onnx", dst_path=folder)
+            check(Path(stored_file), sha256)
+    except (DamagedError, MlflowException, OSError) as error:
+        if is_network_failure(error):
+            raise
+        logger.warning("%s version %s has this file, but not in its store, so it is not used: %s", name, number, error)
+        return False
+    return True
+
+
+def _link(client: MlflowClient, run: Run, version: RegisteredVersion, artifact: Artifact, proof: Proof) -> str:
+    """Record on a run that its file is that of a version, also for the MLflow UI, and return the number."""
+    made = run_queries.get(version.run_id or "")
+    if made and (model := _logged_model(client, made.id, artifact)):
+        _show(client, run, model)
+    client.log_batch(run.id, tags=[RunTag(key, value) for key, value in _evidence(artifact, proof).items()])
+    return str(version.version)
+
+
+def _show(client: MlflowClient, run: Run, model: LoggedModel) -> None:
+    """Show a model as an output of a run, once."""
+    outputs = client.get_run(run.id).outputs
+    if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+        client.log_outputs(run.id, [LoggedModelOutput(model.model_id, step=0)])
+
+
+def _evidence(artifact: Artifact, proof: Proof) -> dict[str, str]:
+    return {
+        tags.ONNX_SHA256: artifact.sha256,
+        tags.PARITY: "passed",
+        tags.PARITY_MAX_ABS_DIFF: f"{proof.max_abs_diff:.3g}",
+        tags.PARITY_ROWS: str(proof.rows),
+    }
 
 
 def signature(example: dict[str, np.ndarray], classes: int) -> ModelSignature:
@@ -83,13 +152,8 @@ def _log_model(
     dataset: Dataset,
     example: dict[str, np.ndarray],
 ) -> str:
-    evidence = {
-        tags.ONNX_SHA256: artifact.sha256,
-        tags.PARITY: "passed",
-        tags.PARITY_MAX_ABS_DIFF: f"{proof.max_abs_diff:.3g}",
-        tags.PARITY_ROWS: str(proof.rows),
-    }
-    model = _logged_model(client, run, artifact)
+    evidence = _evidence(artifact, proof)
+    model = _logged_model(client, run.id, artifact)
     if model is None:
         known = client.get_run(run.id)
         model = client.create_logged_model(known.info.experiment_id, "model", run.id, evidence, known.data.params)
@@ -104,10 +168,10 @@ def _log_model(
         logger.info(output.getvalue().strip())
 
 
-def _logged_model(client: MlflowClient, run: Run, artifact: Artifact) -> LoggedModel | None:
+def _logged_model(client: MlflowClient, run_id: str, artifact: Artifact) -> LoggedModel | None:
     """Return the run's model of this file, if an earlier process created it."""
-    experiment = client.get_run(run.id).info.experiment_id
-    models = client.search_logged_models([experiment], f"source_run_id = '{run.id}'")
+    experiment = client.get_run(run_id).info.experiment_id
+    models = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
     return next((model for model in models if model.tags.get(tags.ONNX_SHA256) == artifact.sha256), None)
 
 
@@ -125,10 +189,7 @@ def _fill(
     """
     import mlflow.onnx
 
-    outputs = client.get_run(run.id).outputs
-    linked = outputs.model_outputs if outputs else []
-    if model.model_id not in [output.model_id for output in linked]:
-        client.log_outputs(run.id, [LoggedModelOutput(model.model_id, step=0)])
+    _show(client, run, model)
     location = model.artifact_location
     with TemporaryDirectory() as folder:
         mlflow.onnx.save_model(

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
 from hallmark.tasks.common.digests import RUN_ID_DIGITS, check
@@ -164,9 +165,27 @@ _DIGESTS = {
 }
 
 
-def is_finished(run_id: str) -> bool:
-    """Return whether a run has finished without failure."""
-    return bool(connect().get_run(run_id).info.status == "FINISHED")
+def get(run_id: str) -> StoredRun | None:
+    """Return the run with this id; None if it was removed from the store, or the id is empty."""
+    try:
+        return stored.run(connect().get_run(run_id)) if run_id else None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def shipped(name: str, made_from: dict[str, str]) -> list[StoredRun]:
+    """Return the finished runs that registered a version of a model from these digests, newest first.
+
+    Args:
+        name: the registered model.
+        made_from: see `digests_of`.
+    """
+    wanted = {tags.NAME: name} | {tag: made_from[key] for key, tag in _DIGESTS.items()}
+    query = " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in wanted.items())
+    runs = search(f"{query} AND attributes.status = 'FINISHED'", 1000)
+    return [run for run in runs if run.model_version]
 
 
 def find(run_id: str) -> StoredRun:

@@ -42,6 +42,17 @@ class StoredRun:
         return self.tags.get(tags.MODEL_VERSION)
 
     @property
+    def sha256(self) -> str:
+        """SHA-256 of the file that it shipped, empty if it shipped none."""
+        return self.tags.get(tags.ONNX_SHA256, "")
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Codes of its findings."""
+        codes = self.tags.get(tags.DIAGNOSIS, "none")
+        return () if codes == "none" else tuple(codes.split(", "))
+
+    @property
     def conditions(self) -> dict[str, str]:
         """Conditions on which the exact bits depend, besides experiment and data.
 

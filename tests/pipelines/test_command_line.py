@@ -155,7 +155,7 @@ def test_json_is_the_last_line_of_stdout_and_complete(console: Call) -> None:
     result = json.loads(out.splitlines()[-1])
     assert set(result) == {
         "status", "name", "run_id", "experiment_digest", "dataset_digest", "onnx", "sha256",
-        "metrics", "parity", "diagnosis", "model_version", "resumed_from",
+        "metrics", "parity", "diagnosis", "model_version", "champion", "resumed_from",
     }  # fmt: skip
     assert (result["status"], result["name"], result["model_version"]) == ("finished", name, 1)
     assert Path(result["onnx"]).is_absolute()
@@ -195,9 +195,14 @@ def test_damaged_dataset_is_prepared_again_with_a_warning(
     assert (code, "damaged" in error) == (0, False)
     (rows,) = tmp_path.glob("datasets/*/train.x.npy")
     rows.write_bytes(rows.read_bytes()[:-1] + b"!")
-    code, _, error = console(*command)
+    code, out, error = console(*command, "--training.seed", "1")
     assert code == 0
     assert [line for line in error.splitlines() if "is damaged and is written again" in line]
+    (champion,) = re.findall(r"^champion (.*)$", out, re.MULTILINE)
+    assert re.match(r"is still version 1 \(accuracy \d\.\d{4}\): compare, promote or retrain with `", champion)
+    assert f"compare {command[3]}@champion " in champion
+    assert f"promote {command[3]} 2 --reason WHY` or `" in champion
+    assert champion.endswith(f"retrain {' '.join(command[1:])} --training.seed 1`")
     assert "Traceback" not in error
     assert "Created version" in "".join(log.read_text() for log in tmp_path.glob("logs/*.log"))
 

@@ -19,6 +19,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.tracking import registration, run_lifecycle
 from hallmark.tasks.tracking.client import connect
+from tests.support.registered import file_in_store
 
 WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")
 """Prefixes of the methods of MLflow's client that write."""
@@ -69,6 +70,39 @@ def killed(trained: tuple[Experiment, Outcome], name: str, run: Run, writes: int
         except Killed:
             return True
     return False
+
+
+def test_a_file_that_is_registered_already_gets_no_version_whenever_the_process_is_killed(
+    trained: tuple[Experiment, Outcome],
+) -> None:
+    client, writes, name = connect(), 0, f"g{uuid.uuid4().hex[:12]}"
+    original = open_new_run(trained)
+    first = register(trained, name, original)
+    was_killed = True
+    while was_killed:
+        writes += 1
+        run = open_new_run(trained)
+        was_killed = killed(trained, name, run, writes)
+        version = register(trained, name, run)
+        assert (version.version, version.is_new) == (1, False)
+        stored = client.get_run(run.id)
+        assert stored.data.tags["hallmark.model_version"] == "1"
+        assert stored.data.tags["hallmark.onnx_sha256"] == trained[1].artifact.sha256
+        (output,) = stored.outputs.model_outputs
+        assert len(client.search_model_versions(f"name = '{name}'")) == 1
+        assert client.get_logged_model(output.model_id).source_run_id == original.id
+    assert writes == 4
+    other = register(trained, f"{name}.other", open_new_run(trained))
+    assert (first.is_new, other.version, other.is_new) == (True, 1, True)
+
+
+def test_a_version_whose_stored_file_is_missing_is_not_used(trained: tuple[Experiment, Outcome]) -> None:
+    name = f"g{uuid.uuid4().hex[:12]}"
+    register(trained, name, open_new_run(trained))
+    file_in_store(name, 1).unlink()
+    version = register(trained, name, open_new_run(trained))
+    assert (version.version, version.is_new, version.is_champion) == (2, True, False)
+    assert register(trained, name, open_new_run(trained)).version == 2
 
 
 def open_new_run(trained: tuple[Experiment, Outcome]) -> Run:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hallmark.flows.__main__ import run as command
-from hallmark.flows.retrain import by_content, retrain
+from hallmark.flows.experiments.retraining_split import by_content
+from hallmark.flows.retrain import retrain
 from hallmark.flows.train import train
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.ml.config.experiment import Experiment

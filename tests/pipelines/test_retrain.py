@@ -16,22 +16,28 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 
+from hallmark.flows.cli.predict import predict
 from hallmark.flows.experiments import presets
-from hallmark.flows.retrain import by_content, retrain
+from hallmark.flows.experiments.retraining_split import by_content
+from hallmark.flows.retrain import retrain
 from hallmark.flows.ship import train_and_ship
 from hallmark.flows.train import train
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.common.results import Outcome, Retrained
+from hallmark.tasks.ml.config.data import Split
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources, splits
+from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 from hallmark.tasks.promotion import decision_log
 from hallmark.tasks.runtime import provenance, settings
 from hallmark.tasks.tracking import client as store
-from hallmark.tasks.tracking import training_rows
+from hallmark.tasks.tracking import tags, training_rows
 from tests.conftest import ROOT
 from tests.pipelines.test_notification import receiver
-from tests.support.registered import aliases
+from tests.support import owned
+from tests.support.registered import aliases, file_in_store
+from tests.support.swept import runs
 
 LIMIT = 300
 """Seconds to wait for another process or thread before a test fails."""
@@ -82,9 +88,10 @@ def test_the_first_version_becomes_champion_and_this_is_recorded(thrice: tuple[s
 
 
 def test_a_changed_template_retrains_nothing_and_changed_training_code_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     given = experiment(new_name(), epochs=5)
+    request.addfinalizer(tags.of_code.cache_clear)
     assert retrain(given).verdict == "FIRST"
     tasks = shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "code_digest", lambda: provenance.digest_of_code(tasks))
@@ -93,7 +100,12 @@ def test_a_changed_template_retrains_nothing_and_changed_training_code_does(
     assert retrain(given).verdict == "UNCHANGED"
     with (tasks / "ml" / "training" / "loop.py").open("a") as code:
         code.write("\n")
-    assert retrain(given).verdict == "HOLD"
+    tags.of_code.cache_clear()  # a process reads its code once
+    trained = retrain(given)
+    assert (trained.verdict, trained.reason) == ("UNCHANGED", "the new file is the champion's, byte for byte")
+    again = retrain(given)
+    assert (again.verdict, again.reason) == ("UNCHANGED", "data, experiment and code are the champion's")
+    assert len(runs(given.name)) == 2
 
 
 def test_another_seed_is_held_and_the_champion_stays(thrice: tuple[str, list[Retrained]]) -> None:
@@ -106,7 +118,7 @@ def test_another_seed_is_held_and_the_champion_stays(thrice: tuple[str, list[Ret
     assert judgement is not None
     assert judgement["rows"] > 20
     assert [gate["name"] for gate in judgement["gates"] if not gate["passed"]] == []
-    assert len(judgement["gates"]) == 8
+    assert len(judgement["gates"]) == 9
     client = store.connect()
     run = client.get_run(decision.run_id)
     stored = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/decision.json")
@@ -151,11 +163,11 @@ def deciding(name: str) -> Iterator[None]:
 
 def test_a_concurrent_decision_is_refused_and_the_next_run_judges_the_trained_version(prefect_server: str) -> None:  # noqa: ARG001
     name = new_name()
-    retrain(experiment(name, epochs=10))
+    retrain(experiment(name, epochs=30))
     with deciding(name), pytest.raises(InputError, match="another process is deciding on this model"):
-        retrain(experiment(name, epochs=10, seed=1))
+        retrain(experiment(name, epochs=30, seed=1))
     assert (versions(name), aliases(name), len(decision_log.history(name))) == (2, {"champion": 1}, 1)
-    result = retrain(experiment(name, epochs=10, seed=1))
+    result = retrain(experiment(name, epochs=30, seed=1))
     assert result.decision is not None
     assert (result.verdict, result.decision.version, versions(name)) == ("HOLD", 2, 2)
 
@@ -202,7 +214,7 @@ def data_digest(given: Experiment) -> str:
 def test_rows_that_either_model_was_trained_on_are_left_out(prefect_server: str, tmp_path: Path) -> None:  # noqa: ARG001
     name = new_name()
     before = train(experiment(name, epochs=10))  # split by seed: some of its training rows are now test rows
-    result = retrain(experiment(name, epochs=10, seed=1))
+    result = retrain(by_content(experiment(name, epochs=10, seed=1)))
     decision = result.decision
     assert decision is not None
     assert decision.judgement is not None
@@ -240,17 +252,77 @@ def test_training_rows_are_found_on_another_machine_or_judging_is_refused(
         training_rows.find(other, 1)
 
 
-@pytest.mark.parametrize(
-    ("preset", "method"),
-    [("iris", "content"), ("iris_as_published", "content"), ("mnist", "given"), ("blobs", "content")],
-)
-def test_retrained_presets_are_split_by_content_or_have_given_test_rows(preset: str, method: str) -> None:
-    found = by_content(presets.get(preset))
-    assert found.data.split.method == method
-    assert found.data.split.seed == presets.get(preset).data.split.seed
-    assert by_content(found) == found
+def test_a_trained_preset_keeps_its_split_and_a_held_version_is_judged_once(prefect_server: str) -> None:  # noqa: ARG001
+    name = new_name()
+    train(experiment(name, epochs=30))
+    assert retrain(experiment(name, epochs=30)).verdict == "UNCHANGED"
+    changed = experiment(name, epochs=30, seed=1)
+    train(changed)
+    with receiver() as (address, messages):
+        first, second = retrain(changed, notify=address), retrain(changed, notify=address)
+    assert first.decision is not None
+    assert (first.verdict, first.decision.version, first.decision.refused_rows) == (
+        "HOLD",
+        2,
+        1,
+    )  # iris has a duplicate
+    assert (second.verdict, second.decision) == ("UNCHANGED", None)
+    assert second.reason.startswith("data, experiment and code are those of version 2: HOLD in decision 1: not enough")
+    assert [one["title"] for one in messages] == [f"retraining ({name}): HOLD"]
+    judged = retrain(changed, Rule(mode="non_inferior", delta=0.5)).decision
+    assert judged is not None
+    assert (judged.verdict, judged.version, versions(name)) == ("PROMOTE", 2, 2)
 
 
-def test_a_preset_tested_on_its_training_rows_is_refused() -> None:
-    with pytest.raises(InputError, match=r"add --data\.split\.method content"):
-        by_content(presets.get("iris_softmax"))
+def with_leak(path: Path) -> Path:
+    """Write a table with a column that gives the target away."""
+    table = owned.mixed(300)
+    return owned.write(table.append_column("leak", table[owned.TARGET]), path)
+
+
+def test_a_champion_that_leaked_is_replaced_by_one_that_does_not(
+    prefect_server: str,  # noqa: ARG001
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name, table = new_name(), with_leak(tmp_path / "leaky.csv")
+    longer = ("--training.epochs", "150", "--training.lr", "0.03")
+    leaky = owned.experiment(table, name, *longer)
+    assert leaky.data.split.method == "content"
+    first = train(leaky)
+    words = "a column gives the target away (target_given_away)"
+    assert first.model_version.champion.disqualified == words
+    unchanged = retrain(leaky)
+    assert unchanged.verdict == "UNCHANGED"
+    assert f"the champion is disqualified: {words}" in unchanged.reason
+    predict(name, str(table), output=tmp_path / "predicted.csv")
+    assert f"{name} version 1 is disqualified: {words}" in capsys.readouterr().err
+    result = retrain(owned.experiment(table, name, *longer, "--data.ignore", "leak"))
+    assert (result.verdict, result.champion) == ("PROMOTE", 2)
+    assert f"the champion is disqualified: {words}. The challenger has no such finding" in result.reason
+    assert result.decision is not None
+    assert result.decision.judgement is not None
+    assert result.decision.judgement["champion_accuracy"] is None
+    assert result.decision.judgement["challenger_accuracy"] < first.evaluation.metrics["test/accuracy"]
+    with pytest.raises(InputError, match="promote a model of the new rows by hand"):
+        retrain(leaky)
+
+
+def test_a_champion_that_was_tested_on_its_training_rows_is_replaced(prefect_server: str) -> None:  # noqa: ARG001
+    name = new_name()
+    tested_on_training = {"method": "resubstitution", "validation": 0, "test": 0}
+    data = experiment(name).data.model_copy(update={"split": Split.model_validate(tested_on_training)})
+    train(experiment(name, epochs=20).model_copy(update={"data": data}))
+    result = retrain(experiment(name, epochs=20))
+    assert (result.verdict, result.champion) == ("PROMOTE", 2)
+    assert "it was tested on the rows that it was trained on (accuracy_on_training_rows)" in result.reason
+
+
+def test_a_champion_whose_stored_file_is_damaged_is_replaced(prefect_server: str) -> None:  # noqa: ARG001
+    name = new_name()
+    train(experiment(name, epochs=20))
+    file_in_store(name, 1).write_bytes(b"damaged")
+    result = retrain(experiment(name, epochs=20))
+    assert (result.verdict, result.champion) == ("PROMOTE", 2)
+    assert "its stored file is damaged, or its proof does not hold (broken_proof)" in result.reason
+    assert retrain(experiment(name, epochs=20)).verdict == "UNCHANGED"

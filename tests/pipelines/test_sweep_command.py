@@ -109,7 +109,7 @@ def test_json_is_the_last_line_of_stdout_and_complete(console: Call) -> None:
     result = json.loads(out.splitlines()[-1])
     assert set(result) >= {
         "status", "name", "run_id", "dataset_digest", "onnx", "sha256", "metrics", "parity", "diagnosis",
-        "model_version", "axes", "members", "chosen", "chosen_run_id",
+        "model_version", "champion", "axes", "members", "chosen", "chosen_run_id",
     }  # fmt: skip
     assert (result["status"], result["name"], result["model_version"]) == ("finished", options[1], 1)
     assert file_digest(Path(result["onnx"])) == result["sha256"]

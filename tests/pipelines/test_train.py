@@ -19,6 +19,7 @@ from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import InputError, ParityError
+from hallmark.tasks.common.records import Champion
 from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact.runtimes import feeds
 from hallmark.tasks.ml.config import toml
@@ -249,15 +250,19 @@ def test_the_form_in_prefect_describes_the_experiment() -> None:
     assert schema["properties"]["experiment"]["position"] == 0
 
 
-def test_the_same_experiment_again_is_a_new_run_with_the_same_file() -> None:
+def test_the_same_experiment_again_is_a_new_run_with_the_same_version() -> None:
     experiment = renamed("iris", epochs=3)
     first, second = train(experiment), train(experiment)
     assert first.run.id != second.run.id
     assert first.artifact.sha256 == second.artifact.sha256
     assert first.dataset == second.dataset
-    assert (first.model_version.version, second.model_version.version) == (1, 2)
-    # The second version passes too, but the first stays champion until a decision.
-    assert (first.model_version.is_champion, second.model_version.is_champion) == (True, False)
+    assert (first.model_version.is_new, second.model_version.is_new) == (True, False)
+    assert len(registered(experiment)) == 1
+    runs = [stored(outcome) for outcome in (first, second)]
+    assert [run.data.tags["hallmark.model_version"] for run in runs] == ["1", "1"]
+    assert len({run.outputs.model_outputs[0].model_id for run in runs}) == 1
+    champion = Champion(1, first.evaluation.metrics["test/accuracy"], "")
+    assert first.model_version.champion == second.model_version.champion == champion
 
 
 def test_registering_twice_for_one_run_makes_one_version() -> None:

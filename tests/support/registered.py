@@ -70,6 +70,14 @@ def stored_file(name: str, version: int) -> Path:
     return settings.read().home / "stored" / name / str(version) / "model.onnx"
 
 
+def file_in_store(name: str, version: int) -> Path:
+    """Return the path of the file that MLflow stores of a version that a training registered."""
+    client = connect()
+    run = client.get_run(client.get_model_version(name, str(version)).run_id)
+    model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    return Path(model.artifact_location.removeprefix("file://")) / "model.onnx"
+
+
 def die() -> None:
     raise Killed
 

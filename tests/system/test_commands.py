@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -51,8 +52,11 @@ def test_one_command_trains_and_registers_a_preset_with_the_embedded_server(tmp_
     completed = hallmark("train", "iris", "--name", "walk", "--training.epochs", "5", cwd=tmp_path)
     assert completed.returncode == 0, completed.stderr
     rows = dict(line.split(maxsplit=1) for line in completed.stdout.splitlines())
-    assert list(rows) == ["accuracy", "loss", "parity", "findings", "model", "onnx", "run", "next"]
+    assert list(rows) == ["accuracy", "loss", "parity", "findings", "model", "champion", "onnx", "run", "next"]
     assert rows["model"] == "walk version 1, champion"
+    assert re.fullmatch(
+        r"is version 1 \(accuracy 0\.\d{4}\): `\S*hallmark predict walk` answers with it", rows["champion"]
+    )
     assert rows["parity"].startswith("passed")
     assert onnxruntime.InferenceSession(rows["onnx"]).get_outputs()[0].name == "label"
     assert rows["next"].endswith("hallmark ui")

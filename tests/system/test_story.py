@@ -186,6 +186,6 @@ def test_schedule_promotes_holds_and_rejects_and_both_servers_agree(workspace: W
         assert rollback.returncode == 0, rollback.stderr
         points().write(workspace, model)
         request_run(workspace, model, GOOD)
-        aliases, decision = await_verdict(workspace, model, "REJECT", 5)
+        aliases, decision = await_verdict(workspace, model, "REJECT", 2)
         assert aliases == {"champion": 1}
         assert "not rolled back" in decision["reason"]

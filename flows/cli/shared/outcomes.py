@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from hallmark.flows.cli.shared.printing import short_path
+from hallmark.flows.cli.shared.printing import command_name, short_path
+from hallmark.tasks.common.digests import RUN_ID_DIGITS
 
 if TYPE_CHECKING:
     from hallmark.tasks.common.records import Proof
@@ -20,18 +21,42 @@ def result(outcome: "Outcome") -> dict[str, Any]:
         "parity": {"passed": True, "max_abs_diff": outcome.proof.max_abs_diff, "rows": outcome.proof.rows},
         "diagnosis": [asdict(finding) for finding in outcome.findings],
         "model_version": outcome.model_version.version,
+        "champion": asdict(outcome.model_version.champion),
         "resumed_from": _resumed_from(outcome),
     }
 
 
-def rows(outcome: "Outcome") -> dict[str, str]:
-    """Return what both commands print about the model."""
+def rows(outcome: "Outcome", again: str) -> dict[str, str]:
+    """Return what both commands print about the model.
+
+    Args:
+        outcome: the outcome of the training.
+        again: source and options of the experiment, as a command takes them.
+    """
+    same_file = "" if outcome.model_version.is_new else " (its file is the same, so no version was added)"
     return {
         "parity": _describe_proof(outcome.proof),
         "findings": ", ".join(finding.code for finding in outcome.findings) or "none",
-        "model": outcome.model_version.title,
+        "model": outcome.model_version.title + same_file,
+        "champion": _champion(outcome, again),
         "onnx": short_path(outcome.artifact.path),
     }
+
+
+def _champion(outcome: "Outcome", again: str) -> str:
+    """Describe which version answers under the model's name now, and how to change that."""
+    version, command = outcome.model_version, command_name()
+    name, champion = version.name, version.champion
+    accuracy = "" if champion.accuracy is None else f" (accuracy {champion.accuracy:.4f})"
+    doubt = f", although it is disqualified: {champion.disqualified}" if champion.disqualified else ""
+    shown = f"version {champion.version}{accuracy}"
+    if version.is_champion:
+        return f"is {shown}: `{command} predict {name}` answers with it{doubt}"
+    compared = f"{name}@champion {outcome.run.id[:RUN_ID_DIGITS]}"
+    return (
+        f"is still {shown}{doubt}: compare, promote or retrain with `{command} compare {compared}`, "
+        f"`{command} promote {name} {version.version} --reason WHY` or `{command} retrain {again}`"
+    )
 
 
 def accuracy(outcome: "Outcome") -> str:

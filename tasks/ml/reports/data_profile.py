@@ -53,13 +53,15 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def summary_lines(dataset: Dataset, experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """Yield how a user's table is interpreted, as pairs of a heading and a text: columns, model and training."""
+    """Yield how a user's data is interpreted, as pairs of a heading and a text: columns, split, model and training."""
     columns = columns_of(dataset)
     for kind in ("numeric", "boolean", "categorical"):
         if named := [_column_text(column) for column in columns if column.kind == kind]:
             yield "columns", f"{kind}: {', '.join(named)}"
     model = experiment.model.model_dump(exclude_defaults=True) | {"kind": experiment.model.kind}
     training = experiment.training.model_dump(exclude_defaults=True)
+    split = {"method": experiment.data.split.method} | experiment.data.split.model_dump(exclude_defaults=True)
+    yield "split", ", ".join(f"{name} {_value_text(value)}" for name, value in split.items())
     yield "model", ", ".join(f"{name} {_value_text(value)}" for name, value in model.items())
     yield "training", ", ".join(f"{name} {_value_text(value)}" for name, value in training.items()) or "defaults"
 

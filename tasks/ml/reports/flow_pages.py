@@ -95,6 +95,9 @@ def judgement(values: dict[str, Any]) -> dict[str, str]:
         f"gate: {gate['name']}": f"{'passed' if gate['passed'] else 'FAILED'}: {gate['found']}"
         for gate in values["gates"]
     }
+    if values.get("disqualified"):  # decisions of older versions have no such field
+        right = f"{values['challenger_accuracy']:.4f}"
+        return {"test rows": str(values["rows"]), "accuracy": right, "disqualified": values["disqualified"]} | gates
     return {
         "test rows": str(values["rows"]),
         "only challenger right": str(values["wins"]),

@@ -117,6 +117,52 @@ def compare(
     return decision_rule.judge(y, by_champion.label, by_challenger.label, rule, (*gates, *more), dataset.classes)
 
 
+def replace(
+    champion: Path | None,
+    challenger: Path,
+    dataset: Dataset,
+    rows: Unseen,
+    rule: Rule,
+    more: Sequence[Gate] = (),
+    *,
+    disqualified: str,
+) -> Judgement:
+    """Check the gates of a challenger and decide whether it replaces a champion that is disqualified.
+
+    Only the challenger predicts. It may lack inputs of the champion, such as the column that gave the target away.
+
+    Args:
+        champion: the file in service; None if it is broken.
+        challenger: the file that may replace it.
+        dataset: its test split is predicted.
+        rows: the test rows that the challenger was not trained on.
+        rule: the conditions of a promotion.
+        more: gates that were checked elsewhere.
+        disqualified: the reason, in words.
+
+    Raises:
+        InputError: the dataset has other inputs or classes than the challenger.
+        DamagedError: the challenger's proof does not hold.
+    """
+    second = certificate.check(challenger)
+    if not second.holds or second.certificate is None:
+        raise DamagedError(f"{challenger}: its proof does not hold: {certificate.failures(second)}")
+    _refuse_others(second.certificate, dataset, challenger)
+    test = open_split(dataset, "test")
+    x, y = test.x[rows.rows], np.asarray(test.y[rows.rows], dtype=np.int64)
+    given = runtimes.feeds(dataset.columns, x, category_values(dataset))
+    predict = _open(challenger)
+    predicted = _predict(predict, given)
+    gates = [
+        Gate("proof holds", second.holds, "; ".join(f"{one.name}: {one.found}" for one in second.checks)),
+        _no_new_inputs(certificate.check(champion).certificate if champion else None, second.certificate),
+        _loss(predicted, y),
+        _size(challenger, rule),
+        _latency(predict, given, rule),
+    ]
+    return decision_rule.replace(y, predicted.label, rule, (*gates, *more), dataset.classes, disqualified)
+
+
 def as_values(digests: Digests) -> NDArray[np.bytes_]:
     """View each row's digest as one value that NumPy can compare: `(N,)`."""
     return np.ascontiguousarray(digests).view("S32").ravel()
@@ -146,6 +192,19 @@ def _signature(champion: Certificate, challenger: Certificate | None) -> Gate:
     expected, found = _form(champion), _form(challenger)
     is_same = found == expected
     return Gate("same inputs and classes", is_same, found if is_same else f"expected {expected}, found {found}")
+
+
+def _no_new_inputs(champion: Certificate | None, challenger: Certificate) -> Gate:
+    """Check that whoever calls the champion can call the challenger, with the same columns or fewer."""
+    name = "same classes and no new input"
+    if champion is None:
+        return Gate(name, passed=True, found="the champion's file is broken, so it has no inputs to keep")
+    before = {(one.name, one.dtype, str(one.shape)) for one in champion.inputs}
+    new = [one.name for one in challenger.inputs if (one.name, one.dtype, str(one.shape)) not in before]
+    missing = [one.name for one in champion.inputs if one.name not in {each.name for each in challenger.inputs}]
+    if new or challenger.classes != champion.classes:
+        return Gate(name, passed=False, found=f"expected {_form(champion)}, found {_form(challenger)}")
+    return Gate(name, passed=True, found=f"{_form(challenger)}{'; without ' * bool(missing)}{', '.join(missing)}")
 
 
 def _form(shipped: Certificate) -> str:

@@ -7,6 +7,8 @@
    McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12 (1947).
 3. In the mode `non_inferior`, also the lower bound of the difference's confidence interval.
 
+A champion that is disqualified by a finding is not compared with: see `replace`.
+
 Rows are assumed to be independent of each other, and alpha is the risk of one judgement: of a hundred challengers that
 are exactly as good as the champion, alpha = 0.05 promotes two or three at most, and rejects as many.
 """
@@ -92,8 +94,11 @@ class Judgement:
     """Lower and upper bound of the difference; see `paired_interval`."""
     smallest_detectable: float | None
     """The smallest difference that could have been significant, None if none could; see `smallest_detectable`."""
-    champion_accuracy: float
+    champion_accuracy: float | None
+    """None if the champion is disqualified, so that it was not compared with."""
     challenger_accuracy: float
+    disqualified: str = ""
+    """Reason in words why the champion is disqualified; empty if the two were compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,52 @@ def judge(
     )
 
 
+def replace(
+    y: Labels, challenger: Labels, rule: Rule, gates: tuple[Gate, ...], classes: tuple[str, ...], disqualified: str
+) -> Judgement:
+    """Decide whether the challenger replaces a champion that is disqualified, without a comparison of the two.
+
+    PROMOTE if all gates pass. In place of the champion's, the accuracy must reach that of the most frequent class.
+
+    Args:
+        y: `(N,)` class index of the test rows.
+        challenger: `(N,)` class index that the challenger predicts.
+        rule: the bounds.
+        gates: measured elsewhere; the accuracy floor is added.
+        classes: the C names.
+        disqualified: the reason, in words.
+
+    Raises:
+        InputError: as `judge`.
+    """
+    _check(y, challenger, challenger, classes)
+    rows, right, counts = len(y), int((challenger == y).sum()), np.bincount(y, minlength=len(classes)).tolist()
+    most = max(counts)
+    found = f"{right} of {rows} rows are right; {most} have the most frequent class '{classes[counts.index(most)]}'"
+    prior = Gate("no worse than one class", right >= most, found)
+    every = (*gates, _floor(right, rows, rule), prior)
+    verdict: Verdict = "REJECT" if (failed := _failed(every)) else "PROMOTE"
+    reason = failed or (
+        f"the champion is disqualified: {disqualified}. The challenger has no such finding and passes all gates, with "
+        f"{right} of {rows} test rows right, so it need not be more accurate"
+    )
+    return Judgement(
+        verdict=verdict,
+        reason=reason,
+        gates=every,
+        rows=rows,
+        wins=0,
+        losses=0,
+        p=1.0,
+        difference=0.0,
+        interval=(0.0, 0.0),
+        smallest_detectable=None,
+        champion_accuracy=None,
+        challenger_accuracy=right / rows,
+        disqualified=disqualified,
+    )
+
+
 def label_gates(
     y: Labels, champion: Labels, challenger: Labels, rule: Rule, classes: tuple[str, ...]
 ) -> tuple[Gate, Gate]:
@@ -170,13 +221,7 @@ def label_gates(
         rule: the bounds.
         classes: the C names.
     """
-    right = int((challenger == y).sum())
-    # A correctly rounded quotient can equal a bound written in decimals; a product may not.
-    floor = Gate(
-        "accuracy floor",
-        right / len(y) >= rule.accuracy_floor,
-        f"{right} of {len(y)} rows are right; the floor is {rule.accuracy_floor:g}",
-    )
+    floor = _floor(int((challenger == y).sum()), len(y), rule)
     rows, by_champion, by_challenger = (
         np.bincount(y[chosen], minlength=len(classes)) for chosen in (slice(None), champion == y, challenger == y)
     )
@@ -192,9 +237,21 @@ def label_gates(
     return floor, guard
 
 
+def _floor(right: int, rows: int, rule: Rule) -> Gate:
+    # A correctly rounded quotient can equal a bound written in decimals; a product may not.
+    is_reached = right / rows >= rule.accuracy_floor
+    return Gate("accuracy floor", is_reached, f"{right} of {rows} rows are right; the floor is {rule.accuracy_floor:g}")
+
+
+def _failed(gates: tuple[Gate, ...]) -> str:
+    """Describe the gates that failed; empty if all passed."""
+    failed = [f"{gate.name} ({gate.found})" for gate in gates if not gate.passed]
+    return f"the challenger fails {' and '.join(failed)}" if failed else ""
+
+
 def _decide(counts: _Comparison, rule: Rule, gates: tuple[Gate, ...]) -> tuple[Verdict, str]:
-    if failed := [f"{gate.name} ({gate.found})" for gate in gates if not gate.passed]:
-        return "REJECT", f"the challenger fails {' and '.join(failed)}"
+    if failed := _failed(gates):
+        return "REJECT", failed
     counted = f"only the challenger is right on {counts.wins} rows, only the champion on {counts.losses}"
     tested = f"{counted}: p = {counts.p:.4g}"
     if counts.p < rule.alpha:

@@ -102,6 +102,25 @@ def test_a_challenger_whose_seal_is_broken_is_rejected(dataset: Dataset, champio
         compare_files.compare(challenger, champion, dataset, all_rows(dataset), Rule())
 
 
+def test_a_disqualified_champion_is_replaced_by_a_challenger_without_one_of_its_inputs(
+    dataset: Dataset, champion: Path, folder: Path, tmp_path: Path
+) -> None:
+    more = certified.columns(tmp_path / "more.onnx", (*certified.COLUMNS, "leak"))
+    for before in (more, champion, None):
+        judgement = compare_files.replace(before, champion, dataset, all_rows(dataset), Rule(), disqualified="a leak")
+        assert (judgement.verdict, judgement.challenger_accuracy) == ("PROMOTE", 1.0)
+        assert all(gate.passed for gate in judgement.gates)
+    for other in (
+        certified.columns(folder / "inputs.onnx", ("a", "b", "c", "d")),
+        certified.columns(folder / "classes.onnx", classes=("virginica", "versicolor", "setosa")),
+    ):
+        judgement = compare_files.replace(other, champion, dataset, all_rows(dataset), Rule(), disqualified="a leak")
+        assert judgement.verdict == "REJECT"
+        assert [gate.name for gate in judgement.gates if not gate.passed] == ["same classes and no new input"]
+    with pytest.raises(InputError, match="the rows have sepal_length"):
+        compare_files.replace(champion, other, dataset, all_rows(dataset), Rule(), disqualified="a leak")
+
+
 @pytest.mark.parametrize(
     ("rule", "failed"),
     [
