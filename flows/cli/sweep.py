@@ -1,6 +1,5 @@
 """`hallmark sweep`: check the input, run the flow, print the result."""
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from hallmark.flows.cli.shared.printing import (
     print_json,
     print_rows,
     print_table,
+    print_text,
 )
 from hallmark.flows.experiments import sweep_grids
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -123,7 +123,7 @@ def _print_table(result: "SweepOutcome") -> None:
         table.add_row("chosen" if index == result.chosen else "", *values, loss)
     print_table(table)
     if len(order) > MAX_ROWS:
-        sys.stdout.write(f"... and {len(order) - MAX_ROWS} more\n")
+        print_text(f"... and {len(order) - MAX_ROWS} more\n")
     rows = {
         "accuracy": outcomes.accuracy(result.outcome),
         **outcomes.rows(result.outcome),

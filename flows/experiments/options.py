@@ -183,7 +183,9 @@ def _explain(error: ValidationError, tree: Tree, source: str, overrides: dict[st
         return f"{where}: kind is missing: expected one of{_choices(fields()[f'{path}.kind'])}"
     expected = [describe_problem(problem["msg"]) for problem in problems if _path(problem["loc"], tree) == path]
     given = problems[0]["input"]
-    return f"{where}: {' or '.join(expected)}" + ("" if isinstance(given, dict | BaseModel) else f", found {given!r}")
+    text = repr(given)
+    found = "" if isinstance(given, dict | BaseModel) else f", found {text[:80]}{'...' * (len(text) > 80)}"
+    return f"{where}: {' or '.join(expected)}{found}"
 
 
 def _kind(path: str, tree: Tree) -> str:

@@ -32,7 +32,10 @@ DEFAULT = settings.ROOT / "schedules.toml"
 
 def _interval(value: object) -> object:
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+)\s*([smhd])", value.strip())):
-        return timedelta(**{UNITS[match[2]]: int(match[1])})
+        try:
+            return timedelta(**{UNITS[match[2]]: int(match[1])})
+        except OverflowError as error:
+            raise ValueError("longer than any calendar") from error
     raise ValueError("expected a number and s, m, h or d, such as '6h'")
 
 

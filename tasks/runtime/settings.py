@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hallmark.tasks.common.errors import InputError, without_secrets
+from hallmark.tasks.common.errors import InputError, one_line, without_secrets
 from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.runtime import station_file
 
@@ -28,7 +28,6 @@ class Settings(BaseSettings):
     )
     mirror: str | None = Field(
         default=None,
-        pattern="^(https?|file)://",
         description="URL of a folder to download MNIST's archives from, with subfolders for FashionMNIST and KMNIST",
     )
     npm_registry: str | None = Field(
@@ -47,7 +46,23 @@ class Settings(BaseSettings):
     @field_validator("home", "schedules")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        return path and path.expanduser().absolute()
+        """Resolve `~`, and refuse what can never be a folder or a file."""
+        try:
+            found = path and path.expanduser().absolute()
+            if found:
+                found.stat()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            pass  # created when needed, or refused by what needs it
+        except (OSError, RuntimeError) as error:  # a loop of links, too long a name, `~nobody`
+            raise ValueError(getattr(error, "strerror", None) or str(error)) from error
+        return found
+
+    @field_validator("home")
+    @classmethod
+    def _is_folder(cls, path: Path) -> Path:
+        if path.is_file():
+            raise ValueError("expected a folder, found a file")
+        return path
 
     @field_validator("auth")
     @classmethod
@@ -101,7 +116,7 @@ def from_environment() -> Settings:
         problem = error.errors(include_url=False)[0]
         name = "_".join(map(str, problem["loc"])).upper()
         variable = name if name == "MLFLOW_TRACKING_URI" else f"HALLMARK_{name}"
-        found = "something else" if name == "AUTH" else repr(problem["input"])  # never show a password
+        found = "something else" if name == "AUTH" else one_line(repr(problem["input"])[:100])  # never a password
         raise InputError(f"{variable}: {problem['msg'].lower()}, found {found}") from error
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import sqlite3
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,10 +17,13 @@ import mlflow
 from filelock import FileLock
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
+from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from hallmark.tasks.common.errors import InputError, without_secrets
+from hallmark.tasks.common import web_requests
+from hallmark.tasks.common.errors import InputError, one_line, without_secrets
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.station_file import MLFLOW, Station
 
@@ -72,24 +74,35 @@ def _connect(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # commands print it themselves
     try:
         if uri.startswith(("http://", "https://")):
-            # MLflow's own client would try for minutes.
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_SECONDS).close()  # noqa: S310
+            _refuse_other_server(uri)
             return MlflowClient(uri)
         if database := settings.database(uri):
             database.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{database}.lock"):
-                client = MlflowClient(uri)
-                # Readers, such as the UI, and a writer never wait for each other. The file keeps this mode.
+                # MLflow would try for minutes to open a file that cannot be opened.
                 with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:
+                    # Readers, such as the UI, and a writer never wait for each other. The file keeps this mode.
                     connection.execute("PRAGMA journal_mode=WAL")
-                return client
+                return MlflowClient(uri)
+        if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+            create_engine(uri, poolclass=NullPool).connect().close()  # at once, for the same reason
         return MlflowClient(uri)
     except (OSError, ValueError, ImportError, HTTPException, MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         shown = without_secrets(uri).removesuffix(_TIMEOUT_QUERY)
         raise InputError(
-            f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({without_secrets(' '.join(str(error).split()))[:160]}): "
+            f"MLFLOW_TRACKING_URI: {shown} cannot be reached ({one_line(without_secrets(str(error), uri))[:160]}): "
             "start the server, correct the address, or unset it to use the project's own store"
         ) from error
+
+
+def _refuse_other_server(uri: str) -> None:
+    """Ask a server whether it is well, once. MLflow's own client would try for minutes.
+
+    Raises:
+        ValueError: it is no MLflow server. Other servers, and those of a login, answer any address with a page.
+    """
+    if web_requests.read(f"{uri.rstrip('/')}/health", _SERVER_SECONDS).strip() != b"OK":
+        raise ValueError("it answers, but not as an MLflow server")
 
 
 def is_network_failure(error: Exception) -> bool:

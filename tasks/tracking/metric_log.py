@@ -9,11 +9,12 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from hallmark.tasks.common.errors import one_line
 from hallmark.tasks.common.records import Run
 from hallmark.tasks.ml.training.history import Log
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking.client import connect, is_network_failure, tried_once
-from hallmark.tasks.tracking.run_lifecycle import log_secondary_error, one_line
+from hallmark.tasks.tracking.run_lifecycle import log_secondary_error
 
 logger = logging.getLogger(__name__)
 

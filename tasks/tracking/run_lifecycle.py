@@ -15,7 +15,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from hallmark.tasks.common.errors import without_secrets
+from hallmark.tasks.common.errors import one_line, without_secrets
 from hallmark.tasks.common.records import Attempt, Dataset, Run
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -99,11 +99,6 @@ def log_secondary_error(first: BaseException) -> Iterator[None]:
         yield
     except Exception as second:  # noqa: BLE001 - the first error is the one to be raised
         logger.error("%s: %s, while closing after: %s", type(second).__name__, one_line(second), one_line(first))  # noqa: TRY400 - one line, it reaches the terminal
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from hallmark.flows.cli.shared import log_handlers
 from hallmark.flows.station import prefect_server
 from hallmark.tasks.common.errors import HallmarkError
 from hallmark.tasks.runtime import progress, settings, signals
@@ -44,17 +45,16 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     # The terminal shows Hallmark's progress lines; Prefect's log goes to the file.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     log.parent.mkdir(exist_ok=True)
-    with signals.as_interrupt():
-        wait = prefect_server.provide(log.with_name("server.log"))
-        run = load()
-        from hallmark.tasks.tracking import client
+    wait = prefect_server.provide(log.with_name("server.log"))
+    run = load()
+    from hallmark.tasks.tracking import client
 
-        client.connect()
-        for module in USED_LATER:
-            importlib.import_module(module)
-        wait()
-        with _logged(flow, log):
-            return run()
+    client.connect()
+    for module in USED_LATER:
+        importlib.import_module(module)
+    wait()
+    with signals.as_interrupt(), _logged(flow, log):
+        return run()
 
 
 def refuse_impossible(*members: "Experiment") -> None:
@@ -86,10 +86,7 @@ def refuse_impossible(*members: "Experiment") -> None:
 @contextmanager
 def _logged(flow: str, log: Path) -> Iterator[None]:
     """Log to a file, and Hallmark's warnings to stderr too; turn an exception into one line that names the step."""
-    file = logging.FileHandler(log)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
-    terminal = logging.StreamHandler()
-    terminal.setLevel(logging.WARNING)
+    file, terminal = log_handlers.LogFile(log), log_handlers.terminal()
     handlers = [("prefect", file), ("hallmark", file), ("hallmark", terminal)]
     for name, handler in handlers:
         logging.getLogger(name).addHandler(handler)

@@ -12,6 +12,10 @@ from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
 
+MOST_LEVELS = 20
+"""Maximum number of levels of tables and arrays in a file."""
+_TOO_DEEP = f"{{}}: tables and arrays are nested more than {MOST_LEVELS} levels deep"
+
 
 def dump(experiment: Experiment) -> str:
     """Return an experiment as TOML, each field with its description as a comment. `load` restores the same digest."""
@@ -32,9 +36,22 @@ def load(path: Path) -> dict[str, Any]:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also an integer with more digits than Python converts
         raise InputError(f"{path}: is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(_TOO_DEEP.format(path)) from error
+    if _is_deep(tree):
+        raise InputError(_TOO_DEEP.format(path))
     return {"name": path.stem} | tree
+
+
+def _is_deep(tree: dict[str, Any]) -> bool:
+    """Return whether tables and arrays are nested deeper than any experiment needs, as by a key with many dots."""
+    level: list[Any] = [tree]
+    for _ in range(MOST_LEVELS):
+        level = [child for part in level for child in (part.values() if isinstance(part, dict) else part)]
+        level = [child for child in level if isinstance(child, dict | list)]
+    return bool(level)
 
 
 def _items(part: BaseModel) -> dict[str, Any]:
