@@ -45,6 +45,8 @@ def read(source: str) -> Tree:
     Raises:
         InputError: there is no such preset, or the file cannot be read.
     """
+    if not source.strip():
+        raise InputError(f"expected a preset, a .toml file, a table or a folder of images, found {source!r}")
     if source.endswith(".toml"):
         return own_data.with_absolute_path(toml.load(Path(source)), Path(source).parent)
     return own_data.read(source) if own_data.is_own(source) else presets.get(source).model_dump(mode="json")

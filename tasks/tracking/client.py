@@ -67,6 +67,7 @@ def _credentials(station: Station, auth: str | None) -> dict[str, str]:
 
 @cache
 def _connect(uri: str) -> MlflowClient:
+    logging.getLogger("mlflow").handlers.clear()  # they print tracebacks; the log of the command has its own handler
     # Alembic reports every migration of a fresh database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)

@@ -17,6 +17,7 @@ def catch() -> None:
     threading.excepthook = _report
     sys.unraisablehook = _report
     logging.lastResort = log_handlers.terminal()
+    logging.raiseExceptions = False  # Prefect would print each log record that its server does not take
 
 
 def _report(failed: Any) -> None:  # noqa: ANN401 - the two hooks have different arguments

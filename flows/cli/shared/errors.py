@@ -15,6 +15,7 @@ from hallmark.tasks.common.errors import HallmarkError, InputError, one_line, wi
 from hallmark.tasks.runtime import signals
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 
 MAX_CHARACTERS = 300
 """Maximum length of the message of an unexpected error. The log has the whole message."""
@@ -52,6 +53,8 @@ def expected(error: BaseException) -> HallmarkError | KeyboardInterrupt:
     if isinstance(error, OSError) and error.errno in _FULL:
         where = error.filename or "a file or stdout"
         return HallmarkError(f"{where} cannot be written: {error.strerror}: free some space and repeat the command")
+    if isinstance(error, OSError) and error.errno in _NO_PATH:
+        return InputError(f"'{str(error.filename)[:80]}': {error.strerror}: give another path")
     text = f": {one_line(error)[:MAX_CHARACTERS]}" if str(error).strip() else ""
     return HallmarkError(f"unexpected {type(error).__name__}{text} ({write_log(error)})")
 

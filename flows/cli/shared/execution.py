@@ -87,7 +87,7 @@ def refuse_impossible(*members: "Experiment") -> None:
 def _logged(flow: str, log: Path) -> Iterator[None]:
     """Log to a file, and Hallmark's warnings to stderr too; turn an exception into one line that names the step."""
     file, terminal = log_handlers.LogFile(log), log_handlers.terminal()
-    handlers = [("prefect", file), ("hallmark", file), ("hallmark", terminal)]
+    handlers = [("prefect", file), ("mlflow", file), ("hallmark", file), ("hallmark", terminal)]
     for name, handler in handlers:
         logging.getLogger(name).addHandler(handler)
     logging.getLogger("hallmark").setLevel(logging.INFO)

@@ -19,6 +19,16 @@ class LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the signature of logging
         """Report the first failure."""
+        self._report()
+
+    def close(self) -> None:
+        """Write the rest and close the file. A failure must not take the place of the error that ends the command."""
+        try:
+            super().close()
+        except OSError:
+            self._report()
+
+    def _report(self) -> None:
         if not self._has_failed:
             self._has_failed = True
             sys.stderr.write(f"hallmark: warning: {self.baseFilename}: {one_line(sys.exception())}\n")

@@ -1,5 +1,6 @@
 """Read and write experiments as TOML files."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from hallmark.tasks.ml.config.experiment import Experiment
 
 MOST_LEVELS = 20
 """Maximum number of levels of tables and arrays in a file."""
+_MOST_DOTS = 200
+"""Maximum number of dots in a key. tomllib takes minutes to read a key with a hundred thousand."""
 _TOO_DEEP = f"{{}}: tables and arrays are nested more than {MOST_LEVELS} levels deep"
 
 
@@ -33,7 +36,10 @@ def load(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read or is not valid TOML; the message gives the line.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(part.count(".") > _MOST_DOTS for part in re.split(r"[=,\n]", text)):
+            raise InputError(_TOO_DEEP.format(path))
+        tree = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except ValueError as error:  # also an integer with more digits than Python converts
