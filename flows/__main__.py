@@ -1,15 +1,16 @@
 """The `hallmark` command: a table of subcommands, each imported only when it is called."""
 
 import atexit
-import inspect
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError, Parameter
+from hallmark.tasks.runtime import signals
 
-from hallmark.tasks.common.errors import InputError
+if TYPE_CHECKING:
+    from cyclopts import App
 
 COMMANDS = {
     "train": (
@@ -73,60 +74,117 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command on the command line and exit with its exit code."""
+    signals.leave_at_once()
+    _open_closed_streams()
     code = 1
     # Python processes that libraries start, such as the workers of a sweep, import nothing from the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
 
     def leave() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
         os._exit(code)
 
     # Registered first, so called last. It skips the interpreter's teardown of torch, MLflow and Prefect, which takes
     # two seconds and has no effect.
     atexit.register(leave)
-    code = run(sys.argv[1:])
+    code = _flush(run(sys.argv[1:], catch_background=True))
     if "prefect" in sys.modules:
         from hallmark.tasks.runtime import prefect_api
 
         if prefect_api.is_given_up():
             leave()
+    signals.leave_at_once(code)
     sys.exit(code)
 
 
-def run(tokens: list[str]) -> int:
-    """Run a command.
+def run(tokens: list[str], *, catch_background: bool = False) -> int:
+    """Run a command. Whatever it raises becomes one line on stderr.
 
     Args:
         tokens: the command line, without `hallmark` itself.
+        catch_background: also report on one line what threads and destructors raise, for the rest of the process.
 
     Returns:
         exit code: 0 for success, 2 if the input was refused before work began, 1 for a failure, 130 if interrupted.
     """
     try:
-        _application(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        return _report(error, 2)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - `expected` logs the traceback of an unexpected one
-        from hallmark.flows.cli.shared import errors  # not needed by a command that succeeds
+        with signals.as_interrupt(starting=True):
+            if catch_background:
+                from hallmark.flows.cli.shared import background_errors
 
-        match errors.expected(error):
-            case InputError() as refused:
-                return _report(refused, 2)
-            case KeyboardInterrupt():
-                return _report("interrupted", 130)
-            case failed:
-                return _report(failed, 1)
+                background_errors.catch()
+            _application(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except BaseException as error:  # noqa: BLE001 - `expected` logs the traceback of an unexpected one
+        try:
+            return _exit_code(error)
+        except BaseException as second:  # noqa: BLE001 - out of memory or disk space: what is left is one line
+            return _write(f"unexpected {type(error).__name__}, and then {type(second).__name__} while reporting it", 1)
     return 0
 
 
-def _application(tokens: list[str]) -> App:
+def _exit_code(error: BaseException) -> int:
+    """Report an error that ended a command, and return the exit code."""
+    from cyclopts import CycloptsError
+
+    from hallmark.flows.cli.shared import errors  # not needed by a command that succeeds
+    from hallmark.tasks.common.errors import InputError
+
+    if isinstance(error, BrokenPipeError) and errors.is_stdout_closed():
+        return 0
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        return error.code or 0
+    if isinstance(error, CycloptsError):
+        return _write(errors.one_line(error), 2)
+    match errors.expected(error):
+        case InputError() as refused:
+            return _write(errors.one_line(refused), 2)
+        case KeyboardInterrupt():
+            return _write("interrupted", signals.INTERRUPTED)
+        case failed:
+            return _write(errors.one_line(failed), 1)
+
+
+def _write(line: str, code: int) -> int:
+    """Write a line to stderr, if that can still be written, and return the exit code."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"hallmark: {line}\n")
+        sys.stderr.flush()
+    return code
+
+
+def _open_closed_streams() -> None:
+    """Open streams that the caller has closed (`>&-`), so that no file takes their place and is written to."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
+def _flush(code: int) -> int:
+    """Write out stdout, and return the exit code. It may be closed by its reader, or on a full disk."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Otherwise Python would try again when it exits, and fail with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not code and not isinstance(error, BrokenPipeError):
+            return _write(f"stdout cannot be written: {error.strerror or error}", 1)
+    return code
+
+
+def _application(tokens: list[str]) -> "App":
+    from cyclopts import App, Parameter
+
     app = App(
         name="hallmark",
         help="Train classifiers, track the runs, and export ONNX files that are checked against the trained model.",
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
-        version=lambda: version("hallmark"),
+        version=_version,
         default_parameter=Parameter(show_default=lambda value: None if value is None or value is False else str(value)),
     )
     for position, (name, (target, summary)) in enumerate(COMMANDS.items()):
@@ -138,8 +196,18 @@ def _application(tokens: list[str]) -> App:
     return app
 
 
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("hallmark")
+
+
 def _unwrap_docstring(target: str) -> None:
     """Join the lines of each paragraph in a command's docstring, so that its help fills the terminal."""
+    import inspect
+
+    from cyclopts import App
+
     module, _, name = target.partition(":")
     command = getattr(import_module(module), name)
     function = command.default_command if isinstance(command, App) else command
@@ -155,14 +223,6 @@ def _unwrap_docstring(target: str) -> None:
 
 def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
-
-
-def _report(error: object, code: int) -> int:
-    """Write an error as one line on stderr and return the exit code."""
-    from hallmark.flows.cli.shared import errors
-
-    sys.stderr.write(f"hallmark: {errors.one_line(error)}\n")
-    return code
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """`hallmark champion`, `history`, `judge`, `promote` and `rollback`: the champions of a model and its decisions."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,15 @@ from rich.table import Table
 
 from hallmark.flows.cli.shared import execution
 from hallmark.flows.cli.shared.errors import report_errors
-from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_rows, print_table
+from hallmark.flows.cli.shared.printing import (
+    Flag,
+    Token,
+    command_name,
+    print_json,
+    print_rows,
+    print_table,
+    print_text,
+)
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.results import UnreadableDecision
@@ -78,7 +85,7 @@ def history(model: str, /, *, json: Flag = False) -> None:
     elif entries:
         _print_table(entries)
     else:
-        sys.stdout.write(f"no decisions yet: run `{command_name()} retrain` to make the first\n")
+        print_text(f"no decisions yet: run `{command_name()} retrain` to make the first\n")
 
 
 def judge(

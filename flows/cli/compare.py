@@ -4,7 +4,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +13,7 @@ from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import MAX_WIDTH, Flag, print_json, short_path
 from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.terminal import Console
 
 if TYPE_CHECKING:
     from hallmark.tasks.ml.reports.run_comparison import comparison_tables

@@ -1,13 +1,11 @@
 """`hallmark presets` and `hallmark show`."""
 
-import sys
-
-from rich.console import Console
 from rich.table import Table
 
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
-from hallmark.flows.cli.shared.printing import Flag, Token, print_json
+from hallmark.flows.cli.shared.printing import Flag, Token, print_json, print_text
 from hallmark.flows.experiments import presets as named
+from hallmark.tasks.common.terminal import Console
 from hallmark.tasks.ml.config import toml
 
 
@@ -47,4 +45,4 @@ def show(source: ExperimentSource, /, *tokens: Token) -> None:
     """
     from hallmark.flows.experiments import options
 
-    sys.stdout.write(toml.dump(options.experiment(source, tokens)))
+    print_text(toml.dump(options.experiment(source, tokens)))

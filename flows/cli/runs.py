@@ -2,20 +2,19 @@
 
 import difflib
 import socket
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
-from rich.console import Console
 from rich.table import Table
 
 from hallmark.flows.cli.shared.errors import report_errors
-from hallmark.flows.cli.shared.printing import Flag, print_json
+from hallmark.flows.cli.shared.printing import Flag, print_json, print_text
 from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.terminal import Console
 from hallmark.tasks.runtime import settings
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def runs(
     elif recent:
         Console().print(_table(recent))
     else:
-        sys.stdout.write("no runs yet: run `hallmark train iris` to make the first\n")
+        print_text("no runs yet: run `hallmark train iris` to make the first\n")
 
 
 def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=65535))] = None) -> None:
@@ -83,10 +82,10 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
     machine = settings.read()
     uri, port = machine.tracking_uri, port or machine.ui_port
     if settings.store_of_station():
-        sys.stdout.write(f"the station already serves the MLflow UI: {uri}\n")
+        print_text(f"the station already serves the MLflow UI: {uri}\n")
         return
     if uri.startswith(("http://", "https://")):
-        sys.stdout.write(f"the server named by MLFLOW_TRACKING_URI serves the MLflow UI: {uri}\n")
+        print_text(f"the server named by MLFLOW_TRACKING_URI serves the MLflow UI: {uri}\n")
         return
     try:
         listener = socket.create_server(("127.0.0.1", port))
@@ -96,8 +95,7 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
     from hallmark.tasks.tracking import client
 
     client.connect()  # creates the store if it does not exist yet, or fails with one line
-    sys.stdout.write(f"MLflow UI: http://127.0.0.1:{port} (press Ctrl-C to stop)\n")
-    sys.stdout.flush()
+    print_text(f"MLflow UI: http://127.0.0.1:{port} (press Ctrl-C to stop)\n")
     with listener, suppress(KeyboardInterrupt):
         mlflow_server.serve(listener)
 

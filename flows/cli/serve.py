@@ -1,6 +1,6 @@
 """`hallmark serve` and `hallmark deploy`."""
 
-import sys
+from hallmark.flows.cli.shared.printing import print_text
 
 
 def serve() -> None:
@@ -30,4 +30,4 @@ def deploy(*, pool: str) -> None:
     from hallmark.flows.scheduling import deploy as deploying
 
     for line in deploying.deploy(pool):
-        sys.stdout.write(f"{line}\n")
+        print_text(f"{line}\n")

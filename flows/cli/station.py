@@ -1,12 +1,11 @@
 """`hallmark up`, `hallmark status` and `hallmark down`."""
 
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from hallmark.flows.cli.shared.errors import report_errors
-from hallmark.flows.cli.shared.printing import Flag, command_name, print_json, print_row
+from hallmark.flows.cli.shared.printing import Flag, command_name, print_json, print_row, print_text
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import progress, settings, signals
 from hallmark.tasks.runtime.station_file import MLFLOW, PREFECT, Station
@@ -83,8 +82,7 @@ def down() -> None:
 
 
 def _print_urls(station: Station) -> None:
-    sys.stdout.write(f"Prefect UI: {station.url(PREFECT)}\nMLflow UI:  {station.url(MLFLOW)}\n")
-    sys.stdout.flush()
+    print_text(f"Prefect UI: {station.url(PREFECT)}\nMLflow UI:  {station.url(MLFLOW)}\n")
 
 
 def _result(station: Station, faults: dict[str, str], runs: "StationRuns | None") -> dict[str, Any]:

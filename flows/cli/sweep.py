@@ -1,7 +1,6 @@
 """`hallmark sweep`: check the input, run the flow, print the result."""
 
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from hallmark.flows.cli.shared.printing import (
     print_json,
     print_rows,
     print_table,
+    print_text,
 )
 from hallmark.flows.experiments import options, sweep_grids
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -131,7 +131,7 @@ def _print_table(result: "SweepOutcome", again: str) -> None:
         table.add_row("chosen" if index == result.chosen else "", *values, loss)
     print_table(table)
     if len(order) > MAX_ROWS:
-        sys.stdout.write(f"... and {len(order) - MAX_ROWS} more\n")
+        print_text(f"... and {len(order) - MAX_ROWS} more\n")
     rows = {
         "accuracy": outcomes.accuracy(result.outcome),
         **outcomes.rows(result.outcome, again),

@@ -45,6 +45,8 @@ def read(source: str) -> Tree:
     Raises:
         InputError: there is no such preset, or the file cannot be read.
     """
+    if not source.strip():
+        raise InputError(f"expected a preset, a .toml file, a table or a folder of images, found {source!r}")
     if source.endswith(".toml"):
         return own_data.with_absolute_path(toml.load(Path(source)), Path(source).parent)
     return own_data.read(source) if own_data.is_own(source) else presets.get(source).model_dump(mode="json")
@@ -183,7 +185,9 @@ def _explain(error: ValidationError, tree: Tree, source: str, overrides: dict[st
         return f"{where}: kind is missing: expected one of{_choices(fields()[f'{path}.kind'])}"
     expected = [describe_problem(problem["msg"]) for problem in problems if _path(problem["loc"], tree) == path]
     given = problems[0]["input"]
-    return f"{where}: {' or '.join(expected)}" + ("" if isinstance(given, dict | BaseModel) else f", found {given!r}")
+    text = repr(given)
+    found = "" if isinstance(given, dict | BaseModel) else f", found {text[:80]}{'...' * (len(text) > 80)}"
+    return f"{where}: {' or '.join(expected)}{found}"
 
 
 def _kind(path: str, tree: Tree) -> str:

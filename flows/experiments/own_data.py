@@ -96,22 +96,31 @@ def with_defaults(tree: Tree) -> Tree:
     Args:
         tree: the fields of the experiment. Experiments on other data are returned unchanged.
     """
-    if not _is_on_own(tree):
-        return tree
+    given, trained = tree.get("model", {}), tree.get("training", {})
+    if not (_is_on_own(tree) and _is_valid(tree["data"]) and isinstance(given, dict) and isinstance(trained, dict)):
+        return tree  # the validation of the whole refuses what is invalid
     model, training = defaults(tree["data"])
-    given, split = tree.get("model", {}), tree["data"].get("split", {})
-    if isinstance(split, dict) and not any(split.get(name) for name in ("method", *BY_COLUMN)):
+    split = tree["data"].get("split", {})
+    if not any(split.get(name) for name in ("method", *BY_COLUMN)):
         content = tree["data"] | {"split": split | {"method": "content"}}
         tree = tree | {"data": content if _suits(content) else tree["data"]}
     if str(split.get("validation", "")) in ("0", "0.0"):
         training = training | {"patience": 0}  # no validation loss for early stopping
     is_same_kind = given.get("kind", model["kind"]) == model["kind"]
-    return tree | {"model": model | given if is_same_kind else given, "training": training | tree.get("training", {})}
+    return tree | {"model": model | given if is_same_kind else given, "training": training | trained}
 
 
 def _is_on_own(tree: Tree) -> bool:
     data = tree.get("data")
     return isinstance(data, dict) and data.get("kind") in KINDS and isinstance(data.get("path"), str)
+
+
+def _is_valid(data: Tree) -> bool:
+    try:
+        TypeAdapter[Data](Data).validate_python(data)
+    except ValidationError:
+        return False
+    return True
 
 
 def refuse_without_target(tree: Tree, source: str) -> None:
@@ -125,7 +134,9 @@ def refuse_without_target(tree: Tree, source: str) -> None:
         from hallmark.tasks.ml.data.tables import files as table_files
 
         path = Path(str(data.get("path")))
-        columns = table_files.listed(table_files.names(path, data.get("separator", ",")))
+        separator = data.get("separator")
+        known = table_files.names(path, separator if isinstance(separator, str) else ",")
+        columns = table_files.listed(known)
         raise InputError(f"{source}: the column to predict is missing: add --target and one of the columns: {columns}")
 
 

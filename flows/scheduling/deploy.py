@@ -33,12 +33,12 @@ def deploy(pool: str) -> list[str]:
 
 async def _deploy(planned: list[schedules.ScheduledExperiment], file: "Path", pool: str) -> list[str]:
     from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
+    from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
     async with get_client() as client:
         try:
             await client.read_work_pool(pool)
-        except ObjectNotFound as error:
+        except (ObjectNotFound, PrefectHTTPStatusError) as error:  # the latter for a name with a slash, or an empty one
             names = ", ".join(sorted(known.name for known in await client.read_work_pools())) or "none"
             raise InputError(
                 f"--pool: there is no work pool '{pool}', existing pools: {names}: "

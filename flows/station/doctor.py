@@ -7,12 +7,14 @@ import socket
 import stat
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import metadata
 
 from packaging.requirements import Requirement
 
 from hallmark.flows.scheduling import schedules
-from hallmark.tasks.common.errors import HallmarkError, InputError, without_secrets
+from hallmark.tasks.common import web_requests
+from hallmark.tasks.common.errors import HallmarkError, InputError, one_line, without_secrets
 from hallmark.tasks.runtime import prefect_api, settings, station_file
 from hallmark.tasks.runtime.settings import Settings
 
@@ -173,13 +175,20 @@ def _mirror(machine: Settings) -> MachineCheck:
         return MachineCheck("mirror", is_well=False, found=str(error))
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the scheme was validated
     try:
-        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()  # noqa: S310
-    except (OSError, ValueError) as error:
+        with (
+            web_requests.opener(TIMEOUT_SECONDS) as limited,
+            limited.open(request, timeout=TIMEOUT_SECONDS) as answer,
+        ):
+            is_page = answer.headers.get_content_type() == "text/html"
+    except (OSError, ValueError, HTTPException) as error:
         remedy = (
             "only needed to download MNIST: connect to the network, or set HALLMARK_MIRROR to the URL of a folder with "
             "its archives"
         )
         return MachineCheck(
-            "mirror", is_well=False, found=f"{without_secrets(url)} does not answer ({error}): {remedy}"
+            "mirror", is_well=False, found=f"{without_secrets(url)} does not answer ({one_line(error)}): {remedy}"
         )
+    if is_page:
+        found = f"{without_secrets(url)} is a web page: set HALLMARK_MIRROR to the URL of a folder with its archives"
+        return MachineCheck("mirror", is_well=False, found=found)
     return MachineCheck("mirror", is_well=True, found=without_secrets(url.rpartition("/")[0]))

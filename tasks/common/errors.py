@@ -14,7 +14,11 @@ import re
 
 
 class HallmarkError(Exception):
-    """A step failed; the message says in one line which step and why."""
+    """A step failed; the message says in one line which step and why, without secrets."""
+
+    def __init__(self, message: object = "") -> None:
+        """Store the message without secrets, so that it may be printed, logged, stored and sent as it is."""
+        super().__init__(without_secrets(str(message)))
 
 
 class DivergedError(HallmarkError):
@@ -37,6 +41,56 @@ class InputError(HallmarkError):
     """The request was rejected before anything was started or written."""
 
 
-def without_secrets(text: str) -> str:
-    """Remove user names and passwords from URLs in a message."""
-    return re.sub(r"//[^/\s]*@", "//", text)
+OPEN_SCHEMES = (
+    *("http", "https", "ws", "wss", "ftp", "sftp", "file", "sqlite", "postgresql", "postgres", "mysql", "mariadb"),
+    *("mssql", "oracle", "databricks", "s3", "gs", "wasb", "wasbs", "abfss", "hdfs", "dbfs"),
+    *("mlflow-artifacts", "models", "runs"),
+)
+"""Schemes whose host and path are no secret. Services of notifications, such as slack://, have their token there."""
+
+_ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9.-]*)(?P<driver>\+[a-z0-9]+)?://(?P<rest>[^\s'\"<>`]*)", re.IGNORECASE)
+# Up to the last @, since a password that was not percent-encoded may contain / and @. Three slashes begin a path.
+_USER = re.compile(r"(?<!/)//(?!/)[^\s]*@")
+_QUERY = re.compile(r"(?i)([?&#;][\w.-]*(?:pass|pwd|secret|token|key|auth|sign|sig|cred)[\w.-]*)=[^&#;\s'\"]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def without_secrets(text: str, address: str = "") -> str:
+    """Remove from every address in a text what it must not show. All that is shown, logged or sent goes through this.
+
+    An address shows its scheme, host, port and path. User, password, and the value of a query parameter such as
+    `token` are removed. An address of an unknown scheme shows its scheme alone.
+
+    Args:
+        text: the text.
+        address: an address that the text is about. Libraries that cannot parse its password quote parts of it.
+    """
+    if user := _USER.search(address):
+        for piece in re.split(r"[/@:?#]+", user[0]):
+            text = text.replace(piece, "***") if len(piece) > 2 else text
+    text = _QUERY.sub(r"\1=***", _USER.sub("//", text))
+    return _ADDRESS.sub(lambda found: found[0] if found["scheme"].lower() in OPEN_SCHEMES else _scheme(found), text)
+
+
+def _scheme(address: re.Match[str]) -> str:
+    return f"{address['scheme']}{address['driver'] or ''}://..."
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Escape what a terminal would interpret: control characters, those that reverse text, and undecodable bytes.
+
+    Args:
+        text: text from a file, a name or a server.
+        keep: control characters to keep, such as newlines.
+    """
+    return _CONTROL.sub(lambda found: found[0] if found[0] in keep else _escaped(ord(found[0])), text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
+
+
+def one_line(error: object) -> str:
+    """Return the message of an error, or else its type, on one line, without secrets and control characters."""
+    text = printable(" ".join(without_secrets(str(error)).split()))
+    return type(error).__name__ if isinstance(error, BaseException) and not text else text

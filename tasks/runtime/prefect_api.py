@@ -3,11 +3,10 @@
 import atexit
 import os
 import threading
-import urllib.request
 from contextlib import ExitStack
-from http import HTTPStatus
 from http.client import HTTPException
 
+from hallmark.tasks.common import web_requests
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.runtime import settings, station_file
 
@@ -146,7 +145,7 @@ def use(url: str, auth: str | None = None) -> None:
 def answers(url: str, seconds: float = ANSWER_SECONDS) -> bool:
     """Return whether the Prefect or MLflow server at `url` answers its health check, which needs no password."""
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=seconds) as answer:  # noqa: S310 - http
-            return bool(answer.status == HTTPStatus.OK)
+        # Other servers, and those of a login, answer any address with a page.
+        return not web_requests.read(f"{url.rstrip('/')}/health", seconds).lstrip().startswith(b"<")
     except (OSError, ValueError, HTTPException):
         return False

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 
-from rich.console import Console
-
+from hallmark.tasks.common.errors import printable
 from hallmark.tasks.common.records import Finding
+from hallmark.tasks.common.terminal import Console
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -24,7 +24,7 @@ def report(text: str) -> None:
 
 def line(label: str, text: str) -> None:
     """Print one line with a label."""
-    _console().print(f"{label:<9}{text}", markup=False, highlight=False)
+    _console().print(f"{label:<9}{printable(text)}", markup=False, highlight=False)
 
 
 def resumed(epoch: int, step: int) -> None:

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hallmark.tasks.common.errors import InputError, without_secrets
+from hallmark.tasks.common.errors import InputError, one_line, without_secrets
 from hallmark.tasks.common.files import is_writable, private_folder
 from hallmark.tasks.common.periods import period
 from hallmark.tasks.runtime import station_file
@@ -50,7 +50,6 @@ class Settings(BaseSettings):
     )
     mirror: str | None = Field(
         default=None,
-        pattern="^(https?|file)://",
         description="URL of a folder to download MNIST's archives from, with subfolders for FashionMNIST and KMNIST",
     )
     npm_registry: str | None = Field(
@@ -80,7 +79,23 @@ class Settings(BaseSettings):
     @field_validator("home", "schedules")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        return path and path.expanduser().absolute()
+        """Resolve `~`, and refuse what can never be a folder or a file."""
+        try:
+            found = path and path.expanduser().absolute()
+            if found:
+                found.stat()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            pass  # created when needed, or refused by what needs it
+        except (OSError, RuntimeError) as error:  # a loop of links, too long a name, `~nobody`
+            raise ValueError(getattr(error, "strerror", None) or str(error)) from error
+        return found
+
+    @field_validator("home")
+    @classmethod
+    def _is_folder(cls, path: Path) -> Path:
+        if path.is_file():
+            raise ValueError("expected a folder, found a file")
+        return path
 
     @field_validator("tracking_uri")
     @classmethod
@@ -107,7 +122,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             name = str(info.field_name).upper()
             variable = "MLFLOW_TRACKING_URI" if name == "TRACKING_URI" else f"HALLMARK_{name}"
-            found = "something else" if name == "AUTH" else repr(value)  # never show a password
+            found = "something else" if name == "AUTH" else one_line(repr(value)[:100])  # never show a password
             return InputError(f"{variable}: {error.errors(include_url=False)[0]['msg'].lower()}, found {found}")
 
     def __getattribute__(self, name: str) -> Any:  # noqa: ANN401 - the value of any setting

@@ -2,8 +2,8 @@
 
 import os
 import signal
+import sys
 import threading
-from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,11 +12,22 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Signals that a person, a supervisor or a closing terminal sends and that a process can catch."""
 
 
-@contextmanager
-def as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt inside the block for every termination signal, as for Ctrl-C."""
+INTERRUPTED = 130
+"""Exit code of an interrupted command."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+
+@contextmanager
+def as_interrupt(*, starting: bool = False) -> Iterator[None]:
+    """Raise KeyboardInterrupt inside the block for every termination signal, as for Ctrl-C.
+
+    Args:
+        starting: end the process at once if the signal arrives during an import. Libraries turn an exception in the
+            midst of their import into another, or lose it, and nothing has begun yet that would have to be cleaned up.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if starting and _is_importing(frame):
+            _leave(INTERRUPTED)
         raise KeyboardInterrupt(signal.Signals(number).name)
 
     with _handlers(interrupt):
@@ -28,10 +39,13 @@ def interrupted(error: BaseException) -> bool:
 
     If a signal arrives while Prefect's engine sets up a task, the engine raises another error.
     """
+    # These are no Exceptions either, but are raised whenever a coroutine is cancelled or closed, and to exit.
+    others = [GeneratorExit, SystemExit]
+    if "asyncio" in sys.modules:
+        others.append(sys.modules["asyncio"].CancelledError)
     chain: BaseException | None = error
     while chain:
-        # These are no Exceptions either, but are raised whenever a coroutine is cancelled or closed.
-        if not isinstance(chain, (Exception, CancelledError, GeneratorExit)):
+        if not isinstance(chain, (Exception, *others)):
             return True
         chain = chain.__cause__ or chain.__context__
     return False
@@ -100,6 +114,26 @@ def released(grace: float = 0.0) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
+
+
+def leave_at_once(code: int = INTERRUPTED) -> None:
+    """End this process at any further termination signal, with an exit code: it is starting, or it is leaving."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: _leave(code))
+
+
+def _leave(code: int) -> None:
+    if code == INTERRUPTED:
+        os.write(2, b"hallmark: interrupted\n")
+    os._exit(code)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether the code that was interrupted is part of an import."""
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def terminate_when_closed(descriptor: int) -> None:

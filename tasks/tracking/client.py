@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import sqlite3
-import urllib.request
 import warnings
 from contextlib import closing
 from functools import cache
@@ -15,11 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 import mlflow
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking import MlflowClient
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from hallmark.tasks.common.errors import InputError, UnavailableError, without_secrets
+from hallmark.tasks.common import web_requests
+from hallmark.tasks.common.errors import InputError, UnavailableError, one_line, without_secrets
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.station_file import MLFLOW, Station
 from hallmark.tasks.tracking import known_models
@@ -64,6 +65,7 @@ def _credentials(station: Station, auth: str | None) -> dict[str, str]:
 
 @cache
 def _connect(uri: str) -> MlflowClient:
+    logging.getLogger("mlflow").handlers.clear()  # they print tracebacks; the log of the command has its own handler
     # Alembic reports every migration of a fresh database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # And every error of a statement, with a traceback, before it is raised.
@@ -72,16 +74,18 @@ def _connect(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # commands print it themselves
     try:
         if uri.startswith(("http://", "https://")):
-            # MLflow's own client would try for minutes.
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_SECONDS).close()  # noqa: S310
+            _refuse_other_server(uri)
         elif database := settings.database(uri):
             database.parent.mkdir(parents=True, exist_ok=True)
             return until_answered(_open, database, uri)
+        elif uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+            # MLflow would try for minutes to open a database that cannot be opened.
+            create_engine(uri, poolclass=NullPool).connect().close()
         return _waiting(MlflowClient(uri))
     except UnavailableError as error:
         raise InputError(str(error)) from error
     except (OSError, ValueError, ImportError, HTTPException, MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        cause = without_secrets(" ".join(str(error).split()))[:160]
+        cause = one_line(without_secrets(str(error), uri))[:160]
         raise InputError(
             f"MLFLOW_TRACKING_URI: {without_secrets(uri)} cannot be reached ({cause}): "
             "start the server, correct the address, or unset it to use the project's own store"
@@ -98,6 +102,16 @@ def _open(database: Path, uri: str) -> MlflowClient:
         if not event.contains(Engine, "before_cursor_execute", _shorten_busy_timeout):
             event.listen(Engine, "before_cursor_execute", _shorten_busy_timeout, retval=True)
         return _waiting(MlflowClient(uri))
+
+
+def _refuse_other_server(uri: str) -> None:
+    """Ask a server whether it is well, once. MLflow's own client would try for minutes.
+
+    Raises:
+        ValueError: it is no MLflow server. Other servers, and those of a login, answer any address with a page.
+    """
+    if web_requests.read(f"{uri.rstrip('/')}/health", _SERVER_SECONDS).strip() != b"OK":
+        raise ValueError("it answers, but not as an MLflow server")
 
 
 def _waiting(client: MlflowClient) -> MlflowClient:

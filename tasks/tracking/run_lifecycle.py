@@ -15,7 +15,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from hallmark.tasks.common.errors import UnavailableError, without_secrets
+from hallmark.tasks.common.errors import UnavailableError, one_line, without_secrets
 from hallmark.tasks.common.records import Attempt, Dataset, Run
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -118,11 +118,6 @@ def log_secondary_error(first: BaseException) -> Iterator[None]:
         if isinstance(first, UnavailableError) and isinstance(second, UnavailableError):
             return  # the first says the same
         logger.error("%s: %s, while closing after: %s", type(second).__name__, one_line(second), one_line(first))  # noqa: TRY400 - one line, it reaches the terminal
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager

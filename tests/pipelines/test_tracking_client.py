@@ -18,7 +18,7 @@ from tests.support.consoles import Call
         "file:///tmp/mlruns",
         "sqlite:////proc/nowhere/mlflow.db",
         "postgresql://127.0.0.1:9/mlflow",
-        "gopher://x",
+        "gopher://...",
     ],
 )
 def test_a_store_that_cannot_be_reached_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

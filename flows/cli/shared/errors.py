@@ -1,7 +1,9 @@
 """Errors of commands: on one line, as JSON, and with the traceback of unexpected ones in a log. Imports no library."""
 
+import errno
 import os
-import re
+import select
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +12,11 @@ from typing import Any
 
 from hallmark.flows.cli.shared.printing import print_json
 from hallmark.tasks.common import files
-from hallmark.tasks.common.errors import HallmarkError, InputError, without_secrets
+from hallmark.tasks.common.errors import HallmarkError, InputError, one_line, without_secrets
 from hallmark.tasks.runtime import signals
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 
 MAX_CHARACTERS = 300
 """Maximum length of the message of an unexpected error. The log has the whole message."""
@@ -40,21 +45,32 @@ def expected(error: BaseException) -> HallmarkError | KeyboardInterrupt:
 
     The traceback of an error that Hallmark does not expect is written to `HALLMARK_HOME/logs`.
     """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
     if isinstance(error, (HallmarkError, KeyboardInterrupt)):
         return error
     if signals.interrupted(error):
         return KeyboardInterrupt()
-    text = one_line(error)[:MAX_CHARACTERS]
-    return HallmarkError(f"unexpected {type(error).__name__}{f': {text}' if text else ''} ({_write_log(error)})")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        where = error.filename or "a file or stdout"
+        return HallmarkError(f"{where} cannot be written: {error.strerror}: free some space and repeat the command")
+    if isinstance(error, OSError) and error.errno in _NO_PATH:
+        return InputError(f"'{str(error.filename)[:80]}': {error.strerror}: give another path")
+    text = f": {one_line(error)[:MAX_CHARACTERS]}" if str(error).strip() else ""
+    return HallmarkError(f"unexpected {type(error).__name__}{text} ({write_log(error)})")
 
 
-def one_line(error: object) -> str:
-    """Return the message of an error on one line, without passwords in URLs and with control characters escaped."""
-    text = " ".join(without_secrets(str(error)).split())
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+def is_stdout_closed() -> bool:
+    """Return whether the reader of stdout has closed it, as `head` does when it has what it wanted."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _write_log(error: BaseException) -> str:
+def write_log(error: BaseException) -> str:
     """Write the traceback to a log. Return where it is, or why it could not be written."""
     from hallmark.tasks.runtime import settings  # imports pydantic, which not every command needs
 
@@ -66,7 +82,7 @@ def _write_log(error: BaseException) -> str:
         log = logs / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-error-{os.getpid()}.log"
         text = without_secrets("".join(traceback.format_exception(error)))
         log.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except (OSError, InputError) as reason:
+    except Exception as reason:  # noqa: BLE001 - the message that names the log must be printed in any case
         return f"no log could be written: {one_line(reason)}"
     return f"log: {log}"
 
@@ -74,8 +90,8 @@ def _write_log(error: BaseException) -> str:
 def _failure(error: HallmarkError | KeyboardInterrupt) -> dict[str, Any]:
     match error:
         case InputError():
-            return {"status": "refused", "error": without_secrets(str(error))}
+            return {"status": "refused", "error": str(error)}
         case KeyboardInterrupt():
             return {"status": "interrupted", "error": "interrupted"}
         case _:
-            return {"status": "failed", "error": without_secrets(str(error))}
+            return {"status": "failed", "error": str(error)}

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from hallmark.flows.cli.shared import log_handlers
 from hallmark.flows.station import prefect_server
 from hallmark.tasks.common.errors import HallmarkError, InputError, UnavailableError
 from hallmark.tasks.runtime import prefect_api, progress, running_commands, settings, signals
@@ -53,28 +54,27 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     logging.raiseExceptions = False  # a record that cannot be written or sent is not worth lines on the terminal
     prefect_api.wait_long()
     log.parent.mkdir(exist_ok=True)
-    with signals.as_interrupt():
-        server = prefect_api.in_settings()
-        wait = prefect_server.provide(log.with_name("server.log"))
-        run = load()
-        import prefect
+    server = prefect_api.in_settings()
+    wait = prefect_server.provide(log.with_name("server.log"))
+    run = load()
+    import prefect
 
-        from hallmark.tasks.tracking import client, resume
+    from hallmark.tasks.tracking import client, resume
 
-        client.connect()
-        try:
-            resume.close_orphans()  # of any command that a kill or a server that was away has left open
-        except UnavailableError as error:
-            raise InputError(str(error)) from error
-        for module in USED_LATER:
-            importlib.import_module(module)
-        wait()
-        with _logged(flow, log), running_commands.registered(home, flow, server) as tag:
-            from hallmark.tasks.runtime import flow_artifacts  # imports Prefect, as the flow has
+    client.connect()
+    try:
+        resume.close_orphans()  # of any command that a kill or a server that was away has left open
+    except UnavailableError as error:
+        raise InputError(str(error)) from error
+    for module in USED_LATER:
+        importlib.import_module(module)
+    wait()
+    with signals.as_interrupt(), _logged(flow, log), running_commands.registered(home, flow, server) as tag:
+        from hallmark.tasks.runtime import flow_artifacts  # imports Prefect, as the flow has
 
-            _close_abandoned(home, server)
-            with prefect.tags(running_commands.home_tag(home), tag):
-                return flow_artifacts.result_of(run)
+        _close_abandoned(home, server)
+        with prefect.tags(running_commands.home_tag(home), tag):
+            return flow_artifacts.result_of(run)
 
 
 def refuse_impossible(*members: "Experiment") -> None:
@@ -120,11 +120,8 @@ def _close_abandoned(home: Path, server: str | None) -> None:
 @contextmanager
 def _logged(flow: str, log: Path) -> Iterator[None]:
     """Log to a file, and Hallmark's warnings to stderr too; turn an exception into one line that names the step."""
-    file = logging.FileHandler(log)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
-    terminal = logging.StreamHandler()
-    terminal.setLevel(logging.WARNING)
-    handlers = [("prefect", file), ("hallmark", file), ("hallmark", terminal)]
+    file, terminal = log_handlers.LogFile(log), log_handlers.terminal()
+    handlers = [("prefect", file), ("mlflow", file), ("hallmark", file), ("hallmark", terminal)]
     for name, handler in handlers:
         logging.getLogger(name).addHandler(handler)
     logging.getLogger("hallmark").setLevel(logging.INFO)

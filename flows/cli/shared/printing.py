@@ -1,6 +1,7 @@
 """What commands have in common: the types of their options, and how they print.
 
-Nothing here wraps lines: a path, a URL or a digest that is broken in two can be neither clicked nor copied.
+Nothing here wraps lines: a path, a URL or a digest that is broken in two can be neither clicked nor copied. Whatever
+commands print goes through here or through `terminal.Console`, which remove secrets and escape control characters.
 """
 
 import json
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+
+from hallmark.tasks.common.errors import printable, without_secrets
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +29,25 @@ MAX_WIDTH = 1000
 
 def print_json(result: dict[str, Any]) -> None:
     """Print one JSON object on a line of its own, the last on stdout."""
-    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.write(json.dumps(_without_secrets(result)) + "\n")
+
+
+def _without_secrets(value: Any) -> Any:  # noqa: ANN401 - JSON
+    match value:
+        case str():
+            return without_secrets(value)
+        case dict():
+            return {key: _without_secrets(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_without_secrets(one) for one in value]
+        case _:
+            return value
+
+
+def print_text(text: str) -> None:
+    """Write lines to stdout at once, without secrets and control characters."""
+    sys.stdout.write(printable(without_secrets(text), keep="\n\t"))
+    sys.stdout.flush()
 
 
 def print_row(label: str, *text: str | tuple[str, str], width: int = 9) -> None:
@@ -37,10 +58,13 @@ def print_row(label: str, *text: str | tuple[str, str], width: int = 9) -> None:
         text: strings, or pairs of a string and its rich style.
         width: columns of the label.
     """
-    from rich.console import Console
     from rich.text import Text
 
-    Console(soft_wrap=True, highlight=False).print(Text.assemble((f"{label:<{width}}", "bold"), *text))
+    from hallmark.tasks.common.terminal import Console
+
+    # A newline in a name must not look like a row of its own.
+    parts = [(printable(one), "") if isinstance(one, str) else (printable(one[0]), one[1]) for one in text]
+    Console(soft_wrap=True, highlight=False).print(Text.assemble((f"{label:<{width}}", "bold"), *parts))
 
 
 def print_rows(rows: dict[str, str], width: int = 9) -> None:
@@ -51,7 +75,7 @@ def print_rows(rows: dict[str, str], width: int = 9) -> None:
 
 def print_table(table: "Table") -> None:
     """Print a table at its natural width, whatever the width of the terminal."""
-    from rich.console import Console
+    from hallmark.tasks.common.terminal import Console
 
     console = Console(width=MAX_WIDTH, highlight=False)
     with console.capture() as rendered:

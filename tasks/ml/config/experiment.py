@@ -18,6 +18,9 @@ from hallmark.tasks.ml.config.models import Model
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """Pattern of an experiment's name, which is also used for files and the registered model."""
 
+MOST_EPOCHS = 10_000_000
+"""Maximum number of epochs. The smallest experiments would train for days."""
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -37,7 +40,7 @@ class Step(Part):
     """Multiplication of the learning rate by `factor` every `every` epochs."""
 
     kind: Literal["step"] = Field(description="learning rate schedule")
-    every: int = Field(default=10, ge=1, description="number of epochs between two steps")
+    every: int = Field(default=10, ge=1, le=MOST_EPOCHS, description="number of epochs between two steps")
     factor: float = Field(default=0.1, gt=0, lt=1, description="factor applied to the learning rate at each step")
 
 
@@ -92,9 +95,12 @@ class Training(Part):
     """How the model is trained."""
 
     epochs: int = Field(
-        default=100, ge=1, description="maximum number of passes over the training split; for lbfgs, of iterations"
+        default=100,
+        ge=1,
+        le=MOST_EPOCHS,
+        description="maximum number of passes over the training split; for lbfgs, of iterations",
     )
-    batch_size: Literal["full"] | Annotated[int, Field(ge=1)] = Field(
+    batch_size: Literal["full"] | Annotated[int, Field(ge=1, le=10**9)] = Field(
         default="full", description="rows per step; full: the whole training split"
     )
     shuffle: bool = Field(default=True, description="shuffle the rows in every epoch; no effect if batch_size is full")
@@ -119,6 +125,7 @@ class Training(Part):
     patience: int = Field(
         default=0,
         ge=0,
+        le=MOST_EPOCHS,
         description="stop after this many epochs without a lower monitored loss and keep the best weights; 0: never",
     )
     monitor: Literal["validation", "train", "test"] = Field(

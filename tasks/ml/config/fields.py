@@ -9,6 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 FLOAT32 = 3e38
 """Largest number accepted by fields that are used in float32 arithmetic."""
 
+MOST_LAYERS = 50
+"""Maximum number of hidden layers or of convolutions. With hundreds, the export does not end."""
+
 
 class Part(BaseModel):
     """A frozen part of the experiment that rejects unknown fields."""
@@ -58,7 +61,7 @@ Factors = Annotated[
 Widths = Annotated[
     tuple[Annotated[int, Field(ge=1, le=65536)], ...],
     BeforeValidator(_comma_separated),
-    Field(min_length=1),
+    Field(min_length=1, max_length=MOST_LAYERS),
 ]
 Names = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],

@@ -108,7 +108,7 @@ class CNN(Network):
 
     kind: Literal["cnn"] = Field(description="the model")
     channels: Widths = Field(default=(16, 32), description="output channels of each convolution, first to last")
-    kernel: int = Field(default=3, ge=1, description="side of the square convolution kernel, in pixels")
+    kernel: int = Field(default=3, ge=1, le=255, description="side of the square convolution kernel, in pixels")
     padding: Literal["same", "valid"] = Field(
         default="same", description="same: pad images with zeros so that they keep their size; valid: no padding"
     )

@@ -1,5 +1,6 @@
 """Read and write experiments as TOML files."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ from tomlkit.items import Comment, Table
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
+
+MOST_LEVELS = 20
+"""Maximum number of levels of tables and arrays in a file."""
+_MOST_DOTS = 200
+"""Maximum number of dots in a key. tomllib takes minutes to read a key with a hundred thousand."""
+_TOO_DEEP = f"{{}}: tables and arrays are nested more than {MOST_LEVELS} levels deep"
 
 
 def dump(experiment: Experiment) -> str:
@@ -29,12 +36,28 @@ def load(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read or is not valid TOML; the message gives the line.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(part.count(".") > _MOST_DOTS for part in re.split(r"[=,\n]", text)):
+            raise InputError(_TOO_DEEP.format(path))
+        tree = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also an integer with more digits than Python converts
         raise InputError(f"{path}: is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(_TOO_DEEP.format(path)) from error
+    if _is_deep(tree):
+        raise InputError(_TOO_DEEP.format(path))
     return {"name": path.stem} | tree
+
+
+def _is_deep(tree: dict[str, Any]) -> bool:
+    """Return whether tables and arrays are nested deeper than any experiment needs, as by a key with many dots."""
+    level: list[Any] = [tree]
+    for _ in range(MOST_LEVELS):
+        level = [child for part in level for child in (part.values() if isinstance(part, dict) else part)]
+        level = [child for child in level if isinstance(child, dict | list)]
+    return bool(level)
 
 
 def _items(part: BaseModel) -> dict[str, Any]:

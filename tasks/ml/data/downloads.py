@@ -9,14 +9,15 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 
 import torchvision
 from torchvision.datasets.utils import calculate_md5, download_url, extract_archive
 
-from hallmark.tasks.common.errors import DamagedError, InputError, without_secrets
+from hallmark.tasks.common import web_requests
+from hallmark.tasks.common.errors import DamagedError, InputError, one_line, without_secrets
 from hallmark.tasks.common.file_locks import file_lock
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ ADDRESSES = {
 FETCHES = 2
 """Number of attempts to download an archive with the right digest."""
 _TIMEOUT = 30.0
-"""Timeout of network operations, in seconds."""
+"""Time limit, in seconds, for a server to begin to answer, and for each read."""
+_DOWNLOAD_SECONDS = 900.0
+"""Time limit of a download. The largest archive has 26 MB."""
 
 
 def fetch(kind: Kind, home: Path, mirror: str | None = None) -> Path:
@@ -67,9 +70,17 @@ def fetch(kind: Kind, home: Path, mirror: str | None = None) -> Path:
 
 
 def address(kind: Kind, mirror: str | None) -> str:
-    """Return the URL of the folder with the archives of `kind`, with a trailing slash."""
+    """Return the URL of the folder with the archives of `kind`, with a trailing slash.
+
+    Raises:
+        InputError: the mirror is not an address of http or https.
+    """
     if mirror is None:
         return ADDRESSES[kind.__name__]
+    try:
+        web_requests.refuse_address(mirror)
+    except ValueError as error:
+        raise InputError(f"HALLMARK_MIRROR: {error}") from error
     return f"{mirror.rstrip('/')}/{_folder(kind)}"
 
 
@@ -82,24 +93,24 @@ def _fetch(kind: Kind, mirror: str | None, archive: Path, md5: str) -> None:
     url = address(kind, mirror) + archive.name
     shown = without_secrets(url)
     for _ in range(FETCHES):
-        with _guarded(url):
-            try:
+        try:
+            with _guarded(url):
                 download_url(url, str(archive.parent), archive.name)
-            except (OSError, RuntimeError, HTTPException, ValueError) as error:
-                archive.unlink(missing_ok=True)
-                if isinstance(error, HTTPError):
-                    error.close()  # closes the connection
-                needed = _folder(kind) + archive.name
-                remedy = (
-                    f"HALLMARK_MIRROR must be the URL of a folder that has {needed}"
-                    if mirror
-                    else "connect this machine to the network, or set HALLMARK_MIRROR to the URL of a folder that "
-                    f"has {needed}"
-                )
-                raise InputError(f"{shown} cannot be downloaded ({_cause(error)}): {remedy}") from error
-            except BaseException:
-                archive.unlink(missing_ok=True)  # interrupted: the file is incomplete
-                raise
+        except (OSError, RuntimeError, HTTPException, ValueError) as error:
+            archive.unlink(missing_ok=True)
+            if isinstance(error, HTTPError):
+                error.close()  # closes the connection
+            needed = _folder(kind) + archive.name
+            remedy = (
+                f"HALLMARK_MIRROR must be the URL of a folder that has {needed}"
+                if mirror
+                else "connect this machine to the network, or set HALLMARK_MIRROR to the URL of a folder that "
+                f"has {needed}"
+            )
+            raise InputError(f"{shown} cannot be downloaded ({_cause(error, url)}): {remedy}") from error
+        except BaseException:
+            archive.unlink(missing_ok=True)  # interrupted: the file is incomplete
+            raise
         found = calculate_md5(archive)
         if found == md5:
             return
@@ -131,30 +142,26 @@ def _is_unpacked(archive: Path) -> bool:
     return False
 
 
-class _NoPlainHttp(urllib.request.HTTPHandler):
-    """Handler that rejects plain http, which torchvision falls back to, and redirects to it."""
-
-    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
-        raise URLError(f"plain http refused: {req.full_url}")
-
-
 @contextmanager
 def _guarded(url: str) -> Iterator[None]:
-    """Reject plain http if `url` is https, set a timeout, and show torchvision's progress bar only on a terminal."""
+    """Limit the time, reject plain http if `url` is https, and show torchvision's progress bar only on a terminal."""
     seconds = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT)
-    if url.startswith("https:"):
-        urllib.request.install_opener(urllib.request.build_opener(_NoPlainHttp))
+    is_https = url.startswith("https:")  # torchvision falls back to plain http
     try:
-        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+        with (
+            web_requests.opener(_DOWNLOAD_SECONDS, header_seconds=_TIMEOUT, https_only=is_https) as limited,
+            nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()),
+        ):
+            urllib.request.install_opener(limited)
             yield
     finally:
         urllib.request.install_opener(None)  # restores urllib's default
         socket.setdefaulttimeout(seconds)
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException, url: str) -> str:
     """Return the message of the original error; torchvision raises others while it handles it."""
-    while error.__context__ is not None:
+    while not isinstance(error, TimeoutError) and error.__context__ is not None:
         error = error.__context__
-    return without_secrets(" ".join(str(error).split())) or type(error).__name__
+    return one_line(without_secrets(str(error) or type(error).__name__, url))

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hallmark.tasks.common.terminal import Console
 from hallmark.tasks.ml.predict.predictions import Heading, PredictedBatch, Write
 
 MAX_ROWS = 20

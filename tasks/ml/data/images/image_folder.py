@@ -81,11 +81,18 @@ def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
         raise InputError(f"{folder}: cannot be read: {error.strerror}") from error
     inside = root.resolve()
     for entry in entries:
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
+        if entry.is_symlink() and not _target(entry).is_relative_to(inside):
             raise InputError(
                 f"{as_text(entry.path)}: is a link that leaves {root} and is not followed: copy its target instead"
             )
     return entries
+
+
+def _target(link: os.DirEntry[str]) -> Path:
+    try:
+        return Path(link.path).resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{as_text(link.path)}: is a link to itself: remove it") from error
 
 
 def _facts(entry: os.DirEntry[str]) -> tuple[int, int]:

@@ -10,8 +10,9 @@ import urllib.request
 from pathlib import Path
 from typing import IO
 
+from hallmark.tasks.common import web_requests
 from hallmark.tasks.common.digests import check
-from hallmark.tasks.common.errors import DamagedError, InputError, without_secrets
+from hallmark.tasks.common.errors import DamagedError, InputError, one_line, without_secrets
 from hallmark.tasks.common.file_locks import file_lock
 from hallmark.tasks.common.files import whole_folder
 
@@ -30,6 +31,9 @@ FILES = {
 LARGEST = 64 * 2**20
 """Maximum size in bytes of the archive and of each file in it. The archive has 33 million."""
 _SECONDS = 30.0
+"""Time limit, in seconds, for the registry to begin to answer, and for each read."""
+_DOWNLOAD_SECONDS = 900.0
+"""Time limit of the download."""
 
 LICENSE_TEXT = """\
 index.html contains ONNX Runtime Web {version}, which is distributed under this license.
@@ -130,10 +134,15 @@ def _archive(registry: str) -> bytes:
     url = f"{registry.rstrip('/')}/onnxruntime-web/-/{ARCHIVE}"
     shown = without_secrets(url)
     try:
-        with _opener(url).open(url, timeout=_SECONDS) as answer:
+        web_requests.refuse_address(url)
+        https = [HttpsAlone()] if url.startswith("https:") else []
+        with (
+            web_requests.opener(_DOWNLOAD_SECONDS, *https, header_seconds=_SECONDS) as limited,
+            limited.open(url, timeout=_SECONDS) as answer,
+        ):
             content: bytes = answer.read(LARGEST + 1)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = without_secrets(" ".join(str(error).split()))
+        reason = one_line(without_secrets(str(error), url))
         raise InputError(
             f"{shown}: download failed ({reason}): connect this machine to the network, "
             "or set HALLMARK_NPM_REGISTRY to the address of an npm registry"
@@ -144,10 +153,6 @@ def _archive(registry: str) -> bytes:
             f"{shown}: expected sha512 {INTEGRITY[:12]}, found {found[:12]}: the registry serves another file"
         )
     return content
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(*([HttpsAlone] if url.startswith("https:") else []))
 
 
 class HttpsAlone(urllib.request.HTTPRedirectHandler):

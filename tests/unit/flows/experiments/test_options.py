@@ -1,6 +1,10 @@
+from contextlib import suppress
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomlkit
 
 from hallmark.flows.experiments import options, presets
 from hallmark.tasks.common.errors import InputError
@@ -91,6 +95,11 @@ def test_every_option_is_documented() -> None:
         ),
         (["--data.split.method", "given"], "iris: data.split: method 'given' provides the test rows, so test 0.2"),
         (["--name", "a/b"], "--name: .*found 'a/b'"),
+        (["--training.epochs", "1000000000000"], "--training.epochs: .*less than or equal to 10000000, found '1000"),
+        (
+            ["--model.kind", "mlp", "--model.hidden", "8," * 200],
+            "--model.hidden: .*at most 50 items.*, found '8,.*[.]{3}$",
+        ),
     ],
 )
 def test_invalid_options_are_refused_in_one_line(tokens: list[str], message: str) -> None:
@@ -108,6 +117,9 @@ def test_invalid_options_are_refused_in_one_line(tokens: list[str], message: str
         ("training = 3\n" + TOML, r"training: input should be a valid dictionary"),
         ('[data]\nkind = "iris"\n', r"model: field required"),
         (b"\xff\xfe", r"cannot be read"),
+        ("x = " + "[" * 100_000, r"nested more than 20 levels deep"),
+        ("a." * 100_000 + "b = 1", r"nested more than 20 levels deep"),
+        ("seed = " + "9" * 5000, r"is not valid TOML: .*4300 digits"),
     ],
 )
 def test_invalid_file_is_refused_by_name(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -185,3 +197,33 @@ def test_path_in_a_toml_file_is_relative_to_that_file(tmp_path: Path) -> None:
     assert Path(experiment.data.path) == tmp_path / "flowers of mine.csv"
     assert (experiment.name, experiment.data.split.seed, experiment.data.ignore) == ("mine", 3, ("a.b",))
     assert experiment.training.batch_size == "full"
+
+
+@pytest.mark.parametrize("source", ["", " "])
+def test_an_empty_source_is_refused(source: str) -> None:
+    with pytest.raises(InputError, match=r"^expected a preset, a .toml file, a table or a folder of images, found '"):
+        options.experiment(source, [])
+
+
+PATHS = ("name", "data", "data.kind", "data.path", "data.target", "data.split", "data.split.group", "data.ignore",
+         "data.columns", "data.separator", "model", "model.kind", "model.hidden", "training", "training.loss",
+         "training.schedule", "training.epochs", "export")  # fmt: skip
+VALUES = (3, -1, "", "x", "a\0b", [], [[1]], {}, {"kind": []}, True, float("nan"), 10**30, date(2026, 1, 1))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["table", "images"])
+def test_a_value_of_any_type_in_a_file_on_own_data_is_taken_or_refused(path: str, kind: str, tmp_path: Path) -> None:
+    table = write_table(tmp_path)
+    for value in VALUES:
+        given = {"kind": kind, "path": table if kind == "table" else str(tmp_path)}
+        tree: dict[str, Any] = {"data": given | ({"target": "species"} if kind == "table" else {})}
+        *parents, last = path.split(".")
+        part = tree
+        for name in parents:
+            part = part.setdefault(name, {})
+        part[last] = value
+        file = tmp_path / "mine.toml"
+        file.write_text(tomlkit.dumps(tree))
+        with suppress(InputError):
+            options.experiment(str(file), [])

@@ -4,11 +4,14 @@ import gzip
 import hashlib
 import logging
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import IO
 
 import numpy as np
 import pytest
@@ -47,11 +50,19 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.requested: list[str] = []
-        requested = self.requested
+        self.delay = 0.0
+        """Seconds before each byte of a file."""
+        serving = self
 
         class Handler(SimpleHTTPRequestHandler):
             def log_message(self, *_: object) -> None:
-                requested.append(self.path)
+                serving.requested.append(self.path)
+
+            def copyfile(self, source: IO[bytes], outputfile: IO[bytes]) -> None:  # type: ignore[override]
+                with suppress(OSError):
+                    while byte := source.read(1 if serving.delay else -1):
+                        outputfile.write(byte)
+                        time.sleep(serving.delay)
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
         self.address = f"http://127.0.0.1:{self.http.server_port}"
@@ -182,3 +193,20 @@ def test_concurrent_calls_download_once(server: Server, tmp_path: Path) -> None:
         thread.join()
     assert (server.fetched(IMAGES), server.fetched(LABELS)) == (1, 1)
     np.testing.assert_array_equal(read(tmp_path / "downloads").data, PIXELS)
+
+
+@pytest.mark.parametrize("mirror", ["file:///folder", "/folder", "ftp://host", "http://me:hunter2/x@host"])
+def test_a_mirror_that_is_no_web_address_is_refused_where_it_is_used(mirror: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^HALLMARK_MIRROR: ") as refused:
+        downloads.fetch(Small, tmp_path, mirror)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_mirror_that_sends_slowly_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "_DOWNLOAD_SECONDS", 0.3)
+    server.delay = 0.05
+    with pytest.raises(InputError, match=r"\(no complete answer within 0\.3 seconds\): HALLMARK_MIRROR"):
+        downloads.fetch(Small, tmp_path, server.address)
+    assert not list((tmp_path / "downloads").rglob("*.gz"))
