@@ -13,7 +13,7 @@ PEERS := .venv/.peers
 WORKERS ?= $(if $(FAST),2,3)
 TESTS := tests/unit $(if $(FAST),,tests/pipelines $(if $(ALL),tests/system))
 # Threads of one worker that spin while they wait would slow down the others.
-TEST := HYPOTHESIS_PROFILE=$(if $(FAST),fast,thorough) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+TEST := HYPOTHESIS_PROFILE=$(if $(ALL),thorough,fast) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -11,7 +11,7 @@ from hallmark.tasks.ml.evaluation import calibration, metrics, weighted_metrics
 
 Rows = tuple[NDArray[np.int64], NDArray[np.float64]]
 EXACT = {"rel": 0, "abs": 1e-12}
-RESAMPLES = 200
+RESAMPLES = 100
 
 
 def rows(count: int, classes: int, steps: int | None) -> Rows:

@@ -75,6 +75,11 @@ def open_page(
             browser.close()
 
 
+def follow(link: Locator) -> None:
+    """Follow a link, also while the page renders it anew: a link replaced between press and release gets no click."""
+    link.dispatch_event("click")
+
+
 def take_screenshot(file: Path, upper: Locator, lower: Locator) -> None:
     """Take a screenshot from the top of one element to the bottom of another, as wide as the wider of the two."""
     lower.scroll_into_view_if_needed()

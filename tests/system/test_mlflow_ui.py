@@ -63,14 +63,14 @@ def differences() -> dict[str, list[str]]:
 
 def open_runs(page: Page) -> None:
     """Open the list of runs of the MLflow experiment."""
-    page.get_by_role("link", name="iris", exact=True).click()
+    browsers.follow(page.get_by_role("link", name="iris", exact=True))
     for name in (CORRECTED, PUBLISHED):
         page.get_by_role("link", name=run_name(name), exact=True).wait_for()
 
 
 def open_run(page: Page, name: str) -> None:
     open_runs(page)
-    page.get_by_role("link", name=run_name(name), exact=True).click()
+    browsers.follow(page.get_by_role("link", name=run_name(name), exact=True))
     page.get_by_role("heading", name=run_name(name)).wait_for()
 
 
@@ -136,7 +136,7 @@ def test_compare_shows_the_parameters_that_differ(page: Page, pictures: Path) ->
 
 def test_compare_draws_both_loss_curves(page: Page, pictures: Path) -> None:
     open_compare(page)
-    page.get_by_role("link", name="train/loss", exact=True).click()
+    browsers.follow(page.get_by_role("link", name="train/loss", exact=True))
     for name in (CORRECTED, PUBLISHED):
         expect(page.get_by_text(f"{run_name(name)} (train/loss)")).to_be_visible()
     until(lambda: len(curves(page)) == 2)
@@ -169,7 +169,7 @@ def test_description_of_a_run_lists_its_findings(page: Page) -> None:
 
 def test_model_version_of_a_run_shows_schema_and_offers_the_file(page: Page, folder: Path) -> None:
     open_run(page, CORRECTED)
-    page.locator("a[href*='#/models/iris/versions/1']").first.click()
+    browsers.follow(page.locator("a[href*='#/models/iris/versions/1']").first)
     expect(page.get_by_text("@ champion")).to_be_visible()
     page.get_by_text("Inputs (4)").click()
     page.get_by_text("Outputs (2)").click()
@@ -177,8 +177,8 @@ def test_model_version_of_a_run_shows_schema_and_offers_the_file(page: Page, fol
     for column in certificate.read(file)[0].inputs:
         expect(page.get_by_role("row", name=column.name)).to_contain_text("Tensor (dtype: float32, shape: [-1,1])")
     expect(page.get_by_role("row", name="probabilities")).to_contain_text("Tensor (dtype: float32, shape: [-1,3])")
-    page.get_by_role("link", name="model", exact=True).click()
-    page.get_by_role("link", name="Artifacts", exact=True).click()
+    browsers.follow(page.get_by_role("link", name="model", exact=True))
+    browsers.follow(page.get_by_role("link", name="Artifacts", exact=True))
     page.get_by_text("model.onnx", exact=True).click()
     size = page.get_by_text(f"{round(file.stat().st_size / 1024, 2):g}KB")
     with page.expect_download() as download:
