@@ -247,7 +247,7 @@ def environment(**variables: str) -> Iterator[None]:
         "champion iris",
         "history iris",
         "compare iris iris",
-        "promote iris 1",
+        "promote iris 1 --reason better",
         "verify models:/iris/1",
         "card iris",
     ],
