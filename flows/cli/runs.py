@@ -94,10 +94,11 @@ def ui(*, port: Annotated[int | None, Parameter(validator=validators.Number(gte=
     from hallmark.flows.station import mlflow_server
     from hallmark.tasks.tracking import client
 
-    client.connect()  # creates the store if it does not exist yet, or fails with one line
-    print_text(f"MLflow UI: http://127.0.0.1:{port} (press Ctrl-C to stop)\n")
-    with listener, suppress(KeyboardInterrupt):
-        mlflow_server.serve(listener)
+    with listener:
+        client.connect()  # creates the store if it does not exist yet, or fails with one line
+        print_text(f"MLflow UI: http://127.0.0.1:{port} (press Ctrl-C to stop)\n")
+        with suppress(KeyboardInterrupt):
+            mlflow_server.serve(listener)
 
 
 def _table(recent: "list[RecentRun]") -> Table:

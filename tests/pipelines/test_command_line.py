@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
@@ -16,6 +16,7 @@ import prefect.settings
 import pytest
 from cyclopts import App
 from filelock import FileLock
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from hallmark.flows.__main__ import COMMANDS
 from hallmark.flows.experiments import presets
@@ -25,6 +26,7 @@ from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
 from tests.pipelines.conftest import Help
 from tests.support.consoles import Call
+from tests.support.http_servers import running
 from tests.support.processes import HALLMARK
 
 
@@ -213,6 +215,96 @@ def test_json_contains_the_reason_of_a_refusal(console: Call) -> None:
     code, out, _ = console("train", "iris", "--json", "--training.epochs", "0")
     assert code == 2
     assert json.loads(out)["status"] == "refused"
+
+
+@contextmanager
+def answering_server(body: bytes) -> Iterator[str]:
+    """Run a server that answers every request with the same page. Yield host and port."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_POST = do_GET  # noqa: N815 - the names that http.server calls
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Answering)) as server:
+        yield f"127.0.0.1:{server.server_port}"
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set environment variables, for Prefect too, which read them when it was imported."""
+    address = {PREFECT_API_URL: url} if (url := variables.get("PREFECT_API_URL")) else {}
+    with pytest.MonkeyPatch.context() as patch, temporary_settings(address):
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "runs",
+        "champion iris",
+        "history iris",
+        "compare iris iris",
+        "promote iris 1 --reason better",
+        "verify models:/iris/1",
+        "card iris",
+    ],
+)
+def test_a_store_that_answers_with_a_page_is_refused(
+    console: Call, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering_server(b"<!doctype html><title>log in</title>") as host:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@{host}")
+        code, out, error = console(*command.split())
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert f"MLFLOW_TRACKING_URI: http://{host} cannot be reached (it answers, but not as an MLflow server)" in error
+
+
+@pytest.mark.usefixtures("home")
+def test_doctor_calls_servers_that_answer_with_a_page_broken(console: Call) -> None:
+    names = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "HALLMARK_MIRROR")
+    with answering_server(b"<html>") as host, environment(**dict.fromkeys(names, f"http://me:hunter2@{host}")):
+        code, out, error = console("doctor", "--json")
+    broken = {check["name"]: check["found"] for check in json.loads(out)["checks"] if not check["is_well"]}
+    assert code == 1
+    assert all(f"http://{host}" in broken[name] for name in ("mlflow", "prefect", "mirror"))
+    assert "hunter2" not in out + error
+
+
+SHOWING = {
+    "MLFLOW_TRACKING_URI": ("runs", "ui --port 1", "doctor --json"),
+    "PREFECT_API_URL": ("train iris", "up", "doctor"),
+    "HALLMARK_MIRROR": ("doctor",),
+}
+"""Commands that show an address, by its variable."""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:hunter2@127.0.0.1:9",
+        "http://me:hunter2/hunter3@127.0.0.1:9/p",
+        "http://me:hunter2@hunter3@127.0.0.1:9/p?token=hunter4",
+        "postgresql://me:/hunter2@127.0.0.1:9/db?password=hunter3",
+        "slack://hunter2/hunter3",
+    ],
+)
+@pytest.mark.parametrize("variable", SHOWING)
+def test_no_command_shows_a_secret_of_an_address(console: Call, variable: str, address: str, home: Path) -> None:
+    for command in SHOWING[variable]:
+        with environment(**{variable: address}):
+            _, out, error = console(*command.split())
+        assert "unexpected" not in error, command
+        assert "hunter" not in "".join([out, error, *(path.read_text() for path in home.rglob("*.log"))]), command
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 import urllib.request
 import uuid
@@ -24,11 +25,11 @@ from hallmark.tasks.common.records import Attempt
 from hallmark.tasks.tracking import resume, run_lifecycle
 from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.pipelines.test_resume import lock_of
-from tests.pipelines.test_retrain import LIMIT, new_name, versions
+from tests.pipelines.test_retrain import new_name, versions
 from tests.support import databases, forks, projects
 from tests.support.consoles import Call
 from tests.support.interrupted import iris_experiment, runs, statuses, tokens
-from tests.support.processes import HALLMARK, hallmark
+from tests.support.processes import HALLMARK, LIMIT, hallmark
 from tests.support.registered import aliases
 
 SLOW = """
@@ -95,6 +96,39 @@ def test_signal_sets_the_mlflow_run_to_killed(number: signal.Signals, tmp_path: 
     assert error.splitlines()[-1] == "hallmark: interrupted"
     assert "Traceback" not in error
     assert [run.status for run in recent_runs(name, 10)] == ["KILLED"]
+
+
+SIGNALLED = """
+import os, signal, sys, threading, time
+from hallmark.flows.__main__ import main
+def send():
+    while "torch" not in sys.modules: time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGHUP)
+threading.Thread(target=send, daemon=True).start()
+sys.argv = ["hallmark", "doctor"]
+main()
+"""
+
+
+def test_signal_during_an_import_ends_a_new_process_with_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False, timeout=LIMIT)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "hallmark: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "error"),
+    [
+        ("| true; exit ${PIPESTATUS[0]}", 0, ""),
+        (">/dev/full", 1, "hallmark: a file or stdout cannot be written: No space left on device: free some"),
+        (">&- 2>/dev/full", 0, ""),
+    ],
+)
+def test_stdout_of_a_process_may_be_closed_or_full(redirection: str, code: int, error: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{HALLMARK} presets {redirection}"], capture_output=True, text=True, check=False, timeout=LIMIT
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (code, int(bool(error)))
+    assert done.stderr.startswith(error)
 
 
 @pytest.fixture
