@@ -15,15 +15,16 @@ from hallmark.tasks.runtime.steps import step
 def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
     """Read, split and store the rows of one or several experiments on the same data; see `dataset_store.prepare`."""
     machine = settings.read()
-    home = machine.writable_home()
-    mirror = None if sources.is_local(experiment.data) else machine.mirror
-    table = sources.read(experiment.data, home, mirror, progress.images)
+    if sources.is_local(experiment.data):
+        table = sources.read(experiment.data, machine.home, progress=progress.images)
+    else:
+        table = sources.read(experiment.data, machine.writable_home(), machine.mirror, progress.images)
     for note in table.notes:
         progress.line("images", note)
     divided = divide(table, experiment.data.split)
     for each in (experiment, *others):
         suitability.refuse_impossible(table, divided, each.model, each.training)
-    dataset = dataset_store.prepare(table, experiment.data, home)
+    dataset = dataset_store.prepare(table, experiment.data, machine.writable_home())
     rows = ", ".join(f"{count} {split}" for split, count in dataset.rows.items())
     progress.report(f"{dataset.name} {dataset.digest[:SHOWN]}: {rows} rows")
     if isinstance(experiment.data, Own):

@@ -5,12 +5,14 @@ that was repaired.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from hallmark.flows.station import child_process, prefect_server
 from hallmark.tasks.common import files
 from hallmark.tasks.common.digests import RUN_ID_DIGITS
 from hallmark.tasks.common.errors import HallmarkError
+from hallmark.tasks.common.terminal import Console
 from hallmark.tasks.runtime import prefect_api, running_commands, settings
 
 
@@ -48,13 +50,14 @@ def _short(path: Path, home: Path) -> str:
 
 if __name__ == "__main__":
     child_process.follow_owner()
+    write = partial(Console().print, markup=False, highlight=False, soft_wrap=True)  # into the log of the station
     try:
         for line in repair():
-            print(line, flush=True)  # noqa: T201 - into the log of the station
+            write(line)
         if older := settings.from_environment().prune:
             from hallmark.flows.station import prune
 
             for text in prune.describe(prune.prune(older, dry_run=False)):
-                print(text, flush=True)  # noqa: T201 - as above
+                write(text)
     except HallmarkError as error:
         sys.exit(f"{error}")

@@ -18,7 +18,6 @@ from hallmark.tasks.runtime import prefect_api, settings
         ("HALLMARK_AUTH", "only-a-secret", "auth"),
         ("HALLMARK_AUTH", "only-a-secret", "credentials"),
         ("HALLMARK_CHECKPOINT_SECONDS", "0", "checkpoint_seconds"),
-        ("HALLMARK_MIRROR", "/plain/path", "mirror"),
         ("HALLMARK_NPM_REGISTRY", "registry", "npm_registry"),
         ("npm_config_registry", "registry", "npm_registry"),
         ("HALLMARK_PREFECT_PORT", "70000", "prefect_port"),
