@@ -104,15 +104,12 @@ def refuse_impossible(*members: "Experiment") -> None:
 
 
 def _close_abandoned(home: Path, server: str | None) -> None:
-    """Close in Prefect and in MLflow what killed commands of this home left running. A failure is logged only."""
+    """Close in Prefect what killed commands of this home left running. A failure is logged only."""
     if not (abandoned := running_commands.abandoned(home)):
         return
-    from hallmark.tasks.tracking import resume
-
     try:
         for line in running_commands.crash(abandoned, server):
             logger.info(line)
-        resume.close_orphans()
     except Exception as error:  # noqa: BLE001 - the next command tries again; this one may still succeed
         logger.warning("what a killed command left running cannot be closed: %s", error)
 
