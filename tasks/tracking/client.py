@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hallmark.tasks.common import web_requests
 from hallmark.tasks.common.errors import InputError, one_line, without_secrets
+from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.station_file import MLFLOW, Station
 
@@ -78,7 +79,7 @@ def _connect(uri: str) -> MlflowClient:
             _refuse_other_server(uri)
             return MlflowClient(uri)
         if database := settings.database(uri):
-            database.parent.mkdir(parents=True, exist_ok=True)
+            _refuse_unwritable(database.parent)
             with FileLock(f"{database}.lock"):
                 # MLflow would try for minutes to open a file that cannot be opened.
                 with closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as connection:
@@ -104,6 +105,16 @@ def _refuse_other_server(uri: str) -> None:
     """
     if web_requests.read(f"{uri.rstrip('/')}/health", _SERVER_SECONDS).strip() != b"OK":
         raise ValueError("it answers, but not as an MLflow server")
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder in which no lock can be created. A file lock would try for ever, as in /proc.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    if not is_writable(folder):
+        raise OSError(f"{folder} cannot be written")
 
 
 def is_network_failure(error: Exception) -> bool:

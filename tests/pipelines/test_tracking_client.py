@@ -13,6 +13,8 @@ from hallmark.tasks.tracking import client
         "http://127.0.0.1:abc",
         "file:///tmp/mlruns",
         "sqlite:////proc/nowhere/mlflow.db",
+        "sqlite:////proc/mlflow.db",
+        "sqlite:////proc",
         "postgresql://127.0.0.1:9/mlflow",
         "gopher://...",
     ],
