@@ -117,7 +117,8 @@ def from_environment() -> Settings:
         name = "_".join(map(str, problem["loc"])).upper()
         variable = name if name == "MLFLOW_TRACKING_URI" else f"HALLMARK_{name}"
         found = "something else" if name == "AUTH" else one_line(repr(problem["input"])[:100])  # never a password
-        raise InputError(f"{variable}: {problem['msg'].removeprefix('Value error, ').lower()}, found {found}") from error
+        expected = problem["msg"].removeprefix("Value error, ").lower()
+        raise InputError(f"{variable}: {expected}, found {found}") from error
 
 
 def store_of_station() -> station_file.Station | None:
