@@ -1,5 +1,6 @@
 """A rich console that shows text as it is: control characters from files, names and servers are escaped."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,8 +25,13 @@ class Console(RichConsole):
             yield segment if segment.control else segment._replace(text=clean(segment.text))
 
     def on_broken_pipe(self) -> None:
-        """Leave the error to the command. rich would exit."""
-        raise
+        """Leave the error to the command if stdout has no reader. On stderr nobody misses the lines: work goes on.
+
+        rich would exit in both cases.
+        """
+        if not self.stderr:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 def clean(text: str) -> str:

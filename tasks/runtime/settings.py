@@ -123,7 +123,8 @@ class Settings(BaseSettings):
             name = str(info.field_name).upper()
             variable = "MLFLOW_TRACKING_URI" if name == "TRACKING_URI" else f"HALLMARK_{name}"
             found = "something else" if name == "AUTH" else one_line(repr(value)[:100])  # never show a password
-            return InputError(f"{variable}: {error.errors(include_url=False)[0]['msg'].lower()}, found {found}")
+            problem = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+            return InputError(f"{variable}: {problem[:1].lower()}{problem[1:]}, found {found}")
 
     def __getattribute__(self, name: str) -> Any:  # noqa: ANN401 - the value of any setting
         """Return an attribute.

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hallmark.tasks.common import web_requests
 from hallmark.tasks.common.errors import InputError, UnavailableError, one_line, without_secrets
+from hallmark.tasks.common.files import is_writable
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.station_file import MLFLOW, Station
 from hallmark.tasks.tracking import known_models
@@ -76,7 +77,7 @@ def _connect(uri: str) -> MlflowClient:
         if uri.startswith(("http://", "https://")):
             _refuse_other_server(uri)
         elif database := settings.database(uri):
-            database.parent.mkdir(parents=True, exist_ok=True)
+            _refuse_unwritable(database.parent)
             return until_answered(_open, database, uri)
         elif uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
             # MLflow would try for minutes to open a database that cannot be opened.
@@ -112,6 +113,16 @@ def _refuse_other_server(uri: str) -> None:
     """
     if web_requests.read(f"{uri.rstrip('/')}/health", _SERVER_SECONDS).strip() != b"OK":
         raise ValueError("it answers, but not as an MLflow server")
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder in which no lock can be created. A file lock would try for ever, as in /proc.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    if not is_writable(folder):
+        raise OSError(f"{folder} cannot be written")
 
 
 def _waiting(client: MlflowClient) -> MlflowClient:

@@ -17,6 +17,8 @@ from tests.support.consoles import Call
         "http://127.0.0.1:abc",
         "file:///tmp/mlruns",
         "sqlite:////proc/nowhere/mlflow.db",
+        "sqlite:////proc/mlflow.db",
+        "sqlite:////proc",
         "postgresql://127.0.0.1:9/mlflow",
         "gopher://...",
     ],
