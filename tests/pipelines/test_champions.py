@@ -60,6 +60,7 @@ def test_a_dry_run_records_nothing(name: str, console: Call) -> None:
         "file size",
         "latency of one row",
         "not rolled back",
+        "no new disqualifying finding",
         "accuracy floor",
         "recall of each class",
     ]
