@@ -10,10 +10,11 @@ from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 from hallmark.tasks.prepare import prepare
 from hallmark.tasks.promotion import champions
 from hallmark.tasks.runtime import flow_artifacts
+from hallmark.tasks.runtime.running_commands import tag_flow_run
 from hallmark.tasks.tracking import model_registry, run_queries
 
 
-@flow(name="judge", flow_run_name="judge {name} version {version}")
+@flow(name="judge", flow_run_name="judge {name} version {version}", on_running=[tag_flow_run])
 def judge(name: str, version: int, rule: Rule = Rule()) -> Judged:  # noqa: B008 - immutable
     """Compare a registered version with the champion on the test rows of its experiment's data. Nothing is recorded.
 

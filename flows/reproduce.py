@@ -13,10 +13,11 @@ from hallmark.tasks.prepare import prepare
 from hallmark.tasks.refit import refit
 from hallmark.tasks.reproduce import reproduce as compare
 from hallmark.tasks.runtime import flow_artifacts, settings
+from hallmark.tasks.runtime.running_commands import tag_flow_run
 from hallmark.tasks.tracking import run_queries
 
 
-@flow(name="reproduce", flow_run_name="reproduce {run_id}")
+@flow(name="reproduce", flow_run_name="reproduce {run_id}", on_running=[tag_flow_run])
 def reproduce(run_id: str) -> Reproduction:
     """Repeat the training that an MLflow run recorded, export the model, and compare weights and file.
 

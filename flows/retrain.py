@@ -17,6 +17,7 @@ from hallmark.tasks.ml.reports import flow_pages
 from hallmark.tasks.prepare import prepare
 from hallmark.tasks.promotion import champions, decision_log
 from hallmark.tasks.runtime import flow_artifacts, notification, progress, provenance, scheduled_process
+from hallmark.tasks.runtime.running_commands import tag_flow_run
 from hallmark.tasks.tracking import resume, run_queries, training_rows
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def _run_name() -> str:
 @flow(
     name="retrain",
     flow_run_name=_run_name,
+    on_running=[tag_flow_run],
     on_failure=[notification.failed],
     on_crashed=[_close, notification.failed],
 )

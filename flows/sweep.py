@@ -20,6 +20,7 @@ from hallmark.tasks.ml.training import sweep_plan
 from hallmark.tasks.prepare import prepare
 from hallmark.tasks.runtime import flow_artifacts
 from hallmark.tasks.runtime.process_pool import start_worker
+from hallmark.tasks.runtime.running_commands import tag_flow_run
 from hallmark.tasks.tracking import resume, run_lifecycle, tags
 
 
@@ -35,6 +36,7 @@ def _name(members: Sequence[Experiment], axes: Sequence[str]) -> str:
 @flow(
     name="sweep",
     flow_run_name=_run_name,
+    on_running=[tag_flow_run],
     task_runner=ProcessPoolTaskRunner(max_workers=sweep_plan.WORKERS, initializer=start_worker),  # type: ignore[arg-type]
 )
 def sweep(members: tuple[Experiment, ...], axes: tuple[str, ...], fresh: bool = False) -> SweepOutcome:  # noqa: FBT001, FBT002 - Prefect calls by name

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _PROCESS_TAG = "hallmark-process:"
 """Prefix of the tag that names the file of the command."""
+_tags: list[str] = []
+"""Tags of the flow runs of this process, if it is a registered command."""
 _PAGE_SIZE = 200
 """Maximum number of results of one request to Prefect."""
 
@@ -54,7 +56,7 @@ class RunningCommand:
 
 @contextmanager
 def registered(home: Path, command: str, server: str | None) -> Iterator[str]:
-    """Hold the file of this command for the duration of the block, and yield the tag of its flow runs.
+    """Hold the file of this command for the duration of the block, and yield the tag that its flow runs get.
 
     Args:
         home: the home.
@@ -71,10 +73,25 @@ def registered(home: Path, command: str, server: str | None) -> Iterator[str]:
         json.dump(asdict(about), file)
         file.flush()
         Path(file.name).rename(path)
+        tag = f"{_PROCESS_TAG}{name}"
+        _tags[:] = [home_tag(home), tag]
         try:
-            yield f"{_PROCESS_TAG}{name}"
+            yield tag
         finally:
+            _tags.clear()
             path.unlink(missing_ok=True)
+
+
+def tag_flow_run(flow: object, flow_run: "FlowRun", state: object) -> None:  # noqa: ARG001 - the signature of Prefect's hooks
+    """Give a flow run that starts to run in a registered command the tags of the command and its home.
+
+    Not `prefect.tags`: the tasks would have the tags too, and Prefect asks its server for a slot of each tag of a task.
+    """
+    from prefect.context import SyncClientContext
+
+    if _tags:
+        with SyncClientContext.get_or_create() as context:
+            context.client.update_flow_run(flow_run.id, tags=[*flow_run.tags, *_tags])
 
 
 def abandoned(home: Path) -> list[Path]:

@@ -57,8 +57,6 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     server = prefect_api.in_settings()
     wait = prefect_server.provide(log.with_name("server.log"))
     run = load()
-    import prefect
-
     from hallmark.tasks.tracking import client, resume
 
     client.connect()
@@ -69,12 +67,11 @@ def execute(flow: str, name: str, load: Callable[[], Callable[[], T]]) -> T:
     for module in USED_LATER:
         importlib.import_module(module)
     wait()
-    with signals.as_interrupt(), _logged(flow, log), running_commands.registered(home, flow, server) as tag:
+    with signals.as_interrupt(), _logged(flow, log), running_commands.registered(home, flow, server):
         from hallmark.tasks.runtime import flow_artifacts  # imports Prefect, as the flow has
 
         _close_abandoned(home, server)
-        with prefect.tags(running_commands.home_tag(home), tag):
-            return flow_artifacts.result_of(run)
+        return flow_artifacts.result_of(run)
 
 
 def refuse_impossible(*members: "Experiment") -> None:
