@@ -18,9 +18,9 @@ def versions(name: str, since: float) -> dict[int, str]:
     """
     known = model_registry.versions(name)
     named = set(model_registry.aliases(name).values())
-    for text in decision_tags.read(name):
+    for stored in decision_tags.read(name):
         try:
-            decision = json.loads(text)
+            decision = json.loads(stored.text)
             named |= {decision[field] for field in ("version", "before", "champion", "previous")}
         except (ValueError, TypeError, KeyError):
             named |= {one.number for one in known}

@@ -117,7 +117,7 @@ def test_a_period_that_cannot_be_read_is_refused(console: Call, text: str, monke
     assert "expected a number and s, m, h or d" in error
     monkeypatch.setenv("HALLMARK_PRUNE", text)
     with pytest.raises(settings.InputError, match=r"HALLMARK_PRUNE: .*expected a number and s, m, h or d"):
-        settings.from_environment()
+        settings.from_environment().require("prune")
 
 
 def test_a_period_is_a_number_and_a_unit() -> None:
