@@ -39,8 +39,8 @@ def interrupted(error: BaseException) -> bool:
 
     If a signal arrives while Prefect's engine sets up a task, the engine raises another error.
     """
-    # These are no Exceptions either, but are raised whenever a coroutine is cancelled or closed, and to exit.
-    others = [GeneratorExit, SystemExit]
+    # These are no Exceptions either, but are raised whenever a coroutine is cancelled or closed.
+    others: list[type[BaseException]] = [GeneratorExit]
     if "asyncio" in sys.modules:
         others.append(sys.modules["asyncio"].CancelledError)
     chain: BaseException | None = error

@@ -37,12 +37,12 @@ def registered() -> dict[str, int]:
     return _read(_file(_store()))
 
 
-def refuse_emptied(database: Path, lock_seconds: float) -> None:
+def refuse_emptied(database: Path, lock_seconds: float = 60.0) -> None:
     """Refuse a SQLite store that has lost its content. Call it before MLflow creates missing tables.
 
     Args:
         database: the file.
-        lock_seconds: time to wait for another process that has locked it.
+        lock_seconds: time to wait for another process that has locked it. Default: 60.
 
     Raises:
         InputError: it has lost tables, or it is missing or has no runs although this home has registered models in it.

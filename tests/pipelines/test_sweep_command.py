@@ -143,7 +143,7 @@ def test_table_lists_the_best_first_and_fits_a_narrow_terminal(console: Call, mo
     assert losses == sorted(losses)
     assert [row for row in (heading, *shown) if len(row.rstrip()) > 60] == []
     summary = dict(row.split(maxsplit=1) for row in rows[13:])
-    assert list(summary) == ["accuracy", "parity", "findings", "model", "onnx", "sweep", "next"]
+    assert list(summary) == ["accuracy", "parity", "findings", "model", "champion", "onnx", "sweep", "next"]
     assert "fit      18 members: 18 together" in error.splitlines()
     assert "\x1b" not in out + error
 
