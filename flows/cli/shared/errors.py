@@ -49,7 +49,7 @@ def expected(error: BaseException) -> HallmarkError | KeyboardInterrupt:
         error = error.exceptions[0]
     if isinstance(error, (HallmarkError, KeyboardInterrupt)):
         return error
-    if signals.interrupted(error):
+    if not isinstance(error, SystemExit) and signals.interrupted(error):
         return KeyboardInterrupt()
     if isinstance(error, OSError) and error.errno in _FULL:
         where = error.filename or "a file or stdout"
