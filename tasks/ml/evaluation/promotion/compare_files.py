@@ -195,7 +195,7 @@ def _signature(champion: Certificate, challenger: Certificate | None) -> Gate:
 
 
 def _no_new_inputs(champion: Certificate | None, challenger: Certificate) -> Gate:
-    """Check that whoever calls the champion can call the challenger, with the same columns or fewer."""
+    """Check that the challenger needs no input that the champion does not have, and has the same classes."""
     name = "same classes and no new input"
     if champion is None:
         return Gate(name, passed=True, found="the champion's file is broken, so it has no inputs to keep")
