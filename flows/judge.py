@@ -11,7 +11,8 @@ from hallmark.tasks.prepare import prepare
 from hallmark.tasks.promotion import champions
 from hallmark.tasks.runtime import flow_artifacts
 from hallmark.tasks.runtime.running_commands import tag_flow_run
-from hallmark.tasks.tracking import model_registry, run_queries
+from hallmark.tasks.tracking import run_queries
+from hallmark.tasks.tracking.registry import model_registry
 
 
 @flow(name="judge", flow_run_name="judge {name} version {version}", on_running=[tag_flow_run])

@@ -10,7 +10,7 @@ from hallmark.tasks.ml.predict import input_rows, output_files
 from hallmark.tasks.ml.reports import flow_pages
 from hallmark.tasks.runtime import flow_artifacts
 from hallmark.tasks.score import score as score_rows
-from hallmark.tasks.tracking import model_reference
+from hallmark.tasks.tracking.registry import model_reference
 
 
 @flow(name="score", flow_run_name="{model} on {source}")

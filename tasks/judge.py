@@ -9,7 +9,8 @@ from hallmark.tasks.ml.evaluation.promotion.decision_rule import Gate, Rule
 from hallmark.tasks.promotion import champions
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
-from hallmark.tasks.tracking import model_registry, training_rows
+from hallmark.tasks.tracking import training_rows
+from hallmark.tasks.tracking.registry import model_registry
 
 
 @step("judge", "{name} version {challenger}")

@@ -6,14 +6,15 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import category_values, open_split
 from hallmark.tasks.runtime import progress
 from hallmark.tasks.runtime.steps import step
-from hallmark.tasks.tracking import known_models, registration
+from hallmark.tasks.tracking import known_models
+from hallmark.tasks.tracking.registry import registration
 
 EXAMPLE_ROWS = 3
 
 
 @step("register", "{experiment.name}")
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
-    """Register with signature, input example and proof; see `hallmark.tasks.tracking.registration.register`."""
+    """Register with signature, input example and proof; see `tracking.registry.registration.register`."""
     example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], category_values(dataset))
     version = registration.register(run, experiment.name, artifact, proof, dataset, example)
     known_models.remember(version.name, version.version)

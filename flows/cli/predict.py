@@ -52,7 +52,7 @@ def predict(
     """
     from hallmark.tasks.ml.predict import output_files, predictor
     from hallmark.tasks.runtime import progress, signals
-    from hallmark.tasks.tracking import model_reference
+    from hallmark.tasks.tracking.registry import model_reference
 
     with report_errors(as_json=json), signals.as_interrupt():
         if json and output is None:
@@ -73,7 +73,7 @@ def _warn(model: str) -> None:
     from hallmark.tasks.ml.evaluation.promotion import disqualification
     from hallmark.tasks.promotion import champions
     from hallmark.tasks.runtime import progress
-    from hallmark.tasks.tracking import model_registry
+    from hallmark.tasks.tracking.registry import model_registry
 
     name, version = model_registry.resolve(model)
     if words := disqualification.describe(champions.recorded_findings(name, version)):

@@ -34,7 +34,7 @@ def verify(
         Print one line of JSON instead of a table.
     """
     with report_errors(as_json=json):
-        from hallmark.tasks.tracking import model_reference
+        from hallmark.tasks.tracking.registry import model_reference
 
         path = model_reference.find(model)
         checked = certificate.check(path)
@@ -49,7 +49,7 @@ def verify(
 
 
 def _look_up(sha256: str) -> Check:
-    from hallmark.tasks.tracking import model_registry
+    from hallmark.tasks.tracking.registry import model_registry
 
     versions = model_registry.describe_versions(sha256)
     if not versions:

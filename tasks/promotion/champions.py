@@ -14,8 +14,9 @@ from hallmark.tasks.ml.evaluation.promotion import disqualification
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 from hallmark.tasks.promotion import decision_log
 from hallmark.tasks.runtime import provenance
-from hallmark.tasks.tracking import model_registry, run_queries
-from hallmark.tasks.tracking.model_registry import CHALLENGER, CHAMPION, PREVIOUS
+from hallmark.tasks.tracking import run_queries
+from hallmark.tasks.tracking.registry import model_registry
+from hallmark.tasks.tracking.registry.model_registry import CHALLENGER, CHAMPION, PREVIOUS
 
 logger = logging.getLogger(__name__)
 

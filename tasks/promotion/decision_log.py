@@ -27,9 +27,9 @@ from hallmark.tasks.common.file_locks import file_lock, lock_beside
 from hallmark.tasks.common.results import Decision, UnreadableDecision
 from hallmark.tasks.runtime import locks, settings
 from hallmark.tasks.runtime.signals import held
-from hallmark.tasks.tracking import decision_tags, model_registry
-from hallmark.tasks.tracking.decision_tags import StoredDecision
-from hallmark.tasks.tracking.model_registry import CHAMPION, PREVIOUS
+from hallmark.tasks.tracking.registry import decision_tags, model_registry
+from hallmark.tasks.tracking.registry.decision_tags import StoredDecision
+from hallmark.tasks.tracking.registry.model_registry import CHAMPION, PREVIOUS
 
 SETTLE_SECONDS = 1.0
 """Time after which a decision on a shared store is read back: longer than others take from reading to writing."""

@@ -3,7 +3,7 @@
 import json
 import time
 
-from hallmark.tasks.tracking import decision_tags, model_registry
+from hallmark.tasks.tracking.registry import decision_tags, model_registry
 
 
 def versions(name: str, since: float) -> dict[int, str]:

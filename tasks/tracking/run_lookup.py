@@ -6,7 +6,8 @@ from pathlib import Path
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import NAME
-from hallmark.tasks.tracking import model_registry, run_queries, tags
+from hallmark.tasks.tracking import run_queries, tags
+from hallmark.tasks.tracking.registry import model_registry
 from hallmark.tasks.tracking.stored import StoredRun
 
 

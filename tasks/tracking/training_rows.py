@@ -12,8 +12,9 @@ from hallmark.tasks.ml.evaluation.promotion import compare_files
 from hallmark.tasks.ml.evaluation.promotion.compare_files import Digests
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.signals import held
-from hallmark.tasks.tracking import model_registry, run_queries
+from hallmark.tasks.tracking import run_queries
 from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.registry import model_registry
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import pytest
 
 from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.promotion import champions
-from hallmark.tasks.tracking import model_registry
 from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.registry import model_registry
 from tests.support import registered
 from tests.support.consoles import Call
 from tests.support.registered import aliases, registry_state, stored_file

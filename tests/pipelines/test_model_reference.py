@@ -10,8 +10,8 @@ from hallmark.flows.train import train
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.runtime import settings
-from hallmark.tasks.tracking import model_reference, model_registry
 from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.registry import model_reference, model_registry
 from tests.support import certified
 
 

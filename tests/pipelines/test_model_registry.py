@@ -17,8 +17,9 @@ from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact.runtimes import feeds
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split
-from hallmark.tasks.tracking import registration, run_lifecycle
+from hallmark.tasks.tracking import run_lifecycle
 from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.registry import registration
 from tests.support.registered import file_in_store
 
 WRITES = ("create_", "log_", "set_", "finalize_", "update_", "delete_")

@@ -15,7 +15,8 @@ from hallmark.tasks.common import files
 from hallmark.tasks.common.periods import period
 from hallmark.tasks.promotion import champions, decision_log
 from hallmark.tasks.runtime import settings
-from hallmark.tasks.tracking import model_registry, run_queries
+from hallmark.tasks.tracking import run_queries
+from hallmark.tasks.tracking.registry import model_registry
 from tests.support import databases
 from tests.support.consoles import Call
 from tests.support.interrupted import interrupt, iris_experiment, statuses, unfinished_folders

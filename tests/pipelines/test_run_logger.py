@@ -9,8 +9,9 @@ from mlflow.tracking import MlflowClient
 from hallmark.tasks.common.records import Attempt, Dataset, Run
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.runtime import settings
-from hallmark.tasks.tracking import metric_log, registration, run_lifecycle
+from hallmark.tasks.tracking import metric_log, run_lifecycle
 from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.registry import registration
 from hallmark.tasks.tracking.run_queries import recent_runs
 
 

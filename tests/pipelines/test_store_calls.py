@@ -18,7 +18,8 @@ from hallmark.flows.train import train
 from hallmark.tasks.common.errors import InputError, UnavailableError
 from hallmark.tasks.ml.training.history import History
 from hallmark.tasks.runtime import progress, settings, signals
-from hallmark.tasks.tracking import client, registration, store_calls
+from hallmark.tasks.tracking import client, store_calls
+from hallmark.tasks.tracking.registry import registration
 from hallmark.tasks.tracking.store_calls import StoreClient
 from tests.support import databases
 from tests.support.interrupted import assert_whole, iris_experiment, runs, statuses, tokens, unfinished_folders

@@ -26,8 +26,8 @@ from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split
 from hallmark.tasks.ml.models import networks
-from hallmark.tasks.tracking import registration
 from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.registry import registration
 from hallmark.tasks.tracking.run_queries import recent_runs
 from tests.conftest import ROOT
 
@@ -282,7 +282,7 @@ STEPS = {
     "export": "hallmark.tasks.ml.artifact.exporter.export",
     "verify": "hallmark.tasks.ml.artifact.proof.verifier.verify",
     "stamp": "hallmark.tasks.ml.artifact.stamping.stamp",
-    "register": "hallmark.tasks.tracking.registration._log_model",
+    "register": "hallmark.tasks.tracking.registry.registration._log_model",
 }
 
 

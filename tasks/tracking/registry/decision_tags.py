@@ -7,8 +7,9 @@ from mlflow.exceptions import MlflowException
 
 from hallmark.tasks.common.results import Decision
 from hallmark.tasks.runtime.signals import held
-from hallmark.tasks.tracking import model_registry, tags
+from hallmark.tasks.tracking import tags
 from hallmark.tasks.tracking.client import connect
+from hallmark.tasks.tracking.registry import model_registry
 from hallmark.tasks.tracking.store_calls import is_temporary
 
 logger = logging.getLogger(__name__)

@@ -22,8 +22,7 @@ def find(model: str) -> Path:
     """
     if is_file(model):
         return Path(model)
-    from hallmark.tasks.tracking import (
-        model_registry,  # a local file needs no MLflow, which takes seconds to import
-    )
+    # Imported here: a local file needs no MLflow, which takes seconds to import.
+    from hallmark.tasks.tracking.registry import model_registry
 
     return model_registry.fetch(model)

@@ -24,7 +24,7 @@ from hallmark.tasks.ml.evaluation.promotion import disqualification
 from hallmark.tasks.runtime.signals import held
 from hallmark.tasks.tracking import run_queries, tags
 from hallmark.tasks.tracking.client import connect
-from hallmark.tasks.tracking.model_registry import CHAMPION
+from hallmark.tasks.tracking.registry.model_registry import CHAMPION
 from hallmark.tasks.tracking.store_calls import is_temporary, until_answered
 
 logger = logging.getLogger(__name__)
@@ -59,30 +59,23 @@ def register(
     Raises:
         DamagedError: the file that MLflow stores is not the stamped one.
     """
-    return until_answered(_register, connect(), run, name, artifact, proof, dataset, example)
+    client = connect()
 
+    def ensure() -> ModelVersion:
+        existing = next(iter(client.search_model_versions(f"run_id = '{run.id}'")), None)
+        same = None if existing else _same_file(client, name, artifact.sha256)
+        if existing:
+            number = str(existing.version)
+        elif same:
+            number = _link(client, run, same, artifact, proof)
+        else:
+            number = _log_model(client, run, name, artifact, proof, dataset, example)
+        client.set_tag(run.id, tags.MODEL_VERSION, number)
+        if CHAMPION not in client.get_registered_model(name).aliases:
+            client.set_registered_model_alias(name, CHAMPION, number)
+        return ModelVersion(name, int(number), _champion(client, name), is_new=same is None)
 
-def _register(
-    client: MlflowClient,
-    run: Run,
-    name: str,
-    artifact: Artifact,
-    proof: Proof,
-    dataset: Dataset,
-    example: dict[str, np.ndarray],
-) -> ModelVersion:
-    existing = next(iter(client.search_model_versions(f"run_id = '{run.id}'")), None)
-    same = None if existing else _same_file(client, name, artifact.sha256)
-    if existing:
-        number = str(existing.version)
-    elif same:
-        number = _link(client, run, same, artifact, proof)
-    else:
-        number = _log_model(client, run, name, artifact, proof, dataset, example)
-    client.set_tag(run.id, tags.MODEL_VERSION, number)
-    if CHAMPION not in client.get_registered_model(name).aliases:
-        client.set_registered_model_alias(name, CHAMPION, number)
-    return ModelVersion(name, int(number), _champion(client, name), is_new=same is None)
+    return until_answered(ensure)
 
 
 def _champion(client: MlflowClient, name: str) -> Champion:
