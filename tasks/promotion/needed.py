@@ -1,9 +1,10 @@
 """The registered versions that champions, other aliases and decisions need."""
 
-import json
 import time
 
-from hallmark.tasks.tracking.registry import decision_tags, model_registry
+from hallmark.tasks.common.results import UnreadableDecision
+from hallmark.tasks.promotion import decision_log
+from hallmark.tasks.tracking.registry import model_registry
 
 
 def versions(name: str, since: float) -> dict[int, str]:
@@ -17,13 +18,13 @@ def versions(name: str, since: float) -> dict[int, str]:
         since: seconds since the epoch.
     """
     known = model_registry.versions(name)
-    named = set(model_registry.aliases(name).values())
-    for stored in decision_tags.read(name):
-        try:
-            decision = json.loads(stored.text)
-            named |= {decision[field] for field in ("version", "before", "champion", "previous")}
-        except (ValueError, TypeError, KeyError):
-            named |= {one.number for one in known}
+    named: set[int | None] = set(model_registry.aliases(name).values())
+    for entry in decision_log.entries(name):
+        match entry:
+            case UnreadableDecision():
+                named |= {one.number for one in known}
+            case decision:
+                named |= {decision.version, decision.before, decision.champion, decision.previous}
     return {one.number: one.run_id for one in known if one.number in named or one.created >= since or one.demoted}
 
 
