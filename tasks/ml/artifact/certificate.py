@@ -204,13 +204,16 @@ def load(path: Path) -> bytes:
     try:
         # Without waiting: a named pipe that nobody writes to would never open.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise InputError(f"{path}: is not a regular file: give an .onnx file")
             if about.st_size > LIMIT:
                 raise InputError(f"{path}: the file has {about.st_size:,} bytes: expected at most {LIMIT:,}")
-            return file.read()
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -320,7 +323,9 @@ def _certificate(properties: dict[str, str]) -> Certificate:
         return Certificate(**content | lists | {"inputs": inputs, "golden": Golden(**content["golden"])})
     except KeyError as error:
         raise InputError(f"{error.args[0]} is missing") from error
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+    except TypeError as error:
+        raise InputError("it has fields that this version of Hallmark does not know") from error
+    except (ValueError, RecursionError, OverflowError) as error:
         raise InputError(f"{type(error).__name__}: {str(error)[:200]}") from error
 
 

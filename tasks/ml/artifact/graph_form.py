@@ -301,7 +301,7 @@ def _gathered(given: list[_Value], attributes: _Attributes, place: str) -> _Valu
         _need(not indices.holds_rows, place)
         _beside_rows(attributes.get("axis", 0), data.rank, place)
     else:
-        _need(attributes.get("axis", 0) == 0 and indices.rank > 0, place)
+        _need(attributes.get("axis", 0) == 0 and indices.rank > 0 and indices.holds_rows, place)
     return _rows(data.rank - 1 + indices.rank)
 
 

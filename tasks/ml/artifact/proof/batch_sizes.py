@@ -11,14 +11,16 @@ SMALL = range(1, 34)
 POWERS = tuple(2**exponent for exponent in range(6, 13))
 """64 to 4,096. Their neighbours are asked too."""
 ROUND = (100, 200, 1000)
-RANDOM = 4
-"""Number of random sizes."""
+RANDOM, MAX_RANDOM = 3, 1024
+"""Number of random sizes, and their limit."""
 MAX_NUMBERS = 2**22
 """Limit of the raw numbers in a batch, since a convolution takes a hundred times their memory."""
-IMAGES = 4096
+IMAGES = 2048
 """Number of images, besides all rows of the proof once, that are predicted in batches: they take the longest."""
 MIN_IMAGES = sum(SMALL) + sum(POWERS)
 """Minimum number of images predicted in batches."""
+
+_BATCHES = "onnxruntime, batches"
 
 
 def batch_sizes(dataset: Dataset, rows: int, digest: str) -> dict[str, list[int]]:
@@ -47,14 +49,14 @@ def batch_sizes(dataset: Dataset, rows: int, digest: str) -> dict[str, list[int]
 
 def _wanted(dataset: Dataset, digest: str, limit: int, numbers: int) -> Iterator[tuple[str, int]]:
     """Yield the name of a way and a size, the most important first."""
-    yield from (("onnxruntime, batches of 1 to 33", size) for size in SMALL)
-    yield from (("onnxruntime, batches of powers of two", size) for size in POWERS)
-    usual = "onnxruntime, batches as `predict` reads them"
-    yield usual, max(1, NUMBERS_AT_ONCE // numbers) if dataset.columns else ROWS_AT_ONCE
-    random = np.random.default_rng(int(digest[:16], 16))
-    sizes = random.integers(SMALL.stop, min(limit, POWERS[-1]), RANDOM).tolist() if limit > SMALL.stop else []
-    yield from (("onnxruntime, batches of random sizes", size) for size in sorted(sizes))
-    yield from (("onnxruntime, batches of round sizes", size) for size in ROUND)
-    near = "onnxruntime, batches beside powers of two"
-    yield from ((near, size) for power in POWERS for size in (power - 1, power + 1))
+    near = [(f"{_BATCHES} beside powers of two", power + by) for power in POWERS for by in (-1, 1)]
+    yield from ((f"{_BATCHES} of 1 to 33", size) for size in SMALL)
+    yield from ((f"{_BATCHES} of powers of two", size) for size in POWERS)
+    yield from near[:6]
+    usual = max(1, NUMBERS_AT_ONCE // numbers) if dataset.columns else ROWS_AT_ONCE
+    yield f"{_BATCHES} as `predict` reads them", usual
+    sizes = np.random.default_rng(int(digest[:16], 16)).integers(SMALL.stop, min(limit, MAX_RANDOM), RANDOM)
+    yield from ((f"{_BATCHES} of random sizes", size) for size in sorted(sizes.tolist()))
+    yield from ((f"{_BATCHES} of round sizes", size) for size in ROUND)
+    yield from near[6:]
     yield "onnxruntime, the test split at once", dataset.rows["test"]
