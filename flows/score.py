@@ -27,6 +27,6 @@ def score(model: str, source: str, output: Path, overwrite: bool = False) -> Sco
         raise InputError("source: a flow run cannot read stdin ('-'): give a file or a folder")
     output_files.choose_format(output, None)
     output_files.check_output(output, source, overwrite=overwrite)
-    scored = score_rows(model_reference.find(model), source, output)
+    scored = score_rows(model_reference.find(model), source, output, apart=model_reference.is_file(model))
     flow_artifacts.markdown(flow_pages.scoring(scored), "scoring", "Predictions")
     return flow_artifacts.finished(scored)

@@ -25,6 +25,7 @@ def predict(
     output: Path | None = None,
     form: Annotated[Literal["table", "csv", "parquet", "jsonl"] | None, Parameter(name="--format")] = None,
     overwrite: Flag = False,
+    for_spreadsheets: Flag = False,
     json: Flag = False,
 ) -> None:
     """Predict the class of every row with a model that Hallmark exported.
@@ -47,6 +48,9 @@ def predict(
         of each class.
     overwrite
         Replace an existing output file.
+    for_spreadsheets
+        In CSV, put an apostrophe in front of names of classes and files that begin with =, +, -, @, a tab or a carriage
+        return. A spreadsheet would run them as formulas.
     json
         Print the result as one line of JSON; requires --output.
     """
@@ -60,9 +64,14 @@ def predict(
         form = output_files.choose_format(output, form)
         if output:
             output_files.check_output(output, source, overwrite=overwrite)
-        if not model_reference.is_file(model):
+        is_file = model_reference.is_file(model)
+        if not is_file:
             _warn(model)
-        scored = predictor.score(model_reference.find(model), source, output, form, partial(progress.rows, "predict"))
+        scored = predictor.score(
+            *(model_reference.find(model), source, output, form, partial(progress.rows, "predict")),
+            apart=is_file,
+            for_spreadsheets=for_spreadsheets,
+        )
     progress.line("predict", _sentence(scored))
     if json:
         print_json(_result(scored))

@@ -1,6 +1,7 @@
 """`hallmark verify`: check a shipped file. For a file on disk, torch, Prefect and MLflow are not imported."""
 
 from dataclasses import asdict, replace
+from math import nan
 from typing import Any
 
 from hallmark.flows.cli.shared.errors import report_errors
@@ -37,7 +38,7 @@ def verify(
         from hallmark.tasks.tracking.registry import model_reference
 
         path = model_reference.find(model)
-        checked = certificate.check(path)
+        checked = certificate.check(path, apart=model_reference.is_file(model))
         if registered:
             checked = replace(checked, checks=(*checked.checks, _look_up(checked.sha256)))
     if json:
@@ -79,9 +80,10 @@ def _print(checked: FileChecks) -> None:
 def _describe(shipped: Certificate) -> dict[str, str]:
     label = _form("label", "int64", ("N",))
     probabilities = _form("probabilities", "float32", ("N", len(shipped.classes)))
+    accuracy, loss = shipped.metrics["test/accuracy"], shipped.metrics.get("test/loss", nan)
     return {
         "proof": certificate.proof_sentence(shipped.proof),
-        "test split": f"accuracy {shipped.metrics['test/accuracy']:.4f}, loss {shipped.metrics['test/loss']:.4f}",
+        "test split": f"accuracy {accuracy:.4f}, loss {loss:.4f}",
         "inputs": ", ".join(_form(one.name, one.dtype, ("N", *one.shape)) for one in shipped.inputs),
         "outputs": f"{label}, {probabilities}",
         "classes": ", ".join(shipped.classes),

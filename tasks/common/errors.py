@@ -52,7 +52,7 @@ _ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9.-]*)(?P<driver>\+[a-z0-9]+)?://(
 # Up to the last @, since a password that was not percent-encoded may contain / and @. Three slashes begin a path.
 _USER = re.compile(r"(?<!/)//(?!/)[^\s]*@")
 _QUERY = re.compile(r"(?i)([?&#;][\w.-]*(?:pass|pwd|secret|token|key|auth|sign|sig|cred)[\w.-]*)=[^&#;\s'\"]+")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def without_secrets(text: str, address: str = "") -> str:
@@ -77,7 +77,7 @@ def _scheme(address: re.Match[str]) -> str:
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Escape what a terminal would interpret: control characters, those that reverse text, and undecodable bytes.
+    """Escape what a terminal would interpret: control characters, those that hide or reverse text, undecodable bytes.
 
     Args:
         text: text from a file, a name or a server.

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from hallmark.tasks.ml.artifact import file_format
 from hallmark.tasks.runtime.settings import ROOT
 
 LIBRARIES = ("hallmark", "torch", "torchvision", "scikit-learn", "numpy", "onnx", "onnxruntime", "mlflow", "prefect")
@@ -49,8 +50,9 @@ def digest_of_code(tasks: Path) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that a result depends on."""
-    return {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES}
+    """Return the versions of Python, of the libraries that a result depends on, and of the form of exported files."""
+    libraries = {library: version(library) for library in LIBRARIES}
+    return {"python": platform.python_version(), "export": str(file_format.VERSION)} | libraries
 
 
 def code_and_versions() -> dict[str, str]:

@@ -58,7 +58,9 @@ class StoredRun:
 
         Conditions that the run has not recorded yet, or whose tag cannot be read, are missing.
         """
-        conditions = self._values(tags.VERSIONS) | self._values(tags.FINGERPRINT)
+        versions = self._values(tags.VERSIONS)
+        # Files had one form before that was recorded.
+        conditions = ({"export": "1"} if versions else {}) | versions | self._values(tags.FINGERPRINT)
         named = {"networks": self.tags.get(tags.NETWORKS), "code": self.tags.get(tags.CODE_DIGEST)}
         return conditions | {name: value for name, value in named.items() if value}
 

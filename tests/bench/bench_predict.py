@@ -26,6 +26,7 @@ from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.predict import predictor
 from tests.bench import rows
 from tests.conftest import fit, load, prepare
+from tests.support import certified
 
 ROUNDS = 3
 ROWS = 2_000_000
@@ -50,7 +51,8 @@ def describe(dataset: Dataset, bare: Path) -> Certificate:
     label, probabilities = onnxruntime.InferenceSession(bare).run(None, feeds)
     golden = Golden({k: v.tolist() for k, v in feeds.items()}, label.tolist(), probabilities.tolist(), 1e-6)
     inputs = tuple(Input(name, "float32", (1,), 0.0, 8.0, "centimetres") for name in dataset.columns)
-    return Certificate(inputs, dataset.classes, (1 / 3,) * 3, "0" * 64, dataset.digest, {}, {}, golden)
+    metrics, shares = {"test/accuracy": 1.0}, (1 / 3,) * 3
+    return Certificate(inputs, dataset.classes, shares, "0" * 64, dataset.digest, metrics, certified.PROOF, golden)
 
 
 def generate(path: Path, inputs: tuple[Input, ...]) -> None:

@@ -1,14 +1,15 @@
 """Check mutants and honest files of every preset with the proof, and with the rules of three other libraries.
 
 The proof is `verifier.compare` alone, without any digest. A mutant is harmful if it does not run as its interface
-says, or if the label of a test row flips or a probability differs by more than 1e-4 from that of the honest file. A
-second table shows what `hallmark verify` finds of the same defects, without torch, in files with a certificate. MNIST
-is needed, from the home or the mirror that the environment names. The last line is JSON. `python -m
-tests.bench.bench_proof`.
+says, if the label of a test row flips or a probability differs by more than 1e-4 from that of the honest file, or if it
+is made to be wrong for some batches or values only (`blind_sides`). A second table shows what `hallmark verify` finds
+of the same defects, without torch, in files with a certificate. MNIST is needed, from the home or mirror of the
+environment names. The last line is JSON. `python -m tests.bench.bench_proof [PRESET]...`.
 """
 
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -34,7 +35,7 @@ from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.models.networks import Classifier
 from hallmark.tasks.runtime import settings
-from tests.bench import mutants, rows
+from tests.bench import blind_sides, mutants, rows
 from tests.conftest import fit, load
 
 SEEDS = 5
@@ -79,10 +80,14 @@ class Examined:
     """Largest error found by the proof, in units of the tolerance."""
     caught: dict[str, bool]
     """Whether Hallmark and each of the other libraries caught it."""
+    seconds: float
+    """Seconds of the proof."""
+    is_hidden: bool = False
+    """Whether it is harmful only for other batches or values than those of the test rows; see `blind_sides`."""
 
     @property
     def is_harmful(self) -> bool:
-        return self.flipped > 0 or not self.moved <= MOVED
+        return self.is_hidden or self.flipped > 0 or not self.moved <= MOVED
 
 
 def torch_flags(expected: Values, found: Values) -> bool:
@@ -161,7 +166,7 @@ def proof_refuses(file: Path, subject: Subject) -> tuple[bool, float]:
     except ParityError:
         return True, np.inf
     shares = [float((one.error / found.reference.tolerance[one.rows]).max()) for one in found.results]
-    return bool(found.problem or found.refused), max(shares, default=np.inf)
+    return bool(found.problem or found.refused or found.dependence), max(shares, default=np.inf)
 
 
 def answers(file: Path, dataset: Dataset) -> list[Predicted]:
@@ -193,10 +198,23 @@ def change(honest: list[Predicted], file: Path, dataset: Dataset) -> tuple[float
     return moved, flipped
 
 
-def examine(kind: str, name: str, file: Path, subject: Subject, honest: list[Predicted]) -> Examined:
+def examine(
+    kind: str, name: str, file: Path, subject: Subject, honest: list[Predicted], *, is_hidden: bool = False
+) -> Examined:
     """Examine one file with the proof and with the rules of the other libraries."""
+    started = time.perf_counter()
     is_caught, error = proof_refuses(file, subject)
-    return Examined(kind, name, *change(honest, file, subject.dataset), error, {OURS: is_caught} | flags(file, subject))
+    seconds = time.perf_counter() - started
+    caught = {OURS: is_caught} | flags(file, subject)
+    return Examined(kind, name, *change(honest, file, subject.dataset), error, caught, seconds, is_hidden)
+
+
+def hidden(graph: onnx.ModelProto, dataset: Dataset) -> Iterator[tuple[str, str, onnx.ModelProto]]:
+    """Yield the mutants that are harmful for some batches or values only."""
+    lowest, highest = (bound.tolist() for bound in dataset_store.training_range(dataset))
+    bounds = dict(zip(dataset.columns, zip(lowest, highest, strict=True), strict=True)) if dataset.columns else {}
+    yield from blind_sides.blind_sides(graph, bounds)
+    yield from blind_sides.structural(graph)
 
 
 def train(name: str, seed: int, folder: Path) -> Subject:
@@ -295,6 +313,10 @@ def examine_mutants(subject: Subject, folder: Path, shipped: Shipped) -> list[Ex
         harm = "harmful mutant" if one.is_harmful else "weaker mutant"
         shipped.examine(f"{harm}, seal broken", mutants.with_certificate(mutant, certified, reseal=False), file)
         shipped.examine(f"{harm}, resealed", mutants.with_certificate(mutant, certified, reseal=True), file)
+    for kind, name, mutant in hidden(graph, subject.dataset):
+        file.write_bytes(mutant.SerializeToString())
+        title = f"{subject.name}: {kind}, {name}"
+        examined.append(examine(kind, title, file, subject, honest, is_hidden=True))
     shipped.examine("honest", content, file)
     for kind, _, edited in mutants.edits(content):
         shipped.examine(kind, edited, file)
@@ -332,6 +354,8 @@ def show_honest(examined: list[Examined]) -> None:
         print(line(kind, members))
     largest = max(examined, key=lambda one: one.error)
     middle = statistics.median(one.error for one in examined)
+    seconds = statistics.median(one.seconds for one in examined)
+    print(f"seconds of a proof: median {seconds:.2f}, most {max(one.seconds for one in examined):.2f}")
     print(f"largest error in units of the tolerance: median {middle:.2f}, most {largest.error:.2f} ({largest.name})")
 
 
@@ -351,7 +375,7 @@ def main() -> None:
     honest: list[Examined] = []
     examined: list[Examined] = []
     shipped = Shipped(Counter(), Counter())
-    for name in presets.PRESETS:
+    for name in sys.argv[1:] or presets.PRESETS:
         with tempfile.TemporaryDirectory() as folder:
             passed, subject = examine_honest_files(name, Path(folder))
             honest += passed
@@ -374,6 +398,7 @@ def main() -> None:
         "weak_caught": count(weak),
         "honest": len(honest),
         "false_alarms": alarms,
+        "proof_seconds": round(statistics.median(one.seconds for one in honest), 2),
         "largest_honest_error": round(max(one.error for one in honest), 3),
         "verify_alone": {kind: [shipped.caught[kind], made] for kind, made in shipped.made.items()},
         "seconds": round(time.monotonic() - started, 1),

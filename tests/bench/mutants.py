@@ -177,7 +177,7 @@ def edits(content: bytes) -> Iterator[tuple[str, str, bytes]]:
         changed.metadata_props[index].value = _another(entry.value)
         yield "entry edited", entry.key, changed.SerializeToString()
         if entry.key != DIGEST:
-            yield "entry edited, resealed", entry.key, with_valid_seal(changed)
+            yield "entry edited, resealed", entry.key, sealed(changed)
         del changed.metadata_props[index]
         yield "entry removed", entry.key, changed.SerializeToString()
     changed = copy.deepcopy(model)
@@ -198,10 +198,10 @@ def with_certificate(mutant: Graph, shipped: Graph, *, reseal: bool) -> bytes:
     mutant = copy.deepcopy(mutant)
     del mutant.metadata_props[:]
     mutant.metadata_props.extend(shipped.metadata_props)
-    return with_valid_seal(mutant) if reseal else mutant.SerializeToString()
+    return sealed(mutant) if reseal else mutant.SerializeToString()
 
 
-def with_valid_seal(model: Graph) -> bytes:
+def sealed(model: Graph) -> bytes:
     """Keep the certificate and add a valid seal, as a forger would."""
     model = copy.deepcopy(model)
     kept = [entry for entry in model.metadata_props if entry.key != DIGEST]

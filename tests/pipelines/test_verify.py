@@ -12,6 +12,7 @@ from hallmark.flows.experiments import presets
 from hallmark.flows.train import train
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.results import Outcome
+from hallmark.tasks.ml.artifact import file_format
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.tracking.client import connect
 from tests.support.consoles import Call
@@ -154,17 +155,22 @@ def test_changes_since_the_run_are_named(console: Call, trained: tuple[Experimen
     client, run_id = connect(), trained[1].run.id
     weights = client.get_run(run_id).data.tags["hallmark.weights_sha256"]
     fingerprint = client.get_run(run_id).data.tags["hallmark.fingerprint"]
+    versions = json.loads(client.get_run(run_id).data.tags["hallmark.versions"])
     try:
         client.set_tag(run_id, "hallmark.weights_sha256", "0" * 64)
         client.set_tag(run_id, "hallmark.fingerprint", json.dumps(json.loads(fingerprint) | {"torch": "1.0"}))
+        # A run of before the form of exported files was recorded.
+        client.set_tag(run_id, "hallmark.versions", json.dumps({k: v for k, v in versions.items() if k != "export"}))
         code, out, error = console("reproduce", run_id[:8])
         assert code == 1
         assert out.splitlines()[0].split() == ["weights", "different"]
         assert "torch: was 1.0, is " in error
+        assert f"export: was 1, is {file_format.VERSION}" in error
         assert error.splitlines()[-1].startswith(f"hallmark: {run_id[:8]}: the result is different: ")
     finally:
         client.set_tag(run_id, "hallmark.weights_sha256", weights)
         client.set_tag(run_id, "hallmark.fingerprint", fingerprint)
+        client.set_tag(run_id, "hallmark.versions", json.dumps(versions))
 
 
 @pytest.mark.usefixtures("prefect_server")

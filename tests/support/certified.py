@@ -16,6 +16,7 @@ COLUMNS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 CLASSES = ("setosa", "versicolor", "virginica")
 SIDES = (3, 4)
 """Height and width of the images."""
+PROOF = {"verdict": "passed", "rows": 4, "rows_made": 0, "ways": ["by hand"], "own_error": 1e-7, "largest_error": 1e-7}
 LOWEST, HIGHEST = 0.0, 8.0
 """Range of column values and pixels in the training rows."""
 
@@ -73,7 +74,7 @@ def _write(
     label, probabilities = runtimes.runner(runtimes.open_session(unstamped.read_bytes()))(feeds)
     golden = Golden({k: v.tolist() for k, v in feeds.items()}, label.tolist(), probabilities.tolist(), 1e-6)
     shares = tuple(1 / len(classes) for _ in classes)
-    content = Certificate(inputs, classes, shares, "0" * 64, "1" * 64, {"test/accuracy": 1.0}, {}, golden)
+    content = Certificate(inputs, classes, shares, "0" * 64, "1" * 64, {"test/accuracy": 1.0}, PROOF, golden)
     certificate.stamp(unstamped, content, path)
     unstamped.unlink()
     return path

@@ -23,7 +23,7 @@ import pytest
 
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.results import Outcome
-from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.artifact import certificate, graph_checks
 from hallmark.tasks.ml.artifact.certificate import Certificate
 from hallmark.tasks.ml.artifact.runtimes import Predicted
 from hallmark.tasks.runtime import settings
@@ -132,7 +132,7 @@ def assert_predictions(cert: Certificate, label: list[int], probabilities: objec
     rows = np.tile(np.arange(len(cert.golden.label)), times)
     expected = Predicted(np.array(cert.golden.label), np.array(cert.golden.probabilities)).take(rows)
     answer = Predicted(np.array(label), np.array(probabilities))
-    assert certificate.difference(answer, expected, cert.golden.tolerance) == ""
+    assert graph_checks.difference(answer, expected, cert.golden.tolerance) == ""
 
 
 def post(address: str, request: object) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hallmark.flows.cli.shared.printing import print_json
 from hallmark.tasks.common import files
-from hallmark.tasks.common.errors import HallmarkError, InputError, one_line, without_secrets
+from hallmark.tasks.common.errors import HallmarkError, InputError, one_line, printable, without_secrets
 from hallmark.tasks.runtime import signals
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -80,7 +80,7 @@ def write_log(error: BaseException) -> str:
         logs = home / "logs"
         logs.mkdir(exist_ok=True)
         log = logs / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-error-{os.getpid()}.log"
-        text = without_secrets("".join(traceback.format_exception(error)))
+        text = printable(without_secrets("".join(traceback.format_exception(error))), keep="\n\t")
         log.write_text(text, encoding="utf-8", errors="backslashreplace")
     except Exception as reason:  # noqa: BLE001 - the message that names the log must be printed in any case
         return f"no log could be written: {one_line(reason)}"

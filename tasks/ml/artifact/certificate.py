@@ -9,26 +9,23 @@ This module imports only onnx, onnxruntime and numpy: checking a file needs no t
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.files import whole_file
-from hallmark.tasks.ml.artifact import runtimes
-from hallmark.tasks.ml.artifact.runtimes import Feeds, Predicted
+from hallmark.tasks.ml.artifact import certificate_schema, graph_checks
+from hallmark.tasks.ml.artifact.graph_checks import Expected
+from hallmark.tasks.ml.artifact.runtimes import Feeds
 
 LIMIT = 512 * 2**20
 """Maximum size of a file in bytes; larger ones are not read."""
-BATCH_SIZES = (1, 2, 7)
-"""Batch sizes in which golden vectors are run, besides all rows at once."""
-ENOUGH = 14
-"""Number of rows to which golden vectors are repeated: two batches of seven."""
 
 _PREFIX = "hallmark."
 _SEAL = "hallmark.digest"
@@ -70,8 +67,7 @@ class Golden:
 
     def feeds(self, inputs: tuple[Input, ...]) -> Feeds:
         """Return the rows as arrays that a runtime accepts."""
-        types = {"string": object}
-        return {one.name: np.array(self.inputs[one.name], dtype=types.get(one.dtype, one.dtype)) for one in inputs}
+        return graph_checks.golden_feeds([(one.name, one.dtype, list(one.shape)) for one in inputs], self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,57 +139,81 @@ def stamp(bare: Path, certificate: Certificate, path: Path) -> str:
     return checked.sha256
 
 
-def check(path: Path) -> FileChecks:
-    """Check a file: well-formed graph, seal, and the golden vectors in several batch sizes.
+def check(path: Path, *, apart: bool = False) -> FileChecks:
+    """Check a file: its certificate, its graph, its seal, and the golden vectors in several batch sizes.
 
     Args:
         path: the file.
+        apart: whether the graph is checked and run in a process with a limit of time and memory, which a file of
+            unknown origin needs.
 
     Raises:
         InputError: the file cannot be read, is too large, is not an ONNX file, has weights in another file, or has no
             seal.
     """
     content = load(path)
-    model = _parse(content, path)
-    properties = _properties(model, path)
-    checks = [_check_form(model), _check_seal(content)]
+    properties = _properties(_parse(content, path), path)
+    checks = [_check_seal(content)]
     certificate = None
     try:
         certificate = _certificate(properties)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        checks.append(Check("certificate", passed=False, found=f"cannot be read: {type(error).__name__}: {error}"))
-    else:
-        checks.append(_check_golden(content, certificate))
-    return FileChecks(hashlib.sha256(content).hexdigest(), certificate, tuple(checks))
+    except InputError as error:
+        checks.append(Check("certificate", passed=False, found=str(error)))
+    examine = graph_checks.examine_apart if apart else graph_checks.examine
+    graph, *golden = [Check(*one) for one in examine(content, _expected(certificate))]
+    return FileChecks(hashlib.sha256(content).hexdigest(), certificate, (graph, *checks, *golden))
 
 
-def read(path: Path) -> tuple[Certificate, bytes]:
-    """Return certificate and content of a sealed file.
+def read(path: Path, *, apart: bool = False) -> tuple[Certificate, bytes]:
+    """Return certificate and content of a sealed file, whose graph has the form that Hallmark writes.
+
+    Args:
+        path: the file.
+        apart: whether the golden vectors are run too, in a process with a limit of time and memory, which a file of
+            unknown origin needs.
 
     Raises:
         InputError: see `check`.
-        DamagedError: the seal is broken, or the certificate cannot be read.
+        DamagedError: the seal is broken, the certificate cannot be used, the graph is not as the certificate says, or
+            golden vectors fail.
     """
     content = load(path)
-    properties = _properties(_parse(content, path), path)
+    model = _parse(content, path)
+    properties = _properties(model, path)
     if not (sealed := _check_seal(content)).passed:
         raise DamagedError(f"{path}: {sealed.found}: fetch the file again; see `hallmark verify`")
     try:
-        return _certificate(properties), content
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedError(f"{path}: its certificate cannot be read: {type(error).__name__}: {error}") from error
+        certificate = _certificate(properties)
+    except InputError as error:
+        raise DamagedError(f"{path}: its certificate cannot be read: {error}") from error
+    expected = _expected(certificate)
+    if found := graph_checks.form(model, expected):
+        raise DamagedError(f"{path}: {found}: see `hallmark verify`")
+    for name, passed, found in graph_checks.examine_apart(content, expected) if apart else ():
+        if not passed:
+            raise DamagedError(f"{path}: {name}: {found}: see `hallmark verify`")
+    return certificate, content
 
 
 def load(path: Path) -> bytes:
-    """Read a file of at most `LIMIT` bytes.
+    """Read a regular file of at most `LIMIT` bytes.
 
     Raises:
-        InputError: the file is too large or cannot be read.
+        InputError: it is no regular file, is too large, or cannot be read.
     """
     try:
-        if (size := path.stat().st_size) > LIMIT:
-            raise InputError(f"{path}: the file has {size:,} bytes: expected at most {LIMIT:,}")
-        return path.read_bytes()
+        # Without waiting: a named pipe that nobody writes to would never open.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise InputError(f"{path}: is not a regular file: give an .onnx file")
+            if about.st_size > LIMIT:
+                raise InputError(f"{path}: the file has {about.st_size:,} bytes: expected at most {LIMIT:,}")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -262,18 +282,13 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def _properties(model: onnx.ModelProto, path: Path) -> dict[str, str]:
     properties = {entry.key: entry.value for entry in model.metadata_props}
+    if len(properties) < len(model.metadata_props):
+        keys = [entry.key for entry in model.metadata_props]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(f"{path}: its metadata has '{twice}' twice: give a file that Hallmark has shipped")
     if _SEAL not in properties:
         raise InputError(f"{path}: an ONNX file without Hallmark's seal: give a file that Hallmark has shipped")
     return properties
-
-
-def _check_form(model: onnx.ModelProto) -> Check:
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # noqa: BLE001 - the checker and shape inference have errors of several kinds
-        return Check("ONNX checker", passed=False, found=" ".join(str(error).split())[:300])
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
-    return Check("ONNX checker", passed=True, found=f"well-formed, opset {opset}")
 
 
 def _seal(body: bytes) -> bytes:
@@ -291,58 +306,35 @@ def _check_seal(content: bytes) -> Check:
 
 
 def _certificate(properties: dict[str, str]) -> Certificate:
-    content = {field.name: json.loads(properties[_PREFIX + field.name]) for field in fields(Certificate)}
-    inputs = tuple(
-        Input(**one | {"shape": tuple(one["shape"]), "values": tuple(one.get("values", ()))})
-        for one in content["inputs"]
-    )
-    lists = {name: tuple(content[name]) for name in ("classes", "class_shares")}
-    return Certificate(**content | lists | {"inputs": inputs, "golden": Golden(**content["golden"])})
+    """Return the certificate in a file's metadata.
 
-
-def _check_golden(content: bytes, certificate: Certificate) -> Check:
-    """Run the golden vectors, with the graph as it is and as optimised by onnxruntime."""
-    golden = certificate.golden
-    rows = np.arange(max(ENOUGH, len(golden.label))) % len(golden.label)
-    expected = Predicted(np.array(golden.label), np.array(golden.probabilities)).take(rows)
-    largest = 0.0
-    try:
-        feeds = {name: value[rows] for name, value in golden.feeds(certificate.inputs).items()}
-        for optimise in (False, True):
-            predict = runtimes.runner(runtimes.open_session(content, optimise=optimise))
-            for size in (*BATCH_SIZES, len(rows)):
-                where = f"batches of {size}" if size < len(rows) else "all at once"
-                predicted = runtimes.predict_in_batches(predict, feeds, size)
-                if wrong := difference(predicted, expected, golden.tolerance):
-                    return Check("golden vectors", passed=False, found=f"{where}: {wrong}")
-                largest = max(largest, float(np.abs(predicted.probabilities - expected.probabilities).max()))
-    except Exception as error:  # noqa: BLE001 - any error of a runtime is a failure of the file
-        return Check("golden vectors", passed=False, found=f"cannot be run: {' '.join(str(error).split())[:300]}")
-    text = f"{len(golden.label)} rows as proven, maximum deviation {largest:.1e} (allowed: {golden.tolerance:.1e})"
-    return Check("golden vectors", passed=True, found=text)
-
-
-def difference(found: Predicted, expected: Predicted, tolerance: float) -> str:
-    """Describe how predictions differ from the expected ones; empty if they do not.
-
-    A different label is accepted if both classes have the same probability within the tolerance: a tie.
+    Raises:
+        InputError: a value is missing or not as Hallmark writes it.
     """
-    if found.probabilities.shape != expected.probabilities.shape or found.label.shape != expected.label.shape:
-        return f"expected shape {expected.probabilities.shape}, found {found.probabilities.shape}"
-    apart = np.abs(found.probabilities - expected.probabilities).max(axis=1)
-    bad = ~(apart <= tolerance) | _flipped(found, expected, tolerance)  # a NaN is not within a tolerance
-    if not bad.any():
-        return ""
-    row = int(np.where(bad, np.where(np.isfinite(apart), apart, np.inf), -1.0).argmax())
-    return (
-        f"{bad.sum()} of {len(bad)} rows differ; row {row}: expected label {expected.label[row]}, "
-        f"found {found.label[row]}, probabilities apart by {apart[row]:.1e}"
+    try:
+        content = {field.name: json.loads(properties[_PREFIX + field.name]) for field in fields(Certificate)}
+        if found := certificate_schema.violation(content):
+            raise InputError(found)
+        inputs = tuple(
+            Input(**one | {"shape": tuple(one["shape"]), "values": tuple(one.get("values", ()))})
+            for one in content["inputs"]
+        )
+        lists = {name: tuple(content[name]) for name in ("classes", "class_shares")}
+        return Certificate(**content | lists | {"inputs": inputs, "golden": Golden(**content["golden"])})
+    except KeyError as error:
+        raise InputError(f"{error.args[0]} is missing") from error
+    except TypeError as error:
+        raise InputError("it has fields that this version of Hallmark does not know") from error
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise InputError(f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _expected(certificate: Certificate | None) -> Expected | None:
+    """Return what a certificate says about its graph."""
+    if certificate is None:
+        return None
+    golden = certificate.golden
+    inputs = [(one.name, one.dtype, list(one.shape)) for one in certificate.inputs]
+    return Expected(
+        inputs, len(certificate.classes), golden.inputs, golden.label, golden.probabilities, golden.tolerance
     )
-
-
-def _flipped(found: Predicted, expected: Predicted, tolerance: float) -> NDArray[np.bool_]:
-    rows, probabilities = np.arange(len(found.label)), expected.probabilities
-    inside = (found.label >= 0) & (found.label < probabilities.shape[1])
-    margin = np.abs(probabilities[rows, expected.label] - probabilities[rows, np.where(inside, found.label, 0)])
-    flipped: NDArray[np.bool_] = (found.label != expected.label) & ~(inside & (margin <= tolerance))
-    return flipped

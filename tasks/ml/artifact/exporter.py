@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import OUTPUT_NAMES, Artifact, Dataset
+from hallmark.tasks.ml.artifact import file_format
 from hallmark.tasks.ml.artifact.runtimes import feeds, input_names
 from hallmark.tasks.ml.config.experiment import Export
 from hallmark.tasks.ml.data.dataset_store import ENCODING
@@ -95,6 +96,7 @@ def export(classifier: Classifier, dataset: Dataset, export: Export, path: Path)
     if dataset.is_table:
         model = encoding.join((dataset.folder / ENCODING).read_bytes(), model, dataset.columns)
     _strip(model)
+    file_format.tidy(model)
     onnx.checker.check_model(model, full_check=True)
     with whole_file(path) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from onnx.reference.ops import op_max_pool
 
 from hallmark.tasks.common.records import OUTPUT_NAMES
 
-BATCH_SIZES = (1, 2, 3, 7)
-"""Batch sizes besides all rows at once. The exporter traces with three rows."""
+NUMBERS_AT_ONCE = 2**18
+"""Numbers in a batch of columns: few enough for a processor's cache, enough to make the cost per batch negligible."""
 ROWS_AT_ONCE = 500
 """Batch size for many rows: a convolution of all at once would take gigabytes."""
 CUDA = "onnxruntime, CUDA"
@@ -45,6 +46,18 @@ class Predicted:
     def take(self, rows: NDArray[np.int64]) -> "Predicted":
         """Return the predictions at these positions."""
         return Predicted(self.label[rows], self.probabilities[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Predictions in one way."""
+
+    way: str
+    predicted: Predicted
+    rows: NDArray[np.int64]
+    """`(n,)`: positions of the predicted rows. A row may be predicted several times."""
+    sizes: NDArray[np.int64]
+    """`(n,)`: number of rows in the batch in which each was predicted."""
 
 
 def input_names(columns: tuple[str, ...]) -> tuple[str, ...]:
@@ -116,34 +129,90 @@ def batches(given: Feeds, size: int) -> Iterator[Feeds]:
     return ({name: value[start : start + size] for name, value in given.items()} for start in range(0, rows, size))
 
 
-def predict_in_every_way(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[str, Predicted]]:
+def predict_in_every_way(
+    file: str, given: Feeds, rows: NDArray[np.int64], sizes: Mapping[str, Sequence[int]]
+) -> Iterator[Asked]:
     """Predict with a file in every way: runtimes, graph optimisation and batch sizes.
 
     Args:
         file: path of the file.
         given: all rows, by input name.
         rows: positions of the rows that are predicted in every way.
+        sizes: names of ways and their batch sizes, in which all rows are predicted in turn.
 
     Yields:
-        The name of the way and the predictions: the first way predicts all rows, the others predict `rows`.
+        All rows in batches, in turn, then the ways that predict `rows`.
     """
     plain, fast = open_session(file, optimise=False), open_session(file)
-    yield "onnxruntime", predict_in_batches(runner(fast), given, ROWS_AT_ONCE)
+    yield from _in_turn(runner(fast), given, sizes)
     some = {name: value[rows] for name, value in given.items()}
-    yield "onnxruntime, graph not optimised", predict_in_batches(runner(plain), some, ROWS_AT_ONCE)
-    for size in BATCH_SIZES:
-        yield f"onnxruntime, batches of {size}", predict_in_batches(runner(fast), some, size)
-    yield "onnxruntime, all at once", predict_in_batches(runner(fast), some, len(rows))
+    yield _asked("onnxruntime, graph not optimised", runner(plain), some, rows, ROWS_AT_ONCE)
+    yield _asked("onnxruntime, all at once", runner(fast), some, rows, len(rows))
     run = reference_evaluator(file).run
-    predicted = predict_in_batches(lambda batch: list(run(list(OUTPUT_NAMES), batch)), some, ROWS_AT_ONCE)
-    yield "onnx's reference evaluator", predicted
+    yield _asked("onnx's reference evaluator", lambda batch: list(run(list(OUTPUT_NAMES), batch)), some, rows)
 
 
-def predict_on_gpu(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[tuple[str, Predicted]]:
+def _asked(way: str, predict: Predict, some: Feeds, rows: NDArray[np.int64], size: int = ROWS_AT_ONCE) -> Asked:
+    predicted = predict_in_batches(predict, some, size)
+    return Asked(way, predicted, rows, np.minimum(size, len(rows) - np.arange(len(rows)) // size * size))
+
+
+def _in_turn(predict: Predict, given: Feeds, sizes: Mapping[str, Sequence[int]]) -> Iterator[Asked]:
+    """Predict all rows in batches of these sizes, from the first row again after the last one, then those left over."""
+    count, start = len(next(iter(given.values()))), 0
+    for way, those in sizes.items():
+        parts = []
+        for size in those:
+            rows = np.arange(start, start + size) % count
+            some = {name: _cycled(value, start % count, size) for name, value in given.items()}
+            predicted = predict_in_batches(predict, some, size)
+            parts.append(_worst_of_repeats(Asked(way, predicted, rows, np.full(size, size)), count))
+            start += size
+        yield _joined(parts)
+    if start < count:
+        rows = np.arange(start, count)
+        yield _asked("onnxruntime", predict, {name: value[start:] for name, value in given.items()}, rows)
+
+
+def _cycled(value: NDArray[np.generic], start: int, size: int) -> NDArray[np.generic]:
+    """Return `size` rows from `start` on, from the first row again after the last one."""
+    if start + size <= len(value):
+        return value[start : start + size]
+    return value[np.arange(start, start + size) % len(value)]
+
+
+def _worst_of_repeats(asked: Asked, count: int) -> Asked:
+    """Keep one prediction for each row of a batch with repeated rows: the one that differs most from the first."""
+    label, probabilities = asked.predicted.label, asked.predicted.probabilities
+    size = len(asked.rows)
+    if size <= count or label.shape != (size,) or probabilities.ndim != 2 or len(probabilities) != size:
+        return asked
+    places = np.arange(size) % count
+    apart = np.abs(probabilities - probabilities[places]).max(axis=1) + (label != label[places])
+    order = np.lexsort((np.where(np.isnan(apart), np.inf, apart), places))
+    last = np.flatnonzero(np.diff(places[order], append=count))
+    kept = order[last]
+    return Asked(asked.way, asked.predicted.take(kept), asked.rows[kept], asked.sizes[kept])
+
+
+def _joined(parts: list[Asked]) -> Asked:
+    """Join the parts of one way; a part of another shape stands alone, since it is wrong anyway."""
+    shapes = {(one.predicted.label.shape[1:], one.predicted.probabilities.shape[1:]) for one in parts}
+    lengths = [len(one.rows) == len(one.predicted.label) == len(one.predicted.probabilities) for one in parts]
+    if len(shapes) > 1 or not all(lengths):
+        return parts[lengths.index(False) if False in lengths else -1]
+    label, probabilities, rows, sizes = (
+        np.concatenate(those)
+        for those in zip(*((p.predicted.label, p.predicted.probabilities, p.rows, p.sizes) for p in parts), strict=True)
+    )
+    return Asked(parts[0].way, Predicted(label, probabilities), rows, sizes)
+
+
+def predict_on_gpu(file: str, given: Feeds, rows: NDArray[np.int64]) -> Iterator[Asked]:
     """Predict `rows` on a GPU, if onnxruntime was built for CUDA."""
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         some = {name: value[rows] for name, value in given.items()}
-        yield CUDA, predict_in_batches(runner(open_session(file, device="CUDA")), some, len(rows))
+        yield _asked(CUDA, runner(open_session(file, device="CUDA")), some, rows, len(rows))
 
 
 def reference_evaluator(model: str | onnx.ModelProto) -> ReferenceEvaluator:
@@ -175,20 +244,23 @@ class MaxPool(op_max_pool.MaxPool):
 def main() -> None:
     """Predict the rows of a proof and write the predictions.
 
-    The folder holds `x.npy` (raw rows), `rows.npy` (positions of the rows to predict in every way) and `columns.json`
-    (names of the columns, and the values of text columns). `predictions.npz` is written: `<way>/label` and
-    `<way>/probabilities`, and `error` or `gpu_error` if a runtime fails.
+    The folder holds `x.npy` (raw rows), `rows.npy` (positions of the rows to predict in every way) and `asked.json`
+    (names of the columns, the values of text columns, and the batch sizes of each way). `predictions.npz` is written:
+    `<way>/label`, `<way>/probabilities`, `<way>/rows` and `<way>/sizes`, and `error` or `gpu_error` if a runtime fails.
     """
     file, folder = sys.argv[1], Path(sys.argv[2])
     x, rows = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("x.npy", "rows.npy"))
-    columns, values = json.loads((folder / "columns.json").read_text())
+    columns, values, sizes = json.loads((folder / "asked.json").read_text())
     given = feeds(tuple(columns), x, values)
     predictions: dict[str, NDArray[np.generic]] = {}
-    for kind, predict in (("error", predict_in_every_way), ("gpu_error", predict_on_gpu)):
+    on_cpu = partial(predict_in_every_way, sizes=sizes)
+    for kind, predict in (("error", on_cpu), ("gpu_error", predict_on_gpu)):
         way = "opening"
         try:
-            for way, predicted in predict(file, given, rows):
+            for asked in predict(file, given, rows):
+                way, predicted = asked.way, asked.predicted
                 predictions |= {f"{way}/label": predicted.label, f"{way}/probabilities": predicted.probabilities}
+                predictions |= {f"{way}/rows": asked.rows, f"{way}/sizes": asked.sizes}
         except Exception as error:  # noqa: BLE001 - any error of a runtime is a result
             predictions[kind] = np.array(f"after '{way}': {' '.join(str(error).split())}")
     np.savez(folder / "predictions.npz", allow_pickle=False, **predictions)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.artifact.certificate import Input
-from hallmark.tasks.ml.artifact.runtimes import ROWS_AT_ONCE, Feeds
+from hallmark.tasks.ml.artifact.runtimes import NUMBERS_AT_ONCE, ROWS_AT_ONCE, Feeds
 from hallmark.tasks.ml.config.data import TABLE_SUFFIXES
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.data.images.image_folder import as_text
@@ -28,8 +28,6 @@ from hallmark.tasks.ml.predict import input_columns
 
 STDIN = "-"
 """The source name that stands for CSV from stdin."""
-NUMBERS_AT_ONCE = 2**18
-"""Numbers in a batch of columns: few enough for a processor's cache, enough to make the cost per batch negligible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +70,8 @@ def open_source(source: str, inputs: tuple[Input, ...]) -> RowSource:
         return _table(CsvFile(None, separator, names), "stdin", _require_columns(inputs, "stdin"))
     if not path.exists():
         raise InputError(files.missing_message(path, source))
+    if not path.is_file() and not path.is_dir():
+        raise InputError(f"{source}: is neither a regular file nor a folder: give one, or '-' for CSV from stdin")
     if path.is_dir() or suffix in image_file.READABLE_SUFFIXES:
         return _images(path, _require_image(inputs, source))
     if suffix in TABLE_SUFFIXES:

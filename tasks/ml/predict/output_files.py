@@ -20,12 +20,17 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from hallmark.tasks.common.errors import HallmarkError, InputError
+from hallmark.tasks.common.errors import HallmarkError, InputError, printable
 from hallmark.tasks.common.files import is_writable, whole_file
 from hallmark.tasks.ml.predict import terminal_table
 from hallmark.tasks.ml.predict.predictions import Heading, PredictedBatch, Write
 
 Format = Literal["table", "csv", "parquet", "jsonl"]
+
+Clean = Callable[[str], str]
+"""Changes a name before it is written."""
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""First characters of a cell that a spreadsheet runs as a formula, by OWASP's page on CSV injection."""
 
 _SUFFIXES: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
 _SPOOLED = 2**24
@@ -75,13 +80,16 @@ def check_output(output: Path, source: str, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def open_output(output: Path | None, form: Format, heading: Heading) -> Iterator[Write]:
+def open_output(
+    output: Path | None, form: Format, heading: Heading, *, for_spreadsheets: bool = False
+) -> Iterator[Write]:
     """Open an output. All predictions appear at the end of the block, or none if it fails.
 
     Args:
         output: a file, or None for stdout.
         form: the format; see `choose_format`.
         heading: the columns.
+        for_spreadsheets: whether names in CSV that a spreadsheet would run as a formula get an apostrophe in front.
 
     Yields:
         A function that writes one batch of predictions.
@@ -90,38 +98,49 @@ def open_output(output: Path | None, form: Format, heading: Heading) -> Iterator
         HallmarkError: the output cannot be written, for example because the disk is full.
     """
     try:
-        with _open_output(output, form, heading) as write:
+        with _open_output(output, form, heading, _cleaning(output, form, for_spreadsheets)) as write:
             yield write
     except OSError as error:
         raise HallmarkError(f"{output or 'stdout'}: cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
-def _open_output(output: Path | None, form: Format, heading: Heading) -> Iterator[Write]:
+def _open_output(output: Path | None, form: Format, heading: Heading, clean: Clean) -> Iterator[Write]:
     if form == "table":
         with terminal_table.open_table(heading) as write:
             yield write
     elif output:
-        with whole_file(output) as temporary, temporary.open("wb") as file, _open(file, form, heading) as write:
+        with whole_file(output) as temporary, temporary.open("wb") as file, _open(file, form, heading, clean) as write:
             yield write
     else:
         with tempfile.SpooledTemporaryFile(_SPOOLED) as spool:
-            with _open(spool, form, heading) as write:
+            with _open(spool, form, heading, clean) as write:
                 yield write
             spool.seek(0)
             _copy(spool)
 
 
 @contextmanager
-def _open(file: IO[bytes], form: Format, heading: Heading) -> Iterator[Write]:
+def _open(file: IO[bytes], form: Format, heading: Heading, clean: Clean) -> Iterator[Write]:
     match form:
         case "parquet":
             with _parquet(file, heading) as write:
                 yield write
         case "jsonl":
-            yield _json_lines(file, heading)
+            yield _json_lines(file, heading, clean)
         case _:
-            yield _csv(file, heading)
+            yield _csv(file, heading, clean)
+
+
+def _cleaning(output: Path | None, form: Format, for_spreadsheets: bool) -> Clean:  # noqa: FBT001 - private
+    """Return what is done to every name: nothing, unless a terminal or a spreadsheet would interpret it."""
+
+    def clean(text: str) -> str:
+        if output is None and sys.stdout.isatty():
+            text = printable(text)
+        return f"'{text}" if form == "csv" and for_spreadsheets and text.startswith(FORMULAS) else text
+
+    return clean
 
 
 def _copy(spool: IO[bytes]) -> None:
@@ -151,16 +170,16 @@ def _parquet(file: IO[bytes], heading: Heading) -> Iterator[Write]:
         yield write
 
 
-def _csv(file: IO[bytes], heading: Heading) -> Write:
-    file.write((",".join(map(_quoted, heading.names)) + "\n").encode())
+def _csv(file: IO[bytes], heading: Heading, clean: Clean) -> Write:
+    file.write((",".join(_quoted(clean(name)) for name in heading.names) + "\n").encode())
     between = [",", *("," for _ in heading.classes), "\n"]
-    return _text(file, heading, "", between, _quoted)
+    return _text(file, heading, "", between, lambda text: _quoted(clean(text)))
 
 
-def _json_lines(file: IO[bytes], heading: Heading) -> Write:
-    identity, *others = (_json(name) for name in heading.names)
+def _json_lines(file: IO[bytes], heading: Heading, clean: Clean) -> Write:
+    identity, *others = (_json(clean(name)) for name in heading.names)
     between = [*(f", {name}: " for name in others), "}\n"]
-    return _text(file, heading, f"{{{identity}: ", between, _json)
+    return _text(file, heading, f"{{{identity}: ", between, lambda text: _json(clean(text)))
 
 
 def _text(file: IO[bytes], heading: Heading, before: str, between: list[str], quote: Callable[[str], str]) -> Write:

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.errors import DamagedError, InputError
 from hallmark.tasks.common.results import Scored
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.predict import input_rows, output_files
@@ -32,17 +32,18 @@ Progress = Callable[[], AbstractContextManager[Show]]
 class Scorer:
     """A shipped file, and counts of its predictions."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, apart: bool = False) -> None:
         """Open a file.
 
         Args:
             path: an ONNX file with a Hallmark certificate.
+            apart: whether its golden vectors are run first, in a process with limits; see `certificate.read`.
 
         Raises:
             InputError: the file is not ONNX, stores weights in other files, has no seal, or cannot be run.
-            DamagedError: the seal does not match the content.
+            DamagedError: the seal does not match the content, or certificate, graph and golden vectors do not agree.
         """
-        self.certificate, content = certificate.read(path)
+        self.certificate, content = certificate.read(path, apart=apart)
         self.path = path
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.outside = 0
@@ -60,9 +61,15 @@ class Scorer:
         """Predict a batch of rows.
 
         Raises:
-            InputError: the probabilities of a row are not finite.
+            InputError: the model cannot be run on these rows, or gives no class or no finite probabilities for one.
         """
-        label, probabilities = cast("tuple[NDArray[np.int64], NDArray[np.float32]]", self._run(batch.feeds))
+        try:
+            label, probabilities = cast("tuple[NDArray[np.int64], NDArray[np.float32]]", self._run(batch.feeds))
+        except Exception as error:
+            raise InputError(f"{self.path}: the model cannot be run on these rows: {_reason(error)}") from error
+        expected, found = ((len(batch.rows),), (len(batch.rows), len(self.counts))), (label.shape, probabilities.shape)
+        if found != expected or ((label < 0) | (label >= len(self.counts))).any():
+            raise InputError(f"{self.path}: the model does not give one of its classes for each row: train it again")
         finite = np.isfinite(probabilities).all(axis=1)
         if not finite.all():
             row = batch.rows[int(finite.argmin())]
@@ -85,7 +92,16 @@ class Scorer:
         return outside
 
 
-def score(model: Path, source: str, output: Path | None, form: Format, progress: Progress) -> Scored:
+def score(
+    model: Path,
+    source: str,
+    output: Path | None,
+    form: Format,
+    progress: Progress,
+    *,
+    apart: bool = False,
+    for_spreadsheets: bool = False,
+) -> Scored:
     """Score every row of a source. The predictions are written completely, or not at all if scoring fails.
 
     Args:
@@ -94,15 +110,20 @@ def score(model: Path, source: str, output: Path | None, form: Format, progress:
         output: a file, or None for stdout.
         form: format of the output.
         progress: opens a progress display, which is closed before predictions go to stdout.
+        apart: whether the model may come from anywhere; see `Scorer`.
+        for_spreadsheets: see `output_files.open_output`.
 
     Raises:
         InputError: the model cannot be used, or the rows do not fit it.
-        DamagedError: the seal of the model does not match its content.
     """
-    scorer = Scorer(model)
+    try:
+        scorer = Scorer(model, apart=apart)
+    except DamagedError as error:
+        raise InputError(str(error)) from error
     rows = input_rows.open_source(source, scorer.certificate.inputs)
     heading = Heading(rows.identity, scorer.certificate.classes)
-    with output_files.open_output(output, form, heading) as write, progress() as show:
+    opened = output_files.open_output(output, form, heading, for_spreadsheets=for_spreadsheets)
+    with opened as write, progress() as show:
         for predictions in _prefetch(map(scorer.score, rows.batches)):
             write(predictions)
             show(scorer.rows, rows.total)
@@ -155,5 +176,9 @@ def _open(content: bytes, path: Path) -> onnxruntime.InferenceSession:
     try:
         return runtimes.open_session(content)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: onnxruntime {onnxruntime.__version__} cannot load the model: {reason}") from error
+        version = onnxruntime.__version__
+        raise InputError(f"{path}: onnxruntime {version} cannot load the model: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
+from hallmark.tasks.common.errors import printable
 from hallmark.tasks.common.terminal import Console
 from hallmark.tasks.ml.predict.predictions import Heading, PredictedBatch, Write
 
@@ -53,8 +54,13 @@ def _draw(heading: Heading, shown: list[tuple[str, int, NDArray[np.float32]]], c
     table.add_column(heading.identity, justify="right" if heading.identity == "row" else "left", no_wrap=True)
     table.add_column("class", no_wrap=True)
     for name in ("probability", *(f"p_{name}" for name in classes)):
-        table.add_column(escape(name), justify="right", no_wrap=True)
+        table.add_column(_escape(name), justify="right", no_wrap=True)
     for row, label, values in shown:
         cells = [f"{value:.4f}" for value in (values[label], *values[: len(classes)])]
-        table.add_row(escape(row), escape(heading.classes[label]), *cells)
+        table.add_row(_escape(row), _escape(heading.classes[label]), *cells)
     return table
+
+
+def _escape(name: str) -> str:
+    """Return a name as one line of rich's markup: a newline in it must not look like a row of its own."""
+    return escape_markup(printable(name))

@@ -14,8 +14,9 @@ from torch.fx import Interpreter, Node
 
 from hallmark.tasks.common.records import OUTPUT_NAMES, Dataset
 from hallmark.tasks.ml.artifact import exporter, runtimes
+from hallmark.tasks.ml.artifact.proof.further_rows import texts
 from hallmark.tasks.ml.config.experiment import Export
-from hallmark.tasks.ml.data.dataset_store import ENCODING, category_values
+from hallmark.tasks.ml.data.dataset_store import ENCODING
 from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.data.tables import encoding
 from hallmark.tasks.ml.models.networks import Classifier
@@ -122,7 +123,7 @@ def _by_encoding(dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
 def _by_graph(
     model: onnx.ModelProto, dataset: Dataset, x: RawRows, names: tuple[str, ...] = ()
 ) -> dict[str, NDArray[Any]]:
-    given = runtimes.feeds(dataset.columns, x, category_values(dataset))
+    given = runtimes.feeds(dataset.columns, x, texts(dataset))
     given = dict(zip(names, given.values(), strict=True)) if names else given
     values = cast(dict[str, Any], runtimes.reference_evaluator(model).run(None, given, intermediate=True))
     return {name: np.asarray(value) for name, value in values.items() if value is not None}

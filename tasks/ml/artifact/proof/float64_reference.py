@@ -8,16 +8,12 @@ from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.artifact import runtimes
+from hallmark.tasks.ml.artifact.certificate_schema import FACTOR, FLOOR
 from hallmark.tasks.ml.artifact.exporter import Served
 from hallmark.tasks.ml.artifact.proof.probe_rows import Probes
 from hallmark.tasks.ml.artifact.runtimes import Predicted
 from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.models.networks import Classifier
-
-FACTOR = 8.0
-"""A probability may be off by this many times the largest error of torch's own float32 on rows of the same kind."""
-FLOOR = 5e-7
-"""Tolerance added to that: four steps of float32 just below 1."""
 
 
 class TorchReference:
@@ -39,10 +35,18 @@ class TorchReference:
         self.look_up(rows.chosen)
         error = np.abs(self.float32.probabilities - self.probabilities).max(axis=1)
         made = np.arange(len(rows.x)) >= rows.test
-        self.float32_error = {name: float(error[part].max()) for name, part in (("test", ~made), ("made", made))}
-        """The largest error of a probability in torch's float32: `test` on test rows, `made` on synthetic rows."""
-        self.tolerance = FLOOR + FACTOR * np.where(made, self.float32_error["made"], self.float32_error["test"])
+        far = np.zeros(len(rows.x), dtype=bool)
+        far[rows.far.start : rows.far.stop] = True
+        self.is_asked = ~far | np.isfinite(error)
+        """`(N,)`: False for a row so far from the training range that the model itself overflows."""
+        parts = {"test": ~made, "made": made & ~far, "far": far & self.is_asked}
+        self.float32_error = {name: float(error[part].max(initial=0.0)) for name, part in parts.items()}
+        """The largest error of a probability in torch's float32: on `test` rows, rows `made` within the range of the
+        training rows, and rows `far` beyond it."""
+        self.tolerance = np.full(len(rows.x), np.inf)
         """`(N,)`: largest allowed error of a runtime; NaN, which no error meets, if the model itself is not finite."""
+        for name, part in parts.items():
+            self.tolerance[part] = FLOOR + FACTOR * self.float32_error[name]
 
     def look_up(self, rows: NDArray[np.int64]) -> None:
         """Compute float64 predictions for the rows that have none yet."""

@@ -1,4 +1,4 @@
-"""The rows of a proof: the test split, and synthetic rows (extremes of the inputs, and seeded noise)."""
+"""The rows of a proof: the test split, and synthetic rows (extremes of the inputs, changed rows, and seeded noise)."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import UNKNOWN, Dataset
+from hallmark.tasks.ml.artifact.proof.further_rows import further_rows
 from hallmark.tasks.ml.data.dataset_store import Bounds, open_split, training_range
 from hallmark.tasks.ml.data.source_rows import RawRows
 
@@ -25,13 +26,15 @@ class Probes:
     """The raw rows of a proof."""
 
     x: RawRows
-    """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`: test rows, then edges, then noise."""
+    """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`: test rows, then edges, changed rows and noise."""
     test: int
     """Number of test rows, which come first."""
     chosen: NDArray[np.int64]
     """Positions of the rows that are predicted in every way: all synthetic rows, and evenly spread test rows."""
     edges: tuple[str, ...] = EDGES
-    """Names of the extremes."""
+    """Names of the extremes and of the changed rows."""
+    far: range = range(0)
+    """Positions of the rows with values beyond the training range."""
 
     def name(self, row: int) -> str:
         """Return a name for a row."""
@@ -45,10 +48,11 @@ def probes(dataset: Dataset) -> Probes:
     """Return the rows on which a file of this dataset is proven; the same dataset gives the same rows."""
     test = open_split(dataset, "test").x
     lowest, highest = training_range(dataset)
-    edges = _edges(dataset, lowest, highest)
-    x = np.concatenate([test, edges, _noise(dataset, lowest, highest, _noise_count(dataset))])
+    edges, further = _edges(dataset, lowest, highest), further_rows(dataset)
+    x = np.concatenate([test, edges, further.x, _noise(dataset, lowest, highest, _noise_count(dataset))])
     chosen = np.concatenate([chosen_test_rows(dataset), np.arange(len(test), len(x))])
-    return Probes(x, len(test), chosen, _edge_names(dataset))
+    first = len(test) + len(edges)
+    return Probes(x, len(test), chosen, _edge_names(dataset) + further.names, range(first, first + further.far))
 
 
 def chosen_test_rows(dataset: Dataset) -> NDArray[np.int64]:

@@ -19,17 +19,19 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from hallmark.tasks.common.digests import check
+from hallmark.tasks.common.digests import check, file_digest
 from hallmark.tasks.common.errors import ParityError
 from hallmark.tasks.common.files import temporary_folder, whole_file
 from hallmark.tasks.common.records import Artifact, Dataset, Proof
-from hallmark.tasks.ml.artifact import runtimes
+from hallmark.tasks.ml.artifact import graph_form, runtimes
+from hallmark.tasks.ml.artifact.certificate_schema import FACTOR, FLOOR, MAX_TOLERANCE
 from hallmark.tasks.ml.artifact.exporter import input_types
 from hallmark.tasks.ml.artifact.proof import first_difference
-from hallmark.tasks.ml.artifact.proof.float64_reference import FACTOR, FLOOR, TorchReference
+from hallmark.tasks.ml.artifact.proof.batch_sizes import batch_sizes
+from hallmark.tasks.ml.artifact.proof.float64_reference import TorchReference
+from hallmark.tasks.ml.artifact.proof.further_rows import texts
 from hallmark.tasks.ml.artifact.proof.probe_rows import Probes, probes
-from hallmark.tasks.ml.artifact.runtimes import Predicted
-from hallmark.tasks.ml.data.dataset_store import category_values
+from hallmark.tasks.ml.artifact.runtimes import Asked, Predicted
 from hallmark.tasks.ml.models.networks import Classifier
 
 SUM = 1e-5
@@ -49,6 +51,8 @@ class WayResult:
     way: str
     rows: NDArray[np.int64]
     """`(n,)`: positions of the rows predicted."""
+    sizes: NDArray[np.int64]
+    """`(n,)`: number of rows in the batch of each."""
     predicted: Predicted
     error: NDArray[np.float64]
     """`(n,)`: the largest error of a probability; NaN or infinite if there is no prediction."""
@@ -75,6 +79,8 @@ class ProofComparison:
     """One for each way of predicting."""
     problem: str
     """How the graph violates the contract, or the error of a runtime; empty if all predictions could be compared."""
+    dependence: str
+    """How the form of the graph lets the prediction of a row depend on the other rows of its batch; empty if not."""
     gpu_error: str
     """The error of a runtime on a GPU, which is reported but does not fail the proof."""
 
@@ -110,6 +116,7 @@ def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset, report:
         node = first_difference.first(onnx.load(file, load_external_data=False), classifier, dataset, x)
         numbers |= {"node": node, "worst_rows": [show(refused, int(row), comparison) for row in refused.worst]}
         problem = f"{_complain(refused, comparison)}; {node['sentence']}"
+    problem = problem or comparison.dependence or _inexact(comparison.reference)
     content = {"verdict": "failed" if problem else "passed", "message": problem} | numbers
     with whole_file(report) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -121,11 +128,12 @@ def verify(artifact: Artifact, classifier: Classifier, dataset: Dataset, report:
 def compare(file: Path, classifier: Classifier, dataset: Dataset) -> ProofComparison:
     """Compare the predictions of the runtimes with those of torch.
 
-    onnxruntime predicts the whole test split with an optimised graph. At least 512 rows (test rows, extremes, noise)
-    are also predicted without optimisation, in several batch sizes, and by onnx's reference evaluator. A row passes if
+    onnxruntime predicts the whole test split with an optimised graph, in batches of many sizes (`batch_sizes`). At
+    least 512 rows (test rows, extremes, changed rows, noise) are also predicted without optimisation, all at once, and
+    by onnx's reference evaluator. A row passes if
 
     - each probability is within `FLOOR + FACTOR * e` of float64, where `e` is the largest error of torch's own
-      float32 on rows of the same kind (test or synthetic);
+      float32 on rows of the same kind (test, synthetic, or beyond the training range);
     - its label is that of float64, or that of a class with the same probability within twice the measured error;
     - its label is the class with the largest probability, and the probabilities are finite and sum to 1.
 
@@ -140,13 +148,14 @@ def compare(file: Path, classifier: Classifier, dataset: Dataset) -> ProofCompar
         ParityError: the process of the runtimes fails, or exceeds its time limit.
     """
     rows = probes(dataset)
-    violation = contract_violation(onnx.load(file, load_external_data=False), dataset)
+    model = onnx.load(file, load_external_data=False)
+    violation, dependence = contract_violation(model, dataset), graph_form.form_violation(model)
     with _runtimes(file, dataset, rows) as wait_for_predictions, _one_thread():
         reference = TorchReference(classifier, dataset, rows)
         predictions = wait_for_predictions()
     failure, on_gpu = (str(predictions.pop(name, "")) for name in ("error", "gpu_error"))
-    results = [judge(*way, reference, rows) for way in _ways(predictions)]
-    return ProofComparison(rows, reference, results, violation or failure, on_gpu)
+    results = [judge(asked, reference) for asked in _ways(predictions)]
+    return ProofComparison(rows, reference, results, violation or failure, dependence, on_gpu)
 
 
 def contract_violation(model: onnx.ModelProto, dataset: Dataset) -> str:
@@ -156,51 +165,38 @@ def contract_violation(model: onnx.ModelProto, dataset: Dataset) -> str:
         model: the exported graph.
         dataset: gives the expected names, types and shapes.
     """
-    types = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8, "string": onnx.TensorProto.STRING}
     row = (1,) if dataset.columns else dataset.shape
     names = runtimes.input_names(dataset.columns)
-    expected = [
-        *((name, types[dtype], row) for name, dtype in zip(names, input_types(dataset), strict=True)),
-        ("label", onnx.TensorProto.INT64, ()),
-        ("probabilities", onnx.TensorProto.FLOAT, (len(dataset.classes),)),
-    ]
-    given = [*model.graph.input, *model.graph.output]
-    for value, (name, kind, shape) in zip(given, expected, strict=False):
-        tensor, words = value.type.tensor_type, onnx.TensorProto.DataType.Name
-        sizes = [size.dim_value for size in tensor.shape.dim]
-        if (value.name, tensor.elem_type, sizes) != (name, kind, [0, *shape]):
-            return (
-                f"the graph's '{value.name}' is {words(tensor.elem_type)} {sizes}, expected '{name}', {words(kind)} "
-                f"{[0, *shape]}, where 0 stands for any number of rows"
-            )
-    return "" if len(given) == len(expected) else f"the graph has {len(given)} inputs and outputs, not {len(expected)}"
+    inputs = [(name, dtype, row) for name, dtype in zip(names, input_types(dataset), strict=True)]
+    return graph_form.interface_violation(model, inputs, len(dataset.classes))
 
 
-def judge(way: str, predicted: Predicted, reference: TorchReference, rows: Probes) -> WayResult:
+def judge(asked: Asked, reference: TorchReference) -> WayResult:
     """Compare the predictions of one way with those of torch.
 
     Args:
-        way: name of the way of predicting.
-        predicted: its predictions, for all rows or for `rows.chosen`.
+        asked: the way of predicting and its predictions.
         reference: torch's predictions for all rows; float64 is computed for the rows that may be wrong.
-        rows: the rows of the proof.
     """
-    positions = np.arange(len(rows.x)) if len(predicted.label) == len(rows.x) else rows.chosen
+    positions, predicted = asked.rows, asked.predicted
     if problem := _misshapen(predicted, len(positions), reference.probabilities.shape[1]):
         never, always = np.zeros(len(positions), dtype=bool), np.ones(len(positions), dtype=bool)
-        return WayResult(f"{way}: {problem}", positions, predicted, np.full(len(positions), np.inf), always, never)
+        infinite = np.full(len(positions), np.inf)
+        return WayResult(f"{asked.way}: {problem}", positions, asked.sizes, predicted, infinite, always, never)
     tolerance = reference.tolerance[positions]
     error = _error(predicted, reference.probabilities[positions])
     doubt = np.where(np.isfinite(error), error, np.inf)
     doubtful = np.flatnonzero((predicted.label != reference.float32.label[positions]) | (doubt > tolerance))
-    reference.look_up(positions[doubtful[np.argsort(-doubt[doubtful], kind="stable")][:MAX_DOUBTFUL_ROWS]])
+    reference.look_up(np.unique(positions[doubtful[np.argsort(-doubt[doubtful], kind="stable")][:MAX_DOUBTFUL_ROWS]]))
     expected = reference.probabilities[positions]
-    error = _error(predicted, expected)
+    is_asked = reference.is_asked[positions]
+    error = np.where(is_asked, _error(predicted, expected), 0)
     margin = expected.max(axis=1) - expected[np.arange(len(positions)), predicted.label.clip(0, expected.shape[1] - 1)]
     is_flipped = predicted.label != expected.argmax(axis=1)
     is_tie = is_flipped & (margin <= 2 * error)
     is_wrong = ~(error <= tolerance) | (is_flipped & ~is_tie) | _is_inconsistent(predicted)
-    return WayResult(way, positions, predicted, error, is_wrong, is_tie & ~is_wrong)
+    is_wrong &= is_asked
+    return WayResult(asked.way, positions, asked.sizes, predicted, error, is_wrong, is_tie & ~is_wrong & is_asked)
 
 
 def show(result: WayResult, position: int, comparison: ProofComparison) -> dict[str, Any]:
@@ -218,6 +214,7 @@ def show(result: WayResult, position: int, comparison: ProofComparison) -> dict[
     return {
         "row": comparison.rows.name(row),
         "way": result.way,
+        "batch": int(result.sizes[position]),
         "error": _number(result.error[position]),
         "tolerance": _number(reference.tolerance[row]),
         "margin": _number(best[-1] - best[-2]),
@@ -235,7 +232,8 @@ def _runtimes(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[
     with temporary_folder() as folder:
         np.save(folder / "x.npy", rows.x, allow_pickle=False)
         np.save(folder / "rows.npy", rows.chosen, allow_pickle=False)
-        (folder / "columns.json").write_text(json.dumps([dataset.columns, category_values(dataset)]))
+        sizes = batch_sizes(dataset, len(rows.x), file_digest(file))
+        (folder / "asked.json").write_text(json.dumps([dataset.columns, texts(dataset), sizes]))
         command = [sys.executable, "-P", "-m", "hallmark.tasks.ml.artifact.runtimes", str(file), str(folder)]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
 
@@ -268,11 +266,12 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _ways(predictions: dict[str, NDArray[Any]]) -> Iterator[tuple[str, Predicted]]:
+def _ways(predictions: dict[str, NDArray[Any]]) -> Iterator[Asked]:
     for key, label in predictions.items():
         way, _, what = key.rpartition("/")
         if what == "label":
-            yield way, Predicted(label, predictions[f"{way}/probabilities"])
+            probabilities, rows, sizes = (predictions[f"{way}/{part}"] for part in ("probabilities", "rows", "sizes"))
+            yield Asked(way, Predicted(label, probabilities), rows, sizes)
 
 
 def _misshapen(predicted: Predicted, rows: int, classes: int) -> str:
@@ -305,14 +304,39 @@ def _describe(comparison: ProofComparison) -> dict[str, Any]:
         "rule": f"error of a probability <= {FLOOR:g} + {FACTOR:g} * own_float32_error, and every label but ties",
         "own_float32_error": {name: _number(error) for name, error in errors.items()},
         "tolerance": {name: _number(FLOOR + FACTOR * error) for name, error in errors.items()},
-        "smallest_tolerance": _number(max((float(one.error.max()) for one in comparison.on_cpu), default=0.0)),
+        "smallest_tolerance": _number(_largest_error(comparison)),
+        "form": comparison.dependence,
         "ways": [
-            {"way": one.way, "rows": len(one.rows), "wrong": int(one.is_wrong.sum()), "largest_error": _number(most)}
+            {
+                "way": one.way,
+                "rows": len(one.rows),
+                "sizes": np.unique(one.sizes).tolist(),
+                "wrong": int(one.is_wrong.sum()),
+                "largest_error": _number(most),
+            }
             for one, most in zip(results, largest, strict=True)
         ],
         "gpu_error": comparison.gpu_error,
         "ties": [show(one, int(row), comparison) for one in results for row in np.flatnonzero(one.is_tie)],
     }
+
+
+def _largest_error(comparison: ProofComparison) -> float:
+    """Return the largest error of a runtime on rows within the training range."""
+    far = comparison.rows.far
+    errors = [one.error[(one.rows < far.start) | (one.rows >= far.stop)] for one in comparison.on_cpu]
+    return max((float(error.max(initial=0.0)) for error in errors), default=0.0)
+
+
+def _inexact(reference: TorchReference) -> str:
+    """Describe a model whose own rounding is so large that nothing can be proven; empty for any other."""
+    own = reference.float32_error["test"]
+    if FLOOR + FACTOR * own <= MAX_TOLERANCE:
+        return ""
+    return (
+        f"the model's own rounding changes a probability of a test row by {own:.1e}, so that its predictions cannot be "
+        "proven: scale the inputs, or train with a lower learning rate"
+    )
 
 
 def _proof(comparison: ProofComparison, report: Path) -> Proof:
@@ -325,8 +349,8 @@ def _proof(comparison: ProofComparison, report: Path) -> Proof:
         rows_made=len(rows.x) - rows.test,
         rows_in_every_way=len(rows.chosen),
         ways=tuple(one.way for one in cpu),
-        own_error=max(reference.float32_error.values()),
-        largest_error=max(float(one.error.max()) for one in cpu),
+        own_error=max(reference.float32_error[name] for name in ("test", "made")),
+        largest_error=_largest_error(comparison),
         tolerance=FLOOR + FACTOR * reference.float32_error["test"],
         ties=sum(int(one.is_tie.sum()) for one in cpu),
         report=report,
@@ -338,7 +362,8 @@ def _complain(result: WayResult, comparison: ProofComparison) -> str:
     found_scores, expected = (_scores(row[name]) for name in ("probabilities", "torch_float32"))
     allowed = comparison.reference.tolerance[result.rows[result.worst[0]]]
     return (
-        f"{result.way}: {int(result.is_wrong.sum())} of {len(result.rows)} rows disagree; the worst is {row['row']}: "
+        f"{result.way}: {int(result.is_wrong.sum())} of {len(result.rows)} rows disagree; the worst is {row['row']} "
+        f"in a batch of {row['batch']}: "
         f"torch predicts label {row['torch_label']} from {expected}, the file predicts label {row['label']} from "
         f"{found_scores}; the allowed deviation is {allowed:.1e} with the same label"
     )

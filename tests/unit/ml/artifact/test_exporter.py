@@ -67,6 +67,15 @@ def test_the_batch_is_dynamic(artifact: Artifact, iris: tuple[Experiment, Datase
     assert (label.shape, probabilities.shape) == ((rows,), (rows, 3))
 
 
+def test_the_graph_has_the_form_that_old_runtimes_and_other_tools_read(artifact: Artifact) -> None:
+    model = onnx.load(artifact.path)
+    assert model.ir_version == 8
+    domains = [entry.domain for entry in model.opset_import]
+    assert len(domains) == len(set(domains))
+    described = {value.name for value in model.graph.value_info}
+    assert not described & {tensor.name for tensor in model.graph.initializer}
+
+
 def test_the_opset_is_the_configured_one(iris: tuple[Experiment, Dataset], fitted: Fit, tmp_path: Path) -> None:
     classifier = load(fitted, iris[1], iris[0])
     path = exporter.export(classifier, iris[1], Export(opset=21), tmp_path / "iris.onnx").path

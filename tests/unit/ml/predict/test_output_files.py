@@ -87,6 +87,27 @@ def test_csv_and_json_lines_are_written_exactly(tmp_path: Path) -> None:
     assert (tmp_path / "y").read_text().splitlines()[0] == first
 
 
+def test_names_are_escaped_for_a_terminal_and_for_a_spreadsheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    batch = PredictedBatch(["=1+1.png", "+\x1b[31m.png"], np.array([1, 0]), np.eye(2, dtype=np.float32))
+    heading = Heading("file", ("plain", "-2\nverdict holds"))
+    with output_files.open_output(tmp_path / "y", "csv", heading, for_spreadsheets=True) as take:
+        take(batch)
+    with (tmp_path / "y").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["'=1+1.png", "'+\x1b[31m.png"]
+    assert [row["class"] for row in rows] == ["'-2\nverdict holds", "plain"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for form in ("csv", "jsonl"):
+        with output_files.open_output(None, form, heading) as take:  # type: ignore[arg-type]
+            take(batch)
+        out = capsysbinary.readouterr().out.decode()
+        assert "\\x1b[31m.png" in out
+        assert "-2\\x0averdict holds" in out.replace("\\\\", "\\")
+        assert out.isprintable() or set(out) - {"\n"} <= {one for one in out if one.isprintable()}
+
+
 def test_parquet_columns_have_types(tmp_path: Path) -> None:
     write(tmp_path / "y", "parquet", Heading("row", ("a", "b", "c")), predictions(range(1, 6)))
     kinds = [pa.int64(), pa.string(), *[pa.float32()] * 3]
