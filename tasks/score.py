@@ -10,9 +10,12 @@ from hallmark.tasks.runtime.steps import step
 
 
 @step("score", "{source}")
-def score(model: Path, source: str, output: Path) -> Scored:
+def score(model: Path, source: str, output: Path, unreadable: float) -> Scored:
     """Score every row and write the predictions; see `hallmark.tasks.ml.predict.predictor.score`."""
     form = output_files.choose_format(output, None)
-    scored = predictor.score(model, source, output, form, partial(progress.rows, progress.current_step.get()))
+    show = partial(progress.rows, progress.current_step.get())
+    scored = predictor.score(model, source, output, form, show, unreadable=unreadable)
     progress.report(f"{scored.rows:,} rows, {scored.outside_training_range:,} outside the training range")
+    if scored.gaps:
+        progress.report(scored.describe_gaps())
     return scored

@@ -1,10 +1,11 @@
 """`hallmark predict`: check the input, score the rows, print a summary."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json
@@ -25,6 +26,7 @@ def predict(
     output: Path | None = None,
     form: Annotated[Literal["table", "csv", "parquet", "jsonl"] | None, Parameter(name="--format")] = None,
     overwrite: Flag = False,
+    unreadable: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))] = 1.0,
     json: Flag = False,
 ) -> None:
     """Predict the class of every row with a model that Hallmark exported.
@@ -47,6 +49,8 @@ def predict(
         of each class.
     overwrite
         Replace an existing output file.
+    unreadable
+        Largest accepted share of missing, unknown and unreadable values in a column, from 0 to 1. More are refused.
     json
         Print the result as one line of JSON; requires --output.
     """
@@ -62,8 +66,11 @@ def predict(
             output_files.check_output(output, source, overwrite=overwrite)
         if not model_reference.is_file(model):
             _warn(model)
-        scored = predictor.score(model_reference.find(model), source, output, form, partial(progress.rows, "predict"))
+        show = partial(progress.rows, "predict")
+        scored = predictor.score(model_reference.find(model), source, output, form, show, unreadable=unreadable)
     progress.line("predict", _sentence(scored))
+    if scored.gaps:
+        progress.line("columns", scored.describe_gaps())
     if json:
         print_json(_result(scored))
 
@@ -103,4 +110,5 @@ def _result(scored: "Scored") -> dict[str, Any]:
         "training_class_shares": scored.training_class_shares,
         "outside_training_range": scored.outside_training_range,
         "left_out": list(scored.left_out),
+        "gaps": [asdict(gaps) for gaps in scored.gaps],
     }
