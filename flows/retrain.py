@@ -10,8 +10,9 @@ from hallmark.flows.ship import train_and_ship
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.common.results import Decision, Retrained
 from hallmark.tasks.judge import judge
+from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.evaluation.promotion import disqualification
+from hallmark.tasks.ml.evaluation.promotion import compare_files, disqualification
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
 from hallmark.tasks.ml.reports import flow_pages
 from hallmark.tasks.prepare import prepare
@@ -19,6 +20,7 @@ from hallmark.tasks.promotion import champions, decision_log
 from hallmark.tasks.runtime import flow_artifacts, notification, progress, provenance, scheduled_process
 from hallmark.tasks.runtime.running_commands import tag_flow_run
 from hallmark.tasks.tracking import resume, run_queries, training_rows
+from hallmark.tasks.tracking.registry import model_registry
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -89,6 +91,9 @@ def _retrain(
         if challenger and not is_broken and (said := champions.verdict_on(name, challenger, champion, rule)):
             reason = f"data, experiment and code are those of version {challenger}: {said.verdict} in decision"
             return _unchanged(name, champion, f"{reason} {said.number}: {said.reason}", findings)
+    if champion is not None and not disqualification.disqualifying(champions.findings(name, champion)):
+        in_service = model_registry.fetch(f"models:/{name}/{champion}")
+        compare_files.refuse_others(certificate.read(in_service)[0], dataset, in_service)
     if challenger in (None, champion):
         # --fresh cannot be added to the command of a scheduled run.
         challenger = train_and_ship(experiment, dataset, discard_outdated=True).model_version.version

@@ -12,6 +12,7 @@ from hallmark.tasks.examine import examine
 from hallmark.tasks.export import export
 from hallmark.tasks.fit import fit
 from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.evaluation.findings import before_training
 from hallmark.tasks.ml.reports import flow_pages
 from hallmark.tasks.register import register
 from hallmark.tasks.runtime import flow_artifacts
@@ -21,7 +22,12 @@ from hallmark.tasks.verify import verify
 
 
 def train_and_ship(
-    experiment: Experiment, dataset: Dataset, *, fresh: bool = False, discard_outdated: bool = False
+    experiment: Experiment,
+    dataset: Dataset,
+    *,
+    fresh: bool = False,
+    discard_outdated: bool = False,
+    strict: bool = False,
 ) -> Outcome:
     """Train one experiment in an MLflow run of its own, and ship the result. Called within a flow.
 
@@ -30,6 +36,7 @@ def train_and_ship(
         dataset: its data.
         fresh: discard an interrupted attempt instead of resuming it.
         discard_outdated: discard an attempt of an older version of Hallmark instead of refusing to go on.
+        strict: refuse to train if the experiment or its data has findings.
     """
     origin = tags.origin(str(prefect.runtime.flow_run.id), presets.kind_of(experiment))
     with (
@@ -37,6 +44,8 @@ def train_and_ship(
         run_lifecycle.open_run(experiment, dataset, attempt, presets.run_name(experiment), origin) as run,
     ):
         known = examine(experiment, dataset, run)
+        if strict:
+            before_training.refuse(known, experiment.name)
         outcome = ship(experiment, dataset, fit(experiment, dataset, run), known, run)
     # After the MLflow run is closed: it does not depend on Prefect.
     flow_artifacts.markdown(flow_pages.training(experiment, outcome), "summary", "What this run produced")

@@ -17,11 +17,12 @@ def _run_name() -> str:
 
 
 @flow(name="train", flow_run_name=_run_name, on_running=[tag_flow_run])
-def train(experiment: Experiment, fresh: bool = False) -> Outcome:  # noqa: FBT001, FBT002 - Prefect calls by name
+def train(experiment: Experiment, fresh: bool = False, strict: bool = False) -> Outcome:  # noqa: FBT001, FBT002 - Prefect calls by name
     """Train a classifier, track it in MLflow, export it to ONNX, verify the file and register it.
 
     Args:
         experiment: data, model, training and export.
         fresh: discard an interrupted attempt at the same experiment instead of resuming it.
+        strict: refuse to train if the experiment or its data has findings.
     """
-    return flow_artifacts.finished(train_and_ship(experiment, prepare(experiment), fresh=fresh))
+    return flow_artifacts.finished(train_and_ship(experiment, prepare(experiment), fresh=fresh, strict=strict))

@@ -2,7 +2,7 @@
 
 from hallmark.tasks.common.digests import SHOWN
 from hallmark.tasks.common.records import Dataset
-from hallmark.tasks.ml.config.data import Own
+from hallmark.tasks.ml.config.data import Own, Table
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources, suitability
 from hallmark.tasks.ml.data.splits import divide
@@ -20,7 +20,7 @@ def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
     else:
         table = sources.read(experiment.data, machine.writable_home(), machine.mirror, progress.images)
     for note in table.notes:
-        progress.line("images", note)
+        progress.line("columns" if isinstance(experiment.data, Table) else "images", note)
     divided = divide(table, experiment.data.split)
     for each in (experiment, *others):
         suitability.refuse_impossible(table, divided, each.model, each.training)

@@ -10,10 +10,12 @@ from hallmark.tasks.runtime.steps import step
 
 
 @step("score", "{source}")
-def score(model: Path, source: str, output: Path, *, apart: bool) -> Scored:
+def score(model: Path, source: str, output: Path, unreadable: float, *, apart: bool) -> Scored:
     """Score every row and write the predictions; see `hallmark.tasks.ml.predict.predictor.score`."""
     form = output_files.choose_format(output, None)
     show = partial(progress.rows, progress.current_step.get())
-    scored = predictor.score(model, source, output, form, show, apart=apart)
+    scored = predictor.score(model, source, output, form, show, apart=apart, unreadable=unreadable)
     progress.report(f"{scored.rows:,} rows, {scored.outside_training_range:,} outside the training range")
+    if scored.gaps:
+        progress.report(scored.describe_gaps())
     return scored

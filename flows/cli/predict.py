@@ -1,10 +1,11 @@
 """`hallmark predict`: check the input, score the rows, print a summary."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.printing import Flag, print_json
@@ -26,6 +27,7 @@ def predict(
     form: Annotated[Literal["table", "csv", "parquet", "jsonl"] | None, Parameter(name="--format")] = None,
     overwrite: Flag = False,
     for_spreadsheets: Flag = False,
+    unreadable: Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))] = 1.0,
     json: Flag = False,
 ) -> None:
     """Predict the class of every row with a model that Hallmark exported.
@@ -51,6 +53,8 @@ def predict(
     for_spreadsheets
         In CSV, put an apostrophe in front of names of classes and files that begin with =, +, -, @, a tab or a carriage
         return. A spreadsheet would run them as formulas.
+    unreadable
+        Largest accepted share of missing, unknown and unreadable values in a column, from 0 to 1. More are refused.
     json
         Print the result as one line of JSON; requires --output.
     """
@@ -70,9 +74,12 @@ def predict(
         scored = predictor.score(
             *(model_reference.find(model), source, output, form, partial(progress.rows, "predict")),
             apart=is_file,
+            unreadable=unreadable,
             for_spreadsheets=for_spreadsheets,
         )
     progress.line("predict", _sentence(scored))
+    if scored.gaps:
+        progress.line("columns", scored.describe_gaps())
     if json:
         print_json(_result(scored))
 
@@ -112,4 +119,5 @@ def _result(scored: "Scored") -> dict[str, Any]:
         "training_class_shares": scored.training_class_shares,
         "outside_training_range": scored.outside_training_range,
         "left_out": list(scored.left_out),
+        "gaps": [asdict(gaps) for gaps in scored.gaps],
     }

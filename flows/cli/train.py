@@ -10,8 +10,7 @@ from hallmark.flows.cli.shared import execution, outcomes
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
 from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_rows
-from hallmark.flows.experiments import options
-from hallmark.tasks.common.errors import InputError
+from hallmark.flows.experiments import options, taken_names
 from hallmark.tasks.ml.config.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def train(
     Parameters
     ----------
     strict
-        Refuse the experiment if it contains a known mistake.
+        Refuse the experiment if it contains a known mistake, or if its data has a finding.
     fresh
         Start from the beginning instead of resuming an interrupted run.
     json
@@ -49,7 +48,8 @@ def train(
         from hallmark.flows.train import train as flow
 
         execution.refuse_impossible(experiment)
-        return lambda: flow(experiment, fresh=fresh)
+        taken_names.refuse(source, tokens, experiment)
+        return lambda: flow(experiment, fresh=fresh, strict=strict)
 
     with report_errors(as_json=json):
         experiment = options.experiment(source, tokens)
@@ -65,9 +65,7 @@ def train(
 def _refuse_mistakes(experiment: Experiment) -> None:
     from hallmark.tasks.ml.evaluation.findings import before_training
 
-    if known := before_training.find(experiment):
-        listed = "; ".join(f"{finding.code}: {finding.sentence} (fix: {finding.remedy})" for finding in known)
-        raise InputError(f"{experiment.name}: refused by --strict: {listed}")
+    before_training.refuse(before_training.find(experiment), experiment.name)
 
 
 def _result(experiment: Experiment, outcome: "Outcome") -> dict[str, Any]:

@@ -71,6 +71,8 @@ def read(source: str) -> Tree:
     path = Path(source)
     if not path.exists():
         raise InputError(files.missing_message(path, source))
+    if path.is_dir() and path.suffix.lower() in TABLE_SUFFIXES:
+        raise InputError(f"{source}: is a folder: write its parts into one file, or give one of them")
     kind = "images" if path.is_dir() else "table"
     return {"name": stem(source), "data": {"kind": kind, "path": str(path.absolute())}}
 

@@ -41,6 +41,22 @@ class Column:
     """With `shift`, the scaling of the network's input: `(value - shift) * factor`."""
     kept: tuple[int, ...] = ()
     """Indices of the values that have a network input each; `MISSING` stands for the input of a missing value."""
+    missing_text: tuple[str, ...] | None = None
+    """Texts that mark a missing value; None for the usual ones."""
+    decimal: str = ""
+    """Character before the fraction of numbers that are written with groups of digits or a unit; empty for others."""
+    unit: str = ""
+    """Sign or unit beside these numbers, which is dropped."""
+    looks: Literal["", "numbers", "decimal comma", "dates", "codes"] = ""
+    """What most values of a categorical column look like, if that is not text; `example` is one of them."""
+    joined: bool = False
+    """Whether values that differ by their spelling only are one."""
+    takes_na: bool = False
+    """Whether some of the missing values are written NA, among codes of two letters of which NA may be one."""
+    distinct: int = 0
+    """Number of different values of a numeric column, if float32 makes some of them equal ..."""
+    merged: int = 0
+    """... and the number that are still different then."""
 
 
 @dataclass(frozen=True, slots=True)

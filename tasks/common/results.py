@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hallmark.tasks.common.errors import printable
 from hallmark.tasks.common.records import Artifact, Dataset, Evaluation, Finding, Fit, ModelVersion, Proof, Run
 
 
@@ -115,6 +116,32 @@ class SweepOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnGaps:
+    """Numbers of rows whose value in a column does not tell the model anything."""
+
+    name: str
+    missing: int
+    unknown: int
+    """Rows with a text that the model does not know."""
+    unreadable: int
+    """Rows with a text in place of a number; it counts as missing, as in training."""
+    example: str = ""
+    """The first of these texts."""
+
+    @property
+    def total(self) -> int:
+        """Number of rows without a usable value."""
+        return self.missing + self.unknown + self.unreadable
+
+    def describe(self, rows: int) -> str:
+        """Describe the counts in words: `b: 8 missing of 8 values`."""
+        such = f", such as '{printable(self.example[:40])}'" if self.example else ""
+        counts = {"missing": self.missing, "unknown": self.unknown, f"not numbers{such}": self.unreadable}
+        named = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+        return f"{self.name}: {named} of {rows:,} values"
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """Summary of a model's predictions for many rows."""
 
@@ -134,6 +161,14 @@ class Scored:
     """Number of rows with a number outside the range of the training rows, or with a text that they do not contain."""
     left_out: tuple[str, ...] = ()
     """Columns of the source that the model does not use."""
+    gaps: tuple[ColumnGaps, ...] = ()
+    """Columns with missing, unknown or unreadable values, those with most of them first."""
+
+    def describe_gaps(self, limit: int = 5) -> str:
+        """Describe the columns with most gaps in words; empty if there are none."""
+        described = [one.describe(self.rows) for one in self.gaps]
+        more = [f"{len(described) - limit:,} more columns"] if len(described) > limit else []
+        return "; ".join(described[:limit] + more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hallmark.flows.experiments import options, presets
-from hallmark.tasks.common.records import Finding
+from hallmark.tasks.common.records import Evaluation, Finding
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import sources, splits, suitability
 from hallmark.tasks.ml.evaluation import evaluator
@@ -152,6 +152,16 @@ def test_the_exact_mcnemar_test_needs_at_least_six_discordant_rows() -> None:
 
     assert binomtest(after_training.DISCORDANT, after_training.DISCORDANT).pvalue < 0.05
     assert binomtest(after_training.DISCORDANT - 1, after_training.DISCORDANT - 1).pvalue > 0.05
+
+
+def test_a_weighted_loss_is_compared_with_the_prior_that_it_makes_best(folder: Path) -> None:
+    dataset = prepare(presets.get("iris").data, folder)
+    rows = after_training.Rows(np.zeros((200, 1), np.float32), np.maximum(np.arange(200) % 100 - 97, 0))
+    for weight, is_found in (("1,1,1", True), ("0.34,33,33", False)):
+        experiment = changed("iris", {"training.loss.weight": weight})
+        evaluation = Evaluation({"test/accuracy": 0.95, "test/log_loss": 0.2}, ())
+        trained = after_training.Trained(experiment, dataset, None, evaluation, rows, rows)  # type: ignore[arg-type]
+        assert (after_training._no_better_than_prior(trained) is not None) == is_found
 
 
 def test_xor_has_no_linear_relation_and_a_column_has_one_with_itself() -> None:

@@ -143,6 +143,7 @@ def test_json_is_the_last_line_and_is_complete(console: Call, here: Path) -> Non
         "training_class_shares": pytest.approx(dict.fromkeys(certified.CLASSES, 1 / 3)),
         "outside_training_range": 1,
         "left_out": [],
+        "gaps": [],
     }
 
 
@@ -174,7 +175,7 @@ MISTAKES = [
     (["nowhere.onnx", "rows.csv"], "nowhere.onnx: cannot be read: No such file"),
     (["text.onnx", "rows.csv"], "text.onnx: not an ONNX file"),
     (["iris.onnx", "nowhere.csv"], "nowhere.csv: there is no such file or folder"),
-    (["iris.onnx", "iris.onnx"], "iris.onnx: expected a file that ends in .csv, .parquet"),
+    (["iris.onnx", "iris.onnx"], "iris.onnx: expected a file that ends in .csv, .tsv, .parquet"),
     (["iris.onnx", "empty.csv"], "empty.csv: has no heading"),
     (["iris.onnx", "heading.csv"], "heading.csv: has no rows"),
     (["iris.onnx", "text.csv"], "text.csv: row 4, column 'sepal_length': expected a finite number .* found 'x'"),

@@ -308,7 +308,7 @@ def test_a_champion_that_leaked_is_replaced_by_one_that_does_not(
     assert result.decision.judgement is not None
     assert result.decision.judgement["champion_accuracy"] is None
     assert result.decision.judgement["challenger_accuracy"] < first.evaluation.metrics["test/accuracy"]
-    with pytest.raises(InputError, match="promote a model of the new rows by hand"):
+    with pytest.raises(InputError, match="train and promote a model of the new rows by hand"):
         retrain(leaky)
 
 

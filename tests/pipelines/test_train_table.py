@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 from onnx import numpy_helper
 
-from hallmark.flows.experiments import sweep_grids
+from hallmark.flows.experiments import sweep_grids, taken_names
 from hallmark.flows.judge import judge
 from hallmark.flows.retrain import retrain
 from hallmark.flows.sweep import sweep
 from hallmark.flows.train import train
 from hallmark.tasks.common.digests import file_digest
-from hallmark.tasks.common.errors import ParityError
+from hallmark.tasks.common.errors import InputError, ParityError
 from hallmark.tasks.common.records import SPLITS, Artifact, Dataset
 from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import runtimes
@@ -28,6 +28,7 @@ from hallmark.tasks.ml.data import dataset_store
 from hallmark.tasks.ml.models import networks
 from hallmark.tasks.ml.predict import input_rows, predictor
 from hallmark.tasks.tracking import client
+from hallmark.tasks.tracking.registry import model_registry
 from tests.conftest import prepare
 from tests.support import interrupted, owned
 from tests.support.consoles import Call
@@ -119,6 +120,46 @@ def test_missing_and_unknown_values_are_predicted_and_counted(
     result = json.loads(out.splitlines()[-1])
     assert (result["rows"], result["outside_training_range"], result["left_out"]) == (3, 2, ["name"])
     assert set(result["class_shares"]) == set(owned.CLASSES)
+    counts = {one["name"]: (one["missing"], one["unknown"]) for one in result["gaps"]}
+    assert counts == {"age": (1, 0), "children, at home": (1, 0), "is.member": (1, 0), "c0": (0, 1)}
+    assert "columns  age: 1 missing of 3 values; children, at home: 1 missing of 3 values;" in " ".join(err.split("\n"))
+
+
+def test_columns_without_values_are_told_and_refused_above_a_share(
+    trained: tuple[Experiment, Outcome], console: Call, tmp_path: Path
+) -> None:
+    rows, said = tmp_path / "new.csv", tmp_path / "said.csv"
+    rows.write_text("c0,is.member,age,'children, at home'\n".replace("'", '"') + ",TRUE,40.5,1\n" * 8)
+    code, _, err = console("predict", trained[1].artifact.path, rows, "--output", said, "--unreadable", "0.5")
+    assert code == 2
+    assert "column c0: 8 missing of 8 values: that is more than the share that --unreadable 0.5 accepts" in err
+    assert not said.exists()
+    code, _, err = console("predict", trained[1].artifact.path, rows, "--output", said)
+    assert code == 0
+    assert "columns  c0: 8 missing of 8 values" in err
+
+
+def test_a_name_that_belongs_to_another_source_is_refused(trained: tuple[Experiment, Outcome], tmp_path: Path) -> None:
+    experiment = trained[0]
+    taken_names.refuse(str(experiment.data.path), [], experiment)  # type: ignore[union-attr]
+    other = owned.experiment(owned.write(owned.mixed(), tmp_path / "people.csv"), experiment.name)
+    message = f"the model '{experiment.name}' was trained on .*people.csv: add --name and another name"
+    with pytest.raises(InputError, match=message):
+        taken_names.refuse("people.csv", [], other)
+    taken_names.refuse("people.csv", ["--name", experiment.name], other)
+    taken_names.refuse("people.toml", [], other)
+    preset = owned.experiment(owned.write(owned.mixed(), tmp_path / "iris.csv"))
+    with pytest.raises(InputError, match="'iris' is the name of a preset"):
+        taken_names.refuse("iris.csv", [], preset)
+
+
+def test_strict_refuses_what_examination_finds_before_training(here: Path) -> None:
+    table = owned.mixed().append_column("same", pa.array(["x"] * owned.ROWS))
+    name = new_name()
+    experiment = owned.experiment(owned.write(table, here / "same.csv"), name)
+    with pytest.raises(InputError, match=r"refused by --strict: constant_column: .* \(fix: --data.ignore same\)"):
+        train(experiment, strict=True)
+    assert not model_registry.exists(name)
 
 
 @pytest.mark.parametrize(

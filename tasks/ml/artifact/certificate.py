@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,14 @@ class Input:
     """Whether text in place of a number is treated as missing, as in training."""
     resized: bool = False
     """Whether image files are turned upright and resized to this size when they are decoded."""
+    missing_text: tuple[str, ...] | None = None
+    """Texts in a file that mark a missing value, besides empty text; None for the usual ones."""
+    decimal: str = ""
+    """Character before the fraction of numbers in a file; empty for those of programming languages."""
+    unit: str = ""
+    """Sign or unit beside the numbers in a file, which is dropped."""
+    joined: bool = False
+    """Whether texts in a file that differ from a known value by their spelling only stand for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +245,8 @@ def proof_sentence(proof: Mapping[str, Any]) -> str:
 
 def _without_defaults(one: Input) -> dict[str, Any]:
     """Return the fields of an input, without optional ones that have their default."""
-    return {
-        key: value for key, value in asdict(one).items() if value or key not in ("kind", "values", "mixed", "resized")
-    }
+    optional = {field.name: field.default for field in fields(Input) if field.default is not MISSING}
+    return {key: value for key, value in asdict(one).items() if key not in optional or value != optional[key]}
 
 
 def _parse(content: bytes, path: Path) -> onnx.ModelProto:
@@ -316,7 +323,7 @@ def _certificate(properties: dict[str, str]) -> Certificate:
         if found := certificate_schema.violation(content):
             raise InputError(found)
         inputs = tuple(
-            Input(**one | {"shape": tuple(one["shape"]), "values": tuple(one.get("values", ()))})
+            Input(**one | {name: tuple(one[name]) for name in ("shape", "values", "missing_text") if name in one})
             for one in content["inputs"]
         )
         lists = {name: tuple(content[name]) for name in ("classes", "class_shares")}

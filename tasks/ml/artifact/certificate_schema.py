@@ -17,7 +17,16 @@ ROUNDING = 1e-5
 DTYPES = ("float32", "float64", "uint8", "string")
 KINDS = ("numeric", "boolean", "categorical")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_OPTIONAL: dict[str, Any] = {"kind": None, "values": [], "mixed": False, "resized": False}
+_OPTIONAL: dict[str, Any] = {
+    "kind": None,
+    "values": [],
+    "mixed": False,
+    "resized": False,
+    "missing_text": [],
+    "decimal": "",
+    "unit": "",
+    "joined": False,
+}
 
 
 def violation(content: dict[str, Any]) -> str:
@@ -105,9 +114,10 @@ def _is_input(one: Any) -> bool:  # noqa: ANN401 - any JSON
         return False
     given = _OPTIONAL | one
     return all((
-        _is_list_of(str, [given["name"], given["description"]]),
-        _is_list_of(bool, [given["mixed"], given["resized"]]),
+        _is_list_of(str, [given[name] for name in ("name", "description", "decimal", "unit")]),
+        _is_list_of(bool, [given[name] for name in ("mixed", "resized", "joined")]),
         _is_list_of(str, given["values"]),
+        _is_list_of(str, given["missing_text"]),
         isinstance(given["dtype"], str) and given["dtype"] in DTYPES,
         given["kind"] is None or (isinstance(given["kind"], str) and given["kind"] in KINDS),
         isinstance(given["shape"], list) and all(_is_whole(size, 1) for size in given["shape"]),

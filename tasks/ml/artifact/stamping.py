@@ -92,11 +92,34 @@ def _input(column: Column, lowest: float, highest: float) -> Input:
     if column.kind == "categorical":
         values = tuple(column.values[code] for code in column.kept if code != MISSING)
         text = "one text a row, empty where it is missing; one that training has not seen counts as unknown"
-        return Input(column.name, "string", (1,), None, None, text, column.kind, values)
+        return Input(
+            column.name,
+            "string",
+            (1,),
+            None,
+            None,
+            text,
+            column.kind,
+            values,
+            missing_text=column.missing_text,
+            joined=column.joined,
+        )
     text = "one number a row" if column.kind == "numeric" else "1 for true and 0 for false, one a row"
     description = f"{text}, NaN where it is missing"
     is_mixed = column.kind == "numeric" and column.strange > 0
-    return Input(column.name, "float32", (1,), lowest, highest, description, column.kind, mixed=is_mixed)
+    return Input(
+        column.name,
+        "float32",
+        (1,),
+        lowest,
+        highest,
+        description,
+        column.kind,
+        mixed=is_mixed,
+        missing_text=column.missing_text,
+        decimal=column.decimal,
+        unit=column.unit,
+    )
 
 
 def class_shares(dataset: Dataset) -> tuple[float, ...]:

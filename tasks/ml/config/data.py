@@ -1,5 +1,6 @@
 """The data part of an experiment: which rows to use, how to split them, and how to scale them."""
 
+import hashlib
 import re
 from pathlib import PurePath
 from shlex import quote
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 from hallmark.tasks.common.records import ColumnKind
 from hallmark.tasks.ml.config.fields import FLOAT32, Labels, Names, Numbers, Part
 
-TABLE_SUFFIXES = (".csv", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 """File name endings of the tables that can be trained on and predicted."""
 BY_COLUMN = ("group", "time", "column")
 """Split methods that use a column of a table; the option of the same name names the column."""
@@ -265,7 +266,21 @@ class Table(Own):
         description="number of most frequent values per categorical column that become network inputs; all others "
         "count as unknown",
     )
-    separator: Literal[",", ";", "tab"] = Field(default=",", description="field separator of a CSV file")
+    separator: Literal[",", ";", "tab", "|"] = Field(default=",", description="field separator of a CSV file")
+    decimal: Literal[".", ","] = Field(
+        default=".",
+        description="character before the fraction of a number in text; with ',' thousands may be separated by '.'",
+    )
+    missing: Names | None = Field(
+        default=None,
+        description="texts that mark a missing value, such as ?,-; default: NA, N/A, NULL, NaN and their variants. "
+        "Empty text always does; '' for no other, so that NA is a value",
+    )
+    spellings: Literal["as_written", "joined"] = Field(
+        default="as_written",
+        description="joined: values and classes that differ only by case, blanks, Unicode form, a final dot or the "
+        "zeros of a number are one, in their most frequent spelling",
+    )
     scaling: Literal["none", "standard", "range"] = Field(
         default="standard", description="standard: (x - mean) / standard deviation of numeric columns; none: raw values"
     )
@@ -329,10 +344,12 @@ def ignoring(column: str) -> str:
 def stem(path: str) -> str:
     """Return a path's last part without its suffix as a valid experiment name.
 
-    Characters other than letters, digits, '.', '_' and '-' become '-'.
+    Characters other than letters, digits, '.', '_' and '-' become '-'. If nothing is left, the name is derived from
+    the digest of the last part, so that two of them differ.
     """
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(path).stem).strip("-._")[:100]
-    return name or "own"
+    last = PurePath(path).stem
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")[:100]
+    return name or f"own-{hashlib.sha256(last.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 Data = Annotated[Iris | Threshold | Points | Blobs | Digits | MNIST | Table | Images, Field(discriminator="kind")]

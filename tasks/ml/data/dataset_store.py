@@ -29,6 +29,8 @@ FACTS = "dataset.json"
 """File with the record of a dataset and the digests of its other files."""
 COLUMNS, ENCODING = "columns.json", "encoding.onnx"
 """Further files of a dataset that was read from a user's table; see `records.Dataset`."""
+_LATER_FIELDS = ("missing_text", "decimal", "unit", "looks", "joined", "takes_na", "distinct", "merged")
+"""Fields of `Column` that are stored only if they differ from their default."""
 _CHUNK_BYTES = 2**24
 """Bytes of rows read at a time while a dataset is written."""
 
@@ -93,7 +95,7 @@ def prepare(source: SourceRows, data: Data, home: Path) -> Dataset:
     }
     columns, encoded = _encode(source, data, divided["train"])
     dataset = _outline(source, data, divided, columns)
-    texts = {COLUMNS: _dump(columns, source.unlabelled), ENCODING: encoded} if columns else {}
+    texts = {COLUMNS: _dump(columns, source), ENCODING: encoded} if columns else {}
     file_digests = {name: array.digest() for name, array in arrays.items()}
     file_digests |= {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}
     digest = digest_of([_describe(dataset), file_digests])
@@ -172,6 +174,11 @@ def unlabelled(dataset: Dataset) -> int:
     return _read_columns(dataset.folder, dataset.digest)[1] if dataset.is_table else 0
 
 
+def unlabelled_as(dataset: Dataset) -> str:
+    """Return a text of a user's table that marks a missing label, such as NA; empty if there is none."""
+    return _read_columns(dataset.folder, dataset.digest)[2] if dataset.is_table else ""
+
+
 def category_values(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """Return all values of each categorical column by name; raw rows hold indices into them."""
     return {one.name: one.values for one in columns_of(dataset) if one.kind == "categorical"}
@@ -230,17 +237,25 @@ def _outline(
     )
 
 
-def _dump(columns: tuple[Column, ...], unlabelled: int) -> bytes:
-    content = {"unlabelled": unlabelled, "columns": [asdict(column) for column in columns]}
+def _dump(columns: tuple[Column, ...], source: SourceRows) -> bytes:
+    # Later fields are omitted when they have their default, so that they change no existing digest.
+    later = {one.name: one.default for one in fields(Column) if one.name in _LATER_FIELDS}
+    described = [
+        {key: value for key, value in asdict(column).items() if key not in later or value != later[key]}
+        for column in columns
+    ]
+    marked = {"unlabelled_as": source.unlabelled_as} if source.unlabelled_as else {}
+    content = {"unlabelled": source.unlabelled} | marked | {"columns": described}
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
 @lru_cache(maxsize=8)
-def _read_columns(folder: Path, digest: str) -> tuple[tuple[Column, ...], int]:  # noqa: ARG001 - part of the cache's key
-    """Read `columns.json` once per process: its columns, and the number of unlabelled rows."""
+def _read_columns(folder: Path, digest: str) -> tuple[tuple[Column, ...], int, str]:  # noqa: ARG001 - part of the cache's key
+    """Read `columns.json` once per process: its columns, the number of unlabelled rows, and a text that marks them."""
     content = json.loads((folder / COLUMNS).read_bytes())
-    columns = (Column(**one | {name: tuple(one[name]) for name in ("values", "kept")}) for one in content["columns"])
-    return tuple(columns), int(content["unlabelled"])
+    lists = ("values", "kept", "missing_text")
+    columns = (Column(**one | {name: tuple(one[name]) for name in lists if name in one}) for one in content["columns"])
+    return tuple(columns), int(content["unlabelled"]), str(content.get("unlabelled_as", ""))
 
 
 @lru_cache(maxsize=8)

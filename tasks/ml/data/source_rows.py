@@ -37,6 +37,8 @@ class SourceRows:
     """`(N,)` group number, rank in time or split index of each row, if a table is split by a column."""
     unlabelled: int = 0
     """Number of rows left out because they have no label."""
+    unlabelled_as: str = ""
+    """A text in place of a label that marks a missing value, such as NA; empty if there is none."""
     resized: bool = False
     """Whether the rows are image files that were turned upright and resized."""
     notes: tuple[str, ...] = ()

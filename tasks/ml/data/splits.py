@@ -14,8 +14,9 @@ Indices = NDArray[np.int64]
 
 REMEDY = "use a larger fraction or method 'stratified'"
 REMEDIES = {
+    "stratified": "use larger fractions, or collect more rows of this class",
     "group": "use a larger fraction or another seed",
-    "time": "use a larger fraction",
+    "time": "use a smaller fraction if the class occurs in late rows only, else a larger one",
     "column": "assign rows of every class to each split",
 }
 """Remedies for a split that has no rows of some class, by split method."""
@@ -192,6 +193,13 @@ def _refuse_empty_classes(source: SourceRows, divided: dict[SplitName, Indices],
         if missing := classes - set(source.y[rows].tolist()):
             if name == "validation" and not split.validation:
                 continue
+            rare, needed = min(missing), len(SPLITS) if split.validation else len(SPLITS) - 1
+            count = int((source.y == rare).sum())
+            if count < needed and split.method in ("stratified", "shuffled", "content"):
+                raise InputError(
+                    f"data.split: class '{source.classes[rare]}' has {count} of {len(source.y)} rows, too few for "
+                    "every split: collect more rows, remove the class, or merge rare classes"
+                )
             raise InputError(
                 f"data.split: {len(rows)} {name} rows include none of class '{source.classes[min(missing)]}' "
                 f"(method '{split.method}', seed {split.seed}): {REMEDIES.get(split.method, REMEDY)}"

@@ -9,7 +9,7 @@ from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.artifact.certificate import Input
-from hallmark.tasks.ml.data.tables import values
+from hallmark.tasks.ml.data.tables import spelling, values
 from hallmark.tasks.ml.data.tables.values import FINITE, Location
 
 
@@ -39,11 +39,16 @@ def select(names: Sequence[str], inputs: Sequence[Input], source: str) -> tuple[
         "duplicated": sorted({name for name in stripped if stripped.count(name) > 1}),
     }
     if wrong := [f"{problem}: {', '.join(map(repr, those))}" for problem, those in problems.items() if those]:
+        alike = {name.casefold(): name for name in unused}
+        near = [(name, alike[name.casefold()]) for name in problems["missing"] if name.casefold() in alike]
+        wrong += [f"is '{found}' the column '{name}'? Rename it" for name, found in near[:1]]
         raise InputError(f"{source}: expected the columns {', '.join(expected)}; {'; '.join(wrong)}")
     return [stripped.index(name) for name in expected], unused
 
 
-def convert(column: pa.Array, location: Location, one: Input, *, is_text: bool) -> NDArray[np.generic]:
+def convert(
+    column: pa.Array, location: Location, one: Input, *, is_text: bool
+) -> tuple[NDArray[np.generic], pa.Array | None]:
     """Convert a column to an input of the model.
 
     Args:
@@ -53,23 +58,43 @@ def convert(column: pa.Array, location: Location, one: Input, *, is_text: bool) 
         is_text: whether the file holds text only, as CSV does, so that text may stand for a number.
 
     Returns:
-        Numbers, `(N, 1) float32`, or text, `(N, 1)`. Missing values are NaN or empty text.
+        Numbers, `(N, 1) float32`, or text, `(N, 1)`, where missing values are NaN or empty text; and the texts that
+        count as missing because they are not numbers, or None if there are none.
 
     Raises:
         InputError: a value is not of the kind that the input takes, or missing where none may be.
     """
     if one.kind is None:
-        return _complete(column, location, is_text=is_text).reshape(-1, 1)
+        return _complete(column, location, is_text=is_text).reshape(-1, 1), None
     column = values.decode_input(column)
     match one.kind:
         case "categorical":
-            texts = values.text(column, location).fill_null("").to_pylist()
-            return np.array(texts, dtype=object).reshape(-1, 1)
+            texts = _in_known_spelling(values.text(column, location, one.missing_text).fill_null(""), one).to_pylist()
+            return np.array(texts, dtype=object).reshape(-1, 1), None
         case "boolean":
-            return values.boolean(column, location).reshape(-1, 1)
-    if values.is_text(column.type):
-        column = values.text(column, location)
-    return values.numeric(column, location, mixed=one.mixed).reshape(-1, 1)
+            return values.boolean(column, location, one.missing_text).reshape(-1, 1), None
+    if not values.is_text(column.type):
+        return values.numeric(column, location).reshape(-1, 1), None
+    column = values.text(column, location, one.missing_text)
+    numbers = spelling.number_format(one.decimal, one.unit)
+    strange = values.non_numbers(column, numbers) if one.mixed else None
+    return values.numeric(column, location, mixed=one.mixed, numbers=numbers).reshape(-1, 1), strange
+
+
+def _in_known_spelling(texts: pa.Array, one: Input) -> pa.Array:
+    """Replace a number that is no known value by the known spelling of this number, such as `1.0` by `1`.
+
+    Programs write a column of whole numbers as `1.0` once a value is missing. Where training joined values that differ
+    by their spelling only, the same is done for any text.
+    """
+    encoded = texts.dictionary_encode()
+    found = encoded.dictionary.to_pylist()
+    if not (unknown := set(found).difference(one.values)):
+        return texts
+    key = spelling.folded if one.joined else spelling.plain_number
+    known = {found_key: value for value in reversed(one.values) if (found_key := key(value))}
+    spelt = [known.get(key(text), text) if text in unknown else text for text in found]
+    return pa.array(spelt, texts.type).take(encoded.indices)
 
 
 def _complete(column: pa.Array, location: Location, *, is_text: bool) -> NDArray[np.float32]:

@@ -50,6 +50,8 @@ class RowSource:
     batches: Iterator[Batch]
     left_out: list[str] = field(default_factory=list)
     """Names of columns that the model does not use; complete once the first batch has been read."""
+    not_numbers: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Number of texts in place of numbers by column, and the first of them; complete after the last batch."""
 
 
 def open_source(source: str, inputs: tuple[Input, ...]) -> RowSource:
@@ -84,6 +86,7 @@ def open_source(source: str, inputs: tuple[Input, ...]) -> RowSource:
 
 def _table(table: TableFile, source: str, inputs: tuple[Input, ...]) -> RowSource:
     left_out: list[str] = []
+    not_numbers: dict[str, tuple[int, str]] = {}
 
     def select(names: list[str]) -> list[int]:
         columns, left_out[:] = input_columns.select(names, inputs, source)
@@ -94,18 +97,19 @@ def _table(table: TableFile, source: str, inputs: tuple[Input, ...]) -> RowSourc
         for batch in table.batches(select, _batch_size(inputs)):
             if batch.num_rows:
                 rows = range(first, first + batch.num_rows)
-                feeds: Feeds = {
-                    one.name: input_columns.convert(
-                        column, Location(source, one.name, rows), one, is_text=table.is_text
-                    )
-                    for one, column in zip(inputs, batch.columns, strict=True)
-                }
+                feeds: Feeds = {}
+                for one, column in zip(inputs, batch.columns, strict=True):
+                    location = Location(source, one.name, rows)
+                    feeds[one.name], strange = input_columns.convert(column, location, one, is_text=table.is_text)
+                    if strange is not None:
+                        count, example = not_numbers.get(one.name, (0, str(strange[0])))
+                        not_numbers[one.name] = count + len(strange), example
                 yield Batch(rows, feeds)
                 first = rows.stop
         if first == 1:
             raise InputError(f"{source}: has no rows")
 
-    return RowSource("row", table.count_rows(), batches(), left_out)
+    return RowSource("row", table.count_rows(), batches(), left_out, not_numbers)
 
 
 def _batch_size(inputs: tuple[Input, ...]) -> int:

@@ -15,11 +15,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from hallmark.tasks.common.errors import DamagedError, InputError
-from hallmark.tasks.common.results import Scored
+from hallmark.tasks.common.errors import DamagedError, HallmarkError, InputError
+from hallmark.tasks.common.results import ColumnGaps, Scored
 from hallmark.tasks.ml.artifact import certificate, runtimes
 from hallmark.tasks.ml.predict import input_rows, output_files
-from hallmark.tasks.ml.predict.input_rows import Batch
+from hallmark.tasks.ml.predict.input_rows import Batch, RowSource
 from hallmark.tasks.ml.predict.output_files import Format
 from hallmark.tasks.ml.predict.predictions import Heading, PredictedBatch
 
@@ -50,6 +50,10 @@ class Scorer:
         """Number of rows so far with a value outside the range of the training rows."""
         self.counts = np.zeros(len(self.certificate.classes), np.int64)
         """Number of rows so far by class, `(C,)`."""
+        self.missing = dict.fromkeys((one.name for one in self.certificate.inputs), 0)
+        """Number of rows so far without a value, by input."""
+        self.unknown = dict(self.missing)
+        """Number of rows so far with a text that the model does not know, by input."""
         self._run = runtimes.runner(_open(content, path))
 
     @property
@@ -86,7 +90,11 @@ class Scorer:
                 # Not a NumPy array of text: every element would be as long as the longest.
                 seen = {*one.values, ""}
                 beyond = np.fromiter((text not in seen for text in values.flat), np.bool_, values.size)
+                self.missing[one.name] += int((values == "").sum())
+                self.unknown[one.name] += int(beyond.sum())
             else:
+                if one.kind is not None:
+                    self.missing[one.name] += int(np.isnan(values).sum())
                 beyond = (values < one.lowest) | (values > one.highest)
             outside |= beyond.reshape(len(outside), -1).any(axis=1)
         return outside
@@ -100,6 +108,7 @@ def score(
     progress: Progress,
     *,
     apart: bool = False,
+    unreadable: float = 1.0,
     for_spreadsheets: bool = False,
 ) -> Scored:
     """Score every row of a source. The predictions are written completely, or not at all if scoring fails.
@@ -111,10 +120,12 @@ def score(
         form: format of the output.
         progress: opens a progress display, which is closed before predictions go to stdout.
         apart: whether the model may come from anywhere; see `Scorer`.
+        unreadable: largest accepted share of missing, unknown and unreadable values in a column.
         for_spreadsheets: see `output_files.open_output`.
 
     Raises:
-        InputError: the model cannot be used, or the rows do not fit it.
+        InputError: the model cannot be used, the rows do not fit it, or a column has more unusable values than are
+            accepted.
     """
     try:
         scorer = Scorer(model, apart=apart)
@@ -127,6 +138,14 @@ def score(
         for predictions in _prefetch(map(scorer.score, rows.batches)):
             write(predictions)
             show(scorer.rows, rows.total)
+        if rows.identity == "row" and rows.total not in (None, scorer.rows):
+            raise HallmarkError(f"{source}: has {rows.total:,} rows, but {scorer.rows:,} were predicted")
+        gaps = _gaps(scorer, rows)
+        if gaps and gaps[0].total > unreadable * scorer.rows:
+            raise InputError(
+                f"{source}: column {gaps[0].describe(scorer.rows)}: that is more than the share that --unreadable "
+                f"{unreadable:g} accepts"
+            )
     shares = (scorer.counts / scorer.rows).tolist()
     return Scored(
         model=model.absolute(),
@@ -138,7 +157,17 @@ def score(
         training_class_shares=dict(zip(scorer.certificate.classes, scorer.certificate.class_shares, strict=True)),
         outside_training_range=scorer.outside,
         left_out=tuple(rows.left_out),
+        gaps=gaps,
     )
+
+
+def _gaps(scorer: Scorer, rows: RowSource) -> tuple[ColumnGaps, ...]:
+    """Return the columns with missing, unknown or unreadable values, those with most of them first."""
+    gaps = []
+    for name, missing in scorer.missing.items():
+        unreadable, example = rows.not_numbers.get(name, (0, ""))
+        gaps.append(ColumnGaps(name, missing - unreadable, scorer.unknown[name], unreadable, example))
+    return tuple(sorted((one for one in gaps if one.total), key=lambda one: -one.total))
 
 
 def _prefetch(items: Iterator[PredictedBatch]) -> Iterator[PredictedBatch]:

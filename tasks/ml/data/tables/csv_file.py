@@ -1,32 +1,57 @@
-"""CSV files with a heading, read at once for training or block by block for prediction. Every value is text."""
+"""CSV files with a heading, read block by block. Every value is text.
 
-import io
+Training and prediction read by the same blocks, so that both see the same rows. A line ends as in Arrow's parser: at a
+line feed, a carriage return, or both, outside of quotes; a quote opens a quoted field only at the start of the field.
+"""
+
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 from pyarrow import csv
 
-from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.errors import HallmarkError, InputError
 from hallmark.tasks.ml.data.tables.table_file import Select, refusals
 from hallmark.tasks.ml.data.tables.values import MISSING_TEXT
 
-SEPARATORS = {",": ",", ";": ";", "tab": "\t"}
+SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}
 """Characters between two fields, by the names that `--data.separator` takes."""
 
 _BLOCK = 2**20
-"""Bytes that are parsed together in `batches`. No line may be longer."""
-_SAMPLE = 2**20
-"""Bytes from which the number of rows and the types of columns are estimated."""
-_MAX_HEADING_LINES = 20
-"""A quoted column name may contain line breaks, so a heading may have several lines."""
+"""Bytes that are read and parsed together. No line may be longer."""
+_OTHER_FILES = {
+    b"PK\x03\x04": "an Excel sheet or a ZIP archive: save the sheet as CSV (UTF-8), or unpack the archive",
+    b"\xd0\xcf\x11\xe0": "an Excel sheet: save it as CSV (UTF-8)",
+    b"\x1f\x8b": "compressed: decompress it, for example with gunzip",
+    b"\x28\xb5\x2f\xfd": "compressed: decompress it, for example with unzstd",
+    b"PAR1": "a Parquet file: let its name end in .parquet",
+}
+"""What a file is that begins with these bytes, and what to do."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_QUOTED = re.compile(rb'(?:(?<=[,;\t\r\n])|\A)"[^"]*(?:""[^"]*)*("|\Z)')
-"""A quoted field, and its closing quote if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    """How the fields of a file are separated, and its column names."""
+
+    separator: str
+    """Character between two fields."""
+    names: list[str]
+
+    @property
+    def has_blank_rows(self) -> bool:
+        """Whether an empty line is a row: in a table of one column, it is a missing value."""
+        return len(self.names) == 1
+
+    @property
+    def quoted(self) -> re.Pattern[bytes]:
+        """Pattern of a quoted field; see `_quoted`."""
+        return re.compile(_quoted(self.separator))
 
 
 class CsvFile:
@@ -39,8 +64,8 @@ class CsvFile:
 
         Args:
             path: the file; None for stdin, which only `batches` reads.
-            separator: a key of `SEPARATORS`; None to take the first separator that splits the heading into
-                the `expected` names, or a comma if none does.
+            separator: a key of `SEPARATORS`; None to take the separator that splits the heading into most of the
+                `expected` names, or a comma if none does.
             expected: names of columns that the heading must contain.
         """
         self._path, self._separator, self._expected = path, separator, expected
@@ -53,9 +78,10 @@ class CsvFile:
             InputError: the heading cannot be read, or is a single name that contains another separator.
         """
         with refusals(self._source, "CSV"), self._open() as file:
-            separator, names = self._dialect(_read_heading(file))
+            dialect, _ = self._begin(file)
+        names = dialect.names
         for option, character in SEPARATORS.items():
-            if len(names) == 1 and character != separator and character in names[0]:
+            if len(names) == 1 and character != dialect.separator and character in names[0]:
                 raise InputError(
                     f"{self._source}: has one column, '{names[0]}': if its fields are separated by {option}, add "
                     f"--data.separator '{option}'"
@@ -63,46 +89,20 @@ class CsvFile:
         return names
 
     def read(self) -> pa.Table:
-        """Read all rows at once, on all cores."""
+        """Read all rows."""
         with refusals(self._source, "CSV"):
-            with self._open() as file:
-                separator, names = self._dialect(_read_heading(file))
-            try:
-                return _parse(str(self._path), separator, names, csv.ReadOptions())
-            except pa.ArrowInvalid as error:
-                if "Empty CSV" in str(error):
-                    raise InputError(f"{self._source}: has no rows below the heading") from error
-                if "UTF8" in str(error):
-                    raise InputError(self._utf8_message()) from error
-                # Only a single thread counts rows, so read again to find the row that does not fit.
-                uneven: list[csv.InvalidRow] = []
-                with suppress(pa.ArrowInvalid):
-                    _parse(str(self._path), separator, names, csv.ReadOptions(use_threads=False), uneven)
-                if uneven:
-                    raise InputError(self._uneven_message(uneven[0], 1)) from error
-                raise
+            return pa.concat_tables(table for _, table in self._tables())
 
     def batches(self, select: Select, rows: int) -> Iterator[pa.RecordBatch]:  # noqa: ARG002 - blocks have a size in bytes
-        """Read the selected columns block by block, parsing each block below the heading.
+        """Read the selected columns block by block.
 
         Arrow's own stream reader is not used: its thread waits for stdin, and an interrupt would not end the process.
         """
-        heading, separator, first = b"", "", 1
-        names: list[str] = []
-        columns: Sequence[int] = ()
-        with refusals(self._source, "CSV"), self._open() as file:
-            for block in _line_blocks(file, self._source):
-                lines = block
-                if not heading:
-                    stream = io.BytesIO(block)
-                    heading, lines = _read_heading(stream), stream.read()
-                    separator, names = self._dialect(heading)
-                    columns = select(names)
-                table = self._parse_block(heading + lines, separator, names, first)
-                first += table.num_rows
+        columns: Sequence[int] | None = None
+        with refusals(self._source, "CSV"):
+            for names, table in self._tables():
+                columns = select(names) if columns is None else columns
                 yield from table.select(columns).to_batches()
-        if not heading:
-            self._dialect(heading)
 
     def count_rows(self) -> None:
         """Return None: the number of rows is not known before the end."""
@@ -110,54 +110,95 @@ class CsvFile:
     def estimate_rows(self) -> int:
         """Return the number of rows, estimated from the size of the file and its first lines."""
         with refusals(self._source, "CSV"), self._open() as file:
-            sample = file.read(_SAMPLE)
+            sample = file.read(_BLOCK)
             size = self._path.stat().st_size if self._path else len(sample)
-        return round(size * sample.count(b"\n") / max(len(sample), 1))
+        lines = max(sample.count(b"\n"), sample.count(b"\r"))  # each line may end with both
+        return round(size * lines / max(len(sample), 1))
 
     def schema(self) -> pa.Schema:
         """Return names of the columns and the types that the first lines suggest."""
         with refusals(self._source, "CSV"), self._open() as file:
-            lines = file.read(_SAMPLE).rpartition(b"\n")[0]
-            parsing = csv.ParseOptions(delimiter=SEPARATORS[self._separator or ","], newlines_in_values=True)
+            dialect, rest = self._begin(file)
+            lines = next(_line_blocks(file, rest, dialect, self._source), b"")
+            parsing = csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
             converting = csv.ConvertOptions(null_values=MISSING_TEXT, strings_can_be_null=True)
-            return csv.read_csv(pa.BufferReader(lines), parse_options=parsing, convert_options=converting).schema
+            reading = csv.ReadOptions(column_names=dialect.names)
+            return csv.read_csv(pa.BufferReader(lines), reading, parsing, converting).schema
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
         return self._path.open("rb") if self._path else nullcontext(sys.stdin.buffer)
 
-    def _dialect(self, heading: bytes) -> tuple[str, list[str]]:
-        """Return the character between two fields and the column names."""
-        if not heading.strip():
+    def _tables(self) -> Iterator[tuple[list[str], pa.Table]]:
+        """Yield column names and rows, block by block; there is at least one block, which may have no rows."""
+        first = 1
+        with self._open() as file:
+            dialect, rest = self._begin(file)
+            yield dialect.names, _parse(b"", dialect, [])
+            for block in _line_blocks(file, rest, dialect, self._source):
+                table = self._parse_block(block, dialect, first)
+                first += table.num_rows
+                yield dialect.names, table
+
+    def _begin(self, file: BinaryIO) -> tuple[_Dialect, bytes]:
+        """Read the heading. Empty lines above it are skipped.
+
+        Returns:
+            The dialect, and the bytes below the heading that have been read already.
+        """
+        read = file.read(_BLOCK)
+        content = read.removeprefix(_BYTE_ORDER_MARK).lstrip(b"\r\n")
+        if found := next((form for start, form in _OTHER_FILES.items() if read.startswith(start)), ""):
+            raise InputError(f"{self._source}: is not CSV but {found}")
+        if not content.strip():
             raise InputError(f"{self._source}: has no heading: expected the column names in the first line")
+        names = [self._separator] if self._separator else [*SEPARATORS]
+        headings = [self._split_heading(content, SEPARATORS[name]) for name in names]
+        expected = set(self._expected)
+        # The comma comes first, and is used if no other separator gives more of the expected names.
+        dialect, end = max(headings, key=lambda one: len(expected & {name.strip() for name in one[0].names}))
+        if end == len(content) and len(read) == _BLOCK:
+            raise _too_long(self._source)
+        return dialect, content[end:]
+
+    def _split_heading(self, content: bytes, separator: str) -> tuple[_Dialect, int]:
+        """Split the heading into column names; return them and the position behind the heading."""
+        end = len(content)
+        for found in re.finditer(_quoted(separator) + rb"|\r\n?|\n", content):
+            if not found[0].startswith(b'"'):
+                end = found.end()
+                break
+            if not found[1]:
+                raise InputError(f"{self._source}: the heading has an opening quote without a closing one: remove it")
+        # Arrow accepts a heading without rows, but not one without a line end.
+        line = pa.BufferReader(content[:end].rstrip(b"\r\n") + b"\n")
+        options = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
         try:
-            if self._separator:
-                character = SEPARATORS[self._separator]
-                return character, _split(heading, character)
-            for character in (";", "\t"):
-                names = _split(heading, character)
-                if {name.strip() for name in names}.issuperset(self._expected):
-                    return character, names
-            return ",", _split(heading, ",")
+            return _Dialect(separator, list(csv.read_csv(line, parse_options=options).column_names)), end
         except UnicodeDecodeError as error:
             raise InputError(self._utf8_message()) from error
 
-    def _parse_block(self, content: bytes, separator: str, names: list[str], first: int) -> pa.Table:
+    def _parse_block(self, block: bytes, dialect: _Dialect, first: int) -> pa.Table:
+        """Parse whole lines, and check that each of them is a row."""
         uneven: list[csv.InvalidRow] = []
-        # One block and one thread: rows are counted only then.
-        options = csv.ReadOptions(block_size=len(content), use_threads=False)
         try:
-            return _parse(pa.BufferReader(content), separator, names, options, uneven)
+            table = _parse(block, dialect, uneven)
         except pa.ArrowInvalid as error:
             if uneven:
                 raise InputError(self._uneven_message(uneven[0], first)) from error
             if "UTF8" in str(error):
                 raise InputError(self._utf8_message()) from error
             raise
+        # The plain count of line ends is fast, and right unless lines are blank or fields contain line ends.
+        if table.num_rows != block.count(b"\n") and table.num_rows != (lines := _count_lines(block, dialect)):
+            raise HallmarkError(
+                f"{self._source}: from row {first} on, {lines:,} lines were read as {table.num_rows:,} rows, so "
+                "predictions could stand beside other rows: save the file as CSV once more"
+            )
+        return table
 
     def _uneven_message(self, row: csv.InvalidRow, first: int) -> str:
-        # Arrow counts from 1 and counts the heading.
         return (
-            f"{self._source}: row {first + row.number - 2}: expected {row.expected_columns} fields as in the heading, "
+            f"{self._source}: row {first + row.number - 1}: expected {row.expected_columns} fields as in the heading, "
             f"found {row.actual_columns}: correct the row, or put quotes around a field that contains the separator"
         )
 
@@ -181,71 +222,82 @@ class CsvFile:
         return f"{self._path}: expected UTF-8, found other bytes: save the file as UTF-8"
 
 
-def _read_heading(file: BinaryIO) -> bytes:
-    """Read the first line that is not empty, and further lines as long as a quote is open."""
-    line = file.readline().removeprefix(_BYTE_ORDER_MARK)
-    while line and not line.strip(b"\r\n"):
-        line = file.readline()
-    heading = line.lstrip(b"\r\n")
-    for _ in range(_MAX_HEADING_LINES):
-        if heading.count(b'"') % 2 == 0:
-            break
-        heading += file.readline()
-    return heading
+def _quoted(separator: str) -> bytes:
+    """Return the pattern of a quoted field; its group is the closing quote, which is empty if there is none."""
+    return rb'(?:(?<=[%s\r\n])|\A)"[^"]*(?:""[^"]*)*("|\Z)' % re.escape(separator.encode())
 
 
-def _split(heading: bytes, separator: str) -> list[str]:
-    """Split a heading into column names, as Arrow does when it reads the whole file."""
-    options = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
-    # Arrow accepts a heading without rows, but not one without a line end.
-    return list(csv.read_csv(pa.BufferReader(heading.rstrip(b"\r\n") + b"\n"), parse_options=options).column_names)
+def _parse(block: bytes, dialect: _Dialect, uneven: list[csv.InvalidRow]) -> pa.Table:
+    """Parse rows without heading, with every column as text: Arrow's own numbers do not report the row that fails.
 
-
-def _parse(
-    content: Any,  # noqa: ANN401 - a path or an Arrow stream
-    separator: str,
-    names: list[str],
-    reading: csv.ReadOptions,
-    uneven: list[csv.InvalidRow] | None = None,
-) -> pa.Table:
-    """Parse CSV with every column as text: Arrow's conversion to numbers does not report the row that fails.
-
-    Rows with a wrong number of fields are added to `uneven`, which requires a single thread.
+    Rows with a wrong number of fields are added to `uneven`.
     """
+    if not block.strip(b"\r\n") and not (block and dialect.has_blank_rows):
+        return pa.Table.from_arrays([pa.array([], pa.string())] * len(dialect.names), names=dialect.names)
 
     def note(row: csv.InvalidRow) -> str:
-        if uneven is not None:
-            uneven.append(row)
+        uneven.append(row)
         return "error"
 
     return csv.read_csv(
-        content,
-        reading,
-        csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=note),
-        csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        pa.BufferReader(block),
+        # One block and one thread: rows are counted only then.
+        csv.ReadOptions(block_size=len(block), use_threads=False, column_names=dialect.names),
+        csv.ParseOptions(
+            delimiter=dialect.separator,
+            newlines_in_values=True,
+            ignore_empty_lines=not dialect.has_blank_rows,
+            invalid_row_handler=note,
+        ),
+        csv.ConvertOptions(column_types=dict.fromkeys(dialect.names, pa.string())),
     )
 
 
-def _line_blocks(file: BinaryIO, source: str) -> Iterator[bytes]:
-    """Yield blocks of whole lines. A line does not end within quotes."""
-    rest = b""
-    while block := file.read(_BLOCK):
-        whole, rest = _cut(rest + block)
+def _count_lines(block: bytes, dialect: _Dialect) -> int:
+    """Count whole lines that are rows, independently of Arrow's parser."""
+    if b'"' in block:
+        block = dialect.quoted.sub(b"x", block)
+    if dialect.has_blank_rows:
+        return block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+    if b"\r" in block or b"\n\n" in block or block.startswith(b"\n"):
+        return len(re.findall(rb"[^\r\n]+", block))
+    return block.count(b"\n")
+
+
+def _line_blocks(file: BinaryIO, rest: bytes, dialect: _Dialect, source: str) -> Iterator[bytes]:
+    """Yield blocks of whole lines, the first of which begins with `rest`. A line does not end within quotes."""
+    while True:
+        whole, rest = _cut(rest, dialect)
         if len(rest) > _BLOCK:
-            raise InputError(
-                f"{source}: has a line of more than {_BLOCK:,} bytes: check that the file is CSV, and that every quote "
-                "is closed"
-            )
+            raise _too_long(source)
         if whole:
             yield whole
+        if not (block := file.read(_BLOCK)):
+            break
+        rest += block
     if rest:
         yield rest + b"\n"
 
 
-def _cut(block: bytes) -> tuple[bytes, bytes]:
+def _too_long(source: str) -> InputError:
+    return InputError(
+        f"{source}: has a line of more than {_BLOCK:,} bytes: check that the file is CSV, and that every quote is "
+        "closed"
+    )
+
+
+def _cut(block: bytes, dialect: _Dialect) -> tuple[bytes, bytes]:
     """Split a block behind its last whole line."""
-    end = block.rfind(b"\n")
-    for quoted in _QUOTED.finditer(block) if b'"' in block else ():
+    end = _last_line_end(block, len(block))
+    for quoted in dialect.quoted.finditer(block) if b'"' in block else ():
         if quoted.start() < end and (end < quoted.end() or not quoted[1]):
-            end = block.rfind(b"\n", 0, quoted.start())
+            end = _last_line_end(block, quoted.start())
     return block[: end + 1], block[end + 1 :]
+
+
+def _last_line_end(block: bytes, stop: int) -> int:
+    """Return the position of the last line end before `stop`, or -1.
+
+    A carriage return at the end of the block does not count: a line feed may follow in the next block.
+    """
+    return max(block.rfind(b"\n", 0, stop), block.rfind(b"\r", 0, min(stop, len(block) - 1)))

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
+from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.data import TABLE_SUFFIXES
@@ -17,6 +18,12 @@ from hallmark.tasks.ml.data.tables.parquet_file import ParquetFile
 from hallmark.tasks.ml.data.tables.table_file import TableFile
 from hallmark.tasks.ml.data.tables.values import is_text
 
+_OTHER_FORMATS = {
+    **dict.fromkeys((".gz", ".zip", ".zst", ".bz2", ".xz"), "decompress it first"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as CSV (UTF-8) first"),
+    **dict.fromkeys((".json", ".jsonl", ".feather", ".arrow", ".orc"), "write it as CSV or Parquet first"),
+}
+"""What to do with files of other formats, by their suffix."""
 _LISTED_NAMES = 12
 """Maximum number of column names in a message."""
 
@@ -32,12 +39,15 @@ def open_table(path: Path, separator: str | None = ",", expected: Sequence[str] 
     Raises:
         InputError: the suffix is not known.
     """
-    match path.suffix.lower():
+    match suffix := path.suffix.lower():
         case ".csv":
             return CsvFile(path, separator, expected)
+        case ".tsv":
+            return CsvFile(path, "tab" if separator == "," else separator, expected)
         case ".parquet":
             return ParquetFile(path)
-    raise InputError(f"{path}: expected a table that ends in {' or '.join(TABLE_SUFFIXES)}")
+    remedy = f": {_OTHER_FORMATS[suffix]}" if suffix in _OTHER_FORMATS else ""
+    raise InputError(f"{path}: expected a table that ends in {' or '.join(TABLE_SUFFIXES)}{remedy}")
 
 
 def estimate_rows(path: Path) -> int:
@@ -66,7 +76,9 @@ def names(path: Path, separator: str = ",") -> list[str]:
     Raises:
         InputError: the file cannot be read, a column has no name, or two columns have the same name.
     """
-    return _check_names(open_table(path, separator).names(), path)
+    found = open_table(path, separator).names()
+    # Whether a column without a name can be left out depends on its values.
+    return _check_names([name for name in found if name.strip()] or found, path)
 
 
 def read(path: Path, separator: str = ",") -> dict[str, pa.ChunkedArray]:
@@ -74,21 +86,48 @@ def read(path: Path, separator: str = ",") -> dict[str, pa.ChunkedArray]:
 
     Args:
         path: a file with one of `TABLE_SUFFIXES`.
-        separator: character between two fields of a CSV: `,`, `;` or `tab`.
+        separator: character between two fields of a CSV, a key of `csv_file.SEPARATORS`.
 
     Returns:
         Columns by name: text for a CSV, the stored types otherwise.
 
     Raises:
-        InputError: the file cannot be read, has no rows, has columns without a name or with the same name, a row with
-            a wrong number of fields, or bytes that are not UTF-8.
+        InputError: the file cannot be read, has no rows, has columns without a name (except one that is empty or counts
+            the rows, which is left out) or with the same name, a row with a wrong number of fields, or bytes that are
+            not UTF-8.
     """
     file = open_table(path, separator)
-    names = _check_names(file.names(), path)
+    names = [name.strip() for name in file.names()]
     table = file.read()
     if not table.num_rows:
         raise InputError(f"{path}: has no rows")
-    return dict(zip(names, table.columns, strict=True))
+    columns = dict(enumerate(zip(names, table.columns, strict=True), 1))
+    for number, (name, column) in list(columns.items()):
+        if not name and not _is_idle(column):
+            raise _no_name(path, number)
+        if not name:
+            del columns[number]
+    _check_names([name for name, _ in columns.values()], path)
+    return dict(columns.values())
+
+
+def has_unnamed(path: Path, separator: str = ",") -> bool:
+    """Return whether the heading of a table has a column without a name, which `read` leaves out."""
+    return any(not name.strip() for name in open_table(path, separator).names())
+
+
+def _is_idle(column: pa.ChunkedArray) -> bool:
+    """Return whether a column without a name has no values, as after a trailing separator, or counts the rows."""
+    if not is_text(column.type):
+        return int(column.null_count) == len(column)
+    texts = compute.utf8_trim_whitespace(column)
+    if compute.all(compute.equal(texts, "")).as_py():
+        return True
+    first = {"0": 0, "1": 1}.get(texts[0].as_py())
+    if first is None:
+        return False
+    counted = pa.array(range(first, first + len(texts))).cast(texts.type)
+    return bool(texts.equals(pa.chunked_array([counted])))
 
 
 def require(name: str, found: Sequence[str], option: str, path: Path) -> None:
@@ -118,9 +157,15 @@ def listed(found: Sequence[str]) -> str:
 def _check_names(raw: Sequence[str], path: Path) -> list[str]:
     stripped = [name.strip() for name in raw]
     if "" in stripped:
-        raise InputError(f"{path}: column {stripped.index('') + 1} has no name: add one to the heading")
+        raise _no_name(path, stripped.index("") + 1)
     if twice := sorted({name for name in stripped if stripped.count(name) > 1}):
         raise InputError(f"{path}: two columns are named '{twice[0]}': rename one of them")
     if not stripped:
         raise InputError(f"{path}: has no columns")
     return stripped
+
+
+def _no_name(path: Path, number: int) -> InputError:
+    return InputError(
+        f"{path}: column {number} has no name, and it neither is empty nor counts the rows: add a name to the heading"
+    )

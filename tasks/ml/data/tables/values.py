@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.data.tables.spelling import NumberFormat
 
 Array: TypeAlias = pa.Array | pa.ChunkedArray
 
@@ -84,10 +85,15 @@ def decode_input(column: Array) -> Array:
     return column
 
 
-def text(column: Array, location: Location) -> Array:
+def text(column: Array, location: Location, missing: Sequence[str] | None = None) -> Array:
     """Convert a decoded column to text without surrounding whitespace; null where the value is missing.
 
     Integers have no decimal point, whether they were stored as integers or floats.
+
+    Args:
+        column: the values.
+        location: where they come from.
+        missing: texts that mark a missing value, besides empty text; `MISSING_TEXT` if it is None.
 
     Raises:
         InputError: the column holds lists, structs or binary data.
@@ -95,8 +101,10 @@ def text(column: Array, location: Location) -> Array:
     kind = column.type
     if is_text(kind):
         trimmed = compute.utf8_trim_whitespace(column)
-        return compute.if_else(compute.is_in(trimmed, pa.array(MISSING_TEXT, kind)), None, trimmed)
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        marks = MISSING_TEXT if missing is None else ["", *missing]
+        return compute.if_else(compute.is_in(trimmed, pa.array(marks, kind)), None, trimmed)
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    if pa.types.is_nested(kind) or any(is_binary(kind) for is_binary in binary):
         raise InputError(
             f"{location.source}: column '{location.column}': expected text, numbers or booleans, found type {kind}"
         )
@@ -114,6 +122,13 @@ def matches_number(texts: Array) -> Array:
     return compute.match_substring_regex(texts, _NUMBER)
 
 
+def non_numbers(texts: Array, numbers: NumberFormat | None = None) -> Array | None:
+    """Return the texts that are not numbers in this format, or None if there are none; see `numeric`."""
+    is_number = matches_number(texts) if numbers is None else compute.is_valid(numbers.plain(texts))
+    strange = texts.filter(compute.and_(compute.is_valid(texts), compute.invert(is_number)))
+    return strange if len(strange) else None
+
+
 def parse_numbers(texts: Array) -> Array | None:
     """Parse text as float64, or return None if any value is not a number."""
     try:
@@ -122,13 +137,16 @@ def parse_numbers(texts: Array) -> Array | None:
         return None
 
 
-def numeric(column: Array, location: Location, *, mixed: bool = False) -> NDArray[np.float32]:
+def numeric(
+    column: Array, location: Location, *, mixed: bool = False, numbers: NumberFormat | None = None
+) -> NDArray[np.float32]:
     """Convert a decoded input column (see `decode_input`) to numbers.
 
     Args:
         column: numbers, booleans, or text as `text` returns it.
         location: where the values come from.
         mixed: whether text that is not a number counts as missing; it is refused otherwise.
+        numbers: how numbers are written in text; None for those of programming languages.
 
     Returns:
         `(N,)`, NaN where a value is missing.
@@ -138,12 +156,7 @@ def numeric(column: Array, location: Location, *, mixed: bool = False) -> NDArra
     """
     kind = column.type
     if is_text(kind):
-        texts = compute.if_else(matches_number(column), column, None) if mixed else column
-        numbers = parse_numbers(texts)
-        if numbers is None:
-            index = first_non_number(texts)
-            raise location.error(index, FINITE, f"'{texts[index]}'")
-        column = numbers
+        column = _parse(column, location, mixed, numbers)
     elif pa.types.is_boolean(kind):
         column = column.cast(pa.float32())
     elif pa.types.is_integer(kind):
@@ -153,6 +166,22 @@ def numeric(column: Array, location: Location, *, mixed: bool = False) -> NDArra
         found = f"{column[index].as_py()!r} (type {kind})" if index >= 0 else f"type {kind}"
         raise location.error(max(index, 0), FINITE, found)
     return as_float32(to_numpy(column), location, may_be_missing=True)
+
+
+def _parse(column: Array, location: Location, mixed: bool, numbers: NumberFormat | None) -> Array:  # noqa: FBT001
+    """Parse text as float64; see `numeric`."""
+    if numbers is not None:
+        texts = numbers.plain(column)
+        is_wrong = compute.and_(compute.is_valid(column), compute.is_null(texts))
+        if not mixed and (index := compute.index(is_wrong, value=True).as_py()) >= 0:
+            raise location.error(index, FINITE, f"'{column[index]}'")
+        return texts.cast(pa.float64())
+    texts = compute.if_else(matches_number(column), column, None) if mixed else column
+    parsed = parse_numbers(texts)
+    if parsed is None:
+        index = first_non_number(texts)
+        raise location.error(index, FINITE, f"'{texts[index]}'")
+    return parsed
 
 
 def as_float32(values: NDArray[np.generic], location: Location, *, may_be_missing: bool) -> NDArray[np.float32]:
@@ -175,8 +204,8 @@ def as_float32(values: NDArray[np.generic], location: Location, *, may_be_missin
     return converted
 
 
-def boolean(column: Array, location: Location) -> NDArray[np.float32]:
-    """Convert a decoded column to 1 for true and 0 for false.
+def boolean(column: Array, location: Location, missing: Sequence[str] | None = None) -> NDArray[np.float32]:
+    """Convert a decoded column to 1 for true and 0 for false; see `text` for `missing`.
 
     Returns:
         `(N,)`, NaN where a value is missing.
@@ -184,7 +213,7 @@ def boolean(column: Array, location: Location) -> NDArray[np.float32]:
     Raises:
         InputError: a value is neither `true`, `false`, 1 nor 0, in upper or lower case.
     """
-    texts = text(column, location)
+    texts = text(column, location, missing)
     lower = compute.utf8_lower(texts)
     is_true, is_false = (compute.is_in(lower, pa.array(words, lower.type)) for words in (TRUE_TEXT, FALSE_TEXT))
     truths = compute.if_else(is_true, 1.0, compute.if_else(is_false, 0.0, None)).cast(pa.float32())
@@ -193,6 +222,18 @@ def boolean(column: Array, location: Location) -> NDArray[np.float32]:
         raise location.error(index, "true or false (or 1 or 0)", f"'{texts[index]}'")
     values: NDArray[np.float32] = to_numpy(truths).astype(np.float32, copy=False)
     return values
+
+
+def times(column: Array) -> NDArray[np.generic] | None:
+    """Return times as values that can be compared, `(N,)`; None if the column holds neither numbers nor ISO dates."""
+    for kind in (None, pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            found = column if kind is None else column.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue
+        if not is_text(found.type):
+            return to_numpy(found)
+    return None
 
 
 def to_numpy(column: Array) -> NDArray[np.generic]:

@@ -80,7 +80,8 @@ def find(experiment: Experiment, dataset: Dataset, fit: Fit, evaluation: Evaluat
 
 def _no_better_than_prior(trained: Trained) -> Finding | None:
     train, test, metrics = trained.train, trained.test, trained.evaluation.metrics
-    shares = np.bincount(train.y) / len(train.y)
+    counts = np.bincount(train.y, weights=_class_weights(trained)[train.y])
+    shares = counts / counts.sum()
     accuracy, prior = metrics["test/accuracy"], float((test.y == shares.argmax()).mean())
     log_loss, entropy = metrics["test/log_loss"], float(-np.log(shares[test.y]).mean())
     if accuracy > prior or log_loss < entropy:
@@ -91,6 +92,12 @@ def _no_better_than_prior(trained: Trained) -> Finding | None:
         f"frequencies alone, which gives {prior:.3f} and {entropy:.3f}",
         "check data and labels first, then the learning rate and the loss",
     )
+
+
+def _class_weights(trained: Trained) -> NDArray[np.float64]:
+    """Return the weights of the classes in the loss, `(C,)`, which decide what is best without looking at a row."""
+    weights, classes = getattr(trained.experiment.training.loss, "weight", None), len(trained.dataset.classes)
+    return np.array(weights) if weights is not None and len(weights) == classes else np.ones(classes)
 
 
 def _no_linear_relation(trained: Trained) -> Finding | None:

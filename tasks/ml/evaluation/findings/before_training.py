@@ -3,6 +3,7 @@
 To add a finding, write a function that returns it or None, and list the function in `CHECKS`.
 """
 
+from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Finding
 from hallmark.tasks.ml.config.data import Points
 from hallmark.tasks.ml.config.experiment import Experiment
@@ -12,6 +13,17 @@ from hallmark.tasks.ml.config.models import Linear
 def find(experiment: Experiment) -> tuple[Finding, ...]:
     """Return the known mistakes of an experiment; empty if there are none."""
     return tuple(finding for check in CHECKS if (finding := check(experiment)))
+
+
+def refuse(findings: tuple[Finding, ...], name: str) -> None:
+    """Refuse an experiment that has findings, for `--strict`.
+
+    Raises:
+        InputError: there is a finding; the message lists all.
+    """
+    if findings:
+        listed = "; ".join(f"{finding.code}: {finding.sentence} (fix: {finding.remedy})" for finding in findings)
+        raise InputError(f"{name}: refused by --strict: {listed}")
 
 
 def _activation_before_cross_entropy(experiment: Experiment) -> Finding | None:

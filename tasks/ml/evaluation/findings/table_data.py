@@ -4,7 +4,6 @@ To add a finding, write a function that returns it or None, and list the functio
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from shlex import quote
 
 import numpy as np
@@ -12,7 +11,9 @@ from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import SPLITS, Column, Dataset, Finding
 from hallmark.tasks.ml.config.data import Data, Table, ignoring
-from hallmark.tasks.ml.data.dataset_store import columns_of, open_split, split_digests, unlabelled
+from hallmark.tasks.ml.data.dataset_store import columns_of, open_split, split_digests, unlabelled, unlabelled_as
+from hallmark.tasks.ml.evaluation.findings import spellings
+from hallmark.tasks.ml.evaluation.findings.examined import ExaminedColumn, ExaminedTable
 
 LEAK = 0.99
 """A column leaks the target if it alone predicts the class of this share of rows ..."""
@@ -26,6 +27,12 @@ DISTINCT = 0.95
 """A column of text or whole numbers identifies rows if it has different values in more than this share of them ..."""
 ENOUGH_ROWS = 50
 """... and at least this many rows are examined."""
+CONSECUTIVE = 2.0
+"""... and, if they are numbers, their range is less than this many times the number of rows."""
+FEW = 10
+"""A text column with at most this many values ..."""
+STRAY = 0.2
+"""... more than this share of which are not numbers, is a scale and no column of numbers with errors."""
 RARE = 10
 """A class with fewer training rows is rare."""
 IMBALANCE = 20.0
@@ -34,28 +41,6 @@ MANY = 1000
 """Values from which a column has many categories."""
 NAMED = 5
 """Classes that a finding names."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExaminedTable:
-    """A prepared table."""
-
-    dataset: Dataset
-    data: Table
-    y: NDArray[np.int64]
-    """Class index of the training rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExaminedColumn:
-    """A column, with its values in the examined training rows."""
-
-    column: Column
-    x: NDArray[np.float64]
-    """`(N,)`; NaN where a value is missing. Text is an index."""
-    y: NDArray[np.int64]
-    """`(N,)` class index."""
-    table: ExaminedTable
 
 
 def find(dataset: Dataset, data: Data) -> tuple[Finding, ...]:
@@ -70,18 +55,21 @@ def find(dataset: Dataset, data: Data) -> tuple[Finding, ...]:
     train = open_split(dataset, "train")
     table = ExaminedTable(dataset, data, train.y)
     some = np.linspace(0, len(train.y) - 1, min(len(train.y), LOOKED_AT)).astype(np.int64)
-    findings = []
+    columns = []
     for index, column in enumerate(columns_of(dataset)):
         examined = ExaminedColumn(column, train.x[some, index].astype(np.float64), train.y[some], table)
-        # Only the first finding of a column is reported: it explains the others.
-        findings.append(next((finding for check in COLUMN_CHECKS if (finding := check(examined))), None))
+        columns.append(examined)
+    # What costs most comes first: a leak in the last column before a constant in the first.
+    findings = [check(examined) for check in COLUMN_CHECKS for examined in columns]
     findings += [check(table) for check in CHECKS]
     return tuple(finding for finding in findings if finding)
 
 
 def _constant_column(examined: ExaminedColumn) -> Finding | None:
-    if len(np.unique(examined.x)) > 1:  # all NaN count as one value
+    if len(np.unique(examined.x)) > 1 or examined.column.distinct > 1:  # all NaN count as one value
         return None
+    if np.isnan(examined.x).all() and examined.column.strange:
+        return None  # its values are not numbers: mixed_types
     values = "no value" if np.isnan(examined.x).all() else "only one value"
     return Finding(
         "constant_column",
@@ -94,18 +82,29 @@ def _constant_column(examined: ExaminedColumn) -> Finding | None:
 def _identifier_column(examined: ExaminedColumn) -> Finding | None:
     column, x = examined.column, examined.x
     present = x[~np.isnan(x)]
-    is_whole = column.kind == "categorical" or bool((present == np.floor(present)).all())
-    distinct, rows = len(np.unique(present)), len(x)
-    if not is_whole or rows < ENOUGH_ROWS or distinct <= DISTINCT * rows:
+    distinct, rows, all_rows = len(np.unique(present)), len(x), sum(examined.table.dataset.rows.values())
+    if column.distinct:  # different values that float32 makes equal
+        distinct, rows = column.distinct, all_rows
+    if rows < ENOUGH_ROWS or distinct <= DISTINCT * rows or not _may_identify(column, present, all_rows):
         return None
     if column.kind != "numeric":  # the values of all rows are known
-        distinct, rows = len(column.values), sum(examined.table.dataset.rows.values())
+        distinct, rows = len(column.values), all_rows
     return Finding(
         "identifier_column",
         f"column '{column.name}' has {distinct:,} values in {rows:,} rows: it identifies rows, so it will not help on "
         "new data",
         ignoring(column.name),
     )
+
+
+def _may_identify(column: Column, present: NDArray[np.float64], rows: int) -> bool:
+    """Return whether different values may be identifiers: text, or whole numbers that are nearly consecutive.
+
+    Amounts may all differ, too, but they leave most whole numbers of their range out; so may texts that are numbers.
+    """
+    if column.kind == "categorical":
+        return not column.strange and column.looks in ("", "codes")
+    return bool((present == np.floor(present)).all()) and float(np.ptp(present)) < CONSECUTIVE * rows
 
 
 def _target_given_away(examined: ExaminedColumn) -> Finding | None:
@@ -144,7 +143,7 @@ def _accuracy_by_number(x: NDArray[np.float64], y: NDArray[np.int64]) -> float:
 
 def _mixed_types(examined: ExaminedColumn) -> Finding | None:
     column = examined.column
-    if not column.strange:
+    if not column.strange or _is_scale(column, sum(examined.table.dataset.rows.values())):
         return None
     if column.kind == "numeric":
         return Finding(
@@ -159,6 +158,11 @@ def _mixed_types(examined: ExaminedColumn) -> Finding | None:
         "treated as categorical",
         f"correct them, or treat them as missing: --data.columns.{quote(column.name)} numeric",
     )
+
+
+def _is_scale(column: Column, rows: int) -> bool:
+    """Return whether a few categories are written as numbers, and others not, such as `2`, `3`, `4` and `5more`."""
+    return column.kind == "categorical" and len(column.values) <= FEW and column.strange > STRAY * rows
 
 
 def _many_categories(examined: ExaminedColumn) -> Finding | None:
@@ -176,10 +180,13 @@ def _many_categories(examined: ExaminedColumn) -> Finding | None:
 def _missing_labels(table: ExaminedTable) -> Finding | None:
     if not (count := unlabelled(table.dataset)):
         return None
+    mark = unlabelled_as(table.dataset)
+    marked = f" or a text that counts as missing, '{mark}'," if mark else ""
+    keep = f"; if '{mark}' is a class: --data.missing ''" if mark else ""
     return Finding(
         "missing_labels",
-        f"{count:,} rows have no value in '{table.data.target}' and are left out",
-        "label them, or make sure that they do not differ from the others",
+        f"{count:,} rows have no value in '{table.data.target}'{marked} and are left out",
+        f"label them, or make sure that they do not differ from the others{keep}",
     )
 
 
@@ -237,14 +244,19 @@ def _balancing(counts: NDArray[np.int64]) -> str:
 
 
 COLUMN_CHECKS: tuple[Callable[[ExaminedColumn], Finding | None], ...] = (
-    _constant_column,
-    _identifier_column,
     _target_given_away,
+    spellings.rounded_numbers,
+    spellings.spelt_numbers,
     _mixed_types,
+    spellings.missing_code,
+    spellings.same_values,
     _many_categories,
+    _identifier_column,
+    _constant_column,
 )
-"""Checks of one column. The first finding of a column is reported."""
+"""Checks of one column, those of what costs most first. All findings that hold are reported."""
 CHECKS: tuple[Callable[[ExaminedTable], Finding | None], ...] = (
+    spellings.same_classes,
     _missing_labels,
     _duplicates_across_splits,
     _rare_classes,

@@ -104,7 +104,7 @@ def compare(
     test = open_split(dataset, "test")
     x, y = test.x[rows.rows], np.asarray(test.y[rows.rows], dtype=np.int64)
     given = runtimes.feeds(dataset.columns, x, category_values(dataset))
-    _refuse_others(first.certificate, dataset, champion)
+    refuse_others(first.certificate, dataset, champion)
     found = certificate.failures(second) or "; ".join(f"{one.name}: {one.found}" for one in second.checks)
     gates = [Gate("proof holds", second.holds, found), _signature(first.certificate, second.certificate)]
     by_champion = _predict(_open(champion), given)
@@ -147,7 +147,7 @@ def replace(
     second = certificate.check(challenger)
     if not second.holds or second.certificate is None:
         raise DamagedError(f"{challenger}: its proof does not hold: {certificate.failures(second)}")
-    _refuse_others(second.certificate, dataset, challenger)
+    refuse_others(second.certificate, dataset, challenger)
     test = open_split(dataset, "test")
     x, y = test.x[rows.rows], np.asarray(test.y[rows.rows], dtype=np.int64)
     given = runtimes.feeds(dataset.columns, x, category_values(dataset))
@@ -176,14 +176,23 @@ def _predict(predict: Predict, given: Feeds) -> Predicted:
     return runtimes.predict_in_batches(predict, given, runtimes.ROWS_AT_ONCE)
 
 
-def _refuse_others(shipped: Certificate, dataset: Dataset, path: Path) -> None:
-    names = runtimes.input_names(dataset.columns)
-    if tuple(one.name for one in shipped.inputs) != names or shipped.classes != dataset.classes:
-        raise InputError(
-            f"{path}: the model has inputs {', '.join(one.name for one in shipped.inputs)} and classes "
-            f"{', '.join(shipped.classes)}, the rows have {', '.join(names)} and {', '.join(dataset.classes)}: promote "
-            "a model of the new rows by hand"
-        )
+def refuse_others(shipped: Certificate, dataset: Dataset, path: Path) -> None:
+    """Check that a file takes the columns of a dataset and predicts its classes.
+
+    Raises:
+        InputError: it does not; the message names what is new and what is missing.
+    """
+    inputs, names = tuple(one.name for one in shipped.inputs), runtimes.input_names(dataset.columns)
+    if inputs == names and shipped.classes == dataset.classes:
+        return
+    known, found = {*inputs, *shipped.classes}, {*names, *dataset.classes}
+    changes = {"missing": sorted(known - found), "new": sorted(found - known)}
+    words = "; ".join(f"{word}: {', '.join(map(repr, those))}" for word, those in changes.items() if those)
+    raise InputError(
+        f"{path}: the model has inputs {', '.join(inputs)} and classes {', '.join(shipped.classes)}, the rows have "
+        f"{', '.join(names)} and {', '.join(dataset.classes)} ({words or 'in another order'}): use the former "
+        "names, or train and promote a model of the new rows by hand"
+    )
 
 
 def _signature(champion: Certificate, challenger: Certificate | None) -> Gate:

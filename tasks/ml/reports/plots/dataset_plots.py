@@ -10,6 +10,7 @@ from hallmark.tasks.ml.reports.plots.style import (
     LINES,
     Floats,
     Labels,
+    bin_edges,
     class_points,
     colour_of,
     greys,
@@ -108,7 +109,7 @@ def histograms(x: Floats, y: Labels, columns: tuple[str, ...], classes: tuple[st
 
     def draw(*axes: Axes) -> None:
         for index, (name, panel) in enumerate(zip(drawn, axes, strict=False)):
-            edges = np.histogram_bin_edges(x[:, index], bins=20).tolist()
+            edges = bin_edges(x[:, index])
             for label in range(len(classes)):
                 values = x[y == label, index]
                 panel.hist(values, bins=edges, histtype="stepfilled", color=colour_of(label), alpha=0.3)

@@ -1,5 +1,6 @@
 """The look that all plots share: colours, markers, axes, text and PNG files."""
 
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from hallmark.tasks.common.errors import one_line
 from hallmark.tasks.common.files import whole_file
+
+logger = logging.getLogger(__name__)
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The palette of Okabe and Ito, safe for colour-blind readers (https://jfly.uni-koeln.de/color/)."""
@@ -51,6 +55,18 @@ def plain_text(name: str, longest: int = LONGEST) -> str:
     return (f" {name}" if name.startswith("_") else name).replace("$", r"\$")
 
 
+def bin_edges(values: Floats, bins: int = 20) -> list[float]:
+    """Return the edges of equal bins over the range of the values, as float64.
+
+    Unlike NumPy's, they exist for any finite values: far from 0, a range may be too narrow for the bins.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not high - low > bins * np.spacing(max(abs(low), abs(high))):
+        pad = max(0.5, 1e-3 * abs(low))
+        low, high = low - pad, high + pad
+    return [float(edge) for edge in np.linspace(low, high, bins + 1)]
+
+
 def class_points(axes: Axes, x: Floats, y: Labels, classes: tuple[str, ...]) -> None:
     """Draw the rows of two features, `(N, 2)`, with a colour and a marker for each class."""
     for index, name in enumerate(classes):
@@ -78,6 +94,8 @@ def make_figure(
 ) -> Figure:
     """Make a figure without pyplot's global state.
 
+    A picture must not fail a run: if it cannot be drawn, a warning is logged, and the figure holds the reason instead.
+
     Args:
         draw: called with `rows * columns` axes.
         rows: number of rows of axes.
@@ -92,8 +110,19 @@ def make_figure(
     for each in axes:
         each.grid(visible=True, alpha=0.25)
         each.spines[["top", "right"]].set_visible(False)
-    draw(*axes)
+    try:
+        draw(*axes)
+    except Exception as error:  # noqa: BLE001 - the run goes on
+        return _failed(error, (width, height))
     figure.suptitle(title or "")
+    return figure
+
+
+def _failed(error: Exception, size: tuple[float, float]) -> Figure:
+    """Log why a figure cannot be drawn, and return a figure that says so."""
+    logger.warning("a picture cannot be drawn: %s", one_line(error))
+    figure = Figure(figsize=size, dpi=120)
+    figure.text(0.02, 0.5, plain_text(f"This picture cannot be drawn: {one_line(error)}", 200), wrap=True)
     return figure
 
 
@@ -102,10 +131,19 @@ def save(figure: Figure, path: Path) -> Path:
     with whole_file(path) as temporary, warnings.catch_warnings():
         # Names can be in any script. A character that is in no font is drawn as a box.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        if engine := figure.get_layout_engine():
-            # Lay out once: savefig would prepare the whole figure a second time only to lay it out.
-            engine.execute(figure)
-            figure.set_layout_engine(None)
-        # Leave the software version out of the file.
-        figure.savefig(temporary, metadata={"Software": None})
+        try:
+            if engine := figure.get_layout_engine():
+                # Lay out once: savefig would prepare the whole figure a second time only to lay it out.
+                engine.execute(figure)
+                figure.set_layout_engine(None)
+            _write(figure, temporary)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - see `make_figure`
+            _write(_failed(error, tuple(figure.get_size_inches())), temporary)
     return path
+
+
+def _write(figure: Figure, path: Path) -> None:
+    # Leave the software version out of the file.
+    figure.savefig(path, metadata={"Software": None})

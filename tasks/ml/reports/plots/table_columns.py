@@ -49,13 +49,13 @@ def _draw(panel: Axes, column: Column, x: NDArray[np.float32], y: NDArray[np.int
 
 
 def _histogram(panel: Axes, values: NDArray[np.float32], x: NDArray[np.float32], colour: str, name: str) -> None:
-    present, known = values[~np.isnan(values)], x[~np.isnan(x)]
+    present, known = (part[~np.isnan(part)].astype(np.float64) for part in (values, x))
     if not len(known):
         panel.plot([], [], color=colour, linewidth=2, label=name)  # only for the legend
         return
     # Clip to the 1st and 99th percentile: outliers would squeeze all other values into one bar.
     low, high = np.percentile(known, [1, 99])
-    edges = np.histogram_bin_edges(known.clip(low, high), bins=20).tolist()
+    edges = style.bin_edges(known.clip(low, high))
     weights = np.full(len(present), 1 / max(len(values), 1))
     panel.hist(
         present.clip(low, high), bins=edges, weights=weights, histtype="step", color=colour, linewidth=2, label=name

@@ -227,3 +227,9 @@ def test_a_value_of_any_type_in_a_file_on_own_data_is_taken_or_refused(path: str
         file.write_text(tomlkit.dumps(tree))
         with suppress(InputError):
             options.experiment(str(file), [])
+
+
+def test_a_folder_of_parquet_parts_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").mkdir()
+    with pytest.raises(InputError, match=r"rows\.parquet: is a folder: write its parts into one file"):
+        options.experiment(str(tmp_path / "rows.parquet"), ["--target", "y"])

@@ -180,7 +180,7 @@ def test_naming_a_split_column_chooses_the_method() -> None:
         ({"scaling": "range"}, "a table needs scaling 'standard' or 'none'"),
         ({"scaling_fitted_on": "all"}, "a table needs scaling 'standard' or 'none', fitted on 'train'"),
         ({"columns": {"a": "date"}}, "Input should be 'numeric', 'boolean' or 'categorical'"),
-        ({"separator": "|"}, "Input should be ',', ';' or 'tab'"),
+        ({"separator": ":"}, r"Input should be ',', ';', 'tab' or '\|'"),
     ],
 )
 def test_a_table_that_contradicts_itself_is_refused(given: dict[str, object], message: str) -> None:
@@ -223,7 +223,14 @@ def test_the_path_of_a_table_does_not_change_the_digest() -> None:
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("/a/x y.csv", "x-y"), ("données.parquet", "donn-es"), ("日本.csv", "own"), (".csv", "csv"), ("a/b/", "b")],
+    [
+        ("/a/x y.csv", "x-y"),
+        ("données.parquet", "donn-es"),
+        ("客户.csv", "own-ad4af312"),
+        ("/a/订单.csv", "own-3d5436ea"),
+        (".csv", "csv"),
+        ("a/b/", "b"),
+    ],
 )
 def test_a_users_dataset_is_named_after_its_file(path: str, name: str) -> None:
     assert own_table(path=path).name == name

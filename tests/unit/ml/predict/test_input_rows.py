@@ -22,7 +22,7 @@ def test_csv_columns_are_found_by_name_in_any_order(tmp_path: Path) -> None:
     assert all(value.dtype == np.float32 for value in feeds.values())
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_csv_read_in_many_blocks_gives_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     values = np.random.default_rng(0).normal(size=(2000, 2)).astype(np.float32)
     text = end.join(["", "a,b", *(f"{a},{b}" for a, b in values)])
@@ -171,4 +171,6 @@ def test_a_source_that_the_model_cannot_take_is_refused(tmp_path: Path) -> None:
     message = "x.csv: is a table, but the model takes grey images of 3 x 4 pixels"
     assert message in refused(write(tmp_path / "x.csv", "a,b\n1,2\n"), GREY)
     assert "nowhere.csv: there is no such file or folder" in refused(tmp_path / "nowhere.csv")
-    assert "expected a file that ends in .csv, .parquet, .npy, .png" in refused(write(tmp_path / "x.txt", "a,b\n1,2\n"))
+    assert "expected a file that ends in .csv, .tsv, .parquet, .npy, .png" in refused(
+        write(tmp_path / "x.txt", "a,b\n1,2\n")
+    )

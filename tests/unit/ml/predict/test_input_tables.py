@@ -31,12 +31,53 @@ def test_missing_values_booleans_and_text_of_an_own_table_are_read(tmp_path: Pat
 def test_text_in_a_numeric_column_counts_as_missing_if_it_did_in_training(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "n,b,t\n1,1,x\n?,0,x\n2.5,0,?\n")
     assert "row 2, column 'n'" in refused(path, OWN)
-    _, feeds = read(path, (replace(OWN[0], mixed=True), *OWN[1:]))
-    np.testing.assert_array_equal(feeds["n"].ravel(), [1, np.nan, 2.5])
-    assert feeds["t"].ravel().tolist() == ["x", "x", "?"]
+    source = input_rows.open_source(str(path), (replace(OWN[0], mixed=True), *OWN[1:]))
+    (batch,) = source.batches
+    np.testing.assert_array_equal(batch.feeds["n"].ravel(), [1, np.nan, 2.5])
+    assert batch.feeds["t"].ravel().tolist() == ["x", "x", "?"]
+    assert source.not_numbers == {"n": (1, "?")}
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    ("known", "joined", "texts", "found"),
+    [
+        (("1", "2.5", "x"), False, ["1.0", "2.50", "1", "X", "01", "1e0"], ["1", "2.5", "1", "X", "01", "1e0"]),
+        (("1.0", "2"), False, ["1", "2.0", "1.00"], ["1.0", "2", "1.0"]),
+        (("1", "1.0"), False, ["1", "1.0", "1.00"], ["1", "1.0", "1"]),
+        (("New York", "1"), True, ["new york ", "NEW  YORK.", "1.0", "Rome"], ["New York", "New York", "1", "Rome"]),
+    ],
+)
+def test_a_number_is_the_same_category_however_it_is_spelt(
+    known: tuple[str, ...],
+    joined: bool,  # noqa: FBT001 - a parameter of the test
+    texts: list[str],
+    found: list[str],
+    tmp_path: Path,
+) -> None:
+    one = replace(OWN[2], values=known, joined=joined)
+    for path in (write(tmp_path / "x.csv", "\n".join(["t", *texts])), save(tmp_path / "x.parquet", t=texts)):
+        assert read(path, (one,))[1]["t"].ravel().tolist() == found
+
+
+def test_numbers_and_missing_values_are_read_as_in_training(tmp_path: Path) -> None:
+    inputs = (
+        replace(OWN[0], decimal=",", unit="%", mixed=True, missing_text=("?",)),
+        replace(OWN[1], missing_text=("?",)),
+        replace(OWN[2], missing_text=("?",)),
+    )
+    path = write(tmp_path / "x.csv", "n;b;t\n1.234,5 %;1;NA\n?;?;?\n1.5;0;x\n7;;\n")
+    source = input_rows.open_source(str(path), inputs)
+    (batch,) = source.batches
+    np.testing.assert_array_equal(batch.feeds["n"].ravel(), [1234.5, np.nan, np.nan, 7])
+    np.testing.assert_array_equal(batch.feeds["b"].ravel(), [1, np.nan, 0, np.nan])
+    assert batch.feeds["t"].ravel().tolist() == ["NA", "", "x", ""]
+    assert source.not_numbers == {"n": (1, "1.5")}
+    assert "row 3, column 'n': expected a finite number" in refused(
+        path, (replace(inputs[0], mixed=False), *inputs[1:])
+    )
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_the_separator_of_an_own_table_is_found_from_its_heading(tmp_path: Path, separator: str) -> None:
     text = "\n".join(separator.join(line) for line in (["b", "n", "t"], ["true", "2.5", "x"]))
     _, feeds = read(write(tmp_path / "x.csv", text), OWN)
@@ -88,6 +129,8 @@ def test_a_quoted_field_may_span_lines_and_blocks(tmp_path: Path, monkeypatch: p
     ("text", "message"),
     [
         ("n,t\n1,x\n", "missing: 'b'"),
+        ("n;t\n1;x\n", "missing: 'b'"),
+        ("N,b,t\n1,1,x\n", "missing: 'n'; is 'N' the column 'n'? Rename it"),
         ("n,b,b,t\n1,1,1,x\n", "duplicated: 'b'"),
         ("n,b,t\n1,1,x\nold,1,x\n", "row 2, column 'n': expected a finite number within float32, found 'old'"),
         ("n,b,t\n1e39,1,x\n", "row 1, column 'n': expected a finite number within float32, found 1e+39"),

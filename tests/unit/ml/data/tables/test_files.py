@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.errors import HallmarkError, InputError
 from hallmark.tasks.ml.config.data import TABLE_SUFFIXES
-from hallmark.tasks.ml.data.tables import files, values
+from hallmark.tasks.ml.data.tables import csv_file, files, values
 from hallmark.tasks.ml.data.tables.values import Location
 
 HERE = Location("x.csv", "a", range(1, 100))
@@ -44,7 +44,58 @@ def test_csv_variants_read_as_the_same_text_and_missing_values(content: str | by
     assert read(write(tmp_path, content)) == {"a": ["1", None], "b": ["x", "y"]}
 
 
-@pytest.mark.parametrize(("separator", "character"), [(",", ","), (";", ";"), ("tab", "\t")])
+@pytest.mark.parametrize("block", [32, 2**20])
+@pytest.mark.parametrize(
+    ("heading", "line", "end"),
+    [
+        ("a,b", "{0},x", "\n"),
+        ('a,pipe 5"', "{0},x", "\n"),
+        ('"a,1",5" of "6', '"{0}\n""{0}""",5"', "\r\n"),
+        ("a,b", "{0},x", "\r"),
+        ('a,pipe 5"', '"{0}\r",x', "\r"),
+        ("a", "{0}\n", "\n"),
+        ("a", '""\r{0}', "\r"),
+    ],
+    ids=["plain", "odd quote", "quotes", "cr", "cr and odd quote", "blank rows", "blank rows by cr"],
+)
+def test_training_and_prediction_read_the_same_rows(
+    heading: str, line: str, end: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_file, "_BLOCK", block)
+    path = write(tmp_path, end.join([heading, *(line.format(index) for index in range(100)), ""]))
+    file = csv_file.CsvFile(path)
+    table = file.read()
+    batches = list(file.batches(lambda names: list(range(len(names))), 10))
+    rows = 100 * (2 if len(table.columns) == 1 else 1)  # in a table of one column, an empty line is a row
+    assert (table.num_rows, sum(batch.num_rows for batch in batches)) == (rows, rows)
+    assert pa.Table.from_batches(batches).equals(table)
+    kept = [text.strip('\r\n"') for text in table.columns[0].to_pylist()]
+    assert [text.split("\n")[0] for text in kept if text] == [str(index) for index in range(100)]
+
+
+def test_lines_and_rows_that_differ_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_file, "_count_lines", lambda *_: 3)
+    with pytest.raises(HallmarkError, match="from row 1 on, 3 lines were read as 2 rows"):
+        files.read(write(tmp_path, "a,b\n1,2\n\n3,4\n"))
+
+
+@pytest.mark.parametrize("first", ["\uff21\uff27\uff25", "\uf8ff size", "\ufffd"])
+def test_only_a_byte_order_mark_is_removed_from_the_heading(first: str, tmp_path: Path) -> None:
+    for mark in ("", "\ufeff"):
+        assert read(write(tmp_path, f"{mark}{first},b\n1,x\n")) == {first: ["1"], "b": ["x"]}
+
+
+def test_a_column_without_a_name_is_left_out_if_it_is_empty_or_counts_the_rows(tmp_path: Path) -> None:
+    for text in (",a,b\n0,1,x\n1,2,y\n", ",a,b\n1,1,x\n2,2,y\n", "a,b,\n1,x,\n2,y, \n"):
+        path = write(tmp_path, text)
+        assert read(path) == {"a": ["1", "2"], "b": ["x", "y"]}
+        assert files.names(path) == ["a", "b"]
+        assert files.has_unnamed(path)
+    with pytest.raises(InputError, match="column 1 has no name"):
+        files.read(write(tmp_path, ",a\n5,1\n7,2\n"))
+
+
+@pytest.mark.parametrize(("separator", "character"), [(",", ","), (";", ";"), ("tab", "\t"), ("|", "|")])
 def test_the_named_separator_is_used(separator: str, character: str, tmp_path: Path) -> None:
     path = write(tmp_path, character.join(("a,1", "b")).replace("a,1", '"a,1"') + f"\n1{character}x\n")
     assert read(path, separator) == {"a,1": ["1"], "b": ["x"]}
@@ -62,8 +113,9 @@ def test_parquet_columns_keep_their_types_with_any_row_groups(tmp_path: Path) ->
     assert files.estimate_rows(path) == 3
 
 
-def test_rows_of_a_csv_are_estimated_from_its_size(tmp_path: Path) -> None:
-    path = write(tmp_path, "a,b\n" + "1.5,x\n" * 300_000)
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_rows_of_a_csv_are_estimated_from_its_size(end: str, tmp_path: Path) -> None:
+    path = write(tmp_path, f"a,b{end}" + f"1.5,x{end}" * 300_000)
     assert files.estimate_rows(path) == pytest.approx(300_000, rel=0.01)
 
 
@@ -80,6 +132,10 @@ def test_rows_of_a_csv_are_estimated_from_its_size(tmp_path: Path) -> None:
         ("a,b\n1,2\n3\n", "row 2: expected 2 fields as in the heading, found 1"),
         ("a;b\n1;2\n", "has one column, 'a;b': if its fields are separated by ;, add --data.separator ';'"),
         ("a\tb\n1\t2\n", "are separated by tab, add --data.separator 'tab'"),
+        ("a|b\n1|2\n", r"are separated by \|, add --data.separator '\|'"),
+        ('a,"b\n1,2\n', "the heading has an opening quote without a closing one"),
+        (b"PK\x03\x04\x14", "is not CSV but an Excel sheet or a ZIP archive"),
+        (b"\x1f\x8b\x08", "is not CSV but compressed"),
         (
             "a,b\n1,x\n2,é\n".encode("latin1"),
             r"line 3: expected UTF-8, found byte 0xe9 at offset 10: .*iconv -f latin1",
@@ -97,7 +153,13 @@ def test_invalid_csv_is_refused_in_one_line(content: str | bytes, message: str, 
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("x.parquet", "cannot be read as Parquet: "), ("x.txt", "expected a table")]
+    ("name", "message"),
+    [
+        ("x.parquet", "cannot be read as Parquet: "),
+        ("x.txt", "expected a table"),
+        ("x.csv.gz", "expected a table .*: decompress it first"),
+        ("x.xlsx", "expected a table .*: save the sheet as CSV"),
+    ],
 )
 def test_other_file_types_are_refused(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
@@ -134,7 +196,7 @@ def test_text_of_a_column_does_not_depend_on_its_stored_type(column: pa.Array, e
 
 
 def test_nested_and_binary_columns_cannot_be_text() -> None:
-    for column in (pa.array([[1], [2]]), pa.array([b"x"]), pa.array([{"a": 1}])):
+    for column in (pa.array([[1], [2]]), pa.array([b"x"]), pa.array([b"x"], pa.binary(1)), pa.array([{"a": 1}])):
         with pytest.raises(InputError, match=r"column 'a': expected text, numbers or booleans, found type "):
             values.text(column, HERE)
 

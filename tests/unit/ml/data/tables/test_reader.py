@@ -45,7 +45,8 @@ def column_of(table: SourceRows, index: int = 0) -> tuple[Column, list[float]]:
     [
         ("1 2.5 - +4e0", "numeric", (), [1, 2.5, NAN, 4]),
         ("1 0 1 0", "numeric", (), [1, 0, 1, 0]),
-        ("007 8 9 10", "numeric", (), [7, 8, 9, 10]),
+        ("0.75 08.5 9 -0", "numeric", (), [0.75, 8.5, 9, 0]),
+        ("0501 501 - 501", "categorical", ("0501", "501"), [0, 1, NAN, 1]),
         ("- NA nan null", "numeric", (), [NAN, NAN, NAN, NAN]),
         ("true FALSE True -", "boolean", (), [1, 0, 1, NAN]),
         ("true false yes no", "categorical", ("false", "no", "true", "yes"), [2, 0, 3, 1]),
@@ -62,6 +63,56 @@ def test_the_kind_of_a_column_is_inferred_from_its_values(
     assert (column.name, column.kind, column.values) == ("a", kind, values)
     assert column.missing == np.isnan(x).sum()
     np.testing.assert_array_equal(found, x)
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "kind", "x", "strange"),
+    [
+        ("1,5 2.000 - -3,25", {"decimal": ","}, "numeric", [1.5, 2000, NAN, -3.25], 0),
+        ("1,5 2.5 3 4", {"decimal": ",", "columns": {"a": "numeric"}}, "numeric", [1.5, NAN, 3, 4], 1),
+        ("$1,234 $5 - ?", {"columns": {"a": "numeric"}}, "numeric", [1234, 5, NAN, NAN], 1),
+        ("0501 501 - 7", {"columns": {"a": "numeric"}}, "numeric", [501, 501, NAN, 7], 0),
+        ("1 2 ? -", {"missing": "?"}, "numeric", [1, 2, NAN, NAN], 0),
+        ("NA DE - NA", {"missing": ""}, "categorical", [1, 0, NAN, 1], 0),
+        ("Yes yes YES. no", {"spellings": "joined"}, "categorical", [1, 1, 1, 0], 0),
+        ("1.0 x 1 x", {"spellings": "joined"}, "categorical", [0, 1, 0, 1], 0),
+    ],
+)
+def test_options_say_how_values_are_written(
+    text: str, given: dict[str, object], kind: str, x: list[float], strange: int, tmp_path: Path
+) -> None:
+    path = stored(tmp_path, a=["" if field == "-" else field for field in text.split()])
+    column, found = column_of(read(path, **given))
+    assert (column.kind, column.strange) == (kind, strange)
+    np.testing.assert_array_equal(found, x)
+
+
+@pytest.mark.parametrize(
+    ("column", "counts"),
+    [
+        (["20310301", "20310302", "20310303", "20310304"], (4, 3)),
+        (pa.array([2**60, 2**60 + 1, 2**60, 2**60 + 1]), (2, 1)),
+        (["1700000000", "1700000030.0", "1700000030", "1700000060"], (3, 1)),
+        (pa.array([5e8 + 0.1, 5e8 + 0.2, 5e8, 5e8]), (3, 1)),
+        (pa.array([1, 10**9, 2 * 10**9, 3]), (0, 0)),
+        (pa.array([0.1, 0.1 + 1e-12, 5.0, 1e9]), (0, 0)),
+        (pa.array([16777217.0, 16777217, 16777217, 16777217]), (0, 0)),
+    ],
+)
+def test_different_numbers_that_are_one_in_float32_are_counted(
+    column: object, counts: tuple[int, int], tmp_path: Path
+) -> None:
+    described = column_of(read(stored(tmp_path, a=column)))[0]
+    assert (described.distinct, described.merged) == counts
+
+
+def test_classes_that_differ_by_spelling_can_be_joined(tmp_path: Path) -> None:
+    path = stored(tmp_path, t=["1", "01", "1", "2.0"], a=[1, 2, 3, 4])
+    assert read(path).classes == ("01", "1", "2.0")
+    assert read(path, spellings="joined").classes == ("1", "2.0")
+    path = stored(tmp_path, t=["NA", "EU", "EU", ""], a=[1, 2, 3, 4])
+    table = read(path, missing="")
+    assert (table.classes, table.unlabelled, table.unlabelled_as) == (("EU", "NA"), 1, "")
 
 
 @pytest.mark.parametrize(
@@ -182,10 +233,15 @@ def test_a_column_to_split_by_is_not_an_input(tmp_path: Path) -> None:
         (
             ["a: p q p q", "t2: - - - NA"],
             {"target": "t2"},
-            "target 't2': expected at least two classes, found no value",
+            "target 't2': expected at least two classes, found no value: if 'NA' is a class .*, add --data.missing ''",
         ),
         (["a: p q p q", "t2: 1 2 3 4"], {"target": "t2"}, "target 't2': .* found 4 different values in 4 rows"),
-        (["a: 2026-01-01 2026-01-02 - 2026-01-03"], {}, "column 'a': .* found dates: .* --data.split.time a"),
+        (
+            ["a: 2026-01-01 2026-01-02 - 2026-01-03"],
+            {},
+            "column 'a': .* found dates: .* --data.split.time a; .* --data.columns.a categorical",
+        ),
+        (["a: 30.11.2026 1.2.2026 - -"], {}, "found dates: [^.]*out: --data.ignore a; or treat each as a text"),
         (
             ["a: 1 inf 3 -1e39"],
             {},

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 
 from hallmark.flows.experiments import options, presets
 from hallmark.tasks.common.records import Finding
+from hallmark.tasks.ml.config.data import Table
 from hallmark.tasks.ml.evaluation.findings import table_data
 from tests.conftest import prepare
 from tests.support import owned
@@ -19,6 +20,7 @@ ROWS = 300
 IGNORE = "--data.ignore 'the column'"
 LABEL = np.random.default_rng(0).choice(["no", "yes"], ROWS)
 NOISE = np.random.default_rng(1).normal(size=ROWS)
+DRAWN = np.random.default_rng(3).integers(0, 900, ROWS)
 
 Examine = Callable[..., dict[str, Finding]]
 
@@ -27,9 +29,16 @@ Examine = Callable[..., dict[str, Finding]]
 def examine(tmp_path: Path) -> Examine:
     """Return a function that gives the findings, by code, for these columns and a column of noise."""
 
-    def run(label: object = LABEL, given: dict[str, object] | None = None, **columns: object) -> dict[str, Finding]:
+    def run(
+        label: object = LABEL, given: dict[str, object] | None = None, tokens: Sequence[str] = (), **columns: object
+    ) -> dict[str, Finding]:
         table = pa.table({"noise": NOISE, "x": pa.array(NOISE)} | columns | {owned.TARGET: label})
-        data = owned.source(owned.write(table, tmp_path / "x.parquet"), **(given or {}) | {"ignore": ["x"]})
+        path = owned.write(table, tmp_path / "x.parquet")
+        data = owned.source(path, **(given or {}) | {"ignore": ["x"]})
+        if tokens:
+            built = options.experiment(str(path), ["--target", owned.TARGET, *tokens])
+            assert isinstance(built.data, Table)
+            data = built.data
         return {found.code: found for found in table_data.find(prepare(data, tmp_path), data)}
 
     return run
@@ -37,7 +46,41 @@ def examine(tmp_path: Path) -> Examine:
 
 def test_a_sound_table_has_no_findings(examine: Examine) -> None:
     rng = np.random.default_rng(2)
-    assert examine(city=rng.choice(["p", "q"], ROWS), truth=rng.random(ROWS) < 0.5, few=rng.integers(0, 9, ROWS)) == {}
+    doors = [("2", "3", "4", "5more")[index % 4] for index in rng.integers(0, 4, ROWS)]
+    assert (
+        examine(
+            city=rng.choice(["p", "q"], ROWS),
+            truth=rng.random(ROWS) < 0.5,
+            few=rng.integers(0, 9, ROWS),
+            income=(40_000 + 12_000 * NOISE).astype(int),
+            doors=doors,
+            country=np.where(rng.random(ROWS) < 0.1, "", rng.choice(["DE", "FR"], ROWS)),
+            part=[f"{n % 30 + 10}-{n % 12 + 1}-{n % 70 + 10}" for n in range(ROWS // 2)] * 2,
+        )
+        == {}
+    )
+
+
+def test_all_findings_of_a_column_are_reported_and_the_worst_comes_first(examine: Examine) -> None:
+    found = examine(same=["x"] * ROWS, serial=10**15 + np.arange(ROWS), leak=LABEL)
+    assert list(found) == ["target_given_away", "rounded_numbers", "identifier_column", "constant_column"]
+    assert "column 'serial' has 300 values in 300 rows" in found["identifier_column"].sentence
+    assert "column 'same'" in found["constant_column"].sentence
+
+
+def test_classes_that_differ_by_spelling_are_reported_and_joined(examine: Examine) -> None:
+    label = np.where(DRAWN % 2, LABEL, np.char.upper(LABEL))
+    found = examine(label)
+    assert list(found) == ["spellings_of_one_class"]
+    assert "such as 'NO' and 'no'" in found["spellings_of_one_class"].sentence
+    assert examine(label, tokens=shlex.split(found["spellings_of_one_class"].remedy)) == {}
+
+
+def test_a_text_that_counts_as_a_missing_label_is_named_with_its_option(examine: Examine) -> None:
+    found = examine(np.where(DRAWN % 3, LABEL, "NA"))
+    assert "or a text that counts as missing, 'NA'" in found["missing_labels"].sentence
+    assert found["missing_labels"].remedy.endswith("if 'NA' is a class: --data.missing ''")
+    assert examine(np.where(DRAWN % 3, LABEL, "NA"), tokens=("--data.missing", "")) == {}
 
 
 def test_presets_have_no_findings(tmp_path: Path) -> None:
@@ -57,6 +100,15 @@ def test_presets_have_no_findings(tmp_path: Path) -> None:
         ("target_given_away", np.where(LABEL == "yes", 1.0, 5.0) + NOISE / 100, "in 100 %", IGNORE),
         ("target_given_away", np.where(LABEL == "yes", np.nan, NOISE), "in 100 %", IGNORE),
         ("mixed_types", [*map(str, range(9)), "?"] * 30, "holds numbers, except for 30 values such as '?'", "numeric"),
+        ("mixed_types", [f"{n:.4f}" if n > -1.6 else "-" for n in NOISE], "values such as '-'", "numeric"),
+        ("rounded_numbers", 3_000_000_000 + DRAWN % 2, "2 different values, but only 1 of them", IGNORE),
+        ("rounded_numbers", 1_700_000_000 + 30 * DRAWN, "different values, but only", IGNORE),
+        ("numbers_as_text", [f"{n:.1f}".replace(".", ",") for n in NOISE], "with a decimal comma", "--data.decimal ,"),
+        ("numbers_as_text", [f"${1000 + n:,}" for n in DRAWN], "units or signs, such as '$1,00", "numeric"),
+        ("dates_as_text", [f"{1 + n % 28} May 2031" for n in DRAWN], "holds dates or times", IGNORE),
+        ("leading_zeros", [f"{n:05}" for n in DRAWN % 40], "leading zeros, such as '00000'", "numeric"),
+        ("spellings_of_one_value", [("New York", "new york ", "Rome")[n % 3] for n in DRAWN], "spelling", "joined"),
+        ("code_taken_as_missing", [("NA", "DE", "FR", "")[n % 4] for n in DRAWN], "NA counts as a missing", "''"),
     ],
 )  # fmt: skip
 def test_an_unsound_column_is_named_with_its_remedy(
@@ -66,6 +118,11 @@ def test_an_unsound_column_is_named_with_its_remedy(
     assert list(found) == [code]
     assert f"column 'the column' {message}" in found[code].sentence or message in found[code].sentence
     assert found[code].remedy.endswith(remedy)
+    # The remedy, typed as printed, is accepted and works.
+    for option in re.findall(r"--data\.columns\.'[^']*' \w+|--data\.\w+ (?:'[^']*'|\S+)", found[code].remedy):
+        after = examine(tokens=shlex.split(option), **{"the column": column}).get(code)
+        # Texts that the user calls missing are still counted.
+        assert after is None or after.sentence.endswith("they are treated as missing"), option
 
 
 def test_values_that_are_not_numbers_are_counted_in_a_numeric_column(examine: Examine) -> None:
