@@ -40,7 +40,8 @@ def predict(
     source
         A table with the columns of the model, a .npy file, an image, a folder of images, or - for CSV from stdin.
     output
-        File to write: .csv, .parquet or .jsonl. Default: stdout. Nothing is written if a row cannot be predicted.
+        File to write: .csv, .parquet or .jsonl. Default: stdout. Nothing is written if a row cannot be predicted,
+        but one unreadable image of a folder, or 1 % of them, are left out and listed.
     form
         Format of the output. Default: by the name of the file; on stdout, a table on a terminal and CSV elsewhere.
         Columns are the number of the `row` (or the `file` of an image), its `class`, and `p_<class>`, the probability
@@ -63,6 +64,8 @@ def predict(
         if not model_reference.is_file(model):
             _warn(model)
         scored = predictor.score(model_reference.find(model), source, output, form, partial(progress.rows, "predict"))
+    for reason in scored.unreadable:
+        progress.line("left out", reason)
     progress.line("predict", _sentence(scored))
     if json:
         print_json(_result(scored))
@@ -103,4 +106,5 @@ def _result(scored: "Scored") -> dict[str, Any]:
         "training_class_shares": scored.training_class_shares,
         "outside_training_range": scored.outside_training_range,
         "left_out": list(scored.left_out),
+        "unreadable": list(scored.unreadable),
     }

@@ -11,7 +11,7 @@ from hallmark.flows.cli.shared import execution
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
 from hallmark.flows.cli.shared.printing import Flag, Token, print_json, print_rows
-from hallmark.flows.experiments import options, retraining_split
+from hallmark.flows.experiments import options, retraining_split, taken_names
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.fields import describe_problem
 from hallmark.tasks.ml.evaluation.promotion.decision_rule import Rule
@@ -60,6 +60,7 @@ def retrain(
         from hallmark.flows.retrain import retrain as flow
 
         execution.refuse_impossible(retraining_split.choose(experiment, champion=None))
+        taken_names.refuse(source, rest, experiment)
         return lambda: flow(experiment, rule, notify)
 
     with report_errors(as_json=json):

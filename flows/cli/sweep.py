@@ -19,7 +19,7 @@ from hallmark.flows.cli.shared.printing import (
     print_table,
     print_text,
 )
-from hallmark.flows.experiments import options, sweep_grids
+from hallmark.flows.experiments import options, sweep_grids, taken_names
 from hallmark.tasks.ml.config.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def sweep(
         from hallmark.flows.sweep import sweep as flow
 
         execution.refuse_impossible(*grid.members)
+        taken_names.refuse(source, tokens, grid.members[0])
         return lambda: flow(grid.members, grid.axes, fresh=fresh)
 
     with report_errors(as_json=json):

@@ -10,7 +10,7 @@ from hallmark.flows.cli.shared import execution, outcomes
 from hallmark.flows.cli.shared.errors import report_errors
 from hallmark.flows.cli.shared.experiment_source import ExperimentSource
 from hallmark.flows.cli.shared.printing import Flag, Token, command_name, print_json, print_rows
-from hallmark.flows.experiments import options
+from hallmark.flows.experiments import options, taken_names
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.experiment import Experiment
 
@@ -49,6 +49,7 @@ def train(
         from hallmark.flows.train import train as flow
 
         execution.refuse_impossible(experiment)
+        taken_names.refuse(source, tokens, experiment)
         return lambda: flow(experiment, fresh=fresh)
 
     with report_errors(as_json=json):

@@ -116,7 +116,7 @@ def test_prediction_decodes_training_files_as_training_did(
     ("name", "message"),
     [
         ("x.csv", "is a table, but the model takes colour images of 12 x 16 pixels"),
-        ("bomb.png", "has more than 89,478,485 pixels"),
+        ("bomb.png", "cannot be read as an image: has more than 89,478,485 pixels"),
         ("x.png", "cannot be read as an image"),
         ("x.npy", "expected uint8 of shape (N, 12, 16, 3) or (12, 16, 3), found uint8 of shape (2, 12, 16)"),
     ],
@@ -253,11 +253,13 @@ def escaping(folder: Path) -> None:
 
 
 def unreadable(folder: Path) -> None:
-    (folder / "red" / "000.png").write_text("none")
+    for number in (0, 1):
+        (folder / "red" / f"{number:03d}.png").write_text("none")
 
 
 def bombed(folder: Path) -> None:
-    bomb(folder / "red" / "000.png", 30_000)
+    for number in (0, 1):
+        bomb(folder / "red" / f"{number:03d}.png", 30_000)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,7 @@ def test_bad_input_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (unreadable, "1 of 40 files (2.5%) cannot be read (red/000.png"),
+        (unreadable, "2 of 40 files (5.0%) cannot be read (red/000.png"),
         (bombed, "red/000.png: has more than 89,478,485"),
     ],
 )
@@ -299,6 +301,33 @@ def test_faults_found_while_reading_the_files_are_refused_in_one_line_too(
     result = json.loads(output.splitlines()[-1])
     assert result["status"] == "refused"
     assert not (settings.read().home / "fits" / "x").exists()
+
+
+def test_a_name_that_belongs_to_another_source_is_refused(
+    trained: tuple[Experiment, Outcome], tmp_path: Path, console: Call
+) -> None:
+    """`photos` is the name of the folder of `trained`; `digits` that of a preset."""
+    assert trained[1].model_version.name == "photos"
+    for name, message in (
+        ("photos", "the model 'photos' was trained on "),
+        ("digits", "'digits' is the name of a preset"),
+    ):
+        folder = photographed.folder(tmp_path / name, count=20)
+        code, _, error = console("train", folder, *FAST)
+        assert (code, len(error.strip().splitlines()[-1:])) == (2, 1)
+        assert message in error
+        assert "add --name" in error
+    assert options.experiment(str(photographed.folder(tmp_path / "photos.v2", count=3)), []).name == "photos.v2"
+
+
+def test_folders_for_each_split_are_the_split_given(tmp_path: Path) -> None:
+    for name, count in (("train", 30), ("val", 8), ("test", 9)):
+        photographed.folder(tmp_path / "photos" / name, count=count)
+    experiment = options.experiment(str(tmp_path / "photos"), [])
+    assert experiment.data.split.method == "given"
+    assert prepare(experiment.data, tmp_path / "home").rows == {"train": 60, "validation": 16, "test": 18}
+    stratified = options.experiment(str(tmp_path / "photos"), ["--data.split.method", "stratified"])
+    assert sum(prepare(stratified.data, tmp_path / "home").rows.values()) == 94
 
 
 def test_height_without_width_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

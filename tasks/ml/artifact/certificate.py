@@ -55,6 +55,10 @@ class Input:
     """Whether text in place of a number is treated as missing, as in training."""
     resized: bool = False
     """Whether image files are turned upright and resized to this size when they are decoded."""
+    bits: int = 0
+    """Bits in use of image files with more than eight bits; 0 refuses such files."""
+    on_black: bool = False
+    """Whether their transparent pixels are blended with black instead of white."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +221,8 @@ def proof_sentence(proof: Mapping[str, Any]) -> str:
 
 def _without_defaults(one: Input) -> dict[str, Any]:
     """Return the fields of an input, without optional ones that have their default."""
-    return {
-        key: value for key, value in asdict(one).items() if value or key not in ("kind", "values", "mixed", "resized")
-    }
+    optional = ("kind", "values", "mixed", "resized", "bits", "on_black")
+    return {key: value for key, value in asdict(one).items() if value or key not in optional}
 
 
 def _parse(content: bytes, path: Path) -> onnx.ModelProto:

@@ -289,8 +289,9 @@ class Table(Own):
 
 
 class Images(Own):
-    """A user's images, PNG or JPEG: a folder that contains one folder for each class, named after the class."""
+    """A user's images: a folder with a folder for each class, named after it, or with such a folder for each split."""
 
+    brings_test: ClassVar[bool] = True
     kind: Literal["images"] = Field(description="the dataset")
     height: int | None = Field(
         default=None,
@@ -307,11 +308,27 @@ class Images(Own):
         default=0.01,
         ge=0,
         lt=1,
-        description="largest accepted fraction of unreadable files, which are left out; more stop the run",
+        description="largest accepted fraction of unreadable files, which are left out; more stop the run. One file is "
+        "always accepted, except by 0",
+    )
+    bits: int | None = Field(
+        default=None,
+        ge=8,
+        le=16,
+        description="bits in use of files with more than eight bits, for example 12; default: those that the largest "
+        "value of all files needs",
+    )
+    background: Literal["white", "black"] = Field(
+        default="white", description="colour with which transparent pixels are blended"
     )
     scaling: Literal["none", "standard", "range"] = Field(
         default="range", description="range: x / 255; standard: (x - mean) / standard deviation per pixel"
     )
+
+    @property
+    def name(self) -> str:
+        """Whole name of the folder, whose dots do not separate a suffix."""
+        return folder_name(self.path)
 
     @model_validator(mode="after")
     def _has_both_sides(self) -> "Images":
@@ -331,8 +348,16 @@ def stem(path: str) -> str:
 
     Characters other than letters, digits, '.', '_' and '-' become '-'.
     """
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(path).stem).strip("-._")[:100]
-    return name or "own"
+    return _reduced(PurePath(path).stem)
+
+
+def folder_name(path: str) -> str:
+    """Return the name of a folder as a valid experiment name, as `stem` does for a file."""
+    return _reduced(PurePath(path).name)
+
+
+def _reduced(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:100] or "own"
 
 
 Data = Annotated[Iris | Threshold | Points | Blobs | Digits | MNIST | Table | Images, Field(discriminator="kind")]

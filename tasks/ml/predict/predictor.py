@@ -117,6 +117,7 @@ def score(model: Path, source: str, output: Path | None, form: Format, progress:
         training_class_shares=dict(zip(scorer.certificate.classes, scorer.certificate.class_shares, strict=True)),
         outside_training_range=scorer.outside,
         left_out=tuple(rows.left_out),
+        unreadable=tuple(rows.unreadable),
     )
 
 

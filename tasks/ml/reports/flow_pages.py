@@ -59,6 +59,7 @@ def scoring(scored: Scored) -> str:
         "rows": f"{scored.rows:,}",
         "outside the training range": f"{scored.outside_training_range:,} rows, "
         f"{scored.outside_training_range / scored.rows:.1%}",
+        **({"left out": "; ".join(scored.unreadable)} if scored.unreadable else {}),
         "source": f"`{scored.source}`",
         "output": f"`{scored.output}`",
         "model": f"`{scored.model}`",
