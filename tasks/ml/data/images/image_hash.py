@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 DIFFERENT_BITS = 12
 """Maximum number of the 128 bits of a hash that differ between images that are compared further."""
-CORRELATION = 0.98
-"""Minimum correlation of the thumbnails of two images that look alike."""
+CORRELATION = 0.995
+"""Minimum correlation of the thumbnails of two images that look alike. At 0.98, 250 of 6,000 digits of MNIST do."""
+SMALLEST = 16
+"""Images with a shorter side have too few pixels: different drawings of 8 x 8 pixels look alike."""
 SIDE = 16
 """Side of the thumbnails, in pixels."""
 _CHUNK = 500
@@ -19,12 +21,15 @@ def similar(x: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[tuple[int
     """Yield the pairs of images that look alike, as indices into `rows`, the smaller first.
 
     The hash has a bit for each pair of neighbours in 9 x 8 and 8 x 9 averaged areas that says which is brighter
-    (dHash: Krawetz, "Kind of Like That", 2013), so that it survives resizing, compression and changes of brightness.
+    (dHash: Krawetz, "Kind of Like That", 2013), so that it survives resizing, compression and changes of brightness,
+    but not cropping. Images smaller than `SMALLEST` are not compared.
 
     Args:
         x: `(N, H, W)` or `(N, H, W, 3)` images.
         rows: `(R,)` indices of the images to compare.
     """
+    if min(x.shape[1:3]) < SMALLEST or not len(rows):
+        return
     hashes, thumbnails = _describe(x, rows)
     for start in range(0, len(rows), _CHUNK):
         part = hashes[start : start + _CHUNK]
@@ -56,8 +61,8 @@ def _describe(x: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[NDArray[np
 
 def _reduced(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Average areas of images `(N, H, W)`; return `(N, height, width)`."""
-    reduced: NDArray[np.float32] = _areas(grey.shape[1], height) @ grey @ _areas(grey.shape[2], width).T
-    return reduced
+    reduced = _areas(grey.shape[1], height) @ grey @ _areas(grey.shape[2], width).T
+    return reduced.astype(np.float32, copy=False)
 
 
 def _areas(size: int, target: int) -> NDArray[np.float32]:
