@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,8 +83,12 @@ def test_photos_of_another_size_get_the_predictions_of_the_file(
     (tmp_path / "new").mkdir()
     files = [photo(tmp_path / "new" / f"{name}.jpg", label) for label, name in enumerate(("a", "b"))]
     files.append(photographed.save(tmp_path / "new" / "grey.png", np.full((40, 30), 9, np.uint8)))
+    for name in ("broken.jpg", "Thumbs.db"):
+        (tmp_path / "new" / name).write_text("none")
     assert run(["predict", str(model), str(tmp_path / "new")]) == 0
-    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    out, error = capsys.readouterr()
+    assert re.search(r"left out +.*broken\.jpg: cannot be read as an image: its format is unknown", error)
+    rows = list(csv.DictReader(out.splitlines()))
     assert [(row["file"], row["class"]) for row in rows[:2]] == [("a.jpg", "red"), ("b.jpg", "blue")]
     x = np.stack([image_file.read_resized(file, (12, 16, 3)) for file in files])
     _, expected = onnxruntime.InferenceSession(model).run(None, {"image": x})

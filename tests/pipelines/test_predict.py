@@ -143,6 +143,7 @@ def test_json_is_the_last_line_and_is_complete(console: Call, here: Path) -> Non
         "training_class_shares": pytest.approx(dict.fromkeys(certified.CLASSES, 1 / 3)),
         "outside_training_range": 1,
         "left_out": [],
+        "unreadable": [],
     }
 
 
