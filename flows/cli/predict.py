@@ -43,7 +43,8 @@ def predict(
     source
         A table with the columns of the model, a .npy file, an image, a folder of images, or - for CSV from stdin.
     output
-        File to write: .csv, .parquet or .jsonl. Default: stdout. Nothing is written if a row cannot be predicted.
+        File to write: .csv, .parquet or .jsonl. Default: stdout. Nothing is written if a row cannot be predicted,
+        but one unreadable image of a folder, or 1 % of them, are left out and listed.
     form
         Format of the output. Default: by the name of the file; on stdout, a table on a terminal and CSV elsewhere.
         Columns are the number of the `row` (or the `file` of an image), its `class`, and `p_<class>`, the probability
@@ -77,6 +78,8 @@ def predict(
             unreadable=unreadable,
             for_spreadsheets=for_spreadsheets,
         )
+    for reason in scored.unreadable:
+        progress.line("left out", reason)
     progress.line("predict", _sentence(scored))
     if scored.gaps:
         progress.line("columns", scored.describe_gaps())
@@ -120,4 +123,5 @@ def _result(scored: "Scored") -> dict[str, Any]:
         "outside_training_range": scored.outside_training_range,
         "left_out": list(scored.left_out),
         "gaps": [asdict(gaps) for gaps in scored.gaps],
+        "unreadable": list(scored.unreadable),
     }

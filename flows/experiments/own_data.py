@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.config.data import BY_COLUMN, TABLE_SUFFIXES, Data, Own, Points, stem
+from hallmark.tasks.ml.config.data import BY_COLUMN, TABLE_SUFFIXES, Data, Own, Points, folder_name, stem
 from hallmark.tasks.ml.config.fields import names
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def read(source: str) -> Tree:
         raise InputError(files.missing_message(path, source))
     if path.is_dir() and path.suffix.lower() in TABLE_SUFFIXES:
         raise InputError(f"{source}: is a folder: write its parts into one file, or give one of them")
-    kind = "images" if path.is_dir() else "table"
-    return {"name": stem(source), "data": {"kind": kind, "path": str(path.absolute())}}
+    kind, name = ("images", folder_name(source)) if path.is_dir() else ("table", stem(source))
+    return {"name": name, "data": {"kind": kind, "path": str(path.absolute())}}
 
 
 def with_absolute_path(tree: Tree, folder: Path) -> Tree:
@@ -93,7 +93,7 @@ def with_defaults(tree: Tree) -> Tree:
     """Add default split, model and training settings to an experiment on own data. Fields that are set stay.
 
     Rows are split by content if every split gets rows of every class that way, so that training and retraining split
-    them alike as the data grows; else stratified.
+    them alike as the data grows; else stratified. Images in a folder for each split are split as given.
 
     Args:
         tree: the fields of the experiment. Experiments on other data are returned unchanged.
@@ -105,7 +105,11 @@ def with_defaults(tree: Tree) -> Tree:
     split = tree["data"].get("split", {})
     if not any(split.get(name) for name in ("method", *BY_COLUMN)):
         content = tree["data"] | {"split": split | {"method": "content"}}
-        tree = tree | {"data": content if _suits(content) else tree["data"]}
+        if _has_split_folders(tree["data"]):
+            # The default fraction for validation applies where there is no folder for it.
+            tree = tree | {"data": tree["data"] | {"split": {"method": "given", "test": 0} | split}}
+        else:
+            tree = tree | {"data": content if _suits(content) else tree["data"]}
     if str(split.get("validation", "")) in ("0", "0.0"):
         training = training | {"patience": 0}  # no validation loss for early stopping
     is_same_kind = given.get("kind", model["kind"]) == model["kind"]
@@ -222,6 +226,11 @@ def _has_text(data: Tree, path: Path) -> bool:
     excluded = {data.get("target"), *names(data.get("ignore", ())), *(split.get(name) for name in BY_COLUMN)}
     separator = data.get("separator", ",")
     return bool(separator in csv_file.SEPARATORS and set(table_files.text_columns(path, separator)) - excluded)
+
+
+def _has_split_folders(data: Tree) -> bool:
+    """Return whether data is a folder of images with a folder for each split."""
+    return data["kind"] == "images" and any(photo.split >= 0 for photo in _list_images(Path(data["path"])))
 
 
 @cache

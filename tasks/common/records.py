@@ -86,6 +86,10 @@ class Dataset:
     """Kind of each column of a user's table; empty for other datasets, whose columns are all numbers without gaps."""
     resized: bool = False
     """Whether its images are a user's files that were turned upright and resized; see `images.image_file.decode`."""
+    bits: int = 0
+    """Bits in use of image files with more than eight bits; 0 if there are none."""
+    on_black: bool = False
+    """Whether transparent pixels of image files were blended with black instead of white."""
 
     @property
     def is_table(self) -> bool:

@@ -161,6 +161,8 @@ class Scored:
     """Number of rows with a number outside the range of the training rows, or with a text that they do not contain."""
     left_out: tuple[str, ...] = ()
     """Columns of the source that the model does not use."""
+    unreadable: tuple[str, ...] = ()
+    """Images of a folder that were left out, each with the reason."""
     gaps: tuple[ColumnGaps, ...] = ()
     """Columns with missing, unknown or unreadable values, those with most of them first."""
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,8 +83,12 @@ def test_photos_of_another_size_get_the_predictions_of_the_file(
     (tmp_path / "new").mkdir()
     files = [photo(tmp_path / "new" / f"{name}.jpg", label) for label, name in enumerate(("a", "b"))]
     files.append(photographed.save(tmp_path / "new" / "grey.png", np.full((40, 30), 9, np.uint8)))
+    for name in ("broken.jpg", "Thumbs.db"):
+        (tmp_path / "new" / name).write_text("none")
     assert run(["predict", str(model), str(tmp_path / "new")]) == 0
-    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    out, error = capsys.readouterr()
+    assert re.search(r"left out +.*broken\.jpg: cannot be read as an image: its format is unknown", error)
+    rows = list(csv.DictReader(out.splitlines()))
     assert [(row["file"], row["class"]) for row in rows[:2]] == [("a.jpg", "red"), ("b.jpg", "blue")]
     x = np.stack([image_file.read_resized(file, (12, 16, 3)) for file in files])
     _, expected = onnxruntime.InferenceSession(model).run(None, {"image": x})
@@ -116,7 +121,7 @@ def test_prediction_decodes_training_files_as_training_did(
     ("name", "message"),
     [
         ("x.csv", "is a table, but the model takes colour images of 12 x 16 pixels"),
-        ("bomb.png", "has more than 89,478,485 pixels"),
+        ("bomb.png", "cannot be read as an image: has more than 89,478,485 pixels"),
         ("x.png", "cannot be read as an image"),
         ("x.npy", "expected uint8 of shape (N, 12, 16, 3) or (12, 16, 3), found uint8 of shape (2, 12, 16)"),
     ],
@@ -253,11 +258,13 @@ def escaping(folder: Path) -> None:
 
 
 def unreadable(folder: Path) -> None:
-    (folder / "red" / "000.png").write_text("none")
+    for number in (0, 1):
+        (folder / "red" / f"{number:03d}.png").write_text("none")
 
 
 def bombed(folder: Path) -> None:
-    bomb(folder / "red" / "000.png", 30_000)
+    for number in (0, 1):
+        bomb(folder / "red" / f"{number:03d}.png", 30_000)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +290,7 @@ def test_bad_input_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (unreadable, "1 of 40 files (2.5%) cannot be read (red/000.png"),
+        (unreadable, "2 of 40 files (5.0%) cannot be read (red/000.png"),
         (bombed, "red/000.png: has more than 89,478,485"),
     ],
 )
@@ -299,6 +306,33 @@ def test_faults_found_while_reading_the_files_are_refused_in_one_line_too(
     result = json.loads(output.splitlines()[-1])
     assert result["status"] == "refused"
     assert not (settings.read().home / "fits" / "x").exists()
+
+
+def test_a_name_that_belongs_to_another_source_is_refused(
+    trained: tuple[Experiment, Outcome], tmp_path: Path, console: Call
+) -> None:
+    """`photos` is the name of the folder of `trained`; `digits` that of a preset."""
+    assert trained[1].model_version.name == "photos"
+    for name, message in (
+        ("photos", "the model 'photos' was trained on "),
+        ("digits", "'digits' is the name of a preset"),
+    ):
+        folder = photographed.folder(tmp_path / name, count=20)
+        code, _, error = console("train", folder, *FAST)
+        assert (code, len(error.strip().splitlines()[-1:])) == (2, 1)
+        assert message in error
+        assert "add --name" in error
+    assert options.experiment(str(photographed.folder(tmp_path / "photos.v2", count=3)), []).name == "photos.v2"
+
+
+def test_folders_for_each_split_are_the_split_given(tmp_path: Path) -> None:
+    for name, count in (("train", 30), ("val", 8), ("test", 9)):
+        photographed.folder(tmp_path / "photos" / name, count=count)
+    experiment = options.experiment(str(tmp_path / "photos"), [])
+    assert experiment.data.split.method == "given"
+    assert prepare(experiment.data, tmp_path / "home").rows == {"train": 60, "validation": 16, "test": 18}
+    stratified = options.experiment(str(tmp_path / "photos"), ["--data.split.method", "stratified"])
+    assert sum(prepare(stratified.data, tmp_path / "home").rows.values()) == 94
 
 
 def test_height_without_width_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,6 +144,7 @@ def test_json_is_the_last_line_and_is_complete(console: Call, here: Path) -> Non
         "outside_training_range": 1,
         "left_out": [],
         "gaps": [],
+        "unreadable": [],
     }
 
 

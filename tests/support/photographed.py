@@ -27,3 +27,31 @@ def folder(path: Path, count: int = 20, height: int = 12, width: int = 16, suffi
 def save(file: Path, pixels: NDArray[np.uint8], **options: object) -> Path:
     Image.fromarray(pixels).save(file, **options)  # type: ignore[arg-type]
     return file
+
+
+def kinds(path: Path) -> list[Path]:
+    """Write photos of many kinds and sizes that a browser can decode as well: turned, transparent, with a palette."""
+    path.mkdir()
+    photos = [Image.fromarray(smooth(label, seed)) for seed in (1, 2) for label in (0, 1)]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    alpha = Image.fromarray(np.linspace(0, 255, 120 * 90).astype(np.uint8).reshape(90, 120))
+    transparent = photos[0].copy()
+    transparent.putalpha(alpha)
+    photos[0].save(path / "large.jpg", quality=95)
+    photos[1].save(path / "turned.jpg", quality=95, exif=turned)
+    photos[2].save(path / "turned.png", exif=turned)
+    photos[3].convert("L").save(path / "grey.png")
+    transparent.save(path / "transparent.png")
+    transparent.convert("LA").save(path / "grey transparent.png")
+    photos[1].quantize(16).save(path / "palette.png", transparency=3)
+    photos[3].resize((7, 50)).save(path / "narrow.bmp")
+    photos[2].save(path / "lossless.webp", lossless=True)
+    photos[0].quantize(64).save(path / "first.gif", save_all=True, append_images=[photos[1].quantize(64)])
+    return sorted(path.iterdir())
+
+
+def smooth(label: int, seed: int, height: int = 90, width: int = 120) -> NDArray[np.uint8]:
+    """Return a photo of a class without sharp edges, on which decoders of JPEG differ little."""
+    small = Image.fromarray(drawn(label, seed, 6, 8))
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))

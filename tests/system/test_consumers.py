@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -26,10 +27,12 @@ from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import certificate, graph_checks
 from hallmark.tasks.ml.artifact.certificate import Certificate
 from hallmark.tasks.ml.artifact.runtimes import Predicted
+from hallmark.tasks.ml.data.images import image_file
+from hallmark.tasks.ml.reports import code_snippets
 from hallmark.tasks.runtime import settings
 from hallmark.tasks.runtime.prefect_api import answers
 from tests.conftest import ROOT
-from tests.support import browsers, javascript, owned, registered
+from tests.support import browsers, certified, javascript, owned, photographed, registered
 
 README = ROOT / "README.md"
 ACTIVATED = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -189,6 +192,15 @@ def test_registered_model_predicts_the_golden_rows_over_http(shipped: Shipped, a
     assert_predictions(shipped.certificate, **post(address, {"inputs": shipped.certificate.golden.inputs}))
 
 
+@pytest.mark.parametrize("shipped", ["digits_shipped"], indirect=True)
+def test_images_over_http_are_whole_numbers_as_the_readme_says(shipped: Shipped, address: str) -> None:
+    image = np.array(shipped.certificate.golden.inputs["image"][:1])
+    black, fractions = (post(address, {"inputs": {"image": x.tolist()}}) for x in (image * 0, image / 17))
+    assert black == fractions
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        post(address, {"inputs": {"image": "iVBORw0KGgo="}})
+
+
 @pytest.mark.parametrize("shipped", ["iris_shipped", "table_shipped"], indirect=True)
 def test_columns_can_be_sent_over_http_as_records(shipped: Shipped, address: str) -> None:
     columns = {name: [value for (value,) in rows] for name, rows in shipped.certificate.golden.inputs.items()}
@@ -237,6 +249,32 @@ def test_javascript_in_the_readme_works_in_a_browser_with_another_import(iris_sh
     files = {"readme_mjs": code.encode(), "iris_onnx": iris_shipped.path.read_bytes()}
     label, probabilities = javascript.visit("readme.html", tmp_path, **files)
     assert_readme_row(iris_shipped, label, probabilities.split(","))
+
+
+@pytest.mark.parametrize("shape", [(20, 24, 3), (20, 24)])
+def test_javascript_of_a_card_decodes_photos_as_predict_does(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    model = certified.images(tmp_path / "hand.onnx", shape, tuple("abcd"), resized=True)
+    files = photographed.kinds(tmp_path / "kinds")
+    code = code_snippets.javascript(certificate.read(model)[0], "hand.onnx", 0).split("const row =")[0]
+    names = json.dumps([f"{number}.photo" for number in range(len(files))])
+    code += f"""
+    const found = [];
+    for (const name of {names}) {{
+      const x = await pixels(name);
+      const {{ label }} = await session.run({{ image: new Tensor("uint8", x, [1, {", ".join(map(str, shape))}]) }});
+      found.push([Number(label.data[0]), ...x]);
+    }}
+    console.log(...found.map((one) => JSON.stringify(one)));
+    """
+    photos = {f"{number}_photo": file.read_bytes() for number, file in enumerate(files)}
+    answers = javascript.visit(
+        "readme.html", tmp_path, readme_mjs=code.encode(), hand_onnx=model.read_bytes(), **photos
+    )
+    x = np.stack([image_file.read_resized(file, shape) for file in files])
+    labels, _ = onnxruntime.InferenceSession(model).run(None, {"image": x})
+    for file, answer, label, expected in zip(files, map(json.loads, answers), labels, x, strict=True):
+        assert np.abs(np.array(answer[1:]) - expected.ravel()).max() <= 3, file.name
+        assert answer[0] == label, file.name
 
 
 def test_verify_commands_in_the_readme_work_as_written(iris_shipped: Shipped, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_process_that_dies_leaves_no_partial_image_cache(tmp_path: Path) -> No
         "import os, sys; from pathlib import Path; from hallmark.tasks.ml.data.images import cache, image_file\n"
         "from hallmark.tasks.ml.config.data import Images\n"
         "decode = image_file.decode\n"
-        "image_file.decode = lambda file, shape: os._exit(9) if file.name == '013.png' else decode(file, shape)\n"
+        "image_file.decode = lambda file, *a, **b: os._exit(9) if file.name == '013.png' else decode(file, *a, **b)\n"
         "cache.read(Images(kind='images', path=sys.argv[1]), Path(sys.argv[2]))"
     )
     home = folder.parent / "home"

@@ -188,8 +188,9 @@ def test_picture_is_used_unchanged_or_averaged(
 def test_picture_is_resized_as_predict_does(
     write_live: Callable[..., Path], console: Call, tmp_path: Path, shape: tuple[int, ...], size: tuple[int, int]
 ) -> None:
+    """The photo is lighter than all training images, as those of a dark training set: it is not made darker."""
     path = tmp_path / "given.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 9, (*size, 3)).astype(np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)).save(path)
     with browsers.open_page(tmp_path) as page:
         ready(page, write_live(shape, resized=True).as_uri())
         page.get_by_label("Choose a file").set_input_files(path)

@@ -60,6 +60,10 @@ class Input:
     """Sign or unit beside the numbers in a file, which is dropped."""
     joined: bool = False
     """Whether texts in a file that differ from a known value by their spelling only stand for it."""
+    bits: int = 0
+    """Bits in use of image files with more than eight bits; 0 refuses such files."""
+    on_black: bool = False
+    """Whether their transparent pixels are blended with black instead of white."""
 
 
 @dataclass(frozen=True, slots=True)

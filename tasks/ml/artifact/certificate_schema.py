@@ -26,6 +26,8 @@ _OPTIONAL: dict[str, Any] = {
     "decimal": "",
     "unit": "",
     "joined": False,
+    "bits": 0,
+    "on_black": False,
 }
 
 
@@ -115,9 +117,10 @@ def _is_input(one: Any) -> bool:  # noqa: ANN401 - any JSON
     given = _OPTIONAL | one
     return all((
         _is_list_of(str, [given[name] for name in ("name", "description", "decimal", "unit")]),
-        _is_list_of(bool, [given[name] for name in ("mixed", "resized", "joined")]),
+        _is_list_of(bool, [given[name] for name in ("mixed", "resized", "joined", "on_black")]),
         _is_list_of(str, given["values"]),
         _is_list_of(str, given["missing_text"]),
+        _is_whole(given["bits"], 0),
         isinstance(given["dtype"], str) and given["dtype"] in DTYPES,
         given["kind"] is None or (isinstance(given["kind"], str) and given["kind"] in KINDS),
         isinstance(given["shape"], list) and all(_is_whole(size, 1) for size in given["shape"]),

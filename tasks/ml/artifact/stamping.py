@@ -75,7 +75,19 @@ def inputs(dataset: Dataset) -> tuple[Input, ...]:
         bounds = zip(dataset.columns, lowest.tolist(), highest.tolist(), strict=True)
         return tuple(Input(name, dataset.dtype, (1,), low, high, "one number a row") for name, low, high in bounds)
     low, high = float(lowest.min()), float(highest.max())
-    return (Input("image", dataset.dtype, dataset.shape, low, high, image(dataset), resized=dataset.resized),)
+    return (
+        Input(
+            "image",
+            dataset.dtype,
+            dataset.shape,
+            low,
+            high,
+            image(dataset),
+            resized=dataset.resized,
+            bits=dataset.bits,
+            on_black=dataset.on_black,
+        ),
+    )
 
 
 def image(dataset: Dataset) -> str:
@@ -83,8 +95,11 @@ def image(dataset: Dataset) -> str:
     height, width, *colours = dataset.shape
     kind = "colour image (RGB)" if colours else "grey image"
     text = f"{kind} as a decoder gives it, {height} x {width} pixels, 0 to {dataset.largest:g}"
-    made = "; a file of another size or kind is turned upright (EXIF), laid on white and resized (Pillow, bilinear)"
-    return text + made * dataset.resized
+    background = "black" if dataset.on_black else "white"
+    made = f"; a file of another size or kind is turned upright (EXIF), laid on {background} and resized"
+    made += " (Pillow, bilinear)"
+    deep = f"; of a file with more than eight bits, {dataset.bits} are in use, and the upper eight are kept"
+    return text + made * dataset.resized + deep * bool(dataset.bits)
 
 
 def _input(column: Column, lowest: float, highest: float) -> Input:

@@ -304,8 +304,9 @@ class Table(Own):
 
 
 class Images(Own):
-    """A user's images, PNG or JPEG: a folder that contains one folder for each class, named after the class."""
+    """A user's images: a folder with a folder for each class, named after it, or with such a folder for each split."""
 
+    brings_test: ClassVar[bool] = True
     kind: Literal["images"] = Field(description="the dataset")
     height: int | None = Field(
         default=None,
@@ -322,11 +323,27 @@ class Images(Own):
         default=0.01,
         ge=0,
         lt=1,
-        description="largest accepted fraction of unreadable files, which are left out; more stop the run",
+        description="largest accepted fraction of unreadable files, which are left out; more stop the run. One file is "
+        "always accepted, except by 0",
+    )
+    bits: int | None = Field(
+        default=None,
+        ge=8,
+        le=16,
+        description="bits in use of files with more than eight bits, for example 12; default: those that the largest "
+        "value of all files needs",
+    )
+    background: Literal["white", "black"] = Field(
+        default="white", description="colour with which transparent pixels are blended"
     )
     scaling: Literal["none", "standard", "range"] = Field(
         default="range", description="range: x / 255; standard: (x - mean) / standard deviation per pixel"
     )
+
+    @property
+    def name(self) -> str:
+        """Whole name of the folder, whose dots do not separate a suffix."""
+        return folder_name(self.path)
 
     @model_validator(mode="after")
     def _has_both_sides(self) -> "Images":
@@ -347,7 +364,15 @@ def stem(path: str) -> str:
     Characters other than letters, digits, '.', '_' and '-' become '-'. If nothing is left, the name is derived from
     the digest of the last part, so that two of them differ.
     """
-    last = PurePath(path).stem
+    return _reduced(PurePath(path).stem)
+
+
+def folder_name(path: str) -> str:
+    """Return the name of a folder as a valid experiment name, as `stem` does for a file."""
+    return _reduced(PurePath(path).name)
+
+
+def _reduced(last: str) -> str:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")[:100]
     return name or f"own-{hashlib.sha256(last.encode(errors='surrogateescape')).hexdigest()[:8]}"
 

@@ -234,6 +234,8 @@ def _outline(
         rows={split: len(divided[split]) for split in SPLITS},
         kinds=tuple(column.kind for column in columns),
         resized=source.resized,
+        bits=source.bits,
+        on_black=source.on_black,
     )
 
 
@@ -300,5 +302,5 @@ def _describe(dataset: Dataset) -> dict[str, object]:
     """Return the dataset as JSON values, without its location and digest."""
     content = {key: value for key, value in asdict(dataset).items() if key not in ("folder", "digest")}
     # Later fields are omitted when they are empty, so that they change no existing digest.
-    new = {field.name for field in fields(dataset) if field.default in ((), False)}
+    new = {field.name for field in fields(dataset) if field.default in ((), False, 0)}
     return {key: value for key, value in content.items() if value or key not in new}

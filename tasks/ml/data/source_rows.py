@@ -34,12 +34,17 @@ class SourceRows:
     table_columns: tuple[Column, ...] = ()
     """Columns of a user's table, whose rows `records.Dataset` describes; empty for other sources."""
     split_key: NDArray[np.int64] | None = None
-    """`(N,)` group number, rank in time or split index of each row, if a table is split by a column."""
+    """`(N,)` group number, rank in time or split index of each row, if a table is split by a column; split index if
+    images lie in a folder for each split."""
     unlabelled: int = 0
     """Number of rows left out because they have no label."""
     unlabelled_as: str = ""
     """A text in place of a label that marks a missing value, such as NA; empty if there is none."""
     resized: bool = False
     """Whether the rows are image files that were turned upright and resized."""
+    bits: int = 0
+    """Bits in use of image files with more than eight bits; 0 if there are none."""
+    on_black: bool = False
+    """Whether transparent pixels were blended with black instead of white."""
     notes: tuple[str, ...] = ()
     """Sentences on how the source was read and what was left out."""

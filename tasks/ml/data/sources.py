@@ -109,7 +109,18 @@ def _own(data: Table | Images, home: Path, progress: Progress | None) -> SourceR
     from hallmark.tasks.ml.data.images import cache
 
     decoded = cache.read(data, home, progress or cache.silent)
-    return SourceRows(decoded.x, decoded.y, (), decoded.classes, largest=255.0, resized=True, notes=decoded.notes)
+    return SourceRows(
+        x=decoded.x,
+        y=decoded.y,
+        columns=(),
+        classes=decoded.classes,
+        largest=255.0,
+        split_key=decoded.split,
+        resized=True,
+        bits=decoded.bits,
+        on_black=data.background == "black",
+        notes=decoded.notes,
+    )
 
 
 def _numbered(classes: int) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ REMEDIES = {
     "group": "use a larger fraction or another seed",
     "time": "use a smaller fraction if the class occurs in late rows only, else a larger one",
     "column": "assign rows of every class to each split",
+    "given": "add rows of every class to each split",
 }
 """Remedies for a split that has no rows of some class, by split method."""
 
@@ -54,8 +55,7 @@ def divide(source: SourceRows, split: Split) -> dict[SplitName, Indices]:
             key = _split_key(source)
             divided = {name: np.flatnonzero(key == index) for index, name in enumerate(SPLITS)}
         case "given":
-            cut = len(everything) - source.test_rows
-            divided = _by_seed(source, everything[:cut], everything[cut:], split)
+            divided = _as_given(source, split)
         case "stratified" | "shuffled":
             divided = _by_seed(source, everything, None, split)
     _refuse_empty_classes(source, divided, split)
@@ -126,6 +126,22 @@ def _by_group(group: NDArray[np.int64], split: Split) -> dict[SplitName, Indices
             "use larger fractions, or split by another column"
         ) from error
     return {"train": train, "validation": validation, "test": test}
+
+
+def _as_given(source: SourceRows, split: Split) -> dict[SplitName, Indices]:
+    """Use the source's own test rows. Rows for validation are taken from those for training if there are none."""
+    key, rows = source.split_key, len(source.y)
+    if key is None and not source.test_rows:
+        raise InputError(
+            "data.split.method 'given': the source has no test rows of its own: expected folders named train and test "
+            "that contain the class folders, or choose another method"
+        )
+    if key is None:
+        key = np.where(np.arange(rows) < rows - source.test_rows, 0, 2)
+    divided: dict[SplitName, Indices] = {name: np.flatnonzero(key == index) for index, name in enumerate(SPLITS)}
+    if len(divided["validation"]) or not split.validation:
+        return divided
+    return _by_seed(source, divided["train"], divided["test"], split)
 
 
 def _by_time(rank: NDArray[np.int64], split: Split) -> dict[SplitName, Indices]:

@@ -18,7 +18,7 @@ from hallmark.tasks.ml.artifact.certificate import Input
 from hallmark.tasks.ml.artifact.runtimes import NUMBERS_AT_ONCE, ROWS_AT_ONCE, Feeds
 from hallmark.tasks.ml.config.data import TABLE_SUFFIXES
 from hallmark.tasks.ml.data.images import image_file
-from hallmark.tasks.ml.data.images.image_folder import as_text
+from hallmark.tasks.ml.data.images.image_folder import SUFFIXES, are_too_many, as_text, list_files
 from hallmark.tasks.ml.data.tables import values
 from hallmark.tasks.ml.data.tables.csv_file import CsvFile
 from hallmark.tasks.ml.data.tables.files import open_table
@@ -52,6 +52,8 @@ class RowSource:
     """Names of columns that the model does not use; complete once the first batch has been read."""
     not_numbers: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Number of texts in place of numbers by column, and the first of them; complete after the last batch."""
+    unreadable: list[str] = field(default_factory=list)
+    """Images of a folder that cannot be read, each with the reason; complete once all batches have been read."""
 
 
 def open_source(source: str, inputs: tuple[Input, ...]) -> RowSource:
@@ -74,13 +76,13 @@ def open_source(source: str, inputs: tuple[Input, ...]) -> RowSource:
         raise InputError(files.missing_message(path, source))
     if not path.is_file() and not path.is_dir():
         raise InputError(f"{source}: is neither a regular file nor a folder: give one, or '-' for CSV from stdin")
-    if path.is_dir() or suffix in image_file.READABLE_SUFFIXES:
+    if path.is_dir() or suffix in SUFFIXES:
         return _images(path, _require_image(inputs, source))
     if suffix in TABLE_SUFFIXES:
         return _table(open_table(path, separator, names), source, _require_columns(inputs, source))
     if suffix == ".npy":
         return _array(path, inputs)
-    known = ", ".join((*TABLE_SUFFIXES, ".npy", *image_file.READABLE_SUFFIXES))
+    known = ", ".join((*TABLE_SUFFIXES, ".npy", *SUFFIXES))
     raise InputError(f"{source}: expected a file that ends in {known}, a folder of images, or '-' for stdin")
 
 
@@ -166,14 +168,48 @@ def _array_of_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Inpu
 
 
 def _images(path: Path, image: Input) -> RowSource:
-    paths = image_file.files(path) if path.is_dir() else [path]
-    read = image_file.read_resized if image.resized else image_file.read
+    """Open an image, or a folder of which few unreadable images are left out, as in training."""
+    if not path.is_dir():
+        batch = Batch([as_text(path.name)], {image.name: _read_image(path, image)[None]})
+        return RowSource("file", 1, iter([batch]))
+    paths, unreadable = list_files(path), list[str]()
 
-    def batch(rows: slice) -> Batch:
-        feeds: Feeds = {image.name: np.stack([read(file, image.shape) for file in paths[rows]])}
-        return Batch([as_text(file.name) for file in paths[rows]], feeds)
+    def batches() -> Iterator[Batch]:
+        for rows in steps:
+            readable = dict(_readable(paths[rows], image, unreadable))
+            _refuse_unreadable(unreadable, len(paths))
+            if readable:
+                names = [as_text(file.name) for file in readable]
+                yield Batch(names, {image.name: np.stack(list(readable.values()))})
 
-    return RowSource("file", len(paths), map(batch, _steps(len(paths), ROWS_AT_ONCE, path)))
+    steps = _steps(len(paths), ROWS_AT_ONCE, path)
+    return RowSource("file", len(paths), batches(), unreadable=unreadable)
+
+
+def _readable(files: list[Path], image: Input, unreadable: list[str]) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    """Yield the images that can be read, and append the reasons for the others to `unreadable`."""
+    for file in files:
+        try:
+            yield file, _read_image(file, image)
+        except InputError as error:
+            unreadable.append(str(error))
+
+
+def _read_image(file: Path, image: Input) -> NDArray[np.uint8]:
+    if not file.is_file():
+        raise InputError(f"{file}: is not a file")
+    if not file.name.lower().endswith(SUFFIXES):
+        raise InputError(f"{file}: is no image: expected a name that ends in {', '.join(SUFFIXES)}")
+    if not image.resized:
+        return image_file.read(file, image.shape)
+    return image_file.read_resized(file, image.shape, image.bits, on_black=image.on_black)
+
+
+def _refuse_unreadable(unreadable: list[str], total: int) -> None:
+    if not are_too_many(len(unreadable), total) and len(unreadable) < total:
+        return
+    more = f"; and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+    raise InputError(f"{unreadable[0]}{more}: too many of {total:,} files cannot be read: remove them")
 
 
 def _steps(rows: int, size: int, path: Path) -> list[slice]:

@@ -158,6 +158,7 @@ def score(
         outside_training_range=scorer.outside,
         left_out=tuple(rows.left_out),
         gaps=gaps,
+        unreadable=tuple(rows.unreadable),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hallmark.tasks.ml.artifact.certificate import Certificate, Input
+from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports import templating
 
 _NUMPY = {"float32": "np.float32", "uint8": "np.uint8", "string": "object"}
@@ -40,7 +41,9 @@ def javascript(certificate: Certificate, file: str, row: int) -> str:
     """Return the same program as a JavaScript module: for a browser if the input is an image, else for Node.js."""
     if takes_images(certificate):
         image, (one,) = _image_facts(certificate.inputs[0], file), certificate.inputs
-        tensors = [(one.name, "uint8", "pixels", [1, *one.shape])]
+        tensors = [
+            (one.name, "uint8", f"await pixels({json.dumps(picture_name(file), ensure_ascii=False)})", [1, *one.shape])
+        ]
     else:
         image, values = None, row_values(certificate, row)
         literals = {
@@ -83,8 +86,11 @@ def _image_facts(image: Input, file: str) -> dict[str, Any]:
         "width": width,
         "size": math.prod(image.shape),
         "mode": "RGB" if colours else "L",
-        "resize": f".resize(({width}, {height}), Image.Resampling.BILINEAR)" if image.resized else "",
-        "pick": "rgba[(i - (i % 3)) / 3 * 4 + (i % 3)]" if colours else "rgba[4 * i]",
+        "planes": 3 if colours else 1,
+        "resized": image.resized,
+        "draft": image_file.SHRUNK * max(height, width),
+        "background": "black" if image.on_black else "white",
+        "bits": image.bits,
     }
 
 

@@ -60,6 +60,7 @@ def scoring(scored: Scored) -> str:
         "outside the training range": f"{scored.outside_training_range:,} rows, "
         f"{scored.outside_training_range / scored.rows:.1%}",
         "not usable": scored.describe_gaps().replace("|", "\\|") or "none",
+        **({"left out": "; ".join(scored.unreadable)} if scored.unreadable else {}),
         "source": f"`{scored.source}`",
         "output": f"`{scored.output}`",
         "model": f"`{scored.model}`",

@@ -6,10 +6,11 @@ import logging
 import math
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hallmark.tasks.common.files import whole_file, whole_folder
 from hallmark.tasks.ml.config.data import Images
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.data.images.image_file import Header, Shape
-from hallmark.tasks.ml.data.images.image_folder import TRAINING_SUFFIXES, Listing, Photo, as_text, list_images
+from hallmark.tasks.ml.data.images.image_folder import SUFFIXES, Listing, Photo, are_too_many, as_text, list_images
 from hallmark.tasks.ml.data.source_rows import Progress, ShowProgress
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ Unreadable = tuple[tuple[str, str], ...]
 """Names of files, each with the reason why it cannot be read."""
 Found = tuple[Photo, NDArray[np.uint8] | str]
 """A file with its pixels, or with the reason why it cannot be read."""
+Decode = Callable[[Path], NDArray[np.uint8] | str]
+"""Takes a file, and returns its pixels or the reason why it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,13 @@ class Decoded:
     classes: tuple[str, ...]
     notes: tuple[str, ...]
     """Sentences on how the images were converted and what was left out."""
+    names: tuple[str, ...]
+    """Paths relative to the folder."""
+    headers: tuple[Header, ...]
+    split: NDArray[np.int64] | None
+    """`(N,)` index in `SPLITS`; None if the folder has no folders for splits."""
+    bits: int
+    """Bits in use of files with more than eight bits; 0 if there are none."""
 
 
 def silent(what: str) -> AbstractContextManager[ShowProgress]:  # noqa: ARG001 - the signature of a `Progress`
@@ -76,21 +86,32 @@ def read(data: Images, home: Path, progress: Progress = silent) -> Decoded:
         progress: displays how many images have been processed.
 
     Raises:
-        InputError: `list_images` refuses the folder, a file is a decompression bomb, more files are unreadable than
-            `data.unreadable` allows, or all files of a class are.
+        InputError: `list_images` refuses the folder, more files are unreadable than `data.unreadable` allows, or all
+            files of a class are.
     """
     folder = Path(data.path)
     listing = list_images(folder)
     settings = {"folder": str(folder.resolve()), "height": data.height, "width": data.width, "colour": data.colour}
     target = home / "images" / digest_of(settings)[:SHOWN]
     found = [(photo.name, photo.size, photo.changed) for photo in listing.photos]
-    key = digest_of([image_file.VERSION, PIL.__version__, settings, found])
+    converted = {"bits": data.bits, "background": data.background}
+    key = digest_of([image_file.VERSION, PIL.__version__, settings | converted, found])
     with file_lock(home, f"images-{target.name}"):
         facts = _known(target, key) or _decode(listing, data, target, key, progress)
         pixels = np.memmap(target / "pixels.bin", np.uint8, "r", shape=(sum(facts["counts"]), *facts["shape"]))
     _refuse_unreadable(facts["unreadable"], listing, data, target)
-    y = np.repeat(np.arange(len(listing.classes)), facts["counts"])
-    return Decoded(np.asarray(pixels), y, listing.classes, _notes(facts, listing, target))
+    kept = _without(listing.photos, facts["unreadable"])
+    splits = np.array([photo.split for photo in kept])
+    return Decoded(
+        x=np.asarray(pixels),
+        y=np.array([photo.label for photo in kept]),
+        classes=listing.classes,
+        notes=_notes(facts, listing, target),
+        names=tuple(as_text(photo.name) for photo in kept),
+        headers=tuple(Header(*header) for header in facts["headers"]),
+        split=splits if (splits >= 0).all() else None,
+        bits=facts["bits"],
+    )
 
 
 def _known(target: Path, key: str) -> dict[str, Any] | None:
@@ -110,19 +131,44 @@ def _known(target: Path, key: str) -> dict[str, Any] | None:
 
 
 def _decode(listing: Listing, data: Images, target: Path, key: str, progress: Progress) -> dict[str, Any]:
-    """Read all headers, choose one shape for all images, decode them, and write pixels and facts."""
+    """Read all headers, choose one conversion for all images, decode them, and write pixels and facts."""
     headers, bad = _headers(listing, progress)
     _refuse_unreadable(bad, listing, data, target)
     readable = _without(listing.photos, bad)
     _refuse_empty(readable, listing, bad)
-    shape, why = choose_shape(headers, data)
+    shape, why = choose_shape(list(headers.values()), data)
+    deep = [listing.folder / name for name, header in headers.items() if header.is_deep]
+    bits = data.bits or _bits_in_use(deep) if deep else 0
+    image = partial(_image, shape=shape, bits=bits, on_black=data.background == "black")
     with whole_folder(target) as folder:
-        counts, sha256, worse = _write(listing, readable, shape, folder / "pixels.bin", progress)
+        counts, sha256, worse = _write(listing, readable, image, math.prod(shape), folder / "pixels.bin", progress)
         bad = tuple(sorted((*bad, *worse)))
-        facts = {"key": key, "sha256": sha256, "shape": shape, "why": why, "counts": counts, "unreadable": bad}
-        _refuse_empty(_without(readable, worse), listing, bad)
+        facts: dict[str, Any] = {
+            "key": key,
+            "sha256": sha256,
+            "shape": shape,
+            "why": why,
+            "counts": counts,
+            "unreadable": bad,
+        }
+        kept = _without(readable, worse)
+        facts |= {"bits": bits, "headers": [astuple(headers[photo.name]) for photo in kept]}
+        _refuse_empty(kept, listing, bad)
         (folder / "images.json").write_text(json.dumps(facts) + "\n")
     return facts
+
+
+def _bits_in_use(files: Sequence[Path]) -> int:
+    """Return the bits that the largest value of all files needs. Unreadable files are left out, as they will be."""
+
+    def bits(file: Path) -> int:
+        try:
+            return image_file.bits_in_use(file)
+        except Exception:  # noqa: BLE001 - decoding the file reports it
+            return 8
+
+    with ThreadPoolExecutor(_CORES) as pool, image_file.quiet():
+        return max(pool.map(bits, files))
 
 
 def choose_shape(headers: Sequence[Header], data: Images) -> tuple[Shape, str]:
@@ -142,16 +188,14 @@ def choose_shape(headers: Sequence[Header], data: Images) -> tuple[Shape, str]:
     return (*sides, 3) if has_colour else sides, why
 
 
-def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unreadable]:
-    """Return the headers of all readable files, and the unreadable files."""
-    headers: list[Header] = []
+def _headers(listing: Listing, progress: Progress) -> tuple[dict[str, Header], Unreadable]:
+    """Return the headers of all readable files by name, and the unreadable files."""
+    headers: dict[str, Header] = {}
     bad: list[tuple[str, str]] = []
     with image_file.quiet(), progress("looked at") as show:
         for passed, photo in enumerate(listing.photos, start=1):
             try:
-                headers.append(_header(listing.folder, photo))
-            except InputError:
-                raise
+                headers[photo.name] = _header(listing.folder, photo)
             except Exception as error:  # noqa: BLE001 - decoders raise many types; the error is reported with the file
                 bad.append((photo.name, image_file.describe_error(error)))
             if passed % _CHUNK_IMAGES == 0:
@@ -162,19 +206,19 @@ def _headers(listing: Listing, progress: Progress) -> tuple[list[Header], Unread
 def _header(folder: Path, photo: Photo) -> Header:
     if photo.size < 0:
         raise ValueError("is not a file")
-    if not photo.name.lower().endswith(TRAINING_SUFFIXES):
-        raise ValueError(f"is not a PNG or JPEG file: expected a name that ends in {', '.join(TRAINING_SUFFIXES)}")
+    if not photo.name.lower().endswith(SUFFIXES):
+        raise ValueError(f"is no image: expected a name that ends in {', '.join(SUFFIXES)}")
     return image_file.header(folder / photo.name)
 
 
 def _write(
-    listing: Listing, readable: Sequence[Photo], shape: Shape, path: Path, progress: Progress
+    listing: Listing, readable: Sequence[Photo], decode: Decode, size: int, path: Path, progress: Progress
 ) -> tuple[list[int], str, Unreadable]:
     """Write the pixels of all images. Return images per class, the file's SHA-256, and the unreadable files."""
     bad: list[tuple[str, str]] = []
     digest, counts = hashlib.sha256(), [0] * len(listing.classes)
     with path.open("wb") as file, image_file.quiet(), progress("decoded") as show:
-        for passed, (photo, image) in enumerate(_by_all_cores(listing.folder, readable, shape), start=1):
+        for passed, (photo, image) in enumerate(_by_all_cores(listing.folder, readable, decode, size), start=1):
             if isinstance(image, str):
                 bad.append((photo.name, image))
             else:
@@ -186,16 +230,16 @@ def _write(
     return counts, digest.hexdigest(), tuple(bad)
 
 
-def _by_all_cores(folder: Path, readable: Sequence[Photo], shape: Shape) -> Iterator[Found]:
+def _by_all_cores(folder: Path, readable: Sequence[Photo], decode: Decode, size: int) -> Iterator[Found]:
     """Decode with one thread per core; yield the images in order, with a bounded number of them waiting.
 
     Threads suffice because Pillow releases Python's lock while it decodes, and starting processes takes longer than
     decoding most folders.
     """
-    together = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // math.prod(shape)))
+    together = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // size))
 
     def decoded(start: int) -> list[Found]:
-        return [(photo, _image(folder / photo.name, shape)) for photo in readable[start : start + together]]
+        return [(photo, decode(folder / photo.name)) for photo in readable[start : start + together]]
 
     waiting: deque[Future[list[Found]]] = deque()
     with ThreadPoolExecutor(_CORES) as pool:
@@ -211,9 +255,9 @@ def _by_all_cores(folder: Path, readable: Sequence[Photo], shape: Shape) -> Iter
                 future.cancel()
 
 
-def _image(file: Path, shape: Shape) -> NDArray[np.uint8] | str:
+def _image(file: Path, *, shape: Shape, bits: int, on_black: bool) -> NDArray[np.uint8] | str:
     try:
-        return np.ascontiguousarray(image_file.decode(file, shape))
+        return np.ascontiguousarray(image_file.decode(file, shape, bits, on_black=on_black))
     except Exception as error:  # noqa: BLE001 - decoders raise many types; the error is reported with the file
         return image_file.describe_error(error)
 
@@ -227,14 +271,14 @@ def _refuse_empty(readable: Sequence[Photo], listing: Listing, bad: Unreadable) 
     left = {photo.label for photo in readable}
     for label, name in enumerate(listing.classes):
         if label not in left:
-            first = next(f"{as_text(file)}: {why}" for file, why in bad if file.startswith(f"{name}/"))
+            names = {photo.name for photo in listing.photos if photo.label == label}
+            first = next(f"{as_text(file)}: {why}" for file, why in bad if file in names)
             raise InputError(f"{listing.folder / name}: none of its files can be read as an image ({first})")
 
 
 def _refuse_unreadable(bad: Unreadable, listing: Listing, data: Images, target: Path) -> None:
-    """Refuse the folder if the fraction of unreadable files exceeds the accepted one."""
-    share = len(bad) / len(listing.photos)
-    if share <= data.unreadable:
+    """Refuse the folder if more files are unreadable than accepted."""
+    if not are_too_many(len(bad), len(listing.photos), data.unreadable):
         return
     raise InputError(
         f"{listing.folder}: {_list_unreadable(bad, listing, target)}: more than the fraction of {data.unreadable:g} "
@@ -248,6 +292,10 @@ def _notes(facts: dict[str, Any], listing: Listing, target: Path) -> tuple[str, 
         f"{sum(facts['counts']):,} of {len(listing.classes)} classes, each resized to {height} x {width} pixels "
         f"({facts['why']}) and {'in colour' if colours else 'grey'}"
     )
+    if facts["bits"]:
+        summary += (
+            f"; of files with more than eight bits, {facts['bits']} bits are in use, and the upper eight are kept"
+        )
     return (summary, _list_unreadable(facts["unreadable"], listing, target)) if facts["unreadable"] else (summary,)
 
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.data.images.image_folder import as_text
 
-VERSION = 1
+VERSION = 2
 """Version of `decode`. Increase it when the output of `decode` changes, so that cached pixels are decoded again."""
-READABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "PPM", "TIFF", *(["AVIF"] if find_spec("PIL._avif") else []))
 """Pillow's names of the accepted formats. Pillow knows others, some of which run external programs."""
 MODES = ("L", "1")
 """Pillow's modes of grey images with eight bits and with one."""
@@ -38,21 +37,11 @@ class Header:
     width: int
     """Height and width in pixels, after turning the image upright."""
     has_colour: bool
-
-
-def files(folder: Path) -> list[Path]:
-    """Return the images of a folder, sorted by name, without hidden files.
-
-    Raises:
-        InputError: the folder contains anything else.
-    """
-    images = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-    for file in images:
-        if file.suffix.lower() not in READABLE_SUFFIXES or not file.is_file():
-            raise InputError(
-                f"{folder}: expected only images ({', '.join(READABLE_SUFFIXES)}), found '{as_text(file.name)}'"
-            )
-    return images
+    format: str = "PNG"
+    """Pillow's name of the format."""
+    is_deep: bool = False
+    """Whether a pixel, or a colour of it, has more than eight bits."""
+    has_transparency: bool = False
 
 
 def read(file: Path, shape: Shape) -> NDArray[np.uint8]:
@@ -67,12 +56,12 @@ def read(file: Path, shape: Shape) -> NDArray[np.uint8]:
     """
     with _refusals(file), warnings.catch_warnings():
         warnings.simplefilter("error")  # Pillow warns of extremely large images
-        with Image.open(file, formats=FORMATS) as image:
+        with _opened(file) as image:
             _check(image, file, shape)
             return np.asarray(image.convert("L"))
 
 
-def read_resized(file: Path, shape: Shape) -> NDArray[np.uint8]:
+def read_resized(file: Path, shape: Shape, bits: int = 0, *, on_black: bool = False) -> NDArray[np.uint8]:
     """Decode an image of any size as training images are decoded; see `decode`.
 
     Raises:
@@ -80,52 +69,77 @@ def read_resized(file: Path, shape: Shape) -> NDArray[np.uint8]:
     """
     with _refusals(file), quiet():
         header(file)
-        return decode(file, shape)
+        return decode(file, shape, bits, on_black=on_black)
 
 
 def header(file: Path) -> Header:
     """Read the header of a file without decoding it. Call it within `quiet`.
 
     Raises:
-        InputError: the image exceeds Pillow's limit of 89 million pixels (a decompression bomb).
-        Exception: the file cannot be read; the error is the decoder's.
+        Exception: the file cannot be read; the error is the decoder's. A `ValueError` if the image exceeds Pillow's
+            limit of 89 million pixels (a decompression bomb).
     """
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            is_sideways = _orientation(image) >= 5
+        with _opened(file) as image:
+            # Pillow gives the size of a TIFF file upright.
+            is_sideways = _orientation(image) >= 5 and image.format != "TIFF"
             sides = (image.width, image.height) if is_sideways else (image.height, image.width)
-            return Header(*sides, has_colour=image.mode not in GREY)
+            return Header(
+                *sides,
+                has_colour=image.mode not in GREY,
+                format=str(image.format),
+                is_deep=_is_deep(image),
+                has_transparency=image.has_transparency_data,
+            )
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(
-            f"{file}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels, as a decompression bomb would: "
-            "reduce its size or remove it"
+        raise ValueError(
+            f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels, as a decompression bomb would: reduce its size"
         ) from error
 
 
-def decode(file: Path, shape: Shape) -> NDArray[np.uint8]:
+def decode(file: Path, shape: Shape, bits: int = 0, *, on_black: bool = False) -> NDArray[np.uint8]:
     """Decode an image, turn it upright by its EXIF orientation, and resize it without keeping its aspect ratio.
 
-    Transparent pixels are blended with white; 16-bit pixels keep their upper eight bits; only the first image of a file
-    is read. Call it within `quiet`.
+    Transparent pixels are blended with white or black; only the first image of a file is read. Call it within `quiet`.
 
     Args:
         file: path of the image, whose `header` has been read.
         shape: target shape, `(H, W)` or `(H, W, 3)`; colours are converted to grey or grey to colour as needed.
+        bits: bits in use of files with more than eight bits, of which the upper eight are kept; 0 refuses such files.
+        on_black: whether transparent pixels are blended with black. Default: with white.
 
     Raises:
         Exception: the image cannot be decoded; the error is the decoder's.
     """
     height, width = shape[:2]
-    with Image.open(file, formats=FORMATS) as image:
+    with _opened(file) as image:
+        is_deep = _is_deep(image)
         longer = SHRUNK * max(height, width)
         image.draft(None, (longer, longer))
         image.load()
-        plain = _plain(image, "RGB" if len(shape) == 3 else "L")
+        plain = _plain(_eight_bits(image, bits) if is_deep else image, "RGB" if len(shape) == 3 else "L", on_black)
         turn = _TURNS.get(_orientation(image))
         upright = plain.transpose(turn) if turn is not None else plain
         if upright.size != (width, height):
             upright = upright.resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(upright)
+
+
+def bits_in_use(file: Path) -> int:
+    """Return the bits that the largest value of a file with more than eight bits needs: 8, 10, 12, 14 or 16.
+
+    Raises:
+        Exception: the file cannot be decoded, or the range of its values is unknown.
+    """
+    with _opened(file) as image:
+        image.load()
+        if _is_grey_and_deep(image):
+            values, is_visible = _levels(image)
+            highest = int(values[is_visible].max(initial=0))
+        else:
+            bands = image.split()
+            highest = 256 * max(int(np.asarray(band).max()) for band in bands[:3]) + 255
+    return next(bits for bits in (8, 10, 12, 14, 16) if highest < 2**bits)
 
 
 @contextmanager
@@ -145,6 +159,13 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "its format is unknown"  # Pillow's message repeats the path
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """Open an image. If Pillow gets the name of a file, it maps a turned TIFF file into memory in the wrong shape."""
+    with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
+        yield image
 
 
 @contextmanager
@@ -182,20 +203,63 @@ _TURNS = {
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; 1 (upright) if there is none."""
-    if "exif" not in image.info:
-        return 1
+    """Return the EXIF orientation, which XMP may give as well; 1 (upright) if there is none."""
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        # Not the method of PNG files, which decodes the image first.
+        return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - damaged metadata does not make the image unreadable
         return 1
 
 
-def _plain(image: Image.Image, mode: str) -> Image.Image:
-    """Convert to `mode`, and blend transparent pixels with white."""
+def _is_grey_and_deep(image: Image.Image) -> bool:
+    return image.mode[0] in "IF"
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Return whether an opened image, which is not yet loaded, has more than eight bits of grey or of a colour."""
+    has_deep_colours = image.format in ("PNG", "TIFF") and ";16" in str(getattr(image, "tile", ""))
+    return _is_grey_and_deep(image) or has_deep_colours
+
+
+def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
+    """Reduce an image with more than eight bits to the upper eight of the bits in use; keep its transparency."""
+    if not bits:
+        raise ValueError("has more than eight bits, and no training image has: convert it to eight bits")
+    if not _is_grey_and_deep(image):
+        if bits != 16 or "transparency" in image.info:
+            raise ValueError("has colours of 16 bits, not all in use or one transparent: convert it to eight bits")
+        return image  # Pillow has kept the upper eight bits
+    values, is_visible = _levels(image)
+    if (highest := int(values[is_visible].max(initial=0))) >= 2**bits:
+        raise ValueError(
+            f"has the value {highest}, more than the {2**bits - 1} of {bits} bits that the training images use: "
+            "convert it, or train with --data.bits 16"
+        )
+    grey = Image.fromarray((np.where(is_visible, values, 0) >> (bits - 8)).astype(np.uint8))
+    if not is_visible.all():
+        grey.putalpha(Image.fromarray(np.where(is_visible, np.uint8(255), np.uint8(0))))
+    return grey
+
+
+def _levels(image: Image.Image) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the values of a grey image with 16 bits, and which of them are not transparent; both `(H, W)`."""
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        raise ValueError(f"has pixels of unknown range (Pillow's mode {image.mode}): convert it to 8 or 16 bits")
+    values = np.asarray(image).astype(np.int64)
+    is_visible = values != image.info.get("transparency", -1)
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values = 65535 - values  # Pillow does so itself for eight bits only
+    return values, is_visible
+
+
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+"""Number and value of a tag of TIFF 6.0."""
+
+
+def _plain(image: Image.Image, mode: str, on_black: bool) -> Image.Image:  # noqa: FBT001 - private
+    """Convert to `mode`, and blend transparent pixels with white or black."""
     if image.has_transparency_data:
         colours = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
-    elif image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8))
+        background = Image.new("RGBA", colours.size, "black" if on_black else "white")
+        image = Image.alpha_composite(background, colours)
     return image if image.mode == mode else image.convert(mode)

@@ -1,4 +1,4 @@
-"""List a user's images: a folder with one folder for each class. No image is opened."""
+"""List a user's images: a folder with one folder for each class, or such a folder for each split. Opens no image."""
 
 import os
 import stat
@@ -8,8 +8,14 @@ from pathlib import Path
 
 from hallmark.tasks.common.errors import InputError
 
-TRAINING_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Suffixes of image files. Other files in a class folder count as unreadable."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".avif")
+"""Suffixes of image files, for training and for prediction. Files with another suffix count as unreadable."""
+SPLIT_FOLDERS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
+"""Names of folders that hold the classes of one split each, with the index of the split in `SPLITS`."""
+JUNK = ("thumbs.db", "desktop.ini", "__macosx")
+"""Names, in lower case, of what operating systems add to folders. They are ignored, as are hidden files."""
+UNREADABLE = 0.01
+"""Fraction of the files of a folder that may be unreadable. One file may always be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,8 @@ class Photo:
     """Size in bytes; -1 if it is not a regular file."""
     changed: int
     """Modification time in nanoseconds since the Unix epoch."""
+    split: int = -1
+    """Index in `SPLITS`, if the folder has a folder for each split; else -1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,9 @@ class Listing:
 
 
 def list_images(folder: Path) -> Listing:
-    """List a folder that has one folder for each class. Hidden files and folders are ignored.
+    """List a folder that has one folder for each class, or folders `train`, `test` and maybe `val` that have.
+
+    Hidden files and folders are ignored.
 
     Raises:
         InputError: the folder does not exist or has fewer than two class folders; a class folder is empty or contains
@@ -44,22 +54,64 @@ def list_images(folder: Path) -> Listing:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder that contains one folder of images for each class")
-    entries = _entries(folder, folder)
-    if loose := [entry.name for entry in entries if entry.name.lower().endswith(TRAINING_SUFFIXES)]:
-        raise InputError(
-            f"{folder}: '{as_text(loose[0])}' is beside the class folders and so has no class: "
-            "move it into the folder of its class"
-        )
-    classes = [entry.name for entry in entries if entry.is_dir()]
+    names = _folders(folder, folder)
+    parts = {name: _folders(folder / name, folder) for name in names} if _are_splits(folder, names) else {"": names}
+    classes = sorted({name for found in parts.values() for name in found})
     if len(classes) < 2:
         found = f"found only '{as_text(classes[0])}'" if classes else "found none"
         raise InputError(f"{folder}: expected folders of images for at least two classes, {found}")
     _refuse_unnameable(folder, classes)
-    photos = tuple(photo for label, name in enumerate(classes) for photo in _class(folder, label, name))
-    return Listing(folder, tuple(classes), photos)
+    photos = (
+        photo
+        for label, name in enumerate(classes)
+        for part, found in parts.items()
+        if name in found
+        for photo in _class(folder, label, f"{part}/{name}".lstrip("/"), SPLIT_FOLDERS.get(part.lower(), -1))
+    )
+    return Listing(folder, tuple(classes), tuple(photos))
 
 
-def _class(folder: Path, label: int, name: str) -> Iterator[Photo]:
+def list_files(folder: Path) -> list[Path]:
+    """Return all files of a folder without classes, sorted by name.
+
+    Raises:
+        InputError: the folder contains a folder.
+    """
+    entries = _visible(folder)
+    if inner := [entry.name for entry in entries if entry.is_dir()]:
+        raise InputError(f"{folder}: expected only images, found the folder '{as_text(inner[0])}'")
+    return [Path(entry.path) for entry in entries]
+
+
+def are_too_many(bad: int, total: int, share: float = UNREADABLE) -> bool:
+    """Return whether more files are unreadable than the accepted fraction. A fraction above 0 accepts one file."""
+    return bad > max(share * total, 1 if share else 0)
+
+
+def _folders(folder: Path, root: Path) -> list[str]:
+    """Return the names of the folders in a folder that has no images."""
+    entries = _entries(folder, root)
+    if loose := [entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES)]:
+        raise InputError(
+            f"{folder}: '{as_text(loose[0])}' is beside the class folders and so has no class: "
+            "move it into the folder of its class"
+        )
+    return [entry.name for entry in entries if entry.is_dir()]
+
+
+def _are_splits(folder: Path, names: list[str]) -> bool:
+    """Return whether folders are those of splits: by their names, and because they contain folders."""
+    found = sorted(SPLIT_FOLDERS.get(name.lower(), -1) for name in names)
+    if not names or -1 in found:
+        return False
+    if not all(any(entry.is_dir() for entry in _visible(folder / name)) for name in names):
+        return False
+    if found not in ([0, 2], [0, 1, 2]):
+        raise InputError(f"{folder}: expected the folders train and test, and maybe val, found {', '.join(names)}")
+    return True
+
+
+def _class(folder: Path, label: int, name: str, split: int) -> Iterator[Photo]:
     entries = _entries(folder / name, folder)
     if not entries:
         raise InputError(f"{folder / name}: has no images: add some, or remove the folder of this class")
@@ -69,16 +121,22 @@ def _class(folder: Path, label: int, name: str) -> Iterator[Photo]:
                 f"{folder / name}: expected images, found the folder '{as_text(entry.name)}': "
                 "give the folder that contains the class folders"
             )
-        yield Photo(label, f"{name}/{entry.name}", *_facts(entry))
+        yield Photo(label, f"{name}/{entry.name}", *_facts(entry), split)
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder that are neither hidden nor junk, sorted by name."""
+    try:
+        with os.scandir(folder) as listed:
+            entries = (one for one in listed if not one.name.startswith(".") and one.name.lower() not in JUNK)
+            return sorted(entries, key=lambda one: one.name)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
 def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder that are not hidden, sorted by name."""
-    try:
-        with os.scandir(folder) as listed:
-            entries = sorted((entry for entry in listed if not entry.name.startswith(".")), key=lambda one: one.name)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read: {error.strerror}") from error
+    """Return the visible entries of a folder, whose links do not leave `root`."""
+    entries = _visible(folder)
     inside = root.resolve()
     for entry in entries:
         if entry.is_symlink() and not _target(entry).is_relative_to(inside):

@@ -5,7 +5,7 @@ To add a finding, write a function that returns it or None, and list the functio
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Finding
-from hallmark.tasks.ml.config.data import Points
+from hallmark.tasks.ml.config.data import Own, Points
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.config.models import Linear
 
@@ -76,7 +76,7 @@ def _accuracy_on_training_rows(experiment: Experiment) -> Finding | None:
         return None
     if isinstance(data, Points):
         remedy = "write out more points, and use --data.split.method stratified --data.split.test 0.2"
-    elif data.brings_test:
+    elif data.brings_test and not isinstance(data, Own):
         remedy = "--data.split.method given"
     else:
         remedy = "--data.split.method stratified --data.split.test 0.2"

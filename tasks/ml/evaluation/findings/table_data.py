@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hallmark.tasks.common.records import SPLITS, Column, Dataset, Finding
 from hallmark.tasks.ml.config.data import Data, Table, ignoring
 from hallmark.tasks.ml.data.dataset_store import columns_of, open_split, split_digests, unlabelled, unlabelled_as
-from hallmark.tasks.ml.evaluation.findings import spellings
+from hallmark.tasks.ml.evaluation.findings import class_counts, spellings
 from hallmark.tasks.ml.evaluation.findings.examined import ExaminedColumn, ExaminedTable
 
 LEAK = 0.99
@@ -33,14 +33,8 @@ FEW = 10
 """A text column with at most this many values ..."""
 STRAY = 0.2
 """... more than this share of which are not numbers, is a scale and no column of numbers with errors."""
-RARE = 10
-"""A class with fewer training rows is rare."""
-IMBALANCE = 20.0
-"""Classes are imbalanced if the most frequent has at least this many times the training rows of the rarest."""
 MANY = 1000
 """Values from which a column has many categories."""
-NAMED = 5
-"""Classes that a finding names."""
 
 
 def find(dataset: Dataset, data: Data) -> tuple[Finding, ...]:
@@ -204,43 +198,11 @@ def _duplicates_across_splits(table: ExaminedTable) -> Finding | None:
 
 
 def _rare_classes(table: ExaminedTable) -> Finding | None:
-    counts = _counts(table)
-    rare = [name for name, count in zip(table.dataset.classes, counts, strict=True) if count < RARE]
-    if not rare:
-        return None
-    more = f" and {len(rare) - NAMED} more" if len(rare) > NAMED else ""
-    return Finding(
-        "rare_classes",
-        f"fewer than {RARE} training rows each have the class {', '.join(rare[:NAMED])}{more}: too few to learn from",
-        "collect more rows, or merge rare classes",
-    )
+    return class_counts.rare(table.y, table.dataset.classes)
 
 
 def _imbalanced_classes(table: ExaminedTable) -> Finding | None:
-    counts = _counts(table)
-    if counts.max() < IMBALANCE * counts.min():
-        return None
-    most, least = int(counts.argmax()), int(counts.argmin())
-    frequent, rare = table.dataset.classes[most], table.dataset.classes[least]
-    return Finding(
-        "imbalanced_classes",
-        f"class '{frequent}' has {counts[most]:,} training rows and class '{rare}' has {counts[least]:,}: always "
-        f"predicting '{frequent}' gives an accuracy of {counts[most] / counts.sum():.1%}",
-        _balancing(counts),
-    )
-
-
-def _counts(table: ExaminedTable) -> NDArray[np.int64]:
-    return np.bincount(table.y, minlength=len(table.dataset.classes))
-
-
-def _balancing(counts: NDArray[np.int64]) -> str:
-    """Suggest weighting errors by the inverse share of a class, as scikit-learn's `balanced` does."""
-    remedy = "check the recall of each class"
-    if len(counts) > NAMED:
-        return remedy
-    factors = ",".join(f"{counts.sum() / len(counts) / max(int(count), 1):.3g}" for count in counts)
-    return f"{remedy}; to make errors on rare classes cost more: --training.loss.weight {factors}"
+    return class_counts.imbalanced(table.y, table.dataset.classes)
 
 
 COLUMN_CHECKS: tuple[Callable[[ExaminedColumn], Finding | None], ...] = (

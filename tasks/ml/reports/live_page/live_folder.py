@@ -22,6 +22,8 @@ from hallmark.tasks.ml.reports import code_snippets, templating
 from hallmark.tasks.ml.reports.live_page.browser_runtime import LICENSE_TEXT, MODULE, VERSION, WASM
 
 PAGE, LICENSE = "index.html", "LICENSE.txt"
+_DARK = 128
+"""Drawings whose pixels are all below this value have fewer levels than 256, as those of scikit-learn's digits."""
 
 
 def refuse_folder(onnx: Path, folder: Path, *, overwrite: bool) -> None:
@@ -101,8 +103,9 @@ def page(sealed: Certificate, content: bytes, file: str, lead: str, runtime: Pat
 def about(sealed: Certificate, content: bytes) -> dict[str, Any]:
     """Return the facts about the model that the page's script needs.
 
-    `placement` is the size and position of the ink in the golden rows of grey images, see `placement`. `dark` says
-    whether their background is dark.
+    `white` is the value of white in pictures: that of the training images if they are drawings with few levels, but
+    never if they are photos, which may all be dark. `placement` is the size and position of the ink in the golden rows
+    of grey images, see `placement`. `dark` says whether their background is dark.
     """
     image = sealed.inputs[0]
     highest = image.highest or 255.0  # 255 is only for the type: pixels always have a range
@@ -114,7 +117,9 @@ def about(sealed: Certificate, content: bytes) -> dict[str, Any]:
         "input": image.name,
         "shape": image.shape,
         "highest": highest,
+        "white": 255.0 if image.resized or highest >= _DARK else highest,
         "resized": image.resized,
+        "background": "black" if image.on_black else "white",
         "classes": sealed.classes,
         "sha256": hashlib.sha256(content).hexdigest(),
         "drawable": is_grey,

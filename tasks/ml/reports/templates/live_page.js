@@ -141,29 +141,28 @@ function ofPicture() {
     changes.push(`resized from ${columns} x ${rows} ${about.resized ? "as the training images were" : "by averaging areas"}`);
   }
   const largest = planes.reduce((most, plane) => plane.reduce((a, b) => Math.max(a, b), most), 0);
-  const full = about.highest < 128 && largest > about.highest;
-  if (full) changes.push(`values scaled from 0..255 to 0..${about.highest}`);
-  const top = about.highest < 128 ? about.highest : 255;
+  const full = largest > about.white; // never for photos: see `about` in live_folder.py
+  if (full) changes.push(`values scaled from 0..255 to 0..${about.white}`);
   const inverted = element("inverted").checked;
   if (inverted) changes.push("inverted");
   const pixels = new Uint8Array(height * width * colours);
   planes.forEach((plane, index) => {
     plane.forEach((value, i) => {
-      const level = Math.round(full ? (value * about.highest) / 255 : value);
-      pixels[i * colours + index] = inverted ? top - level : level;
+      const level = Math.round(full ? (value * about.white) / 255 : value);
+      pixels[i * colours + index] = inverted ? about.white - level : level;
     });
   });
   return { pixels, origin: `${name}: ${changes.join(", ") || "used unchanged"}.` };
 }
 
-/** Decode a file. Transparent areas become white, and very large pictures are reduced by the browser. */
+/** Decode a file. Transparent areas become white or black, as in training, and very large pictures are reduced by the browser. */
 async function decoded(file) {
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   const scale = Math.min(1, 2048 / Math.max(bitmap.width, bitmap.height));
   const [columns, rows] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
   const canvas = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
   const context = canvas.getContext("2d");
-  context.fillStyle = "white";
+  context.fillStyle = about.background;
   context.fillRect(0, 0, columns, rows);
   context.drawImage(bitmap, 0, 0, columns, rows);
   return { name: file.name, columns, rows, data: context.getImageData(0, 0, columns, rows).data };
@@ -265,7 +264,7 @@ const percent = (share) => (share < 1 && share >= 0.9995 ? "over 99.9 %" : `${(1
 
 function paint(pixels) {
   const canvas = Object.assign(element("shown"), { width, height });
-  const brightness = about.highest < 128 ? 255 / about.highest : 1;
+  const brightness = 255 / about.white;
   const data = new Uint8ClampedArray(4 * width * height).fill(255);
   for (let index = 0; index < width * height; index++) {
     for (let plane = 0; plane < 3; plane++) {

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +229,16 @@ def test_rows_split_by_content_keep_their_split_when_a_table_gains_values() -> N
     )
     for name in SPLITS:
         np.testing.assert_array_equal(before[name], after[name][after[name] < ROWS])
+
+
+@pytest.mark.parametrize("folders", [(0, 1, 2), (0, 0, 2)])
+def test_folders_of_images_give_the_split(folders: tuple[int, ...]) -> None:
+    key = np.repeat(folders, 20)
+    x = np.arange(60, dtype=np.uint8).reshape(60, 1, 1)
+    source = SourceRows(x, np.arange(60) % 2, (), ("a", "b"), split_key=key)
+    divided = splits.divide(source, Split(method="given", test=0, validation=0.2))
+    assert divided["test"].tolist() == list(range(40, 60))
+    assert len(divided["validation"]) == (20 if 1 in folders else 12)
+    assert sorted([*divided["train"], *divided["validation"]]) == list(range(40))
+    with pytest.raises(InputError, match="the source has no test rows of its own"):
+        splits.divide(replace(source, split_key=None), Split(method="given", test=0))

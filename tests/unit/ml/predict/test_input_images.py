@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hallmark.tasks.ml.predict import input_rows
+from tests.support import photographed
 from tests.support.prediction_rows import GREY, read, refused, write
+from tests.unit.ml.data.images.test_image_file import bomb
 
 
 def test_an_array_contains_one_or_many_images(tmp_path: Path) -> None:
@@ -81,10 +84,24 @@ def test_files_that_are_not_images_are_refused(tmp_path: Path) -> None:
     assert "x.png: cannot be read as an image" in refused(tmp_path / "x.png", GREY)
 
 
-def test_a_folder_with_other_files_or_none_is_refused(tmp_path: Path) -> None:
+def test_one_unreadable_image_of_a_folder_is_left_out_and_listed(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.webp"):
+        photographed.save(tmp_path / name, np.full((9, 9), 7, np.uint8))
+    for junk in ("Thumbs.db", "._a.png"):
+        write(tmp_path / junk, "")
+    resized = (replace(GREY[0], resized=True),)
+    write(tmp_path / "notes.txt", "no image")
+    source = input_rows.open_source(str(tmp_path), resized)
+    assert [name for batch in source.batches for name in batch.rows] == ["a.png", "b.png", "c.webp"]
+    (reason,) = source.unreadable
+    assert "notes.txt: is no image" in reason
+    bomb(tmp_path / "bomb.png", 30_000)
+    assert "too many of 5 files cannot be read: remove them" in refused(tmp_path, resized)
+
+
+def test_a_folder_without_images_or_with_a_folder_is_refused(tmp_path: Path) -> None:
     assert "has no rows" in refused(tmp_path, GREY)
     write(tmp_path / "notes.txt", "")
-    assert "expected only images" in refused(tmp_path, GREY)
-    (tmp_path / "notes.txt").unlink()
+    assert "notes.txt: is no image" in refused(tmp_path, GREY)
     (tmp_path / "0.png").mkdir()
-    assert "found '0.png'" in refused(tmp_path, GREY)
+    assert "expected only images, found the folder '0.png'" in refused(tmp_path, GREY)

@@ -4,13 +4,17 @@ import base64
 import json
 import runpy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hallmark.tasks.ml.artifact import certificate
+from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports import code_snippets, model_card
-from tests.support import certified
+from tests.support import certified, photographed
 
 HOSTILE = ('it\'s "x"', "</script>\n\\", "{{ 7 * 7 }} Köln")
 
@@ -37,6 +41,34 @@ def test_python_example_predicts_the_golden_row(
     assert found["label"].tolist() == [sealed.golden.label[1]]
     assert found["probabilities"][0] == pytest.approx(sealed.golden.probabilities[1], abs=1e-5)
     assert capsys.readouterr().out.startswith(f"{sealed.classes[sealed.golden.label[1]]} [")
+
+
+def test_python_example_decodes_any_picture_as_predict_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = np.linspace(0, 4095, 600).reshape(20, 30).astype(np.uint16)
+    files = photographed.kinds(tmp_path / "kinds")
+    files.append(photographed.save(tmp_path / "kinds" / "deep.png", deep))
+    files.append(photographed.save(tmp_path / "kinds" / "deep transparent.png", deep, transparency=int(deep[9, 9])))
+    Image.fromarray(photographed.smooth(1, 9)).convert("CMYK").save(tmp_path / "kinds" / "cmyk.tiff")
+    monkeypatch.chdir(tmp_path)
+    for shape, on_black in (((6, 5, 3), False), ((6, 5), True)):
+        sealed, _ = certificate.read(certified.images(tmp_path / "hand.onnx", shape, resized=True))
+        image = replace(sealed.inputs[0], bits=12, on_black=on_black)
+        text = code_snippets.python(replace(sealed, inputs=(image,)), "hand.onnx", 0)
+        for file in [*files, tmp_path / "kinds" / "cmyk.tiff"]:
+            (tmp_path / "example.py").write_text(text.replace("'hand.png'", repr(str(file))))
+            found = runpy.run_path("example.py")["image"]
+            expected = image_file.read_resized(file, shape, 12, on_black=on_black)
+            np.testing.assert_array_equal(found, expected, file.name)
+
+
+def test_python_example_refuses_what_predict_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for resized, pixels in ((True, np.zeros((6, 5), np.uint16)), (False, np.zeros((7, 5), np.uint8))):
+        sealed, _ = certificate.read(certified.images(tmp_path / "hand.onnx", (6, 5), resized=resized))
+        photographed.save(tmp_path / "hand.png", pixels)
+        (tmp_path / "example.py").write_text(code_snippets.python(sealed, "hand.onnx", 0))
+        with pytest.raises(AssertionError):
+            runpy.run_path("example.py")
 
 
 def test_javascript_example_quotes_names(tmp_path: Path) -> None:

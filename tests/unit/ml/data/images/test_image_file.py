@@ -3,11 +3,13 @@
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.data.images import image_file
@@ -86,10 +88,87 @@ def test_transparent_pixels_are_blended_with_white(tmp_path: Path) -> None:
     assert image_file.read_resized(tmp_path / "p.png", (1, 2, 3)).tolist() == [[[255] * 3, [0, 0, 200]]]
 
 
-def test_sixteen_bit_pixels_keep_their_upper_eight_bits(tmp_path: Path) -> None:
-    photographed.save(tmp_path / "x.png", np.array([[0, 255, 256, 40000, 65535]], np.uint16))
-    assert image_file.read_resized(tmp_path / "x.png", (1, 5)).tolist() == [[0, 0, 1, 156, 255]]
-    assert not image_file.header(tmp_path / "x.png").has_colour
+DEEP = np.array([[0, 255, 256, 2000, 4095]], np.uint16)
+
+
+def white_is_zero(file: Path) -> None:
+    Image.fromarray(65535 - DEEP).save(file, tiffinfo={262: 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "expected"),
+    [
+        ("x.png", lambda file: photographed.save(file, DEEP), [0, 15, 16, 125, 255]),
+        ("x.tif", lambda file: photographed.save(file, DEEP), [0, 15, 16, 125, 255]),
+        ("transparent.png", lambda file: photographed.save(file, DEEP, transparency=255), [0, 255, 16, 125, 255]),
+        ("white.tif", white_is_zero, [0, 15, 16, 125, 255]),
+    ],
+)
+def test_deep_pixels_keep_the_upper_eight_of_the_bits_in_use(
+    tmp_path: Path, name: str, write: Callable[[Path], object], expected: list[int]
+) -> None:
+    file = tmp_path / name
+    write(file)
+    assert image_file.bits_in_use(file) == 12
+    assert image_file.read_resized(file, (1, 5), 12).tolist() == [expected]
+    header = image_file.header(file)
+    assert (header.is_deep, header.has_colour) == (True, False)
+    for bits, message in (
+        (0, "more than eight bits, and no training image has"),
+        (10, "the value 4095, more than the 1023"),
+    ):
+        with pytest.raises(InputError, match=message):
+            image_file.read_resized(file, (1, 5), bits)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, kind: type[np.generic]) -> None:
+    file = photographed.save(tmp_path / "x.tif", np.linspace(0, 1, 12).reshape(3, 4).astype(kind))
+    with pytest.raises(InputError, match=r"x\.tif: .* has pixels of unknown range \(Pillow's mode [IF]\): convert it"):
+        image_file.read_resized(file, (3, 4), 16)
+
+
+def test_deep_colours_are_used_if_all_bits_are(tmp_path: Path) -> None:
+    """Write a PNG of 16-bit colours, which Pillow cannot."""
+
+    def part(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    levels = np.array([[0, 40000, 65535]], ">u2")
+    head = part(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
+    file = tmp_path / "x.png"
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + head + part(b"IDAT", zlib.compress(b"\0" + levels.tobytes())) + part(b"IEND", b"")
+    )
+    assert image_file.bits_in_use(file) == 16
+    assert image_file.read_resized(file, (1, 1, 3), 16).tolist() == [[[0, 156, 255]]]
+    with pytest.raises(InputError, match="has colours of 16 bits, not all in use"):
+        image_file.read_resized(file, (1, 1, 3), 12)
+
+
+def test_orientation_is_also_read_from_xmp_and_a_raw_profile(tmp_path: Path) -> None:
+    upright = np.zeros((16, 24), np.uint8)
+    upright[:8] = 255
+    stored = np.ascontiguousarray(upright.T[::-1])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    raw = exif.tobytes()
+    profile, xmp = PngInfo(), PngInfo()
+    profile.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n", zip=True)
+    xmp.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+    photographed.save(tmp_path / "profile.png", stored, pnginfo=profile)
+    photographed.save(tmp_path / "xmp.png", stored, pnginfo=xmp)
+    photographed.save(tmp_path / "turned.tif", stored, exif=exif)
+    for name in ("profile.png", "xmp.png", "turned.tif"):
+        np.testing.assert_array_equal(image_file.read_resized(tmp_path / name, (16, 24)), upright, name)
+        assert image_file.header(tmp_path / name).height == 16
+
+
+def test_transparent_pixels_can_be_blended_with_black(tmp_path: Path) -> None:
+    icon = np.full((2, 2, 4), 255, np.uint8)
+    icon[0, 0, 3] = 0
+    photographed.save(tmp_path / "x.png", icon)
+    assert image_file.read_resized(tmp_path / "x.png", (2, 2), on_black=True).tolist() == [[0, 255], [255, 255]]
 
 
 def test_an_image_with_damaged_metadata_is_decoded(tmp_path: Path) -> None:
@@ -113,13 +192,21 @@ def bomb(path: Path, side: int) -> Path:
 def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int) -> None:
     file = bomb(tmp_path / "bomb.png", side)
 
-    def header(path: Path) -> object:
-        with image_file.quiet():
-            return image_file.header(path)
+    message = "has more than 89,478,485 pixels, as a decompression bomb"
+    with image_file.quiet(), pytest.raises(ValueError, match=message):
+        image_file.header(file)
+    with pytest.raises(InputError, match=rf"bomb\.png: cannot be read as an image: {message}"):
+        image_file.read_resized(file, (8, 8))
 
-    for read in (header, lambda path: image_file.read_resized(path, (8, 8))):
-        with pytest.raises(InputError, match=r"bomb\.png: has more than 89,478,485 pixels, as a decompression bomb"):
-            read(file)
+
+@pytest.mark.parametrize("name", ["x.webp", "x.gif", "x.avif", "x.ppm"])
+def test_other_formats_that_pillow_decodes_are_read(tmp_path: Path, name: str) -> None:
+    if name.endswith("avif") and "AVIF" not in image_file.FORMATS:
+        pytest.skip("this Pillow has no AVIF")
+    later = Image.new("RGB", (8, 6), "white")
+    frames = {"save_all": True, "append_images": [later]} if name.endswith("gif") else {}
+    Image.new("RGB", (8, 6), (200, 40, 40)).save(tmp_path / name, **frames)
+    assert np.abs(image_file.read_resized(tmp_path / name, (6, 8, 3)).astype(int) - [200, 40, 40]).max() <= 9
 
 
 def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path) -> None:

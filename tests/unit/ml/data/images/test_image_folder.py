@@ -36,7 +36,10 @@ def test_hidden_files_and_other_files_beside_the_classes_are_ignored(folder: Pat
     before = image_folder.list_images(folder)
     (folder / ".cache").mkdir()
     (folder / "README.txt").write_text("about")
-    (folder / "red" / ".DS_Store").write_text("x")
+    for name in (".DS_Store", "._000.png", "Thumbs.db", "desktop.ini"):
+        (folder / "red" / name).write_text("x")
+    for place in (folder, folder / "red"):
+        (place / "__MACOSX").mkdir()
     assert image_folder.list_images(folder) == before
 
 
@@ -97,6 +100,25 @@ def test_a_folder_with_another_layout_is_refused(folder: Path, spoil: Callable[[
 def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
     assert "expected folders of images for at least two classes, found none" in refused(tmp_path)
     assert "expected a folder that contains one folder of images for each class" in refused(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "validation", "test"), ("train", "test")])
+def test_a_folder_for_each_split_gives_the_split(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        photographed.folder(tmp_path / "all" / name, count=2)
+    listing = image_folder.list_images(tmp_path / "all")
+    assert listing.classes == ("blue", "red")
+    found = {(photo.name.split("/")[0], photo.split) for photo in listing.photos}
+    assert found == set(zip(names, (0, 2) if len(names) == 2 else (0, 1, 2), strict=True))
+    assert [photo.label for photo in listing.photos] == sorted(2 * len(names) * [0, 1])
+    (tmp_path / "all" / "test").rename(tmp_path / "all" / "valid")
+    assert "expected the folders train and test, and maybe val, found " in refused(tmp_path / "all")
+
+
+def test_classes_may_have_the_names_of_splits(folder: Path) -> None:
+    (folder / "red").rename(folder / "train")
+    (folder / "blue").rename(folder / "test")
+    assert image_folder.list_images(folder).classes == ("test", "train")
 
 
 def test_a_link_within_the_folder_is_followed(folder: Path) -> None:
