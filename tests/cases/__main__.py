@@ -93,6 +93,8 @@ def main() -> int:
     with TemporaryDirectory() as name, workplace(Path(name)):
         for case, found in results(cases, Path(name) / "inputs"):
             verdict = report(case, found)
+            if os.environ.get("TIMES"):
+                print(f"{time.monotonic() - started:.1f} {time.process_time():.1f}")
             names.setdefault(verdict, []).append(case.name)
             if time.monotonic() - started > LIMIT:
                 print(f"stopped after {LIMIT // 60} minutes", file=sys.stderr)

@@ -46,10 +46,10 @@ def find(case: Case, folder: Path) -> Found:
                 _done.add((folder, command))
         if not case.command.startswith("predict "):
             return _run(case.command)
-        found, predictions = _predict(case.command, folder)
+        found, predictions = _predict(case.command)
         if not case.equals:
             return found
-        _, compared = _predict(f"predict {shlex.split(case.command)[1]} {case.equals}", folder)
+        _, compared = _predict(f"predict {shlex.split(case.command)[1]} {case.equals}")
         return replace(found, predictions=predictions, compared=compared or [])
 
 
@@ -63,9 +63,9 @@ def find_isolated(case: Case, folder: Path) -> Found:
     return Found(None if None in codes else codes[-1], text, failed=sum(code != 0 for code in codes))
 
 
-def _predict(command: str, folder: Path) -> tuple[Found, Predictions | None]:
+def _predict(command: str) -> tuple[Found, Predictions | None]:
     """Run `predict` and read the predictions that it writes."""
-    with TemporaryDirectory(dir=folder) as name:
+    with TemporaryDirectory() as name:
         output = Path(name) / "predictions.csv"
         command, given, file = command.partition(" < ")
         found = _run(f"{command} --output {shlex.quote(str(output))}{given}{file}")
@@ -90,7 +90,7 @@ def _run(command: str) -> Found:
                 code = _reported(partial(_read, source, options))
             case _:
                 code = command_line.run(tokens)
-    return Found(code, printed.getvalue(), failed=int(code != 0))
+    return Found(code, printed.getvalue().replace(f"{Path.cwd()}/", ""), failed=int(code != 0))
 
 
 def _reported(action: Callable[[], None]) -> int:

@@ -55,7 +55,9 @@ class Found:
     @property
     def summary(self) -> str:
         """Return exit code and the lines that say most, shortened."""
-        lines = [line for line in self.text.splitlines() if line.startswith(("hallmark:", "finding", "predict"))]
+        lines = [
+            line for line in self.text.splitlines() if line.startswith(("hallmark:", "finding", "predict", "columns"))
+        ]
         shown = " | ".join(lines or self.text.splitlines()[-2:])
         return f"exit {self.code}" + f": {printable(shown)[:400]}" * bool(shown)
 
@@ -84,7 +86,7 @@ def differences(case: Case, found: Found) -> list[str]:
 
 def _apart(found: Found) -> list[str]:
     """Compare the predictions of two files with the same rows."""
-    if found.compared is None:
+    if found.compared is None or found.code:
         return []
     if found.predictions is None or len(found.predictions) != len(found.compared):
         return [f"{len(found.predictions or ())} rows predicted, expected {len(found.compared)}"]

@@ -110,7 +110,6 @@ def _foreign(name: str, honest: Path, picture: Path) -> bytes:
 def _write_other_libraries(honest: Path, folder: Path) -> None:
     """Write files that torch, scikit-learn and onnxruntime's quantisation export."""
     import torch
-    from onnxruntime.quantization import quantize_dynamic
     from skl2onnx import to_onnx
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
@@ -126,16 +125,16 @@ def _write_other_libraries(honest: Path, folder: Path) -> None:
             )  # fmt: skip
         regression = LogisticRegression(max_iter=500).fit(x, y)
         (folder / "sklearn.onnx").write_bytes(to_onnx(regression, x[:1].astype(np.float32)).SerializeToString())
-        quantize_dynamic(folder / "torch.onnx", folder / "quantized.onnx")
-        _quantise_shipped(honest, folder / "hallmark_quantized.onnx")
+        _quantise(folder / "torch.onnx", folder / "quantized.onnx")
+        _quantise(honest, folder / "hallmark_quantized.onnx")
 
 
-def _quantise_shipped(honest: Path, path: Path) -> None:
-    """Quantise the honest file, without what the shape inference of the quantisation refuses."""
+def _quantise(source: Path, path: Path) -> None:
+    """Quantise a model, without the shapes of inner values, which the quantisation contradicts."""
     from onnxruntime.quantization import quantize_dynamic
 
     plain = path.with_name("plain.onnx")
-    model = onnx.load(honest)
+    model = onnx.load(source)
     del model.graph.value_info[:]
     plain.write_bytes(model.SerializeToString())
     quantize_dynamic(plain, path)

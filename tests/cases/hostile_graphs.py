@@ -223,7 +223,7 @@ CHANGES: dict[str, tuple[Literal["refused", "either"], Change]] = {
     "external_dev_zero": ("refused", partial(_externalise, location="/dev/zero", offset="0", length=str(2**40))),
     "external_in_constant": ("refused", _externalise_attribute),
     "nested20": ("either", partial(_nest, depth=20)),
-    "nested45": ("either", partial(_nest, depth=45)),
+    "nested28": ("either", partial(_nest, depth=28)),
     "huge_dims": ("refused", _declare_huge),
     "memory_32GB": ("refused", _exhaust_memory),
     "endless": ("refused", _loop_forever),

@@ -45,7 +45,7 @@ HEADINGS = (
         "index_column/t.csv",
         "the column without a name is left out with a word",
         *READ,
-        any_of("(?i)no name", "(?i)without a name", "(?i)index"),
+        any_of("(?i:no name)", "(?i:without a name)", "(?i:index)"),
     ),
     predict(
         "index_column rows",
@@ -60,7 +60,7 @@ HEADINGS = (
         "trailing_comma/t.csv",
         "the empty column without a name is left out with a word",
         *READ,
-        any_of("(?i)no name", "(?i)without a name"),
+        any_of("(?i:no name)", "(?i:without a name)"),
     ),
     read(
         "trailing_comma, rows only",
@@ -75,7 +75,7 @@ HEADINGS = (
         "names_only_space",
         "names_only_space/t.csv",
         "is read without the column, or refused with the remedy",
-        "(?i)no name|without a name",
+        "(?i:no name|without a name)",
         code=EITHER,
     ),
 )
@@ -171,20 +171,13 @@ NAMES = (
     read("dotted", "dotted/t.csv", "is read", numeric("kind"), categorical("Group.Name")),
     read("sql_names", "sql_names/t.csv", "is read", "DROP TABLE y"),
 )
-_SAID = "(?i)save it as|is no CSV|not CSV|not a CSV|expected a table|an archive|compressed|unpack|decompress"
-_OTHERS = (
-    "t.csv.gz",
-    "gzipped.csv",
-    "t.csv.zip",
-    "t.zip",
-    "excel.xlsx",
-    "excel.csv",
-    "t.csv.zst",
-    "t.feather",
-    "t.jsonl",
-    "t.json",
-)
+_SAID = "(?i:save it as|is no CSV|not CSV|not a CSV|expected a table|an archive|compressed|unpack|decompress)"
+_OTHERS = ("gzipped.csv", "t.zip", "excel.xlsx", "excel.csv", "t.feather", "t.json")
 CONTAINERS = (
+    *(
+        read(f"container {file}", f"containers/{file}", "is read", *READ)
+        for file in ("t.csv.gz", "t.csv.zip", "t.csv.zst", "t.jsonl")
+    ),
     *(
         read(
             f"container {file}",
@@ -199,14 +192,7 @@ CONTAINERS = (
     read("empty.csv", "containers/empty.csv", "is refused", "no heading|empty", code=REFUSED),
     read("empty.parquet", "containers/empty.parquet", "is refused", code=REFUSED),
     read("html.csv", "containers/html.csv", "is refused", code=REFUSED),
-    read(
-        "folder of Parquet parts",
-        "partitioned/t.parquet",
-        "is read, or named as a folder of Parquet",
-        any_of(READ[0], "(?i)folder"),
-        code=EITHER,
-        lacks=("no such option",),
-    ),
+    read("container folder of Parquet", "partitioned/t.parquet", "is read", *READ),
 )
 _PRETRAINED = f"train clash/north/data.csv {SHORT}"
 FILES = (
@@ -228,7 +214,7 @@ FILES = (
         "clash",
         f"train clash/south/data.csv {SHORT}",
         "another table of the same name is refused, or named otherwise",
-        (any_of("--name", r"^model +(?!data version)"),),
+        (any_of("^hallmark: .*--name", r"^model +(?!\s|data version)"),),
         code=EITHER,
         after=(_PRETRAINED,),
     ),
@@ -236,7 +222,7 @@ FILES = (
         "clash of names without Latin letters",
         f"train clash/\u8ba2\u5355.csv {SHORT}",
         "as above",
-        (any_of("--name", r"^model +(?!own version)"),),
+        (any_of("^hallmark: .*--name", r"^model +(?!\s|own version)"),),
         code=EITHER,
         after=(f"train clash/\u5ba2\u6237.csv {SHORT}",),
     ),

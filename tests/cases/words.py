@@ -26,7 +26,7 @@ def categorical(name: str) -> str:
 
 def date(name: str) -> str:
     """Match the line that lists a column as a date."""
-    return rf"(?i)dates?: (.*, )?{name}\b"
+    return rf"(?i:dates?: (.*, )?{name}\b)"
 
 
 def finding(*words: str) -> str:
@@ -41,7 +41,7 @@ def classes(*names: str) -> str:
 
 def any_of(*patterns: str) -> str:
     """Match any of the patterns."""
-    return "|".join(f"(?:{pattern})" for pattern in patterns)
+    return f"(?:{'|'.join(f'(?:{pattern})' for pattern in patterns)})"
 
 
 READ = (numeric("a"), numeric("b"), categorical("c"))
