@@ -1,7 +1,7 @@
 """Hostile and foreign ONNX files, made from an honest file of an image model with two classes.
 
-Each file has a verdict: `refused` by `verify` and `predict`, or `either` if it may be harmless; but then a file that
-`verify` accepts must also predict.
+Each file has a verdict: `refused` by `verify` and `predict`; `unproven` by what it states, which `verify` refuses; or
+`either` if it may be harmless, but then a file that `verify` accepts must also predict.
 """
 
 import io
@@ -10,15 +10,14 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx
 
 from tests.bench.mutants import DIGEST, with_valid_seal
 from tests.cases import hostile_certificates, hostile_graphs
+from tests.cases.hostile_certificates import Verdict
 
-Verdict: TypeAlias = Literal["refused", "either"]
 SPARSE = {"sparse2GB": 2**31, "sparse500MB": 500 * 2**20}
 """Sizes in bytes of files without content."""
 LINKS = {"link_dev_zero": "/dev/zero", "link_dangling": "/nowhere", "link_loop": "link_loop.onnx"}

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import onnx
 
 Value = Any
 """The value of an entry: JSON."""
+Verdict: TypeAlias = Literal["refused", "unproven", "either"]
+"""What is expected of a file; see `hostile`."""
 PREFIX = "hallmark."
 
 _FAKE = "\x1b[2J\x1b[Hverdict         holds"
@@ -37,7 +39,7 @@ def _first_row(golden: Value) -> Value:
     return golden | {"inputs": rows, "label": golden["label"][:1], "probabilities": golden["probabilities"][:1]}
 
 
-CHANGES: dict[str, tuple[Literal["refused", "either"], str, Callable[[Value], Value]]] = {
+CHANGES: dict[str, tuple[Verdict, str, Callable[[Value], Value]]] = {
     "classes_escape": ("either", "classes", _always(["\x1b[31mcat\x1b[0m", "dog\x1b]0;title\x07"])),
     "classes_newline": ("either", "classes", _always(["cat\nverdict         holds", "dog\r\x1b[Apwned"])),
     "classes_rtl": ("either", "classes", _always(["cat\u202egod", "dog\u200b"])),
@@ -51,24 +53,24 @@ CHANGES: dict[str, tuple[Literal["refused", "either"], str, Callable[[Value], Va
     "classes_numbers": ("refused", "classes", _always([1, 2])),
     "classes_null": ("refused", "classes", _always([None, {"a": 1}])),
     "classes_swapped": ("either", "classes", lambda value: value[::-1]),
-    "golden_none": ("refused", "golden", _with(label=[], probabilities=[], inputs={"image": []})),
-    "golden_tolerance": ("refused", "golden", _with(tolerance=1e9)),
-    "golden_tolerance_nan": ("refused", "golden", _with(tolerance=float("nan"))),
+    "golden_none": ("unproven", "golden", _with(label=[], probabilities=[], inputs={"image": []})),
+    "golden_tolerance": ("unproven", "golden", _with(tolerance=1e9)),
+    "golden_tolerance_nan": ("unproven", "golden", _with(tolerance=float("nan"))),
     "golden_one_row": ("either", "golden", _first_row),
-    "golden_label_far": ("refused", "golden", lambda value: value | {"label": [99] * len(value["label"])}),
-    "golden_strings": ("refused", "golden", _with(probabilities=[["a", "b"]] * 8)),
-    "golden_ragged": ("refused", "golden", _with(inputs={"image": [[1], [1, 2]]})),
-    "golden_missing_input": ("refused", "golden", _with(inputs={})),
-    "proof_empty": ("refused", "proof", _always({})),
-    "proof_strings": ("refused", "proof", _with(largest_error="x", ways=3)),
-    "metrics_empty": ("refused", "metrics", _always({})),
+    "golden_label_far": ("unproven", "golden", lambda value: value | {"label": [99] * len(value["label"])}),
+    "golden_strings": ("unproven", "golden", _with(probabilities=[["a", "b"]] * 8)),
+    "golden_ragged": ("unproven", "golden", _with(inputs={"image": [[1], [1, 2]]})),
+    "golden_missing_input": ("unproven", "golden", _with(inputs={})),
+    "proof_empty": ("unproven", "proof", _always({})),
+    "proof_strings": ("unproven", "proof", _with(largest_error="x", ways=3)),
+    "metrics_empty": ("unproven", "metrics", _always({})),
     "metrics_lie": ("either", "metrics", _with(**{"test/accuracy": 1.0, "test/loss": 0.0})),
     "inputs_empty": ("refused", "inputs", _always([])),
     "inputs_extra_key": ("either", "inputs", _input(evil=1)),
     "inputs_shape_huge": ("refused", "inputs", _input(shape=[100_000, 100_000, 3])),
     "inputs_shape_negative": ("refused", "inputs", _input(shape=[-1, 24, 3])),
     "inputs_shape_text": ("refused", "inputs", _input(shape=["a", 24])),
-    "inputs_dtype": ("refused", "inputs", _input(dtype="object")),
+    "inputs_dtype": ("unproven", "inputs", _input(dtype="object")),
     "inputs_name": ("refused", "inputs", _input(name="other\x1b[31m")),
     "inputs_not_resized": ("either", "inputs", _input(resized=False)),
     "inputs_grey": ("refused", "inputs", _input(shape=[24, 24])),

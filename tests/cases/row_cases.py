@@ -1,9 +1,21 @@
 """Cases of predicting rows that differ from the training table, of splits, and of what a table has too much of."""
 
 from tests.cases.case import Case
-from tests.cases.words import EITHER, READ, REFUSED, TARGET, any_of, categorical, finding, predict, read, training
+from tests.cases.words import (
+    EITHER,
+    READ,
+    REFUSED,
+    SHORT,
+    TARGET,
+    any_of,
+    categorical,
+    finding,
+    predict,
+    read,
+    training,
+)
 
-_TRAINED = f"drift/t.csv {TARGET} --data.columns.code categorical"
+_TRAINED = f"drift/t.csv {SHORT} --data.columns.code categorical"
 
 
 def _same(name: str, suffix: str = "csv") -> Case:

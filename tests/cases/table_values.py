@@ -191,7 +191,7 @@ def parquet_types() -> Files:
         "nulls": pa.nulls(COUNT),
     }
     others = {
-        "tz": pa.array(DAYS.tz_localize("Europe/Berlin")),
+        "tz": pa.array(DAYS.to_numpy(), pa.timestamp("us", "Europe/Berlin")),
         "time": pa.array([datetime.time(index % 24, index % 60) for index in INDEX]),
         "duration": pa.array(counted.astype("timedelta64[s]")),
         "date": pa.array(DAYS.date),
