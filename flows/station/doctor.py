@@ -38,7 +38,7 @@ class MachineCheck:
 
 
 def examine() -> list[MachineCheck]:
-    """MachineCheck versions, device, disk, servers, ports, schedules and the download mirror.
+    """Check versions, device, disk, servers, ports, schedules and the download mirror.
 
     Raises:
         InputError: HALLMARK_HOME is invalid.
@@ -121,7 +121,7 @@ def _mlflow(machine: Settings) -> MachineCheck:
 
 
 def _ports(machine: Settings) -> list[MachineCheck]:
-    """MachineCheck that the ports of `hallmark up` are free, unless a station is up."""
+    """Check that the ports of `hallmark up` are free, unless a station is up."""
     if station_file.is_held(machine.home):
         return []
     return [
@@ -145,9 +145,10 @@ def _port(name: str, machine: Settings, setting: str) -> MachineCheck:
 
 
 def _settings(machine: Settings) -> MachineCheck:
-    """MachineCheck the settings that no other check reads."""
+    """Check the settings that no other check reads."""
     try:
-        machine.require("auth", "checkpoint_seconds", "npm_registry", "serve_limit")
+        machine.require("auth", "checkpoint_seconds", "npm_registry", "serve_limit", "server_seconds", "lock_seconds")
+        machine.require(*settings.OF_REPAIRS)
     except InputError as error:
         return MachineCheck("settings", is_well=False, found=str(error))
     return MachineCheck("settings", is_well=True, found="have valid values")

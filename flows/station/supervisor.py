@@ -33,7 +33,7 @@ def refuse_settings(machine: Settings) -> None:
     prefect_api.use_own_home()
     from prefect.settings import PREFECT_API_URL
 
-    machine.require("auth", "prefect_port", "serve_limit", *settings.OF_A_RUN)
+    machine.require("auth", "prefect_port", "serve_limit", *settings.OF_REPAIRS, *settings.OF_A_RUN)
     if url := PREFECT_API_URL.value():
         raise InputError(
             f"PREFECT_API_URL: names {without_secrets(url)}, which commands would use instead of the station: unset it"

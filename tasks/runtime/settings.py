@@ -29,8 +29,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SQLITE = "sqlite:///"
 """Beginning of the address of a SQLite database, before its path."""
 
-OF_A_RUN = ("tracking_uri", "checkpoint_seconds", "ui_port")
+OF_A_RUN = ("tracking_uri", "checkpoint_seconds", "ui_port", "server_seconds", "lock_seconds")
 """Settings that the steps of a run read, except for those of a download."""
+OF_REPAIRS = ("gone_seconds", "repair_seconds", "prune")
+"""Settings of what a station repairs and prunes."""
 
 
 class Settings(BaseSettings):

@@ -5,9 +5,10 @@ import logging
 import os
 import sqlite3
 import warnings
-from contextlib import closing
+from contextlib import closing, redirect_stderr
 from functools import cache
 from http.client import HTTPException
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -82,6 +83,8 @@ def _connect(uri: str) -> MlflowClient:
         elif uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
             # MLflow would try for minutes to open a database that cannot be opened.
             create_engine(uri, poolclass=NullPool).connect().close()
+        else:
+            _refuse_unusable(uri)
         return _waiting(MlflowClient(uri))
     except UnavailableError as error:
         raise InputError(str(error)) from error
@@ -113,6 +116,16 @@ def _refuse_other_server(uri: str) -> None:
     """
     if web_requests.read(f"{uri.rstrip('/')}/health", _SERVER_SECONDS).strip() != b"OK":
         raise ValueError("it answers, but not as an MLflow server")
+
+
+def _refuse_unusable(uri: str) -> None:
+    """Read from a store of another kind, such as `databricks`, which MLflow opens only when it is used.
+
+    Raises:
+        MlflowException: it cannot be used.
+    """
+    with redirect_stderr(StringIO()):  # MLflow prints a part of what it raises
+        MlflowClient(uri).search_experiments(max_results=1)
 
 
 def _refuse_unwritable(folder: Path) -> None:

@@ -6,18 +6,23 @@ from collections.abc import Callable
 import pytest
 
 TELEMETRY = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+PROTECTION = {
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "https://hallmark.invalid",
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+}
 HEAVY = ("torch", "prefect", "mlflow", "sklearn", "matplotlib", "pandas", "onnxruntime")
 NEITHER_TORCH_NOR_SERVERS = ("torch", "prefect", "mlflow", "sklearn", "matplotlib")
 
 
-def test_flow_called_from_python_sends_no_telemetry(
+def test_flow_called_from_python_sends_no_telemetry_and_its_server_answers_no_foreign_page(
     python: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in TELEMETRY:
+    expected = TELEMETRY | PROTECTION
+    for name in expected:
         monkeypatch.delenv(name, raising=False)
     # Prefect and MLflow read the variables when they are imported, after `hallmark.flows`.
     code = "import json, os, sys, hallmark.flows; print(json.dumps({name: os.environ[name] for name in sys.argv[1:]}))"
-    assert json.loads(python(code, *TELEMETRY)) == TELEMETRY
+    assert json.loads(python(code, *expected)) == expected
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tests.support.consoles import Call
         "sqlite:////proc",
         "postgresql://127.0.0.1:9/mlflow",
         "gopher://...",
+        "databricks",
     ],
 )
 def test_a_store_that_cannot_be_reached_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

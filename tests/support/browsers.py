@@ -1,19 +1,28 @@
 """Chromium for tests, controlled by Playwright. It can connect to this machine only.
 
+All pages of a process are opened in one browser, each in a context of its own, with its own cookies and cache: a
+browser takes a second of CPU time to start.
+
 While a page is open, Playwright's event loop counts as running in the thread that opened it. Run code that uses asyncio
 in this thread, such as a flow, before the page is opened.
 """
 
+import atexit
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from tests.support.processes import until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -47,7 +56,7 @@ def open_page(
     names: tuple[str, ...] = (),
     **options: object,
 ) -> Iterator[Page]:
-    """Open a page in a new browser. The browser is closed at the end of the block.
+    """Open a page in a browser context of its own, which is closed at the end of the block.
 
     If the block fails, a screenshot of the page is written to `failed.png` in the folder. The test also fails if the
     page sends a request to another host, or if a page of ours raises an unhandled error.
@@ -60,13 +69,13 @@ def open_page(
         names: host names that lead to this machine. No other name is resolved.
         options: options of Playwright's `Browser.new_context`, such as `color_scheme="dark"`.
     """
-    rules = [*(f"MAP {name} 127.0.0.1" for name in names), "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"]
+    address = _address(names)
     with sync_playwright() as playwright:
-        flags = [*FLAGS, f"--host-resolver-rules={', '.join(rules)}"]
-        browser = playwright.chromium.launch(executable_path=executable(), args=flags)
+        browser = playwright.chromium.connect_over_cdp(address)
+        viewport = {"width": size[0], "height": size[1]}
+        context = browser.new_context(viewport=viewport, **options)  # type: ignore[arg-type]
         try:
-            viewport = {"width": size[0], "height": size[1]}
-            page = browser.new_context(viewport=viewport, **options).new_page()  # type: ignore[arg-type]
+            page = context.new_page()
             page.set_default_timeout(TIMEOUT_MS)
             expect.set_options(TIMEOUT_MS)
             hosts, errors = _watch(page, {"127.0.0.1", *names})
@@ -78,7 +87,31 @@ def open_page(
             assert not hosts, f"the page sent requests to other hosts: {', '.join(sorted(set(hosts)))}"
             assert not errors or not is_ours, errors
         finally:
-            browser.close()
+            context.close()
+            browser.close()  # disconnects
+
+
+@cache
+def _address(names: tuple[str, ...]) -> str:
+    """Start a browser that runs until this process ends, and return the address of its DevTools.
+
+    Args:
+        names: host names that lead to this machine. No other name is resolved.
+    """
+    rules = [*(f"MAP {name} 127.0.0.1" for name in names), "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"]
+    folder = TemporaryDirectory(ignore_cleanup_errors=True)
+    own = [f"--host-resolver-rules={', '.join(rules)}", f"--user-data-dir={folder.name}", "--remote-debugging-port=0"]
+    browser = subprocess.Popen([executable(), *FLAGS, *own], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def stop() -> None:
+        browser.kill()
+        browser.wait()
+        folder.cleanup()
+
+    atexit.register(stop)
+    port_file = Path(folder.name, "DevToolsActivePort")
+    until(lambda: port_file.exists() and port_file.read_text().count("\n"))
+    return f"http://127.0.0.1:{port_file.read_text().splitlines()[0]}"
 
 
 def follow(link: Locator) -> None:

@@ -70,10 +70,11 @@ def remove_deployments(path: Path) -> None:
 def serving(tmp_path: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Start a process that serves the schedules in another project's folder and logs to `serve.log`.
 
-    Its runs write checkpoints every second.
+    Its runs write checkpoints every second. They have a low priority, because most tests wait for something else while
+    a run trains.
     """
     log, folder = tmp_path / "serve.log", projects.foreign(tmp_path / "project")
-    with process([HALLMARK, "serve"], log, folder, HALLMARK_CHECKPOINT_SECONDS="1", **environment) as started:
+    with process(["nice", HALLMARK, "serve"], log, folder, HALLMARK_CHECKPOINT_SECONDS="1", **environment) as started:
         yield started
 
 

@@ -233,6 +233,7 @@ def test_port_in_use_is_named(workspace: Workspace, variable: str) -> None:
     [
         ({"HALLMARK_HOST": "0.0.0.0"}, "HALLMARK_HOST: other machines can reach 0.0.0.0: set HALLMARK_AUTH"),  # noqa: S104
         ({"HALLMARK_AUTH": "only-a-secret"}, "HALLMARK_AUTH: expected user:password"),
+        ({"HALLMARK_PRUNE": "-1d"}, "HALLMARK_PRUNE: expected a number and s, m, h or d"),
         ({"HALLMARK_AUTH": "me:only-a-sécret"}, "HALLMARK_AUTH: expected user:password, in ASCII"),
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "PREFECT_API_URL: names http://127.0.0.1:9/api"),
         ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "MLFLOW_TRACKING_URI: names http://127.0.0.1:9"),
