@@ -9,7 +9,6 @@ import os
 import sys
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -69,16 +68,25 @@ def results(cases: list[Case], folder: Path) -> Iterator[tuple[Case, Found]]:
             yield from zip(isolated, pool.map(partial(calls.find_isolated, folder=folder), isolated), strict=True)
 
 
-def report(case: Case, found: Found) -> str:
+def report(case: Case, found: Found, seconds: float) -> str:
     """Print case, expected and found, and return the verdict."""
     wrong = differences(case, found)
     verdict = ("known gap" if wrong else "holds by now") if case.known else ("DIFFERS" if wrong else "holds")
-    print(f"{verdict:<13}{case.name}\n{'':13}expected: {case.expected}\n{'':13}found:    {found.summary}", flush=True)
-    if wrong:
-        print(f"{'':13}differs:  {'; '.join(wrong)}", flush=True)
-    if case.known:
-        print(f"{'':13}known:    {case.known}", flush=True)
+    rows = {"expected": case.expected, "found": found.summary, "differs": "; ".join(wrong), "known": case.known}
+    print(f"{verdict:<13}{case.name} ({seconds:.1f} s)")
+    for label, text in rows.items():
+        if text:
+            print(f"{'':13}{label + ':':<10}{text}", flush=True)
     return verdict
+
+
+def summarise(names: dict[str, list[str]], seconds: float) -> None:
+    """Print the names of the cases that do not simply hold, and how many there are of each verdict."""
+    for verdict in ("known gap", "holds by now", "DIFFERS"):
+        for name in names.get(verdict, ()):
+            print(f"{verdict:<13}{name}")
+    counts = ", ".join(f"{len(those)} {verdict}" for verdict, those in names.items())
+    print(f"{sum(map(len, names.values()))} cases in {seconds:.0f} s: {counts}")
 
 
 def main() -> int:
@@ -88,24 +96,18 @@ def main() -> int:
         print(f"there is no case whose name contains '{text}'", file=sys.stderr)
         return 2
     warnings.simplefilter("ignore")
-    started, verdicts = time.monotonic(), Counter[str]()
     names: dict[str, list[str]] = {}
+    started = before = time.monotonic()
     with TemporaryDirectory() as name, workplace(Path(name)):
         for case, found in results(cases, Path(name) / "inputs"):
-            verdict = report(case, found)
-            if os.environ.get("TIMES"):
-                print(f"{time.monotonic() - started:.1f} {time.process_time():.1f}")
-            names.setdefault(verdict, []).append(case.name)
-            if time.monotonic() - started > LIMIT:
+            now = time.monotonic()
+            names.setdefault(report(case, found, now - before), []).append(case.name)
+            before = now
+            if now - started > LIMIT:
                 print(f"stopped after {LIMIT // 60} minutes", file=sys.stderr)
                 return 1
-    verdicts.update({verdict: len(those) for verdict, those in names.items()})
-    for verdict in ("known gap", "holds by now", "DIFFERS"):
-        for one in names.get(verdict, ()):
-            print(f"{verdict:<13}{one}")
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-    print(f"{len(cases)} cases in {time.monotonic() - started:.0f} s: {counts}")
-    return 1 if verdicts["DIFFERS"] else 0
+    summarise(names, time.monotonic() - started)
+    return 1 if "DIFFERS" in names else 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,19 +51,6 @@ def find(case: Case, folder: Path) -> Found:
             return found
         _, compared = _predict(f"predict {shlex.split(case.command)[1]} {case.equals}")
         return replace(found, predictions=predictions, compared=compared or [])
-
-
-def find_isolated(case: Case, folder: Path, run: "Callable[[str, Path], Found] | None" = None) -> Found:
-    """Run each command of a case, separated by `;`.
-
-    Args:
-        case: a case whose commands are isolated.
-        folder: the folder of the inputs.
-        run: runs a command. By default it gets a child process of its own.
-    """
-    found = [(run or _in_child)(command, folder) for command in case.command.split("; ")]
-    codes, text = [one.code for one in found], "".join(one.text for one in found)
-    return Found(None if None in codes else codes[-1], text, failed=sum(code != 0 for code in codes))
 
 
 def _predict(command: str) -> tuple[Found, Predictions | None]:
@@ -165,17 +152,32 @@ def in_process(command: str, folder: Path) -> Found:
         return _run(command)
 
 
-def _in_child(command: str, folder: Path) -> Found:
+def in_child(command: str, folder: Path) -> Found:
     """Run a command in a child process."""
     with TemporaryDirectory() as name:
         process = forks.call(partial(_limited, shlex.split(command), str(folder)), Path(name))
         process.join(CHILD_SECONDS)
         code = process.exitcode
         if code is None:
-            os.killpg(process.pid or 0, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has no group of its own yet
+                os.killpg(process.pid or 0, signal.SIGKILL)
+            process.kill()
             process.join()
         printed = [(Path(name) / stream).read_text(errors="backslashreplace") for stream in forks.STREAMS]
     return Found(code, "".join(printed))
+
+
+def find_isolated(case: Case, folder: Path, run: Callable[[str, Path], Found] = in_child) -> Found:
+    """Run each command of a case, separated by `;`.
+
+    Args:
+        case: a case whose commands are isolated.
+        folder: the folder of the inputs.
+        run: runs one command; by default in a child process of its own.
+    """
+    found = [run(command, folder) for command in case.command.split("; ")]
+    codes, text = [one.code for one in found], "".join(one.text for one in found)
+    return Found(None if None in codes else codes[-1], text, failed=sum(code != 0 for code in codes))
 
 
 def _limited(tokens: list[str], folder: str) -> int:
