@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from tests.bench.mutants import DIGEST, with_valid_seal
+from hallmark.tasks.ml.artifact import certificate
 from tests.cases import hostile_certificates, hostile_graphs
 from tests.cases.hostile_certificates import Verdict
 
+DIGEST = "hallmark.digest"
+"""Key of the entry that is the seal."""
 SPARSE = {"sparse2GB": 2**31, "sparse500MB": 500 * 2**20}
 """Sizes in bytes of files without content."""
 LINKS = {"link_dev_zero": "/dev/zero", "link_dangling": "/nowhere", "link_loop": "link_loop.onnx"}
@@ -60,7 +62,15 @@ def _changed(model: onnx.ModelProto, change: Callable[[onnx.ModelProto], object]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     change(copy)
-    return with_valid_seal(copy)
+    body = _without_seal(copy).SerializeToString(deterministic=True)
+    return bytes(body + certificate._seal(body))
+
+
+def _without_seal(model: onnx.ModelProto) -> onnx.ModelProto:
+    kept = [entry for entry in model.metadata_props if entry.key != DIGEST]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    return model
 
 
 def _write_foreign(path: Path, name: str, honest: Path, picture: Path) -> None:
@@ -98,9 +108,7 @@ def _foreign(name: str, honest: Path, picture: Path) -> bytes:
             return packed.getvalue()
     model = onnx.load(honest)
     if name == "no_seal":
-        kept = [entry for entry in model.metadata_props if entry.key != DIGEST]
-        del model.metadata_props[:]
-        model.metadata_props.extend(kept)
+        _without_seal(model)
     else:
         model.metadata_props.add(key=DIGEST, value="0")
     return bytes(model.SerializeToString())
