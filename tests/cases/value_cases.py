@@ -167,7 +167,7 @@ CODES = (
         "spelled_cities",
         "spelled_cities/t.csv",
         "a finding: values that differ by case, blanks or accents",
-        finding(K, any_of("new york", "NEW YORK")),
+        finding(K, "(?i:new york|caf)"),
     ),
     read("nul_cell", "nul_cell/t.csv", "is read", r"k \(1 values?, 160 missing\)"),
     read("all_missing", "all_missing/t.csv", "a finding", finding("constant_column", K)),
@@ -195,7 +195,11 @@ DATES = (
         for name in ("iso", "isoz", "dmy", "mdy_text", "dmy_text", "long", "month", "time", "one_bad", "some_missing")
     ),
     read(
-        "date_ymd", "date_ymd/t.csv", "days told apart, or a finding", any_of(_DATES, r"^stored +k: 200$"), code=EITHER
+        "date_ymd",
+        "date_ymd/t.csv",
+        "days told apart, or a finding",
+        any_of(_DATES, r"^stored +k: 200$", finding(K)),
+        code=EITHER,
     ),
     read("late_dates", "late_dates/t.csv", "a date as input, refused as dates are, or a finding", _DATES, code=EITHER),
     read("two_dates", "two_dates/t.csv", "as above", any_of("(?i:found dates)", "(?i:date.*opened)"), code=EITHER),
@@ -232,7 +236,7 @@ TARGETS = (
         "target_mixed_10",
         "target_mixed_10/t.csv",
         "two classes, or a finding",
-        any_of(classes("'0'", "'1'"), finding(r"1\.0")),
+        any_of(classes("'0'", "'1'"), finding(r"[01]\.0")),
     ),
     read(
         "target_mixed_zero",
@@ -240,12 +244,12 @@ TARGETS = (
         "a finding: 01 and 1 are one class",
         any_of(classes("'1'", "'2'"), finding("01")),
     ),
-    read("target_case", "target_case/t.csv", "a finding: Yes and yes are one class", finding(any_of("Yes", "yes"))),
+    read("target_case", "target_case/t.csv", "a finding: Yes and yes are one class", finding("(?i:yes|'no')")),
     read(
         "target_trailing_dot",
         "target_trailing_dot/t.csv",
         "a finding: >50K and >50K. are one class",
-        finding(r">50K\."),
+        finding(r"50K\."),
     ),
     read(
         "target_words",
