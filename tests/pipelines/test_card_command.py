@@ -2,12 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hallmark.tasks.runtime import settings
 from hallmark.tasks.tracking.client import connect
 from tests.support.cards import Trained, download_card
 from tests.support.consoles import Call
@@ -79,15 +77,3 @@ def test_changed_card_is_refused(flowers: Trained, console: Call, tmp_path: Path
     assert (code, error.count("\n")) == (1, 1)
     assert "expected sha256 000000000000" in error
     assert not list(tmp_path.iterdir())
-
-
-def test_command_imports_neither_torch_nor_prefect_nor_jinja(
-    flowers: Trained, python: Callable[..., str], tmp_path: Path
-) -> None:
-    program = (
-        "import sys; from hallmark.flows.__main__ import run; assert run(['card', *sys.argv[1:]]) == 0\n"
-        "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib', 'jinja2'} & set(sys.modules)))"
-    )
-    assert settings.read().home.is_dir()
-    output = python(program, flowers[1].run.id, "--output", tmp_path / "card.html")
-    assert output.splitlines()[-1] == "[]"

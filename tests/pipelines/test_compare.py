@@ -291,11 +291,14 @@ def test_bad_input_gives_one_line_and_exit_code_2(
         assert (code, json.loads(out)["status"]) == (2, "refused")
 
 
-def test_command_imports_neither_torch_nor_prefect_nor_jinja(
-    outcomes: list[Outcome], python: Callable[..., str]
+def test_compare_and_card_import_neither_torch_nor_prefect_nor_jinja(
+    outcomes: list[Outcome], python: Callable[..., str], tmp_path: Path
 ) -> None:
     code = (
-        "import sys; from hallmark.flows.__main__ import run; assert run(['compare', *sys.argv[1:], '--json']) == 0\n"
+        "import sys; from hallmark.flows.__main__ import run; first, second, card = sys.argv[1:]\n"
+        "assert run(['compare', first, second, '--json']) == 0\n"
+        "assert run(['card', first, '--output', card]) == 0\n"
         "print(sorted({'torch', 'prefect', 'sklearn', 'matplotlib', 'jinja2'} & set(sys.modules)))"
     )
-    assert python(code, outcomes[0].run.id, outcomes[1].run.id).splitlines()[-1] == "[]"
+    output = python(code, outcomes[0].run.id, outcomes[1].run.id, tmp_path / "card.html")
+    assert output.splitlines()[-1] == "[]"
