@@ -27,6 +27,9 @@ test: $(READY) ## run unit tests and pipelines (FAST=1: only unit tests, ALL=1: 
 lint: $(READY) ## ruff, mypy --strict on tasks.ml, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
+cases: $(READY) ## run every case of odd tables and hostile files (ONLY="text" runs those whose name contains it)
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m tests.cases $(ONLY)
+
 bench: $(PEERS) ## time Hallmark against others (ONLY="engine sweep" runs only these)
 	@$(BIN)/python -m tests.bench $(ONLY)
 
@@ -57,4 +60,4 @@ $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[bench]"
 	@touch $@
 
-.PHONY: help run test lint bench ui lock clean
+.PHONY: help run test lint cases bench ui lock clean
