@@ -58,7 +58,7 @@ def results(cases: list[Case], folder: Path) -> Iterator[tuple[Case, Found]]:
     in_process = [case for case in cases if not case.isolated]
     isolated = [case for case in cases if case.isolated]
     if in_process:
-        manifest.write_tables(folder)
+        manifest.write_tables(folder, *manifest.LARGE)
         yield from ((case, calls.find(case, folder)) for case in in_process)
     if isolated:
         honest = train_honest(folder)

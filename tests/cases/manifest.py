@@ -1,6 +1,7 @@
 """All cases, their inputs, and the few that stand for them in the test suite."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.cases import (
     value_cases,
 )
 from tests.cases.known_gaps import KNOWN
+from tests.cases.tables import Files
 from tests.support import photographed
 
 _ALL = (*text_cases.CASES, *value_cases.CASES, *row_cases.CASES, *hostile_cases.CASES)
@@ -38,13 +40,15 @@ REPRESENTATIVE = (
 )
 """Names of the cases that are run with the test suite."""
 
+LARGE = (table_rows.sizes,)
+"""Groups of large inputs."""
 SIDE = 24
 """Height and width in pixels of the picture, and of the images of the honest model."""
 
 
-def write_tables(folder: Path) -> None:
-    """Write the inputs of all cases of tables."""
-    tables.write(folder, *table_texts.GROUPS, *table_values.GROUPS, *table_rows.GROUPS)
+def write_tables(folder: Path, *more: Callable[[], Files]) -> None:
+    """Write the inputs of the cases of tables; those of `LARGE` only if they are given."""
+    tables.write(folder, *table_texts.GROUPS, *table_values.GROUPS, *table_rows.GROUPS, *more)
 
 
 def write_hostile(folder: Path, honest: Path, names: tuple[str, ...] = tuple(hostile.VERDICTS)) -> None:

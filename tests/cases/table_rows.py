@@ -130,4 +130,4 @@ def sizes() -> Files:
     }
 
 
-GROUPS = (drift, one_column, splits, balance, sizes)
+GROUPS = (drift, one_column, splits, balance)
