@@ -89,7 +89,7 @@ def _connect(uri: str) -> MlflowClient:
     except UnavailableError as error:
         raise InputError(str(error)) from error
     except (OSError, ValueError, ImportError, HTTPException, MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        cause = one_line(without_secrets(str(error), uri))[:160]
+        cause = one_line(without_secrets(str(error), uri)).partition(" [SQL:")[0][:160]
         raise InputError(
             f"MLFLOW_TRACKING_URI: {without_secrets(uri)} cannot be reached ({cause}): "
             "start the server, correct the address, or unset it to use the project's own store"
