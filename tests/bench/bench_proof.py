@@ -213,7 +213,9 @@ def hidden(graph: onnx.ModelProto, dataset: Dataset) -> Iterator[tuple[str, str,
     """Yield the mutants that are harmful for some batches or values only."""
     lowest, highest = (bound.tolist() for bound in dataset_store.training_range(dataset))
     bounds = dict(zip(dataset.columns, zip(lowest, highest, strict=True), strict=True)) if dataset.columns else {}
-    yield from blind_sides.blind_sides(graph, bounds)
+    for kind, name, mutant in blind_sides.blind_sides(graph, bounds):
+        if dataset.is_table or "gaps" not in kind:  # values may be missing in a user's table alone
+            yield kind, name, mutant
     yield from blind_sides.structural(graph)
 
 

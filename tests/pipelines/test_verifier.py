@@ -15,8 +15,9 @@ from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import DamagedError, ParityError
 from hallmark.tasks.common.records import OUTPUT_NAMES, Artifact, Dataset, Fit, Proof
 from hallmark.tasks.ml.artifact import exporter, graph_form, runtimes
-from hallmark.tasks.ml.artifact.proof import verifier
+from hallmark.tasks.ml.artifact.proof import row_verdicts, verifier
 from hallmark.tasks.ml.artifact.proof.float64_reference import TorchReference
+from hallmark.tasks.ml.artifact.proof.row_verdicts import WayResult
 from hallmark.tasks.ml.artifact.runtimes import Asked, Predicted
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import training_range
@@ -204,7 +205,7 @@ def test_graphs_that_mix_rows_are_refused_by_their_form(artifact: Artifact) -> N
     assert graph_form.form_violation(rare) == ""  # what neither asking nor the form can find
 
 
-def judge(predicted: Predicted, exact: np.ndarray) -> verifier.WayResult:
+def judge(predicted: Predicted, exact: np.ndarray) -> WayResult:
     """Judge predictions as if torch computed `exact` in float32 too, up to rounding."""
 
     class Torch:
@@ -218,7 +219,7 @@ def judge(predicted: Predicted, exact: np.ndarray) -> verifier.WayResult:
             """Do nothing, because all rows are known."""
 
     rows = np.arange(len(exact))
-    return verifier.judge(Asked("here", predicted, rows, rows), cast(TorchReference, Torch()))
+    return row_verdicts.judge(Asked("here", predicted, rows, rows), cast(TorchReference, Torch()))
 
 
 def test_a_row_is_wrong_beyond_the_tolerance_or_with_another_label() -> None:

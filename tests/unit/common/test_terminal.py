@@ -67,5 +67,5 @@ def test_all_that_is_printed_goes_through_what_removes_secrets_and_control_chara
         "flows/cli/shared/printing.py: sys.stdout.write",
         "flows/cli/shared/printing.py: sys.stdout.write",
         "tasks/common/terminal.py: Console",
-        "tasks/ml/artifact/graph_checks.py: sys.stdout.write",  # to the process that started it
+        "tasks/ml/artifact/graph_checks.py: sys.stdout.write",  # JSON, to the process that started it
     ]
