@@ -25,7 +25,7 @@ from tests.support import consoles, databases, limits, onnx_registry, processes,
 ROOT = Path(__file__).resolve().parents[1]
 
 hypothesis_settings.register_profile("fast", max_examples=50, deadline=None)
-hypothesis_settings.register_profile("thorough", max_examples=120, deadline=None)
+hypothesis_settings.register_profile("thorough", max_examples=80, deadline=None)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
