@@ -125,10 +125,13 @@ def crash(files: list[Path], server: str | None) -> list[str]:
             if command and command.server != without_secrets(server or ""):
                 continue
             text = f"Its process was killed: {command.shown if command else 'of an unknown command'}"
-            for run in _open_runs(client, f"{_PROCESS_TAG}{path.stem}"):
+            pending = _pending_runs(client, command) if command and not command.server else []
+            is_alone = not _others(path.parent)  # asked later: a live command has its file before its flow run
+            for run in _open_runs(client, f"{_PROCESS_TAG}{path.stem}") + (pending if is_alone else []):
                 client.set_flow_run_state(run.id, Crashed(message=text), force=True)
                 lines.append(f"flow run '{run.name}' is marked as crashed: {text[0].lower()}{text[1:]}")
-            path.unlink(missing_ok=True)
+            if is_alone or not pending:  # else the next command looks again
+                path.unlink(missing_ok=True)
     return lines
 
 
@@ -167,6 +170,31 @@ def _open_runs(client: "SyncPrefectClient", tag: str) -> "list[FlowRun]":
     is_open = filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(not_any_=sorted(TERMINAL_STATES)))
     wanted = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[tag]), state=is_open)
     return client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE_SIZE)
+
+
+def _pending_runs(client: "SyncPrefectClient", command: RunningCommand) -> "list[FlowRun]":
+    """Return the flow runs without a tag that never began to run, created since a command began.
+
+    A kill between the creation of a flow run and its first state leaves one. Used only with a database of Hallmark's
+    own, where nothing else creates flow runs.
+    """
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+
+    is_pending = filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.PENDING]))
+    wanted = filters.FlowRunFilter(
+        state=is_pending,
+        tags=filters.FlowRunFilterTags(is_null_=True),
+        deployment_id=filters.FlowRunFilterDeploymentId(is_null_=True),
+        expected_start_time=filters.FlowRunFilterExpectedStartTime(after_=datetime.fromisoformat(command.started)),
+    )
+    return client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE_SIZE)
+
+
+def _others(folder: Path) -> list[Path]:
+    """Return the files of the commands that run, without that of this process."""
+    own = {f"{tag.removeprefix(_PROCESS_TAG)}.json" for tag in _tags}
+    return [path for path in sorted(folder.glob("*.json")) if path.name not in own and not _is_unlocked(path)]
 
 
 def home_tag(home: Path) -> str:

@@ -2,8 +2,10 @@
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from mlflow.entities import LoggedModelStatus
@@ -95,6 +97,22 @@ def test_a_file_that_is_registered_already_gets_no_version_whenever_the_process_
     assert writes == 4
     other = register(trained, f"{name}.other", open_new_run(trained))
     assert (first.is_new, other.version, other.is_new) == (True, 1, True)
+
+
+def test_a_file_that_two_processes_register_at_once_gets_one_version(trained: tuple[Experiment, Outcome]) -> None:
+    name, runs = f"g{uuid.uuid4().hex[:12]}", [open_new_run(trained), open_new_run(trained)]
+    ready = Barrier(2)
+
+    def at_once(run: Run) -> ModelVersion:
+        ready.wait()
+        return register(trained, name, run)
+
+    with ThreadPoolExecutor(2) as pool:
+        versions = list(pool.map(at_once, runs))
+    (kept,) = connect().search_model_versions(f"name = '{name}'")
+    assert [version.version for version in versions] == [int(kept.version)] * 2
+    assert sorted(version.is_new for version in versions) == [False, True]
+    assert [connect().get_run(run.id).data.tags["hallmark.model_version"] for run in runs] == [str(kept.version)] * 2
 
 
 def test_a_version_whose_stored_file_is_missing_is_not_used(trained: tuple[Experiment, Outcome]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import prefect
 import pytest
 from prefect import flow
-from prefect.states import Running
+from prefect.states import Pending, Running
 
 from hallmark.flows.station import repair
 from hallmark.tasks.common.records import Attempt, Dataset
@@ -157,6 +157,20 @@ def test_flow_runs_of_a_killed_command_are_closed_by_the_next_command(home: Path
     assert not path.exists()
     assert list((home / "running").iterdir()) == []
     assert [one.state.name for one in tagged(running_commands.home_tag(home))] == ["Completed"]
+
+
+def test_a_flow_run_that_never_began_is_closed_once_no_other_command_runs(home: Path) -> None:
+    path, _ = leave_command(home, None)
+    run = with_client(lambda client: client.create_flow_run(_nothing, state=Pending()))
+    of_another = with_client(lambda client: client.create_flow_run(_nothing, state=Pending(), tags=["another"]))
+    with (home / "running" / "live.json").open("w") as live:
+        fcntl.flock(live, fcntl.LOCK_EX)
+        assert running_commands.crash([path], None) == []  # the flow run may be that of the live command
+    assert state_of(run)[0] == "Pending"
+    (line,) = running_commands.crash([path], None)
+    assert line.startswith(f"flow run '{run.name}' is marked as crashed: its process was killed: `hallmark train`")
+    assert [state_of(one)[0] for one in (run, of_another)] == ["Crashed", "Pending"]
+    assert not path.exists()
 
 
 def test_doctor_repairs_a_home(home: Path, console: Call, monkeypatch: pytest.MonkeyPatch) -> None:

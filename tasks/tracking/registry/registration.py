@@ -70,6 +70,9 @@ def register(
             number = _link(client, run, same, artifact, proof)
         else:
             number = _log_model(client, run, name, artifact, proof, dataset, example)
+            if same := _registered_before(client, name, artifact.sha256, number):
+                client.delete_model_version(name, number)
+                number = _link(client, run, same, artifact, proof)
         client.set_tag(run.id, tags.MODEL_VERSION, number)
         if CHAMPION not in client.get_registered_model(name).aliases:
             client.set_registered_model_alias(name, CHAMPION, number)
@@ -96,6 +99,13 @@ def _same_file(client: MlflowClient, name: str, sha256: str) -> RegisteredVersio
     champion = client.get_registered_model(name).aliases.get(CHAMPION)
     order = sorted(found, key=lambda one: (str(one.version) == str(champion), int(one.version)), reverse=True)
     return next((one for one in order if _is_intact(name, int(one.version), sha256)), None)
+
+
+def _registered_before(client: MlflowClient, name: str, sha256: str, number: str) -> RegisteredVersion | None:
+    """Return the version with this file that another home has registered at the same moment, but before `number`."""
+    found = client.search_model_versions(f"name = '{name}' AND tags.`{tags.ONNX_SHA256}` = '{sha256}'")
+    before = sorted((one for one in found if int(one.version) < int(number)), key=lambda one: int(one.version))
+    return next((one for one in before if _is_intact(name, int(one.version), sha256)), None)
 
 
 def _is_intact(name: str, number: int, sha256: str) -> bool:
