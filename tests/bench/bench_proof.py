@@ -13,29 +13,28 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
-from numpy.typing import NDArray
 
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.digests import file_digest
 from hallmark.tasks.common.errors import InputError, ParityError
 from hallmark.tasks.common.records import OUTPUT_NAMES, Dataset, Evaluation
 from hallmark.tasks.ml.artifact import certificate, exporter, runtimes, stamping
-from hallmark.tasks.ml.artifact.exporter import EXAMPLE_ROWS, Served
+from hallmark.tasks.ml.artifact.exporter import Served
 from hallmark.tasks.ml.artifact.proof import float64_reference, verifier
 from hallmark.tasks.ml.artifact.runtimes import Predicted
 from hallmark.tasks.ml.config.experiment import Experiment, Export
 from hallmark.tasks.ml.data import dataset_store, sources
-from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.models.networks import Classifier
 from hallmark.tasks.runtime import settings
 from tests.bench import blind_sides, mutants, rows
+from tests.bench.export_checks import RULES, Draw, Rule
 from tests.conftest import fit, load
 
 SEEDS = 5
@@ -49,10 +48,6 @@ SIZES = {1: 64, 7: 64, runtimes.ROWS_AT_ONCE: None}
 ENOUGH = 200
 """Minimum number of mutants, and of honest files."""
 OURS = "hallmark"
-
-Values = NDArray[np.generic]
-Rule = Callable[[Values, Values], bool]
-Draw = Callable[[Dataset, int], RawRows]
 
 
 @dataclass(frozen=True)
@@ -88,52 +83,6 @@ class Examined:
     @property
     def is_harmful(self) -> bool:
         return self.is_hidden or self.flipped > 0 or not self.moved <= MOVED
-
-
-def torch_flags(expected: Values, found: Values) -> bool:
-    """Apply torch/onnx/_internal/exporter/_core.py, `export(verify=True)`, torch 2.15, where it only warns.
-
-    A NaN is not larger than anything, and passes.
-    """
-    apart = np.abs(expected.astype(np.float64) - found)
-    return bool(apart.max() >= 5e-3 or (apart / (np.abs(expected) + 1e-7)).max() >= 1e-1)
-
-
-def optimum_flags(expected: Values, found: Values) -> bool:
-    """Apply optimum/exporters/onnx/convert.py, `_run_validation`, with the default `ATOL_FOR_VALIDATION` 1e-5."""
-    return not np.allclose(expected, found, atol=1e-5)
-
-
-def polygraphy_flags(expected: Values, found: Values) -> bool:
-    """Apply polygraphy/comparator/compare.py, `CompareFunc.simple`, with `check_error_stat` "elemwise", the default."""
-    apart = np.abs(found - expected.astype(np.float64))
-    share = apart / np.where(expected == 0, 2.220446049250313e-16, np.abs(expected))
-    return bool((~(apart <= 1e-5) & ~(share <= 1e-5)).any())
-
-
-def example(dataset: Dataset, count: int) -> RawRows:
-    """Draw a batch as users pass it to an exporter: standard normal columns, or any pixels."""
-    random = np.random.default_rng(0)
-    if dataset.largest is None:
-        return random.standard_normal((count, *dataset.shape), dtype=np.float32)
-    return random.integers(0, int(dataset.largest) + 1, (count, *dataset.shape), dtype=np.uint8)
-
-
-def polygraphy_data(dataset: Dataset, count: int) -> RawRows:
-    """Draw a batch as polygraphy/comparator/data_loader.py, `DataLoader`, does by default: 0 to 1, seed 1."""
-    random = np.random.RandomState(1)
-    if dataset.largest is None:
-        return np.stack([random.random_sample(count) for _ in dataset.columns], axis=1).astype(np.float32)
-    return random.randint(0, 2, (count, *dataset.shape), dtype=np.uint8)
-
-
-RULES: dict[str, tuple[Rule, Draw, int]] = {
-    "torch": (torch_flags, example, EXAMPLE_ROWS),
-    "optimum": (optimum_flags, example, EXAMPLE_ROWS),
-    # polygraphy/constants.py, `DEFAULT_SHAPE_VALUE`: a graph for any number of rows gets one row.
-    "polygraphy": (polygraphy_flags, polygraphy_data, 1),
-}
-"""By name: the rule, the function that draws a batch, and its number of rows if the graph does not fix it."""
 
 
 def flags(file: Path, subject: Subject) -> dict[str, bool]:

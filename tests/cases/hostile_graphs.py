@@ -1,4 +1,4 @@
-"""Changes of an honest graph that harm whoever opens, checks or runs it."""
+"""Hostile changes of an honest graph: each can crash, block or deceive a program that opens, checks or runs it."""
 
 from collections.abc import Callable
 from functools import partial

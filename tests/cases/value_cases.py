@@ -303,7 +303,7 @@ PARQUET = (
         read(
             f"parquet_{name}, as said",
             f"parquet_{name}/t.parquet",
-            "what is said of a column counts",
+            "the kind given by the option is used",
             categorical("k"),
             options=f"{TARGET} --data.columns.k categorical",
         )

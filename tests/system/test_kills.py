@@ -13,7 +13,7 @@ import pytest
 from tests.support import kills, scheduled
 from tests.support.kills import Chain, Result, Sandbox
 
-FORKED_KILLS = 6
+FORKED_KILLS = 9
 """Number of kills of forked commands. One more test kills a command started from the shell."""
 
 

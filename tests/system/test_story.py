@@ -21,7 +21,8 @@ SCHEDULE = """
 [[schedule]]
 name = "always"
 experiment = "{model}.toml"
-interval = "1d"
+interval = "{interval}"
+options = {options}
 notify = "{address}"
 """
 EXPERIMENT = """
@@ -149,13 +150,19 @@ def test_schedule_promotes_holds_and_rejects_and_both_servers_agree(workspace: W
     model = f"s{uuid.uuid4().hex[:12]}"
     points().write(workspace, model)
 
-    with receiver() as (address, notifications):
-        workspace.schedules.write_text(SCHEDULE.format(model=model, address=address))
+    def serve(changes: dict[str, float], interval: str) -> None:
+        table = "{ " + ", ".join(f'"{name}" = {value}' for name, value in changes.items()) + " }"
+        text = SCHEDULE.format(model=model, options=table, address=address, interval=interval)
+        workspace.schedules.write_text(text)
         up = workspace.hallmark("up", "--detach")
         assert up.returncode == 0, up.stderr
-        request_run(workspace, model, POOR)
+
+    with receiver() as (address, notifications):
+        serve(POOR, "5s")
         aliases, _ = await_verdict(workspace, model, "FIRST", 1)
         assert aliases == {"champion": 1}
+        assert workspace.hallmark("down").returncode == 0
+        serve(GOOD, "1d")
         request_run(workspace, model, GOOD)
         aliases, decision = await_verdict(workspace, model, "PROMOTE", 2)
         assert aliases == {"champion": 2, "previous": 1}

@@ -221,7 +221,7 @@ def test_sweep_with_members_trained_together_is_resumed(
 def test_sweep_with_a_stack_split_across_processes_is_resumed(
     forked: Callable[[Sequence[str]], BaseProcess], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Send SIGTERM while both halves are trained; the second process finishes."""
+    """Send SIGTERM to the first process and SIGKILL to the second, each while both halves are trained."""
     monkeypatch.setattr(sweep_plan, "SPLIT_THRESHOLD", 0)
     if sweep_plan.WORKERS != 2:
         pytest.skip("needs a machine with two processors, whose pool has two processes")
@@ -233,6 +233,11 @@ def test_sweep_with_a_stack_split_across_processes_is_resumed(
     assert process.exitcode == 130
     assert statuses(tokens) == {"KILLED"}
     assert len(list(home.glob("unfinished/*/stack-[01]/*.safetensors"))) == 2
+    process = forked(tokens)
+    wait_for_epochs(home, 2, process, epochs=5)
+    process.kill()
+    process.join()
+    assert statuses(tokens) == {"RUNNING"}
     process = forked(tokens)
     process.join(LIMIT)
     output = (home / "stderr").read_text().splitlines()

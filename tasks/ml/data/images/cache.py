@@ -164,7 +164,7 @@ def _bits_in_use(files: Sequence[Path]) -> int:
     def bits(file: Path) -> int:
         try:
             return image_file.bits_in_use(file)
-        except Exception:  # noqa: BLE001 - decoding the file reports it
+        except Exception:  # noqa: BLE001 - the error is reported when the file is decoded
             return 8
 
     with ThreadPoolExecutor(_CORES) as pool, image_file.quiet():
