@@ -1,11 +1,13 @@
 """Mutants that are wrong only in some batches, or only for some values: what a proof on usual rows does not see.
 
-`blind_sides` yields those that asking can find, `structural` those that the form of the graph shows. `unfindable` makes
-one that neither finds: a defect of a row that is not asked.
+`blind_sides`, `gaps` and `texts` yield those that asking can find, and so does `image_mutants.drawings`; `structural`
+those that the form of the graph shows. `unfindable` makes one that neither finds: a defect of a row that is not asked.
 """
 
 import copy
-from collections.abc import Iterator
+import itertools
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -14,11 +16,18 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from tests.bench import mutants
 from tests.bench.mutants import Graph
 
-BATCHES = (4, 5, 8, 16, 32, 64, 100, 256)
+BATCHES = (2, 3, 4, 5, 8, 16, 24, 31, 32, 33, 64, 100, 256)
 """Numbers of rows for which logits are halved."""
+LARGE_BATCHES = (127, 129, 511, 513, 1000, 1023, 1025, 2047, 2048, 2049, 4095, 4096, 4097)
+"""The same, more of them."""
+ODD_BATCHES = (47, 777, 3000)
+"""Those that a proof has no reason to ask."""
+RARE_TEXT = "Zürich, 8001"
 MANY, FROM, ANSWERED = 1000, 600, 1024
 """Rows above which a batch, from which on a row, and up to which rows are treated differently."""
 GAPS = 3
+UNSEEN = ("logits halved, an odd batch size", "one value in ten thousand", "one text of thousands")
+"""Kinds of mutants that asking finds by chance only."""
 
 Named = Iterator[tuple[str, str, Graph]]
 Bounds = dict[str, tuple[float, float]]
@@ -40,6 +49,50 @@ def blind_sides(model: Graph, bounds: Bounds) -> Named:
         yield "whole numbers negated", name, _changed(model, name, "Neg", None)
     if len(bounds) >= GAPS:
         yield "logits halved, many gaps", str(GAPS), _halved_at_gaps(model, list(bounds))
+
+
+def large_batches(model: Graph) -> Named:
+    """Yield mutants that one large batch size shows."""
+    for size in LARGE_BATCHES:
+        yield "logits halved, one large batch size", str(size), _halved_where(model, "Equal", size)
+
+
+def gaps(model: Graph, names: Sequence[str]) -> Named:
+    """Yield mutants that are wrong where two or three of these numeric columns have no value."""
+    for count, kind in ((2, "logits halved, a pair of gaps"), (3, "logits halved, three gaps")):
+        for chosen in itertools.combinations(names, count):
+            nodes = [helper.make_node("IsNaN", [name], [f"is_gap{index}"]) for index, name in enumerate(chosen)]
+            last = "is_gap0"
+            for index in range(1, count):
+                nodes.append(helper.make_node("And", [last, f"is_gap{index}"], [f"are_gaps{index}"]))
+                last = f"are_gaps{index}"
+            yield kind, " and ".join(chosen), _multiplied(model, [*nodes, _where(last)], HALF)
+
+
+SPELLINGS: dict[str, Callable[[str], Sequence[str]]] = {
+    "in lower case": lambda text: [text.lower()],
+    "in upper case": lambda text: [text.upper()],
+    "with blanks": lambda text: [f" {text}", f"{text} "],
+    "without accents": lambda text: [
+        "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
+    ],
+    "with accents apart": lambda text: [unicodedata.normalize("NFD", text)],
+    "without a letter": lambda text: [text[:place] + text[place + 1 :] for place in range(len(text))],
+    "with another letter": lambda text: [
+        text[:place] + chr(ord(letter) ^ 3) + text[place + 1 :] for place, letter in enumerate(text)
+    ] + [text[:-1] + "b", text[:-1] + "a"],
+    "with one more letter": lambda text: [f"{text}{letter}" for letter in "abs"],
+}  # fmt: skip
+"""Texts that a lenient reader takes for a known one, by how they differ from it."""
+
+
+def texts(model: Graph, column: str, values: Sequence[str]) -> Named:
+    """Yield mutants that read text like a known value of a column as that value, for all values or for one."""
+    for how, spell in SPELLINGS.items():
+        spelled = {other: value for value in values for other in spell(value) if other and other not in values}
+        if spelled:
+            known = dict(zip(values, values, strict=True)) | {"": ""}
+            yield "similar text read as known", f"{column} {how}", labelled_alike(model, column, spelled | known)
 
 
 def structural(model: Graph) -> Named:
@@ -67,11 +120,33 @@ def structural(model: Graph) -> Named:
         yield "operator over the batch", operator, mixed
 
 
+def unseen(model: Graph, bounds: Bounds, values: dict[str, Sequence[str]]) -> Named:
+    """Yield mutants that asking finds by chance only; the form shows those of batch sizes.
+
+    Args:
+        model: an honest graph.
+        bounds: the range of each numeric column.
+        values: the values of each text column.
+    """
+    for size in ODD_BATCHES:
+        yield UNSEEN[0], str(size), _halved_where(model, "Equal", size)
+    for name, (low, high) in bounds.items():
+        yield unfindable(model, name, rare(low, high))
+    for column, known in values.items():
+        texts_of_column = dict(zip(known, known, strict=True)) | {"": "", RARE_TEXT: known[0]}
+        yield UNSEEN[2], column, labelled_alike(model, column, texts_of_column)
+
+
+def rare(low: float, high: float) -> float:
+    """Return a value within a range that no row is likely to have."""
+    return float(np.float32(low + 0.123456 * (high - low)))
+
+
 def unfindable(model: Graph, name: str, value: float) -> tuple[str, str, Graph]:
     """Return a mutant that halves the logits of rows whose column `name` has exactly this value, as one in 10,000."""
     nodes = [helper.make_node("Equal", [name, "rare"], ["is_rare"]), _where("is_rare")]
     constants = {"rare": np.array(value, np.float32), **HALF}
-    return "one value in ten thousand", name, _multiplied(model, nodes, constants)
+    return UNSEEN[1], name, _multiplied(model, nodes, constants)
 
 
 HALF = {"half": np.array(0.5, np.float32), "whole": np.array(1.0, np.float32)}

@@ -22,7 +22,7 @@ from hallmark.tasks.ml.artifact.runtimes import Asked, Predicted
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import training_range
 from hallmark.tasks.ml.models import networks
-from tests.bench import blind_sides
+from tests.bench import blind_sides, image_mutants
 from tests.conftest import fit, load, prepare
 from tests.support import owned
 
@@ -191,6 +191,22 @@ def test_a_table_is_asked_for_text_like_a_known_one_and_for_several_gaps(tmp_pat
         wrong = {comparison.rows.name(row) for row in comparison.refused.rows[comparison.refused.is_wrong].tolist()}
         named = "edge row 'text" if mutant is not mutants[-1] else "edge row 'no "
         assert any(name.startswith(named) for name in wrong), wrong
+
+
+def test_images_are_asked_faint_light_and_with_plain_borders(tmp_path: Path) -> None:
+    experiment = options.experiment("digits", ["--model.kind=linear", "--training.epochs=1"])
+    dataset = prepare(experiment.data, tmp_path)
+    classifier = load(fit(experiment, dataset, tmp_path), dataset, experiment)
+    artifact = exporter.export(classifier, dataset, experiment.export, tmp_path / "digits.onnx")
+    wanted = {"no pixel above 10%": "faint", "contrast below 30%": "light", "grey above, below": "grey bands above"}
+    for _, name, mutant in image_mutants.drawings(onnx.load(artifact.path), int(dataset.largest or 0)):
+        if name in wanted:
+            onnx.save(mutant, artifact.path)
+            refused = verifier.compare(artifact.path, classifier, dataset).refused
+            assert refused, name
+            wrong = verifier.probes(dataset).edges
+            rows = refused.rows[refused.is_wrong] - dataset.rows["test"]
+            assert any(wanted[name] in wrong[row] for row in rows[rows < len(wrong)].tolist() if row >= 0), name
 
 
 def test_graphs_that_mix_rows_are_refused_by_their_form(artifact: Artifact) -> None:

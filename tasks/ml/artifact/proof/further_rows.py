@@ -146,12 +146,21 @@ def _neighbours(bases: NDArray[np.generic], dataset: Dataset) -> Iterator[_Named
 def _images(bases: NDArray[np.generic], dataset: Dataset) -> Iterator[_Named]:
     """Make images faint, negative, or plain at their borders."""
     largest = int(dataset.largest or 0)
-    edge = max(1, min(dataset.shape[:2]) // 8)
     for number, base in enumerate(bases):
         yield from ((f"image {number}, faint", base // 4), (f"image {number}, very faint", base // 16))
-        yield f"image {number}, negative", (largest - base.astype(np.int64)).astype(base.dtype)
-        for what, value in (("dark", 0), ("light", largest)):
-            framed = np.full_like(base, value)
-            inner = (slice(edge, -edge), slice(edge, -edge))
-            framed[inner] = base[inner]
-            yield f"image {number}, {what} border", framed
+        yield f"image {number}, negative", largest - base
+        yield f"image {number}, faint and light", largest - base // 4
+        for what, value in (("dark", 0), ("grey", largest // 2), ("light", largest)):
+            for where, inner in _inside(dataset.shape):
+                framed = np.full_like(base, value)
+                framed[inner] = base[inner]
+                yield f"image {number}, {what} {where}", framed
+
+
+def _inside(shape: Sequence[int]) -> Iterator[tuple[str, tuple[slice, slice]]]:
+    """Yield the parts of an image inside of a border, and inside of bands as padding to another shape adds them."""
+    height, width = shape[:2]
+    edge, whole = max(1, min(height, width) // 8), slice(None)
+    yield "border", (slice(edge, -edge), slice(edge, -edge))
+    yield "bands above and below", (slice(max(1, height // 4), -max(1, height // 4)), whole)
+    yield "bands on both sides", (whole, slice(max(1, width // 4), -max(1, width // 4)))

@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto
+from onnxruntime.quantization import quantize_dynamic
 
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.digests import file_digest
@@ -48,6 +49,9 @@ def test_image_input_has_the_type_and_shape_of_decoded_images(tmp_path: Path) ->
     assert (label.shape, probabilities.shape) == ((360,), (360, 10))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(label, probabilities.argmax(axis=1))
+    quantize_dynamic(path, tmp_path / "quantized.onnx")
+    quantized = onnxruntime.InferenceSession(tmp_path / "quantized.onnx").run(None, {"image": images})[0]
+    assert (quantized == label).mean() > 0.9
 
 
 def test_the_file_is_self_contained(artifact: Artifact) -> None:
