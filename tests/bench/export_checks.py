@@ -1,13 +1,19 @@
 """How three other libraries check an exported file: the rule of each, and the rows that it draws."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
-from hallmark.tasks.common.records import Dataset
-from hallmark.tasks.ml.artifact.exporter import EXAMPLE_ROWS
+from hallmark.tasks.common.records import OUTPUT_NAMES, Dataset
+from hallmark.tasks.ml.artifact import runtimes
+from hallmark.tasks.ml.artifact.exporter import EXAMPLE_ROWS, Served
+from hallmark.tasks.ml.artifact.proof import float64_reference
+from hallmark.tasks.ml.data import dataset_store
 from hallmark.tasks.ml.data.source_rows import RawRows
+from hallmark.tasks.ml.models.networks import Classifier
 
 Values = NDArray[np.generic]
 Rule = Callable[[Values, Values], bool]
@@ -39,7 +45,7 @@ def example(dataset: Dataset, count: int) -> RawRows:
     """Draw a batch as users pass it to an exporter: standard normal columns, or any pixels."""
     random = np.random.default_rng(0)
     if dataset.largest is None:
-        return random.standard_normal((count, *dataset.shape), dtype=np.float32)
+        return random.standard_normal((count, len(dataset.columns)), dtype=np.float32)
     return random.integers(0, int(dataset.largest) + 1, (count, *dataset.shape), dtype=np.uint8)
 
 
@@ -58,3 +64,35 @@ RULES: dict[str, tuple[Rule, Draw, int]] = {
     "polygraphy": (polygraphy_flags, polygraphy_data, 1),
 }
 """By name: the rule, the function that draws a batch, and its number of rows if the graph does not fix it."""
+
+
+def flags(file: Path, classifier: Classifier, dataset: Dataset) -> dict[str, bool]:
+    """Return which of the other libraries flag a file. All flag a failed run and another shape."""
+    try:
+        session = runtimes.open_session(str(file))
+    except Exception:  # noqa: BLE001 - any error of onnxruntime
+        return dict.fromkeys(RULES, True)
+    fixed = session.get_inputs()[0].shape[0]
+    return {name: _is_flagged(session, classifier, dataset, fixed, *given) for name, given in RULES.items()}
+
+
+def _is_flagged(
+    session: onnxruntime.InferenceSession,
+    classifier: Classifier,
+    dataset: Dataset,
+    fixed: object,
+    rule: Rule,
+    draw: Draw,
+    count: int,
+) -> bool:
+    x = draw(dataset, fixed if isinstance(fixed, int) else count)
+    if dataset.is_table:  # text has no numbers to draw
+        is_text = np.array(dataset.kinds) == "categorical"
+        x = np.where(is_text, 0, x).astype(np.float32)
+    expected = float64_reference.predict(Served(classifier).eval(), dataset, x)
+    try:
+        found = session.run(OUTPUT_NAMES, runtimes.feeds(dataset.columns, x, dataset_store.category_values(dataset)))
+    except Exception:  # noqa: BLE001 - any error of onnxruntime
+        return True
+    pairs = list(zip((expected.label, expected.probabilities), found, strict=True))
+    return any(one.shape != other.shape or rule(one, other) for one, other in pairs)
