@@ -28,6 +28,8 @@ LOSSES = (
 HIDDEN = ("8", "50,50", "128", "16,16,16")
 CONVOLUTIONS = (("8,16", "3", "same"), ("4", "2", "valid"), ("4,8", "3", "valid"), ("4", "5", "same"))
 """Channels, kernel and padding."""
+FURTHER_COLUMNS = (0, 1, 2, 4, 16)
+"""Numbers of columns of other magnitudes in a table."""
 SIDES = ((16, 16), (12, 20), (9, 9))
 """Height and width of the images."""
 
@@ -105,7 +107,7 @@ def _data(kind: str, number: int, random: np.random.Generator, folder: Path) -> 
 def _table(number: int, count: int, random: np.random.Generator) -> pa.Table:
     """Return the mixed table; from number 1 on with further columns of other magnitudes."""
     table = owned.mixed(count, number)
-    for place in range(number % 5):
+    for place in range(FURTHER_COLUMNS[number % len(FURTHER_COLUMNS)]):
         values = random.normal(10.0 ** random.integers(-3, 6), 10.0 ** random.integers(-3, 4), count)
         table = table.append_column(f"x{place}", pa.array(values, mask=random.random(count) < 0.05))
     return table

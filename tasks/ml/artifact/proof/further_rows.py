@@ -4,8 +4,9 @@ The same dataset gives the same rows.
 """
 
 import itertools
+import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ SPANS = (1.1, 2.0, 10.0)
 MAX_GROUPS = 128
 """Maximum number of groups of columns whose values are changed at a time; up to so many columns change one by one."""
 MAX_GAPS = 512
-"""Maximum number of rows with two or three missing values."""
+"""Maximum number of rows with several missing values."""
 MAX_NEIGHBOURS = 256
 """Maximum number of rows with text like a known one."""
 BASES = 16
@@ -66,7 +67,10 @@ def neighbours(column: Column) -> tuple[str, ...]:
     kept = [column.values[code] for code in column.kept if code != MISSING]
     variants = zip(*(list(_variants(value)) for value in kept), strict=True)
     found = dict.fromkeys(itertools.chain.from_iterable(variants))
-    return tuple(text for text in found if text and text not in column.values)[:MAX_NEIGHBOURS]
+    other = [text for text in found if text and text not in column.values]
+    return tuple(
+        other[place] for place in np.unique(np.linspace(0, len(other) - 1, min(len(other), MAX_NEIGHBOURS)).astype(int))
+    )
 
 
 def _variants(value: str) -> Iterator[str]:
@@ -114,20 +118,25 @@ def _far_values(lowest: NDArray[np.float64], highest: NDArray[np.float64]) -> It
 
 
 def _gaps(bases: NDArray[np.generic], dataset: Dataset) -> Iterator[_Named]:
-    """Leave out two and three values at a time: all pairs and triples, or some of them if there are many."""
-    columns = range(len(dataset.columns))
-    for number, places in enumerate(_chosen_gaps(columns)):
+    """Leave out several values at a time."""
+    for number, places in enumerate(chosen_gaps(len(dataset.columns))):
         row = bases[number % len(bases)].copy()
         row[list(places)] = np.nan
-        yield f"no {', '.join(repr(dataset.columns[place]) for place in places)}", row
+        names = [repr(dataset.columns[place]) for place in places]
+        yield f"no {', '.join(names if len(names) <= 3 else [*names[:2], f'and {len(names) - 2} more'])}", row
 
 
-def _chosen_gaps(columns: Sequence[int]) -> Iterable[tuple[int, ...]]:
-    count = len(columns)
-    if count * (count - 1) // 2 + count * (count - 1) * (count - 2) // 6 <= MAX_GAPS:
-        return [*itertools.combinations(columns, 2), *itertools.combinations(columns, 3)]
+def chosen_gaps(columns: int) -> list[tuple[int, ...]]:
+    """Return the columns to leave out together: all pairs and triples.
+
+    If there are too many, every other row leaves out three random columns, and the rows between them a random half of
+    all columns. Together they leave out every pair and almost every triple.
+    """
+    if math.comb(columns, 2) + math.comb(columns, 3) <= MAX_GAPS:
+        return [*itertools.combinations(range(columns), 2), *itertools.combinations(range(columns), 3)]
     random = np.random.default_rng(2)
-    return [tuple(sorted(random.choice(count, 3, replace=False).tolist())) for _ in range(MAX_GAPS)]
+    counts = [3, columns // 2] * (MAX_GAPS // 2)
+    return [tuple(sorted(random.choice(columns, count, replace=False).tolist())) for count in counts]
 
 
 def _neighbours(bases: NDArray[np.generic], dataset: Dataset) -> Iterator[_Named]:
