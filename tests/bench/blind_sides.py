@@ -148,7 +148,7 @@ def rare(low: float, high: float) -> float:
 def unfindable(model: Graph, name: str, value: float) -> tuple[str, str, Graph]:
     """Return a mutant that halves the logits of rows whose column `name` has exactly this value, as one in 10,000."""
     nodes = [helper.make_node("Equal", [name, "rare"], ["is_rare"]), _where("is_rare")]
-    constants = {"rare": np.array(value, np.float32), **HALF}
+    constants = {"rare": _number(model, name, value), **HALF}
     return UNSEEN[1], name, _multiplied(model, nodes, constants)
 
 
@@ -201,7 +201,7 @@ def _multiplied(model: Graph, nodes: list[NodeProto], constants: dict[str, np.nd
 
 def _clipped(model: Graph, name: str, low: float, high: float) -> Graph:
     node = helper.make_node("Clip", [name, "low", "high"], [f"{name} changed"])
-    return _with_input(model, name, [node], {"low": np.array(low, np.float32), "high": np.array(high, np.float32)})
+    return _with_input(model, name, [node], {"low": _number(model, name, low), "high": _number(model, name, high)})
 
 
 def _changed(model: Graph, name: str, operator: str, below: float | None) -> Graph:
@@ -214,7 +214,13 @@ def _changed(model: Graph, name: str, operator: str, below: float | None) -> Gra
         helper.make_node(operator, [name], ["other"]),
         helper.make_node("Where", ["is_it", "other", name], [f"{name} changed"]),
     ]
-    return _with_input(model, name, nodes, {} if below is None else {"low": np.array(below, np.float32)})
+    return _with_input(model, name, nodes, {} if below is None else {"low": _number(model, name, below)})
+
+
+def _number(model: Graph, name: str, value: float) -> np.ndarray:
+    """Return a number of the type of an input."""
+    kind = next(one.type.tensor_type.elem_type for one in model.graph.input if one.name == name)
+    return np.array(value, helper.tensor_dtype_to_np_dtype(kind))
 
 
 def _with_input(model: Graph, name: str, nodes: list[NodeProto], constants: dict[str, np.ndarray]) -> Graph:

@@ -14,6 +14,7 @@ from hallmark.tasks.ml.artifact.proof import float64_reference
 from hallmark.tasks.ml.data import dataset_store
 from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.models.networks import Classifier
+from tests.bench import rows
 
 Values = NDArray[np.generic]
 Rule = Callable[[Values, Values], bool]
@@ -88,10 +89,12 @@ def _is_flagged(
     x = draw(dataset, fixed if isinstance(fixed, int) else count)
     if dataset.is_table:  # text has no numbers to draw
         is_text = np.array(dataset.kinds) == "categorical"
-        x = np.where(is_text, 0, x).astype(np.float32)
+        x = np.where(is_text, 0, x).astype(dataset.dtype)
     expected = float64_reference.predict(Served(classifier).eval(), dataset, x)
     try:
-        found = session.run(OUTPUT_NAMES, runtimes.feeds(dataset.columns, x, dataset_store.category_values(dataset)))
+        found = session.run(
+            OUTPUT_NAMES, rows.feeds(dataset, x, dataset_store.category_values(dataset) if dataset.is_table else {})
+        )
     except Exception:  # noqa: BLE001 - any error of onnxruntime
         return True
     pairs = list(zip((expected.label, expected.probabilities), found, strict=True))

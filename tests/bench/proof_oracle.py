@@ -16,7 +16,7 @@ from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.ml.artifact import runtimes
 from hallmark.tasks.ml.artifact.runtimes import Feeds, Predicted
 from hallmark.tasks.ml.data import dataset_store
-from tests.bench import blind_sides
+from tests.bench import blind_sides, rows
 
 MOVED = 1e-4
 """Maximum difference of a probability. A mutant that exceeds it is harmful."""
@@ -58,31 +58,33 @@ class Oracle:
     def __init__(self, file: Path, dataset: Dataset) -> None:
         """Predict all rows with an honest file."""
         self.usual, self._many = _usual(dataset), list(_changed(dataset))
-        self._honest = {searched: list(self._answers(file, searched=searched)) for searched in (False, True)}
+        self._honest = list(self._answers(file, searched=True, batched=True))
 
-    def harm(self, file: Path, *, searched: bool) -> Harm:
+    def harm(self, file: Path, *, searched: bool, batched: bool) -> Harm:
         """Compare a mutant with the honest file.
 
         Args:
             file: the mutant.
-            searched: whether to ask changed rows and further batch sizes too.
+            searched: whether to ask changed rows too.
+            batched: whether to ask further batch sizes after them.
         """
-        moved, flipped, wrong, rows = 0.0, 0, Counter[str](), Counter[str]()
+        moved, flipped, wrong, asked = 0.0, 0, Counter[str](), Counter[str]()
         try:
-            answers = zip(self._honest[searched], self._answers(file, searched=searched), strict=True)
-            for (family, honest), (_, found) in answers:
+            for (family, honest), (_, found) in zip(
+                self._honest, self._answers(file, searched=searched, batched=batched), strict=False
+            ):
                 if _form(honest) != _form(found) or not np.isfinite(found.probabilities).all():
                     return Harm(np.inf, 0, 1.0)
                 apart = np.abs(honest.probabilities - found.probabilities).max(axis=1)
                 other = honest.label != found.label
                 moved, flipped = max(moved, float(apart.max())), max(flipped, int(other.sum()))
                 wrong[family] += int((other | (apart > MOVED)).sum())
-                rows[family] += len(other)
+                asked[family] += len(other)
         except Exception:  # noqa: BLE001 - any error of onnxruntime
             return Harm(np.inf, 0, 1.0)
-        return Harm(moved, flipped, max(wrong[family] / rows[family] for family in rows))
+        return Harm(moved, flipped, max(wrong[family] / asked[family] for family in asked))
 
-    def _answers(self, file: Path, *, searched: bool) -> Iterator[tuple[str, Predicted]]:
+    def _answers(self, file: Path, *, searched: bool, batched: bool) -> Iterator[tuple[str, Predicted]]:
         """Yield the family and the answers of each part of the rows."""
         predict = runtimes.runner(runtimes.open_session(str(file)))
         for size, count in SIZES.items():
@@ -91,9 +93,10 @@ class Oracle:
         if searched:
             for family, given in self._many:
                 yield family, runtimes.predict_in_batches(predict, given, runtimes.ROWS_AT_ONCE)
-            rows = len(next(iter(self.usual.values())))
+        if searched and batched:
+            count = len(next(iter(self.usual.values())))
             for size in FURTHER_SIZES:
-                places = np.arange(size) % rows
+                places = np.arange(size) % count
                 batch = {name: value[places] for name, value in self.usual.items()}
                 yield f"batches of {size}", runtimes.predict_in_batches(predict, batch, size)
 
@@ -107,7 +110,7 @@ def _usual(dataset: Dataset) -> Feeds:
 
 
 def _feeds(dataset: Dataset, x: NDArray[np.generic]) -> Feeds:
-    return runtimes.feeds(dataset.columns, x, dataset_store.category_values(dataset))
+    return rows.feeds(dataset, x, dataset_store.category_values(dataset))
 
 
 def _changed(dataset: Dataset) -> Iterator[tuple[str, Feeds]]:
@@ -116,7 +119,7 @@ def _changed(dataset: Dataset) -> Iterator[tuple[str, Feeds]]:
     yield "training rows", _feeds(dataset, x)
     bases = np.asarray(dataset_store.open_split(dataset, "test").x)[:BASES]
     if not dataset.columns:
-        yield from (("images", {"image": rows}) for rows in _images(bases, int(dataset.largest or 0)))
+        yield from (("images", {"image": images}) for images in _images(bases, int(dataset.largest or 0)))
         return
     lowest, highest = (bound.astype(np.float64) for bound in dataset_store.training_range(dataset))
     random = np.random.default_rng(5)
@@ -137,7 +140,7 @@ def _changed(dataset: Dataset) -> Iterator[tuple[str, Feeds]]:
 
 
 def _put(bases: NDArray[np.generic], place: int | list[int], values: object) -> NDArray[np.generic]:
-    changed = bases.astype(np.float32)
+    changed = bases.copy()
     changed[:, place] = values
     return changed
 

@@ -26,7 +26,7 @@ LOSSES = (
     *(("bce_with_logits", "logits"), ("bce", "sigmoid"), ("mse", "sigmoid"), ("mse", "softmax")),
 )
 HIDDEN = ("8", "50,50", "128", "16,16,16")
-CONVOLUTIONS = (("8,16", "3", "same"), ("4", "2", "valid"), ("4,8", "3", "valid"), ("4", "5", "same"))
+CONVOLUTIONS = (("8,16", "3", "same"), ("4", "2", "valid"), ("4,8", "2", "valid"), ("4", "5", "same"))
 """Channels, kernel and padding."""
 FURTHER_COLUMNS = (0, 1, 2, 4, 16)
 """Numbers of columns of other magnitudes in a table."""
@@ -55,6 +55,7 @@ def train(kind: str, number: int, folder: Path) -> Subject:
         experiment = _experiment(kind, number, Path(trained))
         table = sources.read(experiment.data, Path(trained))
         dataset = dataset_store.prepare(table, experiment.data, folder)
+        experiment.model.refuse_shape(dataset.shape)
         fitted = fit(experiment, dataset, Path(trained))
         accuracy = rows.accuracy(fitted, dataset, experiment)
         classifier = load(fitted, dataset, experiment)

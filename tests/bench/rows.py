@@ -1,6 +1,7 @@
 """Data of the benchmarks: MNIST as `hallmark train mnist` prepares it, and generated columns of any size."""
 
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from torch import Tensor
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common.digests import digest_of
 from hallmark.tasks.common.records import SPLITS, Dataset, Fit
+from hallmark.tasks.ml.artifact import runtimes
+from hallmark.tasks.ml.artifact.runtimes import Feeds
 from hallmark.tasks.ml.config.experiment import Experiment, Training
 from hallmark.tasks.ml.data import dataset_store, sources, splits
+from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.models import class_probabilities, networks
 from hallmark.tasks.ml.training.history import curves
 from hallmark.tasks.runtime import settings
@@ -83,6 +87,17 @@ def generate(folder: Path, rows: int, features: int, classes: int = 10) -> Datas
         classes=tuple(map(str, range(classes))),
         rows=counts,
     )
+
+
+def feeds(dataset: Dataset, x: RawRows, values: Mapping[str, Sequence[str]]) -> Feeds:
+    """Return raw rows as the inputs of a dataset's graph.
+
+    Args:
+        dataset: gives the names of the inputs.
+        x: raw rows.
+        values: the texts of each text column, for which the rows hold an index.
+    """
+    return runtimes.feeds(dataset.columns, x, values)
 
 
 def epoch_seconds(fit: Fit) -> float:
