@@ -9,6 +9,8 @@ from hallmark.tasks.ml.evaluation.findings.examined import ExaminedColumn, Exami
 
 NAMED = 5
 """Values that a finding names."""
+BOOLEANS = ({"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
+"""Pairs of words for true and false, in lower case, that a column may hold as categories."""
 
 
 def rounded_numbers(examined: ExaminedColumn) -> Finding | None:
@@ -62,6 +64,19 @@ def spelt_numbers(examined: ExaminedColumn) -> Finding | None:
                 f"if they are amounts: --data.columns.{name} numeric",
             )
     return None
+
+
+def spelt_booleans(examined: ExaminedColumn) -> Finding | None:
+    """Find columns that hold two words for true and false, other than these two."""
+    column = examined.column
+    if column.kind != "categorical" or {value.lower() for value in column.values} not in BOOLEANS:
+        return None
+    return Finding(
+        "booleans_as_text",
+        f"column '{column.name}' holds {_listed(list(column.values))}: each is treated as a category, so that other "
+        "spellings, such as true, are unknown",
+        f"to read them as booleans: --data.columns.{quote(column.name)} boolean",
+    )
 
 
 def same_values(examined: ExaminedColumn) -> Finding | None:
