@@ -73,6 +73,11 @@ class ExcelFile:
                 columns = select(table.column_names) if columns is None else columns
                 yield from table.select(columns).to_batches()
 
+    def sheets(self) -> list[str]:
+        """Return the names of the sheets that are not hidden."""
+        with self._opened() as sheet:
+            return [one.title for one in _visible(sheet.parent)]
+
     def count_rows(self) -> None:
         """Return None: the number of rows is not known before the end."""
 
@@ -122,11 +127,10 @@ class ExcelFile:
         sheets = {sheet.title: sheet for sheet in workbook.worksheets}
         if self._sheet is not None and self._sheet not in sheets:
             raise InputError(f"{self._path}: --data.sheet: there is no sheet '{self._sheet}', only {', '.join(sheets)}")
-        visible = [sheet for sheet in sheets.values() if sheet.sheet_state == "visible"] or [*sheets.values()]
-        if not visible:
-            raise InputError(f"{self._path}: has no sheet")
         if self._sheet is not None:
             return sheets[self._sheet]
+        if not (visible := _visible(workbook)):
+            raise InputError(f"{self._path}: has no sheet")
         if len(visible) == 1 or not self._expected:
             return visible[0]
         return max(visible, key=lambda one: len(self._expected & {name.strip() for name in _first_row(one)}))
@@ -191,6 +195,11 @@ def _load(path: Path) -> "Workbook":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about styles and rules, which do not change values
         return load_workbook(path, read_only=True, data_only=True, keep_links=False)
+
+
+def _visible(workbook: "Workbook") -> list["ReadOnlyWorksheet"]:
+    """Return the sheets that are not hidden; all, if all are hidden."""
+    return [one for one in workbook.worksheets if one.sheet_state == "visible"] or [*workbook.worksheets]
 
 
 def _first_row(sheet: "ReadOnlyWorksheet") -> list[str]:

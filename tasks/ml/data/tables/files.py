@@ -27,6 +27,7 @@ _OTHER_FORMATS = {
     **dict.fromkeys((".json", ".feather", ".arrow", ".orc"), "write it as JSON lines (.jsonl), CSV or Parquet first"),
 }
 """What to do with files of other formats, by their suffix."""
+UNNAMED = "a column without a name is left out: it is empty or counts the rows"
 _LISTED_NAMES = 12
 """Maximum number of column names in a message."""
 
@@ -126,9 +127,13 @@ def read(path: Path, separator: str = ",", sheet: str | None = None) -> dict[str
     return dict(columns.values())
 
 
-def has_unnamed(path: Path, separator: str = ",", sheet: str | None = None) -> bool:
-    """Return whether the heading of a table has a column without a name, which `read` leaves out."""
-    return any(not name.strip() for name in open_table(path, separator, sheet).names())
+def notes(path: Path, separator: str = ",", sheet: str | None = None) -> tuple[str, ...]:
+    """Return what a user should know about how a table is read: columns and sheets that are left out."""
+    file = open_table(path, separator, sheet)
+    found = [UNNAMED] if any(not name.strip() for name in file.names()) else []
+    if isinstance(file, ExcelFile) and sheet is None and len(sheets := file.sheets()) > 1:
+        found.append(f"sheet '{sheets[0]}' of {len(sheets)} is read: --data.sheet reads another")
+    return tuple(found)
 
 
 def _is_idle(column: pa.ChunkedArray) -> bool:

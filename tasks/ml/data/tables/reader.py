@@ -19,7 +19,6 @@ from hallmark.tasks.ml.data.tables.values import Location
 
 MAX_CLASSES = 1000
 """Maximum number of classes. A target with more values is probably a number or an identifier."""
-UNNAMED = "a column without a name is left out: it is empty or counts the rows"
 MAX_NUMBERS = 20
 """A target with more numbers is probably a measurement if they are more than a third of the rows, too."""
 
@@ -60,7 +59,7 @@ def read(data: config_data.Table) -> SourceRows:
         table_columns=tuple(described),
         split_key=None if split_column is None else _split_key(split_column.filter(is_labelled), data, source, rows),
         unlabelled=labels.null_count,
-        notes=(UNNAMED,) if files.has_unnamed(path, data.separator, data.sheet) else (),
+        notes=files.notes(path, data.separator, data.sheet),
         unlabelled_as=mark,
     )
 

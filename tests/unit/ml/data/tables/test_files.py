@@ -90,7 +90,7 @@ def test_a_column_without_a_name_is_left_out_if_it_is_empty_or_counts_the_rows(t
         path = write(tmp_path, text)
         assert read(path) == {"a": ["1", "2"], "b": ["x", "y"]}
         assert files.names(path) == ["a", "b"]
-        assert files.has_unnamed(path)
+        assert files.notes(path) == (files.UNNAMED,)
     with pytest.raises(InputError, match="column 1 has no name"):
         files.read(write(tmp_path, ",a\n5,1\n7,2\n"))
 
