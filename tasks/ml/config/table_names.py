@@ -45,7 +45,7 @@ def require_address(path: str) -> None:
         raise ValueError(f"{shown}: expected a path, or an address that begins with https:// or http://")
     if shown != path:
         raise ValueError(
-            f"{shown}: has a password or token, which every run would record: download the file and give its path"
+            f"'{shown}': has a password or token, which every run would record: download the file and give its path"
         )
     try:
         is_whole = bool(urlsplit(path).hostname)

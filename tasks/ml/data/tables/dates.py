@@ -4,7 +4,6 @@ import re
 from itertools import product
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 _SAMPLE = 1000
@@ -50,5 +49,7 @@ def parse(texts: list[str]) -> list[NDArray[np.datetime64]]:
 
 
 def _read(texts: list[str], form: str) -> NDArray[np.datetime64] | None:
+    import pandas as pd
+
     times = pd.to_datetime(pd.Series(texts, dtype=object), format=form, errors="coerce")
     return None if times.isna().any() else times.to_numpy()

@@ -165,6 +165,8 @@ def require(name: str, found: Sequence[str], option: str, path: Path) -> None:
     if name not in found:
         near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"the columns are {listed(found)}"
+        if suffixes(path.name)[0] == ".xlsx" and len(sheets := ExcelFile(path).sheets()) > 1:
+            hint += f"; --data.sheet chooses one of the sheets {listed(sheets)}"
         raise InputError(f"{path}: {option}: there is no column '{name}': {hint}")
 
 
