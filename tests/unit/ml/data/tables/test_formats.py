@@ -172,7 +172,7 @@ def test_a_sheet_is_read_as_if_it_had_been_saved_as_csv(tmp_path: Path) -> None:
     assert files.notes(path, sheet="Sheet1") == ()
     assert columns(path, "Sheet1") == {"n": ["1"], "other": ["2"]}
     assert "there is no sheet 'x', only Sheet, Sheet1" in refused(path, sheet="x")
-    with pytest.raises(InputError, match="no column 'other': .* chooses one of the sheets Sheet, Sheet1"):
+    with pytest.raises(InputError, match=r"no column 'other': .* chooses one of the sheets Sheet, Sheet1"):
         reader.read(Table(kind="table", path=str(path), target="other"))
     # Prediction takes the sheet that has the columns of the model.
     source = input_rows.open_source(str(path), (Input("other", "float32", (1,), 0, 9, "", "numeric"),))
