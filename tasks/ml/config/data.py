@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hallmark.tasks.common.records import ColumnKind
 from hallmark.tasks.ml.config.fields import FLOAT32, Labels, Names, Numbers, Part
-from hallmark.tasks.ml.config.table_names import folder_name, is_address, require_address, stem
+from hallmark.tasks.ml.config.table_names import folder_name, is_address, require_address, stem, suffixes
 
 BY_COLUMN = ("group", "time", "column")
 """Split methods that use a column of a table; the option of the same name names the column."""
@@ -298,6 +298,14 @@ class Table(Own):
             raise ValueError(
                 f"scaling '{self.scaling}' and scaling_fitted_on '{self.scaling_fitted_on}': a table needs scaling "
                 "'standard' or 'none', fitted on 'train'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_excel_has_sheets(self) -> "Table":
+        if self.sheet is not None and suffixes(self.path)[0] != ".xlsx":
+            raise ValueError(
+                f"sheet '{self.sheet}' and path '{self.path}' contradict each other: only .xlsx has sheets"
             )
         return self
 
