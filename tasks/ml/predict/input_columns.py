@@ -39,7 +39,7 @@ def select(names: Sequence[str], inputs: Sequence[Input], source: str) -> tuple[
     problems = {
         "missing": [name for name in expected if name not in stripped],
         "unexpected": [] if is_table(inputs) else unused,
-        "duplicated": sorted({name for name in stripped if stripped.count(name) > 1}),
+        "duplicated": sorted({name for name in stripped if name and stripped.count(name) > 1}),
     }
     if wrong := [f"{problem}: {', '.join(map(repr, those))}" for problem, those in problems.items() if those]:
         alike = {name.casefold(): name for name in unused}

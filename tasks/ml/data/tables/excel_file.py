@@ -8,11 +8,11 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, time
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
@@ -97,15 +97,13 @@ class ExcelFile:
         """Open the sheet, and turn the errors of openpyxl into an `InputError` of one line."""
         self._refuse_other()
         try:
-            workbook = _load(self._path)
-        except Exception as error:
+            # openpyxl leaves a file open that it cannot read.
+            with self._path.open("rb") as file, closing(_load(file)) as workbook:
+                yield self._chosen(workbook)
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file brings about errors of many kinds
             raise self._unreadable(error) from error
-        try:
-            yield self._chosen(workbook)
-        except (zipfile.BadZipFile, KeyError, OSError, SyntaxError, TypeError, ValueError) as error:
-            raise self._unreadable(error) from error
-        finally:
-            workbook.close()
 
     def _unreadable(self, error: Exception) -> InputError:
         reason = " ".join(str(error).split())[:200]
@@ -189,12 +187,12 @@ class ExcelFile:
                 rest = chunk[-_OVERLAP:]
 
 
-def _load(path: Path) -> "Workbook":
+def _load(file: BinaryIO) -> "Workbook":
     from openpyxl import load_workbook
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about styles and rules, which do not change values
-        return load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        return load_workbook(file, read_only=True, data_only=True, keep_links=False)
 
 
 def _visible(workbook: "Workbook") -> list["ReadOnlyWorksheet"]:

@@ -167,6 +167,10 @@ def test_decimals_and_nan_are_read_as_in_training(tmp_path: Path) -> None:
     assert feeds["t"].ravel().tolist() == ["0.5", "3"]
 
 
+def test_columns_without_a_name_are_not_used_as_in_training(tmp_path: Path) -> None:
+    assert read(write(tmp_path / "x.csv", ",n,,\n0,1,,\n"), OWN[:1])[1] == {"n": [[1]]}
+
+
 def test_column_names_are_found_in_any_unicode_form(tmp_path: Path) -> None:
     one = replace(OWN[0], name="pr\u00e9nom")
     assert read(write(tmp_path / "x.csv", "pre\u0301nom\n1\n"), (one,))[1] == {one.name: [[1]]}
