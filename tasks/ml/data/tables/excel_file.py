@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, time
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.data.tables.compressed import refuse_too_large
-from hallmark.tasks.ml.data.tables.table_file import Select
+from hallmark.tasks.ml.data.tables.table_file import Select, refusals
 from hallmark.tasks.ml.data.tables.values import suggest_schema
 
 if TYPE_CHECKING:
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
 
 _ROWS = 10_000
 """Rows that are converted together."""
+_EXACT = 2.0**53
+"""Smallest number from which float64 no longer represents every whole number."""
 _CHUNK, _OVERLAP = 2**20, 2**15
 """Bytes of a sheet that are searched at once, and those that the next search repeats: a formula has at most 8,192."""
 # An empty text is the value of a formula of type str.
 _NOT_COMPUTED = re.compile(
-    rb'<c\b(?![^>]*\bt="str")[^>]*>\s*<f\b(?:[^>]*/>|[^>]*>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>|</c>)'
+    rb'<(?:\w+:)?c\b(?![^>]*\bt="str")[^>]*>\s*<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)\s*'
+    rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>|</(?:\w+:)?c>)"
 )
 _PROTECTED = b"\xd0\xcf\x11\xe0"
 """First bytes of an old Excel file, and of a new one that is protected by a password."""
@@ -82,10 +86,10 @@ class ExcelFile:
         """Return None: the number of rows is not known before the end."""
 
     def estimate_rows(self) -> int:
-        """Return the number of rows in use, as the file states it, or as they are counted."""
-        with self._opened() as sheet:
-            stated = sheet.max_row
-            return stated - 1 if stated and stated > 1 else sum(1 for _ in self._rows(sheet, self._heading(sheet)))
+        """Return the number of rows. They are counted: what the file states includes empty rows with a format."""
+        with refusals(str(self._path), "Excel"):
+            facts = self._path.stat()
+            return _count(self._path, self._sheet, facts.st_size, facts.st_mtime_ns)
 
     def schema(self) -> pa.Schema:
         """Return names of the columns and the types that the first rows suggest."""
@@ -187,6 +191,11 @@ class ExcelFile:
                 rest = chunk[-_OVERLAP:]
 
 
+@lru_cache(maxsize=8)
+def _count(path: Path, sheet: str | None, size: int, changed: int) -> int:  # noqa: ARG001 - they tell contents apart
+    return sum(batch.num_rows for batch in ExcelFile(path, sheet).batches(lambda _: [0], _ROWS))
+
+
 def _load(file: BinaryIO) -> "Workbook":
     from openpyxl import load_workbook
 
@@ -226,6 +235,8 @@ def _text(value: object) -> str | None:
             return value
         case bool():
             return "true" if value else "false"
+        case float() if value.is_integer() and abs(value) < _EXACT:
+            return str(int(value))
         case datetime() if value.time() == time():
             return value.date().isoformat()
         case datetime() | time():

@@ -34,8 +34,12 @@ def rounded_numbers(examined: ExaminedColumn) -> Finding | None:
 def spelt_numbers(examined: ExaminedColumn) -> Finding | None:
     """Find columns that are treated as categories only because of how their numbers or dates are written."""
     column = examined.column
-    such, name = f"such as '{column.example}'", quote(column.name)
-    match column.looks:
+    looks, example = column.looks, column.example
+    grouped = [value for value in column.values if spelling.has_underscores(value)]
+    if 2 * len(grouped) > len(column.values) and column.name not in examined.table.data.columns:
+        looks, example = "numbers", grouped[0]
+    such, name = f"such as '{example}'", quote(column.name)
+    match looks:
         case "numbers":
             return Finding(
                 "numbers_as_text",

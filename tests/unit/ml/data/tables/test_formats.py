@@ -168,6 +168,7 @@ def test_a_sheet_is_read_as_if_it_had_been_saved_as_csv(tmp_path: Path) -> None:
         "t": ["0501", " x "],
     }
     assert columns(path) == expected
+    assert files.estimate_rows(path) == 2
     assert files.notes(path) == ("sheet 'Sheet' of 2 is read: --data.sheet reads another",)
     assert files.notes(path, sheet="Sheet1") == ()
     assert columns(path, "Sheet1") == {"n": ["1"], "other": ["2"]}
