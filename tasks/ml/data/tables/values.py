@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.data.tables import dates
+from hallmark.tasks.ml.data.tables import split_times
 from hallmark.tasks.ml.data.tables.spelling import NumberFormat
 
 Array: TypeAlias = pa.Array | pa.ChunkedArray
@@ -251,7 +251,7 @@ def times(column: Array) -> NDArray[np.generic] | None:
             continue
         if not is_text(found.type):
             return to_numpy(found)
-    forms = dates.parse(column.to_pylist()) if is_text(column.type) else []
+    forms = split_times.parse(column.to_pylist()) if is_text(column.type) else []
     return forms[0] if len(forms) == 1 else None
 
 
