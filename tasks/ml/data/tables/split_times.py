@@ -1,4 +1,4 @@
-"""Times in text by which rows are split, in forms other than ISO 8601: 30/11/2026, 11/30/2026 10:30, 26-11-30, May 2024."""
+"""Times in text by which rows are split, in other forms than ISO 8601: 30/11/2026, 11/30/2026 10:30, May 2024."""
 
 import re
 from itertools import product
