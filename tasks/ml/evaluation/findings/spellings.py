@@ -70,19 +70,6 @@ def spelt_numbers(examined: ExaminedColumn) -> Finding | None:
     return None
 
 
-def spelt_booleans(examined: ExaminedColumn) -> Finding | None:
-    """Find columns that hold two words for true and false, other than these two."""
-    column = examined.column
-    if column.kind != "categorical" or {value.lower() for value in column.values} not in BOOLEANS:
-        return None
-    return Finding(
-        "booleans_as_text",
-        f"column '{column.name}' holds {_listed(list(column.values))}: each is treated as a category, so that other "
-        "spellings, such as true, are unknown",
-        f"to read them as booleans: --data.columns.{quote(column.name)} boolean",
-    )
-
-
 def same_values(examined: ExaminedColumn) -> Finding | None:
     """Find values of a column that differ by their spelling only."""
     groups = spelling.alike(examined.column.values)
@@ -123,4 +110,17 @@ def same_classes(table: ExaminedTable) -> Finding | None:
         "spellings_of_one_class",
         f"classes differ by their spelling only, such as {_listed(groups[0])}: each is predicted as a class of its own",
         "--data.spellings joined",
+    )
+
+
+def spelt_booleans(examined: ExaminedColumn) -> Finding | None:
+    """Find columns that hold two words for true and false, other than these two."""
+    column = examined.column
+    if column.kind != "categorical" or {value.lower() for value in column.values} not in BOOLEANS:
+        return None
+    return Finding(
+        "booleans_as_text",
+        f"column '{column.name}' holds {_listed(list(column.values))}: each is treated as a category, so that other "
+        "spellings, such as true, are unknown",
+        f"to read them as booleans: --data.columns.{quote(column.name)} boolean",
     )
