@@ -1,7 +1,7 @@
 """Compare a whole training of the preset `mnist_cnn` with one epoch of the tutorial's softmax regression, alternately.
 
 Only the seconds of training on the same rows count. The target is a test accuracy of 99.0 % within the time of one and
-a half tutorial epochs, and a proof of the file within a fifth of the training, both in CPU seconds, since the proof uses
+a half tutorial epochs, and a proof of the file within a fifth of the CPU seconds of the training, since the proof uses
 two processes. The last line is JSON. `python -m tests.bench.bench_cnn [ROUNDS]`.
 """
 
