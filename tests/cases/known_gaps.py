@@ -7,7 +7,6 @@ REASONS: dict[str, tuple[str, ...]] = {
     ),
     "a path that begins with a hyphen is taken for an option": ("file -data.csv",),
     "digits in groups of underscores are text": ("underscore",),
-    "numbers are rounded to float32 in the model; a finding says so": ("offset, learnt",),
     "only true and false are recognized as booleans": ("bool_yesno", "bool_tf", "bool_yn", "bool_onoff"),
     "rows cannot be split by a time of this form": (
         *("time/dmy, time when", "time/us, time when", "time/short, time when", "time/month, time when"),

@@ -218,10 +218,11 @@ def test_each_column_is_an_input_of_the_joined_graph_by_its_own_name(tmp_path: P
     from hallmark.tasks.ml.config.experiment import Export
     from tests.conftest import fit, load
 
-    names = ("c1", "c0", "features", "image", "merged_columns", 'a.b, "c"', "日本 ", "linear")
+    names = ("c1", "c0", "features", "image", "merged_columns", 'a.b, "c"', "日本 ", "linear", "c9_narrow")
     rng = np.random.default_rng(0)
     columns = {name: pa.array(rng.normal(size=40)) for name in names[:4]}
-    columns |= {name: pa.array(rng.choice(["c0", "label"], 40)) for name in names[4:]}
+    columns |= {name: pa.array(rng.choice(["c0", "label"], 40)) for name in names[4:-1]}
+    columns[names[-1]] = pa.array(1_700_000_000 + rng.integers(0, 99, 40))
     path = owned.write(pa.table(columns | {owned.TARGET: ["x", "y"] * 20}), tmp_path / "odd.parquet")
     experiment = owned.experiment(path)
     dataset = prepare(experiment.data, tmp_path)

@@ -37,7 +37,7 @@ class Input:
 
     name: str
     dtype: str
-    """`float32`, `uint8` or `string`."""
+    """`float32`, `float64`, `uint8` or `string`."""
     shape: tuple[int, ...]
     """Shape of one row: `(1,)` for a column, `(H, W)` for a grey image, `(H, W, 3)` for a colour image."""
     lowest: float | None

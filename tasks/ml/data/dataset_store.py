@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from hallmark.tasks.ml.config import data as config_data
 from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.data.source_rows import RawRows, SourceRows
 from hallmark.tasks.ml.data.splits import divide, row_digests
+from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,9 @@ FACTS = "dataset.json"
 """File with the record of a dataset and the digests of its other files."""
 COLUMNS, ENCODING = "columns.json", "encoding.onnx"
 """Further files of a dataset that was read from a user's table; see `records.Dataset`."""
-_LATER_FIELDS = ("missing_text", "decimal", "unit", "looks", "joined", "takes_na", "distinct", "merged")
+_LATER_FIELDS = (
+    *("missing_text", "decimal", "unit", "looks", "joined", "takes_na", "distinct", "merged", "wide", "offset"),
+)
 """Fields of `Column` that are stored only if they differ from their default."""
 _CHUNK_BYTES = 2**24
 """Bytes of rows read at a time while a dataset is written."""
@@ -193,6 +196,12 @@ def training_range(dataset: Dataset) -> Bounds:
     return _training_range(dataset.folder, dataset.digest, dataset.is_table)
 
 
+def as_stored(x: NDArray[np.generic], dataset: Dataset) -> RawRows:
+    """Round rows of columns, `(N, F)`, to the types of the columns: float32, or float64 for wide ones."""
+    rounded = x.astype(np.float32)
+    return np.where(np.isin(dataset.columns, dataset.wide), x, rounded) if dataset.wide else rounded
+
+
 def open_split(dataset: Dataset, split: SplitName) -> Rows:
     """Memory-map one split; its rows are read from disk when they are used."""
     x, y = (np.load(dataset.folder / f"{split}.{part}.npy", mmap_mode="r") for part in ("x", "y"))
@@ -211,7 +220,7 @@ def _encode(source: SourceRows, data: Data, train: NDArray[np.int64]) -> tuple[t
     from hallmark.tasks.ml.data.tables import encoding
 
     scaling: Literal["standard", "none"] = "standard" if data.scaling == "standard" else "none"
-    return encoding.fit(source.table_columns, np.asarray(source.x[train], np.float32), scaling, data.categories)
+    return encoding.fit(source.table_columns, cast("Numbers", source.x[train]), scaling, data.categories)
 
 
 def _outline(
@@ -236,6 +245,7 @@ def _outline(
         resized=source.resized,
         bits=source.bits,
         on_black=source.on_black,
+        wide=tuple(column.name for column in columns if column.wide),
     )
 
 

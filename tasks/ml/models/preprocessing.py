@@ -63,10 +63,14 @@ class Encoding(nn.Module):
         self.register_buffer("shift", torch.tensor(shift))
         self.register_buffer("factor", torch.tensor(factor))
         self.register_buffer("is_category", torch.tensor([columns[index].kind == "categorical" for index in column]))
+        # Not a buffer: it stays float64 where the others are float32, and files of weights keep their content.
+        self._offset = torch.tensor([one.offset for one in columns], dtype=torch.float64)
 
     def forward(self, raw: Tensor) -> Tensor:
-        """Encode `(N, columns) float32` as `(N, F) float32`."""
-        raw = raw.to(self.shift.dtype)
+        """Encode `(N, columns) float32`, or float64 if one of them is wide, as `(N, F) float32`."""
+        if raw.dtype == torch.float64:
+            raw = raw - self._offset.to(raw.device)
+        raw = raw.to(self.shift)
         value = torch.where(raw.isnan(), self.fill, raw)[:, self.column]
         return torch.where(self.is_category, (value == self.kept).to(value.dtype), (value - self.shift) * self.factor)
 

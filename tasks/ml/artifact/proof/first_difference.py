@@ -123,7 +123,7 @@ def _by_encoding(dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
 def _by_graph(
     model: onnx.ModelProto, dataset: Dataset, x: RawRows, names: tuple[str, ...] = ()
 ) -> dict[str, NDArray[Any]]:
-    given = runtimes.feeds(dataset.columns, x, texts(dataset))
+    given = runtimes.feeds(dataset.columns, x, texts(dataset), dataset.wide)
     given = dict(zip(names, given.values(), strict=True)) if names else given
     values = cast(dict[str, Any], runtimes.reference_evaluator(model).run(None, given, intermediate=True))
     return {name: np.asarray(value) for name, value in values.items() if value is not None}

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import MISSING, Column, Dataset
-from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, open_split, training_range
+from hallmark.tasks.ml.data.dataset_store import as_stored, category_values, columns_of, open_split, training_range
 from hallmark.tasks.ml.data.source_rows import RawRows
 
 SPANS = (1.1, 2.0, 10.0)
 """Distances from one end of a column's training range, in spans of that range, towards and beyond the other end."""
 MAX_GROUPS = 128
 """Maximum number of groups of columns whose values are changed at a time; up to so many columns change one by one."""
+BESIDE = (0.0, 1 / 16, 0.5, 2.0)
+"""Distances from a value of a wide column in steps of float32 at this value; 0 stands for the next float64."""
 MAX_GAPS = 512
 """Maximum number of rows with two or three missing values."""
 MAX_NEIGHBOURS = 256
@@ -36,7 +38,7 @@ class FurtherRows:
     """Changed test rows."""
 
     x: RawRows
-    """`(N, F) float32` or images; far rows first."""
+    """`(N, F) float32` (float64 if a column is wide) or images; far rows first."""
     names: tuple[str, ...]
     far: int
     """Number of rows with values beyond the training range, where float32 itself is less exact."""
@@ -51,8 +53,9 @@ def further_rows(dataset: Dataset) -> FurtherRows:
         return FurtherRows(np.stack([row for _, row in named]).astype(np.uint8), tuple(name for name, _ in named), 0)
     far = list(_far(bases, dataset))
     near = [*_gaps(bases, dataset), *_neighbours(bases, dataset)] if dataset.is_table else []
+    near += _beside(bases, dataset)
     names, rows = zip(*far, *near, strict=True)
-    return FurtherRows(np.stack(rows).astype(np.float32), names, len(far))
+    return FurtherRows(as_stored(np.stack(rows), dataset), names, len(far))
 
 
 def texts(dataset: Dataset) -> dict[str, tuple[str, ...]]:
@@ -141,6 +144,21 @@ def _neighbours(bases: NDArray[np.generic], dataset: Dataset) -> Iterator[_Named
         for name in given:
             row[places[name]] = len(known[name]) + number
         yield f"text {', '.join(map(repr, given.values()))}", row
+
+
+def _beside(bases: NDArray[np.generic], dataset: Dataset) -> Iterator[_Named]:
+    """Change a wide column by less than float32 can hold, and by a little more."""
+    places = [dataset.columns.index(name) for name in dataset.wide[:MAX_GROUPS]]
+    changes = itertools.product(places, BESIDE, (-1, 1))
+    for number, (place, steps, direction) in enumerate(changes):
+        known = bases[~np.isnan(bases[:, place].astype(np.float64))]
+        if not len(known):
+            continue
+        row = known[number % len(known)].astype(np.float64)
+        value = float(row[place])
+        step = steps * float(np.spacing(np.abs(np.float32(value)))) or abs(float(np.nextafter(value, np.inf)) - value)
+        row[place] = value + direction * step
+        yield f"{value:.17g} {direction * step:+g} in '{dataset.columns[place]}'", row
 
 
 def _images(bases: NDArray[np.generic], dataset: Dataset) -> Iterator[_Named]:

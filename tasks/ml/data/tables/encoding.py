@@ -1,7 +1,8 @@
 """Encoding of table columns as features of the network, fitted by scikit-learn on training rows and exported as ONNX.
 
 Numeric columns are imputed and scaled, boolean columns are imputed, and categorical columns are one-hot encoded. A
-category that is rare or was not seen in training is encoded as zeros.
+category that is rare or was not seen in training is encoded as zeros. From a wide numeric column, which is float64, a
+number is subtracted before anything else, so that float32 can hold the rest.
 """
 
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import MISSING, Column
+from hallmark.tasks.ml.data.tables.wide_numbers import Numbers, lower_median, shifted
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +31,7 @@ _JOINED_FEATURES = ENCODING_PREFIX + FEATURES
 
 
 def fit(
-    columns: tuple[Column, ...], x: NDArray[np.float32], scaling: Literal["none", "standard"], limit: int
+    columns: tuple[Column, ...], x: Numbers, scaling: Literal["none", "standard"], limit: int
 ) -> tuple[tuple[Column, ...], bytes]:
     """Fit scikit-learn's imputers, scaler and one-hot encoder on training rows.
 
@@ -44,7 +46,9 @@ def fit(
         input per column, in order, and one output `(N, features) float32`: numeric, boolean, then categorical columns.
     """
     kept = [_with_kept_categories(column, x[:, index], limit) for index, column in enumerate(columns)]
-    frame = _frame(kept, x)
+    kept = [_with_offset(column, x[:, index]) for index, column in enumerate(kept)]
+    offsets = np.array([one.offset for one in kept])
+    frame = _frame(kept, shifted(x, offsets) if offsets.any() else x.astype(np.float32, copy=False))
     transformer = _transformer(kept, scaling).fit(frame)
     numbers = _fitted_numbers(transformer, scaling)
     fitted = tuple(replace(column, **numbers.get(index, {})) for index, column in enumerate(kept))
@@ -102,7 +106,11 @@ def network_value_name(name: str) -> str:
     return FEATURES if name == _JOINED_FEATURES else name.removeprefix(NETWORK_PREFIX)
 
 
-def _with_kept_categories(column: Column, x: NDArray[np.float32], limit: int) -> Column:
+def _with_offset(column: Column, x: Numbers) -> Column:
+    return replace(column, offset=lower_median(x)) if column.wide else column
+
+
+def _with_kept_categories(column: Column, x: Numbers, limit: int) -> Column:
     if column.kind != "categorical":
         return column
     seen = x[~np.isnan(x)].astype(np.int64)
@@ -178,7 +186,26 @@ def _convert(transformer: "ColumnTransformer", columns: list[Column]) -> "onnx.M
     next(one for one in model.opset_import if not one.domain).version = OPSET
     # skl2onnx takes the domains from a set, whose order differs between processes.
     model.opset_import.sort(key=lambda one: one.domain)
+    _subtract_offsets(model.graph, columns)
     return cast("onnx.ModelProto", model)
+
+
+def _subtract_offsets(graph: "onnx.GraphProto", columns: list[Column]) -> None:
+    """Make each wide column a float64 input, from which its offset is subtracted before it becomes float32."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes: list[onnx.NodeProto] = []
+    for index in (index for index, column in enumerate(columns) if column.wide):
+        name, offset, rest, narrow = (f"{_name(index)}{what}" for what in ("", "_offset", "_shifted", "_narrow"))
+        for node in graph.node:
+            node.input[:] = [narrow if one == name else one for one in node.input]
+        next(one for one in graph.input if one.name == name).type.tensor_type.elem_type = TensorProto.DOUBLE
+        graph.initializer.append(helper.make_tensor(offset, TensorProto.DOUBLE, (), [columns[index].offset]))
+        nodes.append(helper.make_node("Sub", [name, offset], [rest], name=f"{rest}_node"))
+        nodes.append(helper.make_node("Cast", [rest], [narrow], name=f"{narrow}_node", to=TensorProto.FLOAT))
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
 
 
 def _rename(graph: "onnx.GraphProto", names: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.data.tables.spelling import NumberFormat
+from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 
 Array: TypeAlias = pa.Array | pa.ChunkedArray
 
@@ -138,8 +139,13 @@ def parse_numbers(texts: Array) -> Array | None:
 
 
 def numeric(
-    column: Array, location: Location, *, mixed: bool = False, numbers: NumberFormat | None = None
-) -> NDArray[np.float32]:
+    column: Array,
+    location: Location,
+    *,
+    mixed: bool = False,
+    numbers: NumberFormat | None = None,
+    wide: bool = False,
+) -> Numbers:
     """Convert a decoded input column (see `decode_input`) to numbers.
 
     Args:
@@ -147,9 +153,10 @@ def numeric(
         location: where the values come from.
         mixed: whether text that is not a number counts as missing; it is refused otherwise.
         numbers: how numbers are written in text; None for those of programming languages.
+        wide: whether the numbers stay float64.
 
     Returns:
-        `(N,)`, NaN where a value is missing.
+        `(N,)`, float32 or float64, NaN where a value is missing.
 
     Raises:
         InputError: a value is not a number, is infinite, or exceeds the range of float32.
@@ -165,7 +172,7 @@ def numeric(
         index = compute.index(column.is_valid(), value=True).as_py()
         found = f"{column[index].as_py()!r} (type {kind})" if index >= 0 else f"type {kind}"
         raise location.error(max(index, 0), FINITE, found)
-    return as_float32(to_numpy(column), location, may_be_missing=True)
+    return as_numbers(to_numpy(column), location, may_be_missing=True, wide=wide)
 
 
 def _parse(column: Array, location: Location, mixed: bool, numbers: NumberFormat | None) -> Array:  # noqa: FBT001
@@ -184,13 +191,14 @@ def _parse(column: Array, location: Location, mixed: bool, numbers: NumberFormat
     return parsed
 
 
-def as_float32(values: NDArray[np.generic], location: Location, *, may_be_missing: bool) -> NDArray[np.float32]:
-    """Convert numbers to float32.
+def as_numbers(values: NDArray[np.generic], location: Location, *, may_be_missing: bool, wide: bool = False) -> Numbers:
+    """Convert numbers to float32, or to float64 within the range of float32.
 
     Args:
         values: `(N,)`.
         location: where the values come from.
         may_be_missing: whether NaN, which stands for a missing value, is accepted.
+        wide: whether the result is float64.
 
     Raises:
         InputError: a value is infinite, exceeds the range of float32, or is NaN where no value may be missing.
@@ -201,7 +209,7 @@ def as_float32(values: NDArray[np.generic], location: Location, *, may_be_missin
     if not is_good.all():
         index = int(is_good.argmin())
         raise location.error(index, FINITE, values[index])
-    return converted
+    return np.ascontiguousarray(values, dtype=np.float64) if wide else converted
 
 
 def boolean(column: Array, location: Location, missing: Sequence[str] | None = None) -> NDArray[np.float32]:

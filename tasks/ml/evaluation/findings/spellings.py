@@ -12,20 +12,17 @@ NAMED = 5
 
 
 def rounded_numbers(examined: ExaminedColumn) -> Finding | None:
-    """Find numbers that become equal when they are rounded to float32."""
+    """Find numbers that the model cannot tell apart: they become equal in float32, even after a subtraction."""
     column = examined.column
     if not column.distinct:
         return None
     name, kept = quote(column.name), examined.table.data.categories
-    if column.distinct <= kept:
-        remedy = f"if they are codes: --data.columns.{name} categorical; if they are amounts, subtract the "
-    else:
-        remedy = "subtract the "
+    codes = f"if they are codes: --data.columns.{name} categorical; if not, " if column.distinct <= kept else ""
     return Finding(
         "rounded_numbers",
         f"column '{column.name}' has {column.distinct:,} different values, but only {column.merged:,} of them differ "
-        "in float32, which the model computes in: it cannot tell the others apart",
-        f"{remedy}smallest value in the file, or leave the column out: {ignoring(column.name)}",
+        "in float32, which the model computes in, even after a subtraction in float64: it cannot tell the others apart",
+        f"{codes}write smaller numbers into the file, or leave the column out: {ignoring(column.name)}",
     )
 
 

@@ -77,7 +77,7 @@ def _identifier_column(examined: ExaminedColumn) -> Finding | None:
     column, x = examined.column, examined.x
     present = x[~np.isnan(x)]
     distinct, rows, all_rows = len(np.unique(present)), len(x), sum(examined.table.dataset.rows.values())
-    if column.distinct:  # different values that float32 makes equal
+    if column.distinct:  # different values that the model cannot tell apart
         distinct, rows = column.distinct, all_rows
     if rows < ENOUGH_ROWS or distinct <= DISTINCT * rows or not _may_identify(column, present, all_rows):
         return None
@@ -106,7 +106,8 @@ def _target_given_away(examined: ExaminedColumn) -> Finding | None:
     column, x, y = examined.column, examined.x, examined.y
     if len(y) < ENOUGH_ROWS:
         return None
-    accuracy = _accuracy_by_value(x, y) if column.kind == "categorical" else _accuracy_by_number(x, y)
+    # The decision tree computes in float32, too.
+    accuracy = _accuracy_by_value(x, y) if column.kind == "categorical" else _accuracy_by_number(x - column.offset, y)
     prior = float((y[1::2] == np.bincount(y[::2]).argmax()).mean())
     if accuracy < LEAK or (accuracy - prior) < LEAK_BEYOND_PRIOR * (1 - prior):
         return None

@@ -88,22 +88,29 @@ def test_options_say_how_values_are_written(
 
 
 @pytest.mark.parametrize(
-    ("column", "counts"),
+    ("column", "counts", "exact"),
     [
-        (["20310301", "20310302", "20310303", "20310304"], (4, 3)),
-        (pa.array([2**60, 2**60 + 1, 2**60, 2**60 + 1]), (2, 1)),
-        (["1700000000", "1700000030.0", "1700000030", "1700000060"], (3, 1)),
-        (pa.array([5e8 + 0.1, 5e8 + 0.2, 5e8, 5e8]), (3, 1)),
-        (pa.array([1, 10**9, 2 * 10**9, 3]), (0, 0)),
-        (pa.array([0.1, 0.1 + 1e-12, 5.0, 1e9]), (0, 0)),
-        (pa.array([16777217.0, 16777217, 16777217, 16777217]), (0, 0)),
+        (["20310301", "20310302", "20310303", "20310304"], (0, 0), [20310301, 20310302, 20310303, 20310304]),
+        (["1700000000", "1700000030.0", "1700000030", "?"], (0, 0), [1700000000, 1700000030, 1700000030, NAN]),
+        (["1,700,000,000 $", "1,700,000,030 $", "?", "5 $"], (0, 0), [1700000000, 1700000030, NAN, 5]),
+        (pa.array([1.7e9, None, 1.7e9 + 30, 1.75e9]), (0, 0), [1.7e9, NAN, 1.7e9 + 30, 1.75e9]),
+        (pa.array([5e8 + 0.1, 5e8 + 0.2, 5e8, 5e8]), (0, 0), [5e8 + 0.1, 5e8 + 0.2, 5e8, 5e8]),
+        ([str(10**18 + by) for by in (0, 128, 256, 300)], (4, 3), [1e18, 1e18 + 128, 1e18 + 256, 1e18 + 256]),
+        (pa.array([2**60, 2**60 + 1, 2**60, 2**60 + 1]), (2, 1), None),
+        (pa.array([1, 10**9, 2 * 10**9, 3]), (0, 0), None),
+        (pa.array([0.1, 0.1 + 1e-12, 5.0, 1e9]), (0, 0), None),
+        (pa.array([16777217.0, 16777217, 16777217, 16777217]), (0, 0), None),
     ],
 )
-def test_different_numbers_that_are_one_in_float32_are_counted(
-    column: object, counts: tuple[int, int], tmp_path: Path
+def test_numbers_that_are_one_in_float32_stay_float64_and_are_counted_if_that_does_not_help(
+    column: object, counts: tuple[int, int], exact: list[float] | None, tmp_path: Path
 ) -> None:
-    described = column_of(read(stored(tmp_path, a=column)))[0]
-    assert (described.distinct, described.merged) == counts
+    table = read(stored(tmp_path, a=column), columns={"a": "numeric"})
+    described, found = column_of(table)
+    assert (described.distinct, described.merged, described.wide) == (*counts, exact is not None)
+    assert table.x.dtype == (np.float64 if exact else np.float32)
+    if exact:
+        np.testing.assert_array_equal(found, exact)
 
 
 def test_classes_that_differ_by_spelling_can_be_joined(tmp_path: Path) -> None:
