@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-ColumnKind = Literal["numeric", "boolean", "categorical"]
+ColumnKind = Literal["numeric", "boolean", "categorical", "date"]
 MISSING = -1
 """Index in `Column.kept` that stands for a missing value."""
 UNKNOWN = -2
@@ -58,10 +58,12 @@ class Column:
     merged: int = 0
     """... and the number that it can."""
     wide: bool = False
-    """Whether a numeric column is read as float64, because float32 would make too many of its values equal."""
+    """Whether a column is read as float64: a date, or numbers too many of which would be equal in float32."""
     offset: float = 0.0
     """Number that is subtracted from a wide column, in float64, before it becomes float32: the lower median of the
-    training rows. `fill` and `shift` apply after that."""
+    training rows, for a date the first of them. `fill` and `shift` apply after that."""
+    parts: tuple["Column", ...] = ()
+    """Numeric columns that are computed from a date, by `tables.date_parts`. The date itself is no network input."""
 
 
 @dataclass(frozen=True, slots=True)

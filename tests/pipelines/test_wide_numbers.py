@@ -1,4 +1,4 @@
-"""Numbers that float32 cannot hold, from the file to the proof: nothing rounds them before a number is subtracted."""
+"""Columns of float64, from the file to the proof: numbers that float32 cannot hold, and dates."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +25,13 @@ from tests.conftest import fit, load, prepare
 from tests.support import owned
 
 ROWS = 300
-TIMES = 1_700_000_000 + 30 * np.random.default_rng(0).permutation(ROWS)
+TIMES = 1_700_000_000 + np.random.default_rng(0).permutation(ROWS)
+"""Unix times a second apart: float32 has three values for all of them."""
 NOISE = np.random.default_rng(1).normal(size=ROWS).round(3)
 LABEL = np.where(np.median(TIMES) < TIMES, "late", "early")
-TABLE = pa.table({"noise": NOISE, "time": pa.array(TIMES, mask=TIMES % 49 == 0), owned.TARGET: LABEL})
+DATES = TIMES + np.random.default_rng(2).integers(0, 400, ROWS) * 86_400
+ISO = np.where(DATES % 7, DATES.astype("datetime64[s]").astype(str), "")
+TABLE = pa.table({"noise": NOISE, "time": pa.array(TIMES, mask=TIMES % 49 == 0), "day": ISO, owned.TARGET: LABEL})
 
 Trained = tuple[Dataset, Classifier, Artifact]
 
@@ -36,7 +39,10 @@ Trained = tuple[Dataset, Classifier, Artifact]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("times")
-    experiment = owned.experiment(owned.write(TABLE, folder / "times.csv"), "", "--training.lr", "0.05")
+    path = owned.write(TABLE, folder / "times.csv")
+    experiment = owned.experiment(
+        path, "", "--training.epochs", "40", "--training.lr", "0.02", "--data.columns.day", "date"
+    )
     dataset = prepare(experiment.data, folder)
     classifier = load(fit(experiment, dataset, folder), dataset, experiment)
     return dataset, classifier, exporter.export(classifier, dataset, Export(), folder / "times.onnx")
@@ -50,14 +56,16 @@ def by_session(path: Path, dataset: Dataset, x: np.ndarray) -> np.ndarray:
 def test_a_wide_column_is_stored_exactly_and_shifted_by_a_number_of_the_training_rows(trained: Trained) -> None:
     dataset = trained[0]
     train = dataset_store.open_split(dataset, "train").x
-    assert (dataset.wide, dataset.dtype, str(train.dtype)) == (("time",), "float64", "float64")
+    assert (dataset.wide, dataset.dtype, str(train.dtype)) == (("time", "day"), "float64", "float64")
     stored = np.concatenate([dataset_store.open_split(dataset, split).x for split in ("train", "validation", "test")])
     known = TIMES % 49 != 0
     assert sorted(stored[~np.isnan(stored[:, 1]), 1]) == sorted(TIMES[known])
     assert set(stored[:, 0]) <= set(NOISE.astype(np.float32).astype(np.float64))
-    _, column = dataset_store.columns_of(dataset_store.load(dataset.folder))
+    _, column, day = dataset_store.columns_of(dataset_store.load(dataset.folder))
     assert (column.offset, column.merged) == (lower_median(train[:, 1]), 0)
     assert column.offset in train[:, 1]
+    assert [one.name for one in day.parts] == ["day: year", "day: month", "day: weekday", "day: hour", "day: seconds"]
+    assert day.offset == day.parts[-1].offset == np.nanmin(train[:, 2])
 
 
 def test_the_model_learns_from_times_and_the_file_takes_them_as_float64(trained: Trained, tmp_path: Path) -> None:
@@ -65,7 +73,10 @@ def test_the_model_learns_from_times_and_the_file_takes_them_as_float64(trained:
     test = dataset_store.open_split(dataset, "test")
     probabilities = by_session(artifact.path, dataset, test.x)
     assert (probabilities.argmax(axis=1) == test.y).mean() > 0.9
-    times = {one.name: one for one in stamping.inputs(dataset)}["time"]
+    inputs = {one.name: one for one in stamping.inputs(dataset)}
+    times, day = inputs["time"], inputs["day"]
+    assert (day.kind, day.dtype) == ("date", "float64")
+    assert "(Monday is 0), hour and the seconds since 2023-11-1" in day.description
     assert (times.dtype, times.highest) == ("float64", np.nanmax(dataset_store.open_split(dataset, "train").x[:, 1]))
     assert f"{dataset_store.columns_of(dataset)[1].offset:.0f} is subtracted" in times.description
     proof = verifier.verify(artifact, classifier, dataset, tmp_path / "parity.json")
@@ -75,6 +86,7 @@ def test_the_model_learns_from_times_and_the_file_takes_them_as_float64(trained:
         (batch,) = input_rows.open_source(str(path), stamping.inputs(dataset)).batches
         assert batch.feeds["time"].dtype == np.float64
         np.testing.assert_array_equal(batch.feeds["time"][:, 0], np.where(TIMES % 49, TIMES, np.nan))
+        np.testing.assert_array_equal(batch.feeds["day"][:, 0], np.where(DATES % 7, DATES, np.nan))
 
 
 def test_a_proof_asks_times_that_float32_cannot_tell_apart(trained: Trained) -> None:
@@ -110,11 +122,22 @@ def _narrow_input(model: onnx.ModelProto) -> None:
 
 
 def _other_offset(model: onnx.ModelProto) -> None:
-    (offset,) = [one for one in model.graph.initializer if one.name.endswith("_offset")]
+    (offset,) = [one for one in model.graph.initializer if one.name.endswith("c1_offset")]
     offset.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(offset) + 30, offset.name))
 
 
-@pytest.mark.parametrize("change", [_narrow_first, _narrow_input, _other_offset])
+def _other_calendar(model: onnx.ModelProto) -> None:
+    """Know no leap years."""
+    (number,) = [one for one in model.graph.initializer if one.name.endswith("number_1460")]
+    number.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(number) + 1e9, number.name))
+
+
+def _other_weekday(model: onnx.ModelProto) -> None:
+    (number,) = [one for one in model.graph.initializer if one.name.endswith("number_7")]
+    number.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(number) + 1, number.name))
+
+
+@pytest.mark.parametrize("change", [_narrow_first, _narrow_input, _other_offset, _other_calendar, _other_weekday])
 def test_a_graph_that_rounds_or_shifts_otherwise_is_refused(
     change: Callable[[onnx.ModelProto], None], trained: Trained, tmp_path: Path
 ) -> None:

@@ -45,7 +45,7 @@ class Input:
     """Range of the training rows; None for text."""
     description: str
     kind: str | None = None
-    """`numeric`, `boolean` or `categorical` for a user's table, where values may be missing; else None."""
+    """`numeric`, `boolean`, `categorical` or `date` for a user's table, where values may be missing; else None."""
     values: tuple[str, ...] = ()
     """Values of a categorical column that the network knows."""
     mixed: bool = False

@@ -15,7 +15,7 @@ MAX_TOLERANCE = 0.5
 ROUNDING = 1e-5
 """A probability may exceed 1 by this."""
 DTYPES = ("float32", "float64", "uint8", "string")
-KINDS = ("numeric", "boolean", "categorical")
+KINDS = ("numeric", "boolean", "categorical", "date")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OPTIONAL: dict[str, Any] = {
     "kind": None,

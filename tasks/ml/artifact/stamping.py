@@ -15,6 +15,7 @@ from hallmark.tasks.ml.artifact.proof import float64_reference
 from hallmark.tasks.ml.artifact.proof.probe_rows import chosen_test_rows
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, open_split, training_range
+from hallmark.tasks.ml.data.tables import date_parts
 from hallmark.tasks.ml.data.tables.wide_numbers import in_words
 from hallmark.tasks.ml.models.networks import Classifier
 
@@ -120,10 +121,14 @@ def _input(column: Column, lowest: float, highest: float) -> Input:
             missing_text=column.missing_text,
             joined=column.joined,
         )
-    text = "one number a row" if column.kind == "numeric" else "1 for true and 0 for false, one a row"
-    text += " as float64" * column.wide
+    texts = {"numeric": "one number a row", "boolean": "1 for true and 0 for false, one a row"}
+    text = texts.get(column.kind, "Unix seconds, one number a row") + " as float64" * column.wide
     description = f"{text}, NaN where it is missing"
-    if column.wide:
+    if column.kind == "date":
+        description += (
+            f"; the file computes {date_parts.rule(column.offset)}; in a table, dates in ISO 8601 are read, too"
+        )
+    elif column.wide:
         description += f"; {in_words(column.offset)} is subtracted in the file, which then computes in float32"
     is_mixed = column.kind == "numeric" and column.strange > 0
     return Input(

@@ -32,6 +32,7 @@ COLUMNS, ENCODING = "columns.json", "encoding.onnx"
 """Further files of a dataset that was read from a user's table; see `records.Dataset`."""
 _LATER_FIELDS = (
     *("missing_text", "decimal", "unit", "looks", "joined", "takes_na", "distinct", "merged", "wide", "offset"),
+    "parts",
 )
 """Fields of `Column` that are stored only if they differ from their default."""
 _CHUNK_BYTES = 2**24
@@ -252,10 +253,12 @@ def _outline(
 def _dump(columns: tuple[Column, ...], source: SourceRows) -> bytes:
     # Later fields are omitted when they have their default, so that they change no existing digest.
     later = {one.name: one.default for one in fields(Column) if one.name in _LATER_FIELDS}
-    described = [
-        {key: value for key, value in asdict(column).items() if key not in later or value != later[key]}
-        for column in columns
-    ]
+
+    def describe(column: dict[str, Any]) -> dict[str, Any]:
+        parts = {"parts": [describe(part) for part in column["parts"]]} if column["parts"] else {}
+        return {key: value for key, value in column.items() if key not in later or value != later[key]} | parts
+
+    described = [describe(asdict(column)) for column in columns]
     marked = {"unlabelled_as": source.unlabelled_as} if source.unlabelled_as else {}
     content = {"unlabelled": source.unlabelled} | marked | {"columns": described}
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
@@ -265,9 +268,13 @@ def _dump(columns: tuple[Column, ...], source: SourceRows) -> bytes:
 def _read_columns(folder: Path, digest: str) -> tuple[tuple[Column, ...], int, str]:  # noqa: ARG001 - part of the cache's key
     """Read `columns.json` once per process: its columns, the number of unlabelled rows, and a text that marks them."""
     content = json.loads((folder / COLUMNS).read_bytes())
-    lists = ("values", "kept", "missing_text")
-    columns = (Column(**one | {name: tuple(one[name]) for name in lists if name in one}) for one in content["columns"])
-    return tuple(columns), int(content["unlabelled"]), str(content.get("unlabelled_as", ""))
+    columns = tuple(map(_read_column, content["columns"]))
+    return columns, int(content["unlabelled"]), str(content.get("unlabelled_as", ""))
+
+
+def _read_column(stored: dict[str, Any]) -> Column:
+    content = stored | {name: tuple(stored[name]) for name in ("values", "kept", "missing_text") if name in stored}
+    return Column(**content | {"parts": tuple(map(_read_column, stored.get("parts", ())))})
 
 
 @lru_cache(maxsize=8)

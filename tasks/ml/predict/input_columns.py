@@ -72,6 +72,8 @@ def convert(
         case "categorical":
             texts = _in_known_spelling(values.text(column, location, one.missing_text).fill_null(""), one).to_pylist()
             return np.array(texts, dtype=object).reshape(-1, 1), None
+        case "date":
+            return values.dates(column, location, one.missing_text).reshape(-1, 1), None
         case "boolean":
             return values.boolean(column, location, one.missing_text).reshape(-1, 1), None
     is_wide = one.dtype == "float64"

@@ -11,6 +11,7 @@ from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import SPLITS, Column, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split, split_digests, training_range
+from hallmark.tasks.ml.data.tables import date_parts
 from hallmark.tasks.ml.data.tables.wide_numbers import in_words
 from hallmark.tasks.ml.reports.plots import table_columns
 from hallmark.tasks.ml.reports.plots.dataset_plots import histograms, points, sample_images, scatter
@@ -56,7 +57,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 def summary_lines(dataset: Dataset, experiment: Experiment) -> Iterator[tuple[str, str]]:
     """Yield how a user's data is interpreted, as pairs of a heading and a text: columns, split, model and training."""
     columns = columns_of(dataset)
-    for kind in ("numeric", "boolean", "categorical"):
+    for kind in ("numeric", "boolean", "categorical", "date"):
         if named := [_column_text(column) for column in columns if column.kind == kind]:
             yield "columns", f"{kind}: {', '.join(named)}"
     model = experiment.model.model_dump(exclude_defaults=True) | {"kind": experiment.model.kind}
@@ -70,7 +71,10 @@ def summary_lines(dataset: Dataset, experiment: Experiment) -> Iterator[tuple[st
 def _column_text(column: Column) -> str:
     details = [f"{len(column.values):,} values"] if column.kind == "categorical" else []
     details += [f"{column.missing:,} missing"] if column.missing else []
-    details += [f"float64, less {in_words(column.offset)}"] if column.wide else []
+    if column.kind == "date":
+        details += [date_parts.rule(column.offset)]
+    elif column.wide:
+        details += [f"float64, less {in_words(column.offset)}"]
     return column.name + (f" ({', '.join(details)})" if details else "")
 
 

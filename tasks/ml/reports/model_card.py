@@ -20,6 +20,7 @@ from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact.certificate import Certificate, Input
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split, unlabelled
+from hallmark.tasks.ml.data.tables import date_parts
 from hallmark.tasks.ml.data.tables.wide_numbers import in_words
 from hallmark.tasks.ml.evaluation import intervals
 from hallmark.tasks.ml.evaluation.intervals import Interval
@@ -116,6 +117,8 @@ def _input(certificate: Certificate) -> str:
 
 def _range(one: Input) -> str:
     if one.lowest is not None and one.highest is not None:
+        if one.kind == "date":
+            return f"{date_parts.in_words(one.lowest)} to {date_parts.in_words(one.highest)}"
         if one.dtype == "float64":
             return f"{in_words(one.lowest)} to {in_words(one.highest)}"
         return f"{one.lowest:.6g} to {one.highest:.6g}"

@@ -116,7 +116,8 @@ def _by_encoding(dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
     """Return the values inside the fitted encoding of a user's table, which torch computes in one step."""
     if not dataset.is_table:
         return {}
-    fitted = _by_graph(onnx.load(dataset.folder / ENCODING), dataset, x, encoding.graph_input_names(dataset.columns))
+    model = onnx.load(dataset.folder / ENCODING)
+    fitted = _by_graph(model, dataset, x, tuple(one.name for one in model.graph.input))
     return {encoding.ENCODING_PREFIX + name: value for name, value in fitted.items()}
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from shlex import quote
@@ -40,6 +41,8 @@ def convert(column: pa.ChunkedArray, data: config_data.Table, location: Location
     kind, raw = data.columns.get(location.column), column
     column = _require_input_type(column, kind, data, location)
     match kind or _guess_kind(column, data, location):
+        case "date":
+            x, described = _date(column, data, location)
         case "numeric":
             x, described = _numeric(column, data, location)
         case "boolean":
@@ -56,6 +59,8 @@ def _require_input_type(
 ) -> pa.ChunkedArray:
     """Return a column as numbers, booleans or text without surrounding whitespace; refuse any other type."""
     kind = column.type
+    if given == "date":
+        return column
     if pa.types.is_temporal(kind) and given == "categorical":
         return values.text(column, location)
     if pa.types.is_temporal(kind):
@@ -92,11 +97,26 @@ def _dates_error(column: pa.ChunkedArray, location: Location) -> InputError:
     name = location.column
     can_split = values.times(column.drop_null()) is not None
     split = f"; or split the rows by it: --data.split.time {quote(name)}" if can_split else ""
+    first = f"write them as YYYY-MM-DD and add --data.columns.{quote(name)} date"
+    if not values.is_text(column.type):
+        first = "convert them to numbers, such as the hour"
+    with suppress(InputError):
+        values.dates(column, location)
+        parts = "year, month, day of the week, hour and the time since the first"
+        first = f"to learn from {parts}: --data.columns.{quote(name)} date"
     return InputError(
-        f"{location.source}: column '{name}': expected numbers, booleans or text, found dates: convert them to "
-        "numbers, such as the year or the days since an event; or leave the column out: "
-        f"{config_data.ignoring(name)}{split}; or treat each as a text: --data.columns.{quote(name)} categorical"
+        f"{location.source}: column '{name}': expected numbers, booleans or text, found dates: {first}; or leave "
+        f"the column out: {config_data.ignoring(name)}{split}; or treat each as a text: --data.columns.{quote(name)} "
+        "categorical"
     )
+
+
+def _date(column: pa.ChunkedArray, data: config_data.Table, location: Location) -> _Converted:
+    x = values.dates(column, location, data.missing)
+    known = x[~np.isnan(x)]
+    if spelling.are_written_dates(known):
+        raise location.error(int((~np.isnan(x)).argmax()), values.DATE, f"{known[0]:.0f}: write it as YYYY-MM-DD")
+    return x, Column(location.column, "date", int(np.isnan(x).sum()), wide=True)
 
 
 def _numeric(column: pa.ChunkedArray, data: config_data.Table, location: Location) -> _Converted:

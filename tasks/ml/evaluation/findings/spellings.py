@@ -48,7 +48,7 @@ def spelt_numbers(examined: ExaminedColumn) -> Finding | None:
             return Finding(
                 "dates_as_text",
                 f"column '{column.name}' holds dates or times, {such}: each is treated as a category",
-                "write numbers into the file, such as the year or the days since an event, or leave the column out: "
+                "write dates as YYYY-MM-DD, and numbers for other times, or leave the column out: "
                 f"{ignoring(column.name)}",
             )
         case "codes":

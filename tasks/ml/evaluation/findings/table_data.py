@@ -81,7 +81,7 @@ def _identifier_column(examined: ExaminedColumn) -> Finding | None:
         distinct, rows = column.distinct, all_rows
     if rows < ENOUGH_ROWS or distinct <= DISTINCT * rows or not _may_identify(column, present, all_rows):
         return None
-    if column.kind != "numeric":  # the values of all rows are known
+    if column.kind == "categorical":  # the values of all rows are known
         distinct, rows = len(column.values), all_rows
     return Finding(
         "identifier_column",

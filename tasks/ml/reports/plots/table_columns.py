@@ -42,7 +42,7 @@ def _draw(panel: Axes, column: Column, x: NDArray[np.floating], y: NDArray[np.in
     panel.set(xlabel=label)
     for index, name in enumerate(classes[:CLASSES]):
         values, colour = x[y == index], style.COLOURS[index]
-        if column.kind == "numeric":
+        if column.kind in ("numeric", "date"):
             _histogram(panel, values, x, colour, name)
         else:
             _bars(panel, column, values, x, index / min(len(classes), CLASSES), colour, name, len(classes))

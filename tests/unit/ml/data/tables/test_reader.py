@@ -113,6 +113,43 @@ def test_numbers_that_are_one_in_float32_stay_float64_and_are_counted_if_that_do
         np.testing.assert_array_equal(found, exact)
 
 
+HOURS = [0.0, 3600.0, NAN, 1_709_208_000.0]
+"""1970-01-01, an hour later, none, and 2024-02-29 at noon."""
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["1970-01-01", "1970-01-01T01:00Z", " ", "2024-02-29 13:00:00.000+01:00"],
+        ["0", "3600.0", "NA", "2024-02-29T12:00:00"],
+        pa.array([0, 3_600_000, None, 1_709_208_000_000], pa.timestamp("ms", "Asia/Tokyo")),
+        pa.array([0, 3600, None, 1_709_208_000]),
+    ],
+    ids=["iso", "numbers", "timestamp", "integers"],
+)
+def test_dates_are_read_as_unix_seconds(column: object, tmp_path: Path) -> None:
+    table = read(stored(tmp_path, a=column), columns={"a": "date"})
+    described, found = column_of(table)
+    np.testing.assert_array_equal(found, HOURS)
+    assert (described.kind, described.missing, table.x.dtype) == ("date", 1, np.float64)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (["2024-02-29", "2024-02-30", "", ""], "row 2, column 'a': expected a date such as .*, found '2024-02-30'"),
+        (["30.11.2026", "", "", ""], "row 1, .* found '30.11.2026'"),
+        (["", "20240229", "20240301", "20240302"], "row 2, .* found 20240229: write it as YYYY-MM-DD"),
+        (pa.array([1999, 2004, 2011, 2023]), "found 1999: write it as YYYY-MM-DD"),
+        (pa.array([1, 1_709_208_000_000, 2, 3]), "row 2, .* found 1709208000000, a date beyond the year 9999"),
+        (pa.array([1, 2, 3, 4], pa.time32("s")), "found type time32"),
+    ],
+)
+def test_what_is_no_date_is_refused(column: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        read(stored(tmp_path, a=column), columns={"a": "date"})
+
+
 def test_classes_that_differ_by_spelling_can_be_joined(tmp_path: Path) -> None:
     path = stored(tmp_path, t=["1", "01", "1", "2.0"], a=[1, 2, 3, 4])
     assert read(path).classes == ("01", "1", "2.0")
@@ -248,7 +285,11 @@ def test_a_column_to_split_by_is_not_an_input(tmp_path: Path) -> None:
             {},
             "column 'a': .* found dates: .* --data.split.time a; .* --data.columns.a categorical",
         ),
-        (["a: 30.11.2026 1.2.2026 - -"], {}, "found dates: [^.]*out: --data.ignore a; or treat each as a text"),
+        (
+            ["a: 30.11.2026 1.2.2026 - -"],
+            {},
+            "found dates: write them as YYYY-MM-DD and add --data.columns.a date; or .* --data.ignore a; or treat each",
+        ),
         (
             ["a: 1 inf 3 -1e39"],
             {},
@@ -303,8 +344,8 @@ def test_invalid_csv_tables_are_refused(
             "column 'a': expected .*, found type list<.*>: leave the column out: --data.ignore a",
         ),
         ({"a, b": [b"1", b"2", b"3", b"4"]}, {}, """--data.ignore '"a, b"'"""),
-        ({"a": pa.array([1, 2, 3, 4], pa.timestamp("s"))}, {}, "column 'a': .* found dates"),
-        ({"a": pa.array([1, 2, 3, 4], pa.time32("s"))}, {}, "column 'a': .* found dates"),
+        ({"a": pa.array([1, 2, 3, 4], pa.timestamp("s"))}, {}, "column 'a': .* found dates: .* --data.columns.a date;"),
+        ({"a": pa.array([1, 2, 3, 4], pa.time32("s"))}, {}, "column 'a': .* found dates: convert them to numbers"),
         ({"a": [1, 2, 3, 4], "t": [[1], [2], [3], [4]]}, {}, "column 't': .* found type list<.*>"),
         (
             {"a": [1, 2, 3, 4], "g": [1.0, NAN, 1.0, 2.0]},
