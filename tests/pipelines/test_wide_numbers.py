@@ -1,6 +1,7 @@
 """Columns of float64, from the file to the proof: numbers that float32 cannot hold, and dates."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ TIMES = 1_700_000_000 + np.random.default_rng(0).permutation(ROWS)
 NOISE = np.random.default_rng(1).normal(size=ROWS).round(3)
 LABEL = np.where(np.median(TIMES) < TIMES, "late", "early")
 DATES = TIMES + np.random.default_rng(2).integers(0, 400, ROWS) * 86_400
-ISO = np.where(DATES % 7, DATES.astype("datetime64[s]").astype(str), "")
-TABLE = pa.table({"noise": NOISE, "time": pa.array(TIMES, mask=TIMES % 49 == 0), "day": ISO, owned.TARGET: LABEL})
+WRITTEN = [f"{datetime.fromtimestamp(time, UTC):%d.%m.%Y %H:%M:%S}" if time % 7 else "" for time in DATES.tolist()]
+TABLE = pa.table({"noise": NOISE, "time": pa.array(TIMES, mask=TIMES % 49 == 0), "day": WRITTEN, owned.TARGET: LABEL})
 
 Trained = tuple[Dataset, Classifier, Artifact]
 
@@ -75,7 +76,7 @@ def test_the_model_learns_from_times_and_the_file_takes_them_as_float64(trained:
     assert (probabilities.argmax(axis=1) == test.y).mean() > 0.9
     inputs = {one.name: one for one in stamping.inputs(dataset)}
     times, day = inputs["time"], inputs["day"]
-    assert (day.kind, day.dtype) == ("date", "float64")
+    assert (day.kind, day.dtype, day.date_form) == ("date", "float64", "DD.MM.YYYY")
     assert "(Monday is 0), hour and the seconds since 2023-11-1" in day.description
     assert (times.dtype, times.highest) == ("float64", np.nanmax(dataset_store.open_split(dataset, "train").x[:, 1]))
     assert f"{dataset_store.columns_of(dataset)[1].offset:.0f} is subtracted" in times.description

@@ -125,9 +125,8 @@ def _input(column: Column, lowest: float, highest: float) -> Input:
     text = texts.get(column.kind, "Unix seconds, one number a row") + " as float64" * column.wide
     description = f"{text}, NaN where it is missing"
     if column.kind == "date":
-        description += (
-            f"; the file computes {date_parts.rule(column.offset)}; in a table, dates in ISO 8601 are read, too"
-        )
+        read = " and ".join(filter(None, (column.date_form, "ISO 8601")))
+        description += f"; the file computes {date_parts.rule(column.offset)}; in a table, {read} is read, too"
     elif column.wide:
         description += f"; {in_words(column.offset)} is subtracted in the file, which then computes in float32"
     is_mixed = column.kind == "numeric" and column.strange > 0
@@ -143,6 +142,7 @@ def _input(column: Column, lowest: float, highest: float) -> Input:
         missing_text=column.missing_text,
         decimal=column.decimal,
         unit=column.unit,
+        date_form=column.date_form,
     )
 
 

@@ -32,7 +32,7 @@ COLUMNS, ENCODING = "columns.json", "encoding.onnx"
 """Further files of a dataset that was read from a user's table; see `records.Dataset`."""
 _LATER_FIELDS = (
     *("missing_text", "decimal", "unit", "looks", "joined", "takes_na", "distinct", "merged", "wide", "offset"),
-    "parts",
+    *("date_form", "parts"),
 )
 """Fields of `Column` that are stored only if they differ from their default."""
 _CHUNK_BYTES = 2**24

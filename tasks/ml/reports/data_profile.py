@@ -72,6 +72,7 @@ def _column_text(column: Column) -> str:
     details = [f"{len(column.values):,} values"] if column.kind == "categorical" else []
     details += [f"{column.missing:,} missing"] if column.missing else []
     if column.kind == "date":
+        details += [f"read as {column.date_form}"] if column.date_form else []
         details += [date_parts.rule(column.offset)]
     elif column.wide:
         details += [f"float64, less {in_words(column.offset)}"]

@@ -51,7 +51,9 @@ def read(data: config_data.Table) -> SourceRows:
         column = values.decode_input(columns.pop(name)).filter(is_labelled)
         location = Location(source, name, rows, f"correct it, or leave the column out: {config_data.ignoring(name)}")
         numbers, description = typed_columns.convert(column, data, location)
-        x = x.astype(np.float64) if description.wide and x.dtype == np.float32 else x
+        if description.wide and x.dtype == np.float32:
+            narrow, x = x, np.empty(x.shape, dtype=np.float64)
+            x[:, :index] = narrow[:, :index]
         x[:, index] = numbers
         described.append(description)
     pa.default_memory_pool().release_unused()  # the text of a large table, which Arrow would keep for the next one

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from shlex import quote
@@ -16,7 +15,7 @@ from pyarrow import compute
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Column, ColumnKind
 from hallmark.tasks.ml.config import data as config_data
-from hallmark.tasks.ml.data.tables import spelling, values, wide_numbers
+from hallmark.tasks.ml.data.tables import dates, spelling, values, wide_numbers
 from hallmark.tasks.ml.data.tables.spelling import NumberFormat
 from hallmark.tasks.ml.data.tables.values import Location
 from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
@@ -100,8 +99,7 @@ def _dates_error(column: pa.ChunkedArray, location: Location) -> InputError:
     first = f"write them as YYYY-MM-DD and add --data.columns.{quote(name)} date"
     if not values.is_text(column.type):
         first = "convert them to numbers, such as the hour"
-    with suppress(InputError):
-        values.dates(column, location)
+    if dates.can_read(column, location):
         parts = "year, month, day of the week, hour and the time since the first"
         first = f"to learn from {parts}: --data.columns.{quote(name)} date"
     return InputError(
@@ -112,11 +110,12 @@ def _dates_error(column: pa.ChunkedArray, location: Location) -> InputError:
 
 
 def _date(column: pa.ChunkedArray, data: config_data.Table, location: Location) -> _Converted:
-    x = values.dates(column, location, data.missing)
+    form = dates.find_form(column, location, data.missing)
+    x = dates.parse(column, location, data.missing, form)
     known = x[~np.isnan(x)]
     if spelling.are_written_dates(known):
-        raise location.error(int((~np.isnan(x)).argmax()), values.DATE, f"{known[0]:.0f}: write it as YYYY-MM-DD")
-    return x, Column(location.column, "date", int(np.isnan(x).sum()), wide=True)
+        raise location.error(int((~np.isnan(x)).argmax()), dates.DATE, f"{known[0]:.0f}: write it as YYYY-MM-DD")
+    return x, Column(location.column, "date", int(np.isnan(x).sum()), wide=True, date_form=form)
 
 
 def _numeric(column: pa.ChunkedArray, data: config_data.Table, location: Location) -> _Converted:

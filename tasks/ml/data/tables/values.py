@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.data.tables import date_parts
 from hallmark.tasks.ml.data.tables.spelling import NumberFormat
 from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 
@@ -29,10 +28,6 @@ TRUE_TEXT, FALSE_TEXT = ("true", "1", "1.0"), ("false", "0", "0.0")
 FINITE = "a finite number within float32"
 """Name of an acceptable number in error messages."""
 
-DATE = "a date such as 2026-11-30 or 2026-11-30T10:30:00+01:00, or Unix seconds"
-"""Name of an acceptable date in error messages."""
-_ZONE = r":\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)$"
-"""Offset from UTC at the end of a time."""
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _EXACT_INTEGERS = 2.0**53
 """Smallest number from which float64 no longer represents every integer."""
@@ -247,61 +242,6 @@ def times(column: Array) -> NDArray[np.generic] | None:
         if not is_text(found.type):
             return to_numpy(found)
     return None
-
-
-def dates(column: Array, location: Location, missing: Sequence[str] | None = None) -> NDArray[np.float64]:
-    """Convert dates to Unix seconds.
-
-    Args:
-        column: a decoded input column: Arrow's dates and timestamps, numbers, which are Unix seconds, or text: ISO
-            8601, or a number. Dates without an offset from UTC count as UTC.
-        location: where the values come from.
-        missing: texts that mark a missing value; see `text`.
-
-    Returns:
-        `(N,)`, NaN where a value is missing.
-
-    Raises:
-        InputError: a value is no date of the years 1 to 9999.
-    """
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        micros = column.cast(pa.timestamp("us", kind.tz if pa.types.is_timestamp(kind) else None), safe=False)
-        seconds = compute.divide(micros.cast(pa.int64()).cast(pa.float64(), safe=False), 1e6)
-    elif pa.types.is_temporal(kind) or pa.types.is_boolean(kind):
-        raise location.error(0, DATE, f"type {kind}")
-    elif is_text(kind):
-        seconds = _seconds(text(column, location, missing), location)
-    else:
-        seconds = column
-    found = as_numbers(to_numpy(seconds), location, may_be_missing=True, wide=True)
-    is_good = np.isnan(found) | ((found >= date_parts.EARLIEST) & (found <= date_parts.LATEST))
-    if not is_good.all():
-        index = int(is_good.argmin())
-        raise location.error(index, DATE, f"{found[index]:.17g}, a date beyond the year 9999")
-    return found.astype(np.float64, copy=False)
-
-
-def _seconds(texts: Array, location: Location) -> Array:
-    """Parse text as Unix seconds."""
-    is_number, is_zoned = matches_number(texts), compute.match_substring_regex(texts, _ZONE)
-    is_plain = compute.invert(compute.or_(is_number, is_zoned))
-    found = [compute.if_else(is_number, texts, None).cast(pa.float64())]
-    for kind, those in (("", is_plain), ("UTC", is_zoned)):
-        chosen = compute.if_else(those, texts, None)
-        micros = _parse_or_none(chosen, kind)
-        if micros is None:
-            index = bisect(chosen, lambda part, kind=kind: _parse_or_none(part, kind) is None)  # type: ignore[misc]
-            raise location.error(index, DATE, f"'{chosen[index]}'")
-        found.append(compute.divide(micros.cast(pa.int64()).cast(pa.float64(), safe=False), 1e6))
-    return compute.coalesce(*found)
-
-
-def _parse_or_none(texts: Array, zone: str) -> Array | None:
-    try:
-        return texts.cast(pa.timestamp("us", zone or None))
-    except pa.ArrowInvalid:
-        return None
 
 
 def to_numpy(column: Array) -> NDArray[np.generic]:

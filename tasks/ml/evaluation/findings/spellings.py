@@ -2,9 +2,12 @@
 
 from shlex import quote
 
-from hallmark.tasks.common.records import Finding
+import pyarrow as pa
+
+from hallmark.tasks.common.records import Column, Finding
 from hallmark.tasks.ml.config.data import ignoring
-from hallmark.tasks.ml.data.tables import spelling
+from hallmark.tasks.ml.data.tables import dates, spelling
+from hallmark.tasks.ml.data.tables.values import Location
 from hallmark.tasks.ml.evaluation.findings.examined import ExaminedColumn, ExaminedTable
 
 NAMED = 5
@@ -48,8 +51,7 @@ def spelt_numbers(examined: ExaminedColumn) -> Finding | None:
             return Finding(
                 "dates_as_text",
                 f"column '{column.name}' holds dates or times, {such}: each is treated as a category",
-                "write dates as YYYY-MM-DD, and numbers for other times, or leave the column out: "
-                f"{ignoring(column.name)}",
+                f"{_as_dates(column)}, or leave the column out: {ignoring(column.name)}",
             )
         case "codes":
             return Finding(
@@ -59,6 +61,13 @@ def spelt_numbers(examined: ExaminedColumn) -> Finding | None:
                 f"if they are amounts: --data.columns.{name} numeric",
             )
     return None
+
+
+def _as_dates(column: Column) -> str:
+    """Return how a column can be taken as dates: by an option, if each value can be read."""
+    if dates.can_read(pa.array(column.values), Location("", column.name, range(len(column.values)))):
+        return f"to learn from year, month, day of the week and hour: --data.columns.{quote(column.name)} date"
+    return "write dates as YYYY-MM-DD, and numbers for other times"
 
 
 def same_values(examined: ExaminedColumn) -> Finding | None:

@@ -10,7 +10,8 @@ from hallmark.tasks.common.records import Column
 from hallmark.tasks.ml.config.data import Table
 from hallmark.tasks.ml.data.dataset_store import prepare
 from hallmark.tasks.ml.data.source_rows import SourceRows
-from hallmark.tasks.ml.data.tables import reader
+from hallmark.tasks.ml.data.tables import dates, reader
+from hallmark.tasks.ml.data.tables.values import Location
 from tests.support import owned
 
 NAN = float("nan")
@@ -135,10 +136,33 @@ def test_dates_are_read_as_unix_seconds(column: object, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("form", "texts"),
+    [
+        ("DD.MM.YYYY", ["29.02.2024", "3.4.2024 9:05", "2024-04-03T09:05"]),
+        ("MM/DD/YYYY", ["2/29/2024", "4/3/2024 9:05 AM", "04/03/2024 09:05"]),
+        ("DD month YYYY", ["Thursday, 29 February 2024", "3-APR-2024, 09:05:00", "3. Apr. 2024 9:05 am"]),
+        ("month DD, YYYY", ["Feb 29, 2024", "April 3 2024 09:05", "apr 03, 2024 9:05"]),
+        ("", ["2024-02-29", "2024-04-03 09:05", "1712135100"]),
+    ],
+)
+def test_the_form_of_dates_is_found_and_kept_for_prediction(form: str, texts: list[str], tmp_path: Path) -> None:
+    expected = [1_709_164_800, 1_712_135_100, 1_712_135_100, NAN]
+    table = read(stored(tmp_path, a=[*texts, "NA"]), columns={"a": "date"})
+    described, found = column_of(table)
+    np.testing.assert_array_equal(found, expected)
+    assert described.date_form == form
+    location = Location("new.csv", "a", range(1, 9))
+    np.testing.assert_array_equal(dates.parse(pa.array(texts[1:]), location, form=described.date_form), expected[1:3])
+    assert dates.can_read(pa.array(texts), location)
+
+
+@pytest.mark.parametrize(
     ("column", "message"),
     [
         (["2024-02-29", "2024-02-30", "", ""], "row 2, column 'a': expected a date such as .*, found '2024-02-30'"),
-        (["30.11.2026", "", "", ""], "row 1, .* found '30.11.2026'"),
+        (["30.11.2026", "", "31.2.2026", ""], "row 3, .* or DD.MM.YYYY, found '31.2.2026'"),
+        (["", "1/2/2026", "3/4/2026", ""], "row 2, .* expected YYYY-MM-DD, since all dates may be DD/MM/YYYY and MM"),
+        (["10:30", "", "", ""], "found '10:30'"),
         (["", "20240229", "20240301", "20240302"], "row 2, .* found 20240229: write it as YYYY-MM-DD"),
         (pa.array([1999, 2004, 2011, 2023]), "found 1999: write it as YYYY-MM-DD"),
         (pa.array([1, 1_709_208_000_000, 2, 3]), "row 2, .* found 1709208000000, a date beyond the year 9999"),
@@ -288,7 +312,7 @@ def test_a_column_to_split_by_is_not_an_input(tmp_path: Path) -> None:
         (
             ["a: 30.11.2026 1.2.2026 - -"],
             {},
-            "found dates: write them as YYYY-MM-DD and add --data.columns.a date; or .* --data.ignore a; or treat each",
+            "found dates: to learn from .*: --data.columns.a date; or .* --data.ignore a; or treat each as",
         ),
         (
             ["a: 1 inf 3 -1e39"],
