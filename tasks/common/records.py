@@ -63,9 +63,9 @@ class Column:
     """Number that is subtracted from a wide column, in float64, before it becomes float32: the lower median of the
     training rows, for a date the first of them. `fill` and `shift` apply after that."""
     date_form: str = ""
-    """Form in which a date is written, a key of `tables.date_formats.FORMATS`; empty for ISO 8601 and numbers."""
+    """Form in which a date is written, a key of `tables.date_columns.date_formats.FORMATS`; empty for ISO 8601."""
     parts: tuple["Column", ...] = ()
-    """Numeric columns that are computed from a date, by `tables.date_parts`. The date itself is no network input."""
+    """Numeric columns that `tables.date_columns.date_parts` computes from a date, which is no network input itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from hallmark.tasks.common.records import MISSING, UNKNOWN, Column
 from hallmark.tasks.ml.artifact import runtimes
 from hallmark.tasks.ml.data import dataset_store, sources
-from hallmark.tasks.ml.data.tables import date_parts, encoding
+from hallmark.tasks.ml.data.tables import encoding
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
 from hallmark.tasks.ml.models.preprocessing import Encoding
 from tests.conftest import prepare
 from tests.support import owned

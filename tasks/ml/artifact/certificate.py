@@ -61,7 +61,7 @@ class Input:
     joined: bool = False
     """Whether texts in a file that differ from a known value by their spelling only stand for it."""
     date_form: str = ""
-    """Form in which a file writes dates, besides ISO 8601; see `tables.date_formats.FORMATS`."""
+    """Form in which a file writes dates, besides ISO 8601; see `tables.date_columns.date_formats.FORMATS`."""
     bits: int = 0
     """Bits in use of image files with more than eight bits; 0 refuses such files."""
     on_black: bool = False

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from hallmark.tasks.ml.data.tables.date_formats import FORMATS
+from hallmark.tasks.ml.data.tables.date_columns.date_formats import FORMATS
 
 FACTOR = 8.0
 """A probability may be off by this many times the largest error of torch's own float32 on rows of the same kind."""

@@ -15,7 +15,7 @@ from hallmark.tasks.ml.artifact.proof import float64_reference
 from hallmark.tasks.ml.artifact.proof.probe_rows import chosen_test_rows
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, open_split, training_range
-from hallmark.tasks.ml.data.tables import date_parts
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
 from hallmark.tasks.ml.data.tables.wide_numbers import in_words
 from hallmark.tasks.ml.models.networks import Classifier
 

@@ -12,7 +12,8 @@ from hallmark.tasks.common.records import SPLITS, Column, Dataset, SplitName
 from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
 from hallmark.tasks.ml.data.source_rows import RawRows
-from hallmark.tasks.ml.data.tables import date_parts, encoding
+from hallmark.tasks.ml.data.tables import encoding
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
 
 CHUNK_ROWS = 1000
 """Maximum number of rows processed at once outside training: convolving a whole split would take gigabytes."""

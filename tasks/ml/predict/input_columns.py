@@ -9,7 +9,8 @@ from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.artifact.certificate import Input
-from hallmark.tasks.ml.data.tables import dates, spelling, values
+from hallmark.tasks.ml.data.tables import spelling, values
+from hallmark.tasks.ml.data.tables.date_columns import date_reading
 from hallmark.tasks.ml.data.tables.values import FINITE, Location
 from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 
@@ -73,7 +74,7 @@ def convert(
             texts = _in_known_spelling(values.text(column, location, one.missing_text).fill_null(""), one).to_pylist()
             return np.array(texts, dtype=object).reshape(-1, 1), None
         case "date":
-            return dates.parse(column, location, one.missing_text, one.date_form).reshape(-1, 1), None
+            return date_reading.parse(column, location, one.missing_text, one.date_form).reshape(-1, 1), None
         case "boolean":
             return values.boolean(column, location, one.missing_text).reshape(-1, 1), None
     is_wide = one.dtype == "float64"

@@ -11,7 +11,7 @@ from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import SPLITS, Column, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split, split_digests, training_range
-from hallmark.tasks.ml.data.tables import date_parts
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
 from hallmark.tasks.ml.data.tables.wide_numbers import in_words
 from hallmark.tasks.ml.reports.plots import table_columns
 from hallmark.tasks.ml.reports.plots.dataset_plots import histograms, points, sample_images, scatter

@@ -20,7 +20,7 @@ from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact.certificate import Certificate, Input
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split, unlabelled
-from hallmark.tasks.ml.data.tables import date_parts
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
 from hallmark.tasks.ml.data.tables.wide_numbers import in_words
 from hallmark.tasks.ml.evaluation import intervals
 from hallmark.tasks.ml.evaluation.intervals import Interval

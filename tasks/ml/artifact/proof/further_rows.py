@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hallmark.tasks.common.records import MISSING, Column, Dataset
 from hallmark.tasks.ml.data.dataset_store import as_stored, category_values, columns_of, open_split, training_range
 from hallmark.tasks.ml.data.source_rows import RawRows
-from hallmark.tasks.ml.data.tables import date_parts
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
 
 SPANS = (1.1, 2.0, 10.0)
 """Distances from one end of a column's training range, in spans of that range, towards and beyond the other end."""

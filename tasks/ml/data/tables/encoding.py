@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import MISSING, Column
-from hallmark.tasks.ml.data.tables import date_parts, graph_dates
+from hallmark.tasks.ml.data.tables.date_columns import date_parts, graph_dates
 from hallmark.tasks.ml.data.tables.wide_numbers import Numbers, lower_median, shifted
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from pyarrow import compute
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Column, ColumnKind
 from hallmark.tasks.ml.config import data as config_data
-from hallmark.tasks.ml.data.tables import dates, spelling, values, wide_numbers
+from hallmark.tasks.ml.data.tables import spelling, values, wide_numbers
+from hallmark.tasks.ml.data.tables.date_columns import date_reading
 from hallmark.tasks.ml.data.tables.spelling import NumberFormat
 from hallmark.tasks.ml.data.tables.values import Location
 from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
@@ -99,7 +100,7 @@ def _dates_error(column: pa.ChunkedArray, location: Location) -> InputError:
     first = f"write them as YYYY-MM-DD and add --data.columns.{quote(name)} date"
     if not values.is_text(column.type):
         first = "convert them to numbers, such as the hour"
-    if dates.can_read(column, location):
+    if date_reading.can_read(column, location):
         parts = "year, month, day of the week, hour and the time since the first"
         first = f"to learn from {parts}: --data.columns.{quote(name)} date"
     return InputError(
@@ -110,11 +111,11 @@ def _dates_error(column: pa.ChunkedArray, location: Location) -> InputError:
 
 
 def _date(column: pa.ChunkedArray, data: config_data.Table, location: Location) -> _Converted:
-    form = dates.find_form(column, location, data.missing)
-    x = dates.parse(column, location, data.missing, form)
+    form = date_reading.find_form(column, location, data.missing)
+    x = date_reading.parse(column, location, data.missing, form)
     known = x[~np.isnan(x)]
     if spelling.are_written_dates(known):
-        raise location.error(int((~np.isnan(x)).argmax()), dates.DATE, f"{known[0]:.0f}: write it as YYYY-MM-DD")
+        raise location.error(int((~np.isnan(x)).argmax()), date_reading.DATE, f"{known[0]:.0f}: write it as YYYY-MM-DD")
     return x, Column(location.column, "date", int(np.isnan(x).sum()), wide=True, date_form=form)
 
 

@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from hallmark.tasks.common.records import Column, Finding
 from hallmark.tasks.ml.config.data import ignoring
-from hallmark.tasks.ml.data.tables import dates, spelling
+from hallmark.tasks.ml.data.tables import spelling
+from hallmark.tasks.ml.data.tables.date_columns import date_reading
 from hallmark.tasks.ml.data.tables.values import Location
 from hallmark.tasks.ml.evaluation.findings.examined import ExaminedColumn, ExaminedTable
 
@@ -65,7 +66,7 @@ def spelt_numbers(examined: ExaminedColumn) -> Finding | None:
 
 def _as_dates(column: Column) -> str:
     """Return how a column can be taken as dates: by an option, if each value can be read."""
-    if dates.can_read(pa.array(column.values), Location("", column.name, range(len(column.values)))):
+    if date_reading.can_read(pa.array(column.values), Location("", column.name, range(len(column.values)))):
         return f"to learn from year, month, day of the week and hour: --data.columns.{quote(column.name)} date"
     return "write dates as YYYY-MM-DD, and numbers for other times"
 

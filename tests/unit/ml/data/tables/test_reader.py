@@ -10,7 +10,8 @@ from hallmark.tasks.common.records import Column
 from hallmark.tasks.ml.config.data import Table
 from hallmark.tasks.ml.data.dataset_store import prepare
 from hallmark.tasks.ml.data.source_rows import SourceRows
-from hallmark.tasks.ml.data.tables import dates, reader
+from hallmark.tasks.ml.data.tables import reader
+from hallmark.tasks.ml.data.tables.date_columns import date_reading
 from hallmark.tasks.ml.data.tables.values import Location
 from tests.support import owned
 
@@ -152,8 +153,10 @@ def test_the_form_of_dates_is_found_and_kept_for_prediction(form: str, texts: li
     np.testing.assert_array_equal(found, expected)
     assert described.date_form == form
     location = Location("new.csv", "a", range(1, 9))
-    np.testing.assert_array_equal(dates.parse(pa.array(texts[1:]), location, form=described.date_form), expected[1:3])
-    assert dates.can_read(pa.array(texts), location)
+    np.testing.assert_array_equal(
+        date_reading.parse(pa.array(texts[1:]), location, form=described.date_form), expected[1:3]
+    )
+    assert date_reading.can_read(pa.array(texts), location)
 
 
 @pytest.mark.parametrize(

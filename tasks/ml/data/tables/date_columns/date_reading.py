@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.data.tables import date_formats, date_parts, values
-from hallmark.tasks.ml.data.tables.date_formats import FORMATS, MONTHS
+from hallmark.tasks.ml.data.tables import values
+from hallmark.tasks.ml.data.tables.date_columns import date_formats, date_parts
+from hallmark.tasks.ml.data.tables.date_columns.date_formats import FORMATS, MONTHS
 from hallmark.tasks.ml.data.tables.values import Array, Location
 
 DATE = "a date such as 2026-11-30 or 2026-11-30T10:30:00+01:00, or Unix seconds"

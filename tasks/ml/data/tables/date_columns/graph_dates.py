@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from hallmark.tasks.common.records import Column
-from hallmark.tasks.ml.data.tables import date_parts
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
 
 if TYPE_CHECKING:
     import onnx
