@@ -96,6 +96,8 @@ def _may_identify(column: Column, present: NDArray[np.float64], rows: int) -> bo
 
     Amounts may all differ, too, but they leave most whole numbers of their range out; so may texts that are numbers.
     """
+    if column.kind == "date":
+        return False
     if column.kind == "categorical":
         return not column.strange and column.looks in ("", "codes")
     return bool((present == np.floor(present)).all()) and float(np.ptp(present)) < CONSECUTIVE * rows

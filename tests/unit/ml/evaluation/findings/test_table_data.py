@@ -65,6 +65,12 @@ def test_a_sound_table_has_no_findings(examine: Examine) -> None:
     )
 
 
+def test_times_that_all_differ_are_identifiers_unless_they_are_dates(examine: Examine) -> None:
+    day = 1_700_000_000 + np.random.default_rng(4).permutation(ROWS)
+    assert list(examine(day=day)) == ["identifier_column"]
+    assert examine(given={"columns": {"day": "date"}}, day=day) == {}
+
+
 def test_all_findings_of_a_column_are_reported_and_the_worst_comes_first(examine: Examine) -> None:
     found = examine(same=["x"] * ROWS, serial=10**18 + np.arange(ROWS), leak=LABEL)
     assert list(found) == ["target_given_away", "rounded_numbers", "identifier_column", "constant_column"]
