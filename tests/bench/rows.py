@@ -97,7 +97,7 @@ def feeds(dataset: Dataset, x: RawRows, values: Mapping[str, Sequence[str]]) -> 
         x: raw rows.
         values: the texts of each text column, for which the rows hold an index.
     """
-    return runtimes.feeds(dataset.columns, x, values)
+    return runtimes.feeds(dataset.columns, x, values, dataset.wide)
 
 
 def epoch_seconds(fit: Fit) -> float:
