@@ -14,7 +14,8 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import OUTPUT_NAMES, SPLITS, Column
 from hallmark.tasks.ml.config import data as config_data
 from hallmark.tasks.ml.data.source_rows import SourceRows
-from hallmark.tasks.ml.data.tables import encoding, files, spelling, typed_columns, values, web_file
+from hallmark.tasks.ml.data.tables import encoding, files, spelling, typed_columns, values
+from hallmark.tasks.ml.data.tables.formats import web_file
 from hallmark.tasks.ml.data.tables.values import Location
 from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from hallmark.tasks.ml.artifact.certificate import Input
-from hallmark.tasks.ml.data.tables import csv_file
+from hallmark.tasks.ml.data.tables.formats import csv_file
 from hallmark.tasks.ml.predict import input_rows
 from tests.support.prediction_rows import read, refused, save, write
 
