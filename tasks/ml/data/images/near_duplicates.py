@@ -19,21 +19,24 @@ SMALLEST = 4
 """Images with a shorter side are not compared."""
 COMPONENTS = 8
 """Principal components by which neighbours are searched. With more of them, the search is slower and finds as many."""
-NEIGHBOURS = 10
-"""Neighbours of an image that are compared with it. An image with more copies is found if they are almost equal."""
+NEIGHBOURS = 24
+"""Neighbours of an image that are compared with it. Copies are not found of an image that has more of them."""
 FARTHEST = 0.3
 """Maximum distance of near duplicates."""
 RATIO = 0.4
 """Maximum ratio of the distance of a near duplicate to the distance of the next neighbour."""
 CHANCE = 0.01
 """Expected number of images, by chance, whose nearest neighbour is nearer than the ratio that is used."""
-EQUAL = 0.06
-"""Distance of all pixels below which two images are near duplicates, whatever the next neighbours are."""
 VARIED = 9.0
 """Median dimension of images from which cropped copies are searched: photos have 14 to 26, handwritten digits 6.
 Different drawings equal each other if they may be moved."""
-CROPPED = 0.15
+CROPPED = 0.08
 """Maximum part that is cut off on one side."""
+BORDER = 0.25
+"""Minimum standard deviation at each side of an image that may have been cropped, as part of that of the whole image:
+a drawing on a plain background may also have been moved."""
+CONTRAST = 0.8
+"""Minimum standard deviation of such an image without its sides, as part of that of the whole image."""
 COLOUR = 40.0
 """Maximum difference of colours, in levels of 0 to 255, after averaging over 4 x 4 areas."""
 _CHUNK = 1_000
@@ -42,7 +45,7 @@ _CHUNK_BYTES = 2**26
 """Maximum size of images that are decoded to grey levels at a time, in bytes."""
 _SAMPLE = 5_000
 """Images from which the principal components are computed."""
-_STEPS = 2
+_STEPS = 3
 """Steps in which two images are aligned."""
 
 Floats = NDArray[np.float32]
@@ -66,14 +69,12 @@ def find(x: NDArray[np.uint8], rows: Indices) -> list[tuple[int, int]]:
     near = _neighbours(thumbnails)
     distances = np.concatenate([_distances(thumbnails, near, start) for start in range(0, len(rows), _CHUNK)])
     dimensions = _dimensions(distances)
-    equal = _are_equal(x, rows, near, distances)
     if np.median(dimensions) >= VARIED:
         for start in range(0, len(rows), _CHUNK):
             _align(x, rows, thumbnails, shape, near, distances, start)
     # The largest is right also if most images have copies.
     ratio = min(RATIO, (CHANCE / len(rows)) ** (1 / max(dimensions)))
-    found = equal | _are_distinct(distances, ratio)
-    first, place = np.nonzero(found)
+    first, place = np.nonzero(_are_distinct(distances, ratio))
     pairs = np.unique(np.sort(rows[np.stack([first, near[first, place]], axis=1)], axis=1), axis=0)
     return [(int(a), int(b)) for a, b in pairs if _have_equal_colours(x[a], x[b])]
 
@@ -178,40 +179,38 @@ def _are_distinct(distances: Floats, ratio: float) -> NDArray[np.bool_]:
     return found
 
 
-def _are_equal(x: NDArray[np.uint8], rows: Indices, near: Indices, distances: Floats) -> NDArray[np.bool_]:
-    """Return which neighbours `(R, K)` are almost equal in all pixels."""
-    found = np.zeros(distances.shape, np.bool_)
-    first, place = np.nonzero(distances <= EQUAL)
-    for part in _chunks(x, len(first)):
-        one, other = first[part], place[part]
-        pixels = [_unit(_grey(x, rows[some])) for some in (one, near[one, other])]
-        found[one, other] = _sine(np.einsum("np,np->n", *pixels)) <= EQUAL
-    return found
-
-
 def _align(
     x: NDArray[np.uint8], rows: Indices, thumbnails: NDArray[np.float16], shape: tuple[int, int], near: Indices,
     distances: Floats, start: int,
 ) -> None:  # fmt: skip
     """Reduce the distances of a chunk of images to neighbours that are parts of them, by cutting the same part."""
-    count = len(near[start : start + _CHUNK])
-    ours, place = np.divmod(np.arange(count * near.shape[1]), near.shape[1])
-    ours += start
-    other = near[ours, place]
-    low, high = np.zeros((2, len(ours))), np.ones((2, len(ours)))
-    cut = thumbnails[ours]
-    for step in range(_STEPS + 1):
-        distance, move = _tangent_distance(cut.astype(np.float32), thumbnails[other].astype(np.float32), shape)
-        known = distances[ours, place]
-        better = distance < known
-        distances[ours[better], place[better]] = distance[better]
+    end = min(start + _CHUNK, len(near))
+    chosen = start + np.flatnonzero(_may_be_cropped(thumbnails[start:end].astype(np.float32).reshape(-1, *shape)))
+    ours, place = np.repeat(chosen, near.shape[1]), np.tile(np.arange(near.shape[1]), len(chosen))
+    low, high, cut = np.zeros((2, len(ours))), np.ones((2, len(ours))), thumbnails[ours]
+    for step in range(_STEPS):
+        others = thumbnails[near[ours, place]].astype(np.float32)
+        reached, move = _tangent_distance(cut.astype(np.float32), others, shape)
         # Most neighbours are other images, which no small movement brings nearer.
-        goes_on = (distance < 0.7) & ((distance < 0.8 * known) | (step > 0))
-        if step == _STEPS or not goes_on.any():
+        goes_on = (reached < 0.7) & ((reached < 0.8 * distances[ours, place]) | (step > 0))
+        if not goes_on.any():
             return
-        ours, place, other, move = ours[goes_on], place[goes_on], other[goes_on], move[:, goes_on]
-        low, high = _moved(low[:, goes_on], high[:, goes_on], move)
+        ours, place, others = ours[goes_on], place[goes_on], others[goes_on]
+        low, high = _moved(low[:, goes_on], high[:, goes_on], move[:, goes_on])
         cut = _thumbnails(x, rows[ours], low, high, shape)
+        distance = _sine(np.einsum("np,np->n", cut.astype(np.float32), others))
+        distances[ours, place] = np.minimum(distances[ours, place], distance)
+
+
+def _may_be_cropped(images: Floats) -> NDArray[np.bool_]:
+    """Return which thumbnails `(n, h, w)` show something at each side, and keep their contrast without their sides."""
+    height, width = (max(1, side // 8) for side in images.shape[1:])
+    whole = images.std(axis=(1, 2))
+    sides = (images[:, :height], images[:, -height:], images[:, :, :width], images[:, :, -width:])
+    is_shown = np.min([side.std(axis=(1, 2)) for side in sides], axis=0) >= BORDER * whole
+    is_kept = images[:, height:-height, width:-width].std(axis=(1, 2)) >= CONTRAST * whole
+    may_be: NDArray[np.bool_] = is_shown & is_kept
+    return may_be
 
 
 def _tangent_distance(first: Floats, second: Floats, shape: tuple[int, int]) -> tuple[Floats, Doubles]:

