@@ -27,7 +27,7 @@ def score(
 
     Args:
         model: an .onnx file, a registered name (its champion), `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        source: a table with the columns of the model, a .npy file, an image, or a folder of images.
+        source: a table with the columns of the model, or its address; a .npy file, an image, or a folder of images.
         output: file to write, .csv, .parquet or .jsonl; nothing is written if scoring fails.
         overwrite: whether to replace the output if it exists.
         unreadable: largest accepted share of missing, unknown and unreadable values in a column.

@@ -6,6 +6,7 @@ from hallmark.tasks.ml.config.data import Own, Table
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources, suitability
 from hallmark.tasks.ml.data.splits import divide
+from hallmark.tasks.ml.data.tables import web_file
 from hallmark.tasks.ml.reports import data_profile
 from hallmark.tasks.runtime import progress, settings
 from hallmark.tasks.runtime.steps import step
@@ -19,6 +20,8 @@ def prepare(experiment: Experiment, *others: Experiment) -> Dataset:
         table = sources.read(experiment.data, machine.home, progress=progress.images)
     else:
         table = sources.read(experiment.data, machine.writable_home(), machine.mirror, progress.images)
+    if isinstance(experiment.data, Own) and (downloaded := web_file.describe(experiment.data.path)):
+        progress.line("source", downloaded)
     for note in table.notes:
         progress.line("columns" if isinstance(experiment.data, Table) else "images", note)
     divided = divide(table, experiment.data.split)

@@ -41,7 +41,8 @@ def predict(
     model
         An .onnx file, a registered name (its champion), models:/NAME@ALIAS or models:/NAME/VERSION.
     source
-        A table with the columns of the model, a .npy file, an image, a folder of images, or - for CSV from stdin.
+        A table with the columns of the model, or its address; a .npy file, an image, a folder of images, or - for CSV
+        from stdin.
     output
         File to write: .csv, .parquet or .jsonl. Default: stdout. Nothing is written if a row cannot be predicted,
         but one unreadable image of a folder, or 1 % of them, are left out and listed.

@@ -30,7 +30,7 @@ def experiment(source: str, tokens: Sequence[str]) -> Experiment:
     """Build the experiment of `hallmark train SOURCE TOKENS...`.
 
     Args:
-        source: name of a preset, a `.toml`, `.csv` or `.parquet` file, or a folder of images.
+        source: name of a preset, a `.toml` file, a table, or a folder of images.
         tokens: options such as `--training.epochs 20` or `--training.epochs=20`, as on the command line.
 
     Raises:
@@ -47,6 +47,8 @@ def read(source: str) -> Tree:
     """
     if not source.strip():
         raise InputError(f"expected a preset, a .toml file, a table or a folder of images, found {source!r}")
+    if source.startswith("-") and not Path(source).exists():
+        raise InputError(f"expected a preset, a .toml file, a table or a folder of images before '{source}'")
     if source.endswith(".toml"):
         return own_data.with_absolute_path(toml.load(Path(source)), Path(source).parent)
     return own_data.read(source) if own_data.is_own(source) else presets.get(source).model_dump(mode="json")

@@ -12,8 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from hallmark.flows.experiments import presets
 from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.config.data import BY_COLUMN, TABLE_SUFFIXES, Data, Own, Points, folder_name, stem
+from hallmark.tasks.ml.config.data import BY_COLUMN, Data, Own, Points
 from hallmark.tasks.ml.config.fields import names
+from hallmark.tasks.ml.config.table_names import folder_name, is_address, require_address, stem, suffixes
+from hallmark.tasks.ml.data.tables import parts
 
 if TYPE_CHECKING:
     from hallmark.tasks.ml.data.images.image_folder import Photo
@@ -56,24 +58,28 @@ IMAGE_TRAININGS: tuple[Tree, ...] = (
 
 def is_own(source: str) -> bool:
     """Return whether a source is a table or a folder of images rather than a preset."""
-    path = Path(source)
-    return path.suffix.lower() in TABLE_SUFFIXES or (
-        source not in presets.PRESETS and (os.sep in source or path.is_dir())
-    )
+    return bool(suffixes(source)[0]) or (source not in presets.PRESETS and (os.sep in source or Path(source).is_dir()))
 
 
 def read(source: str) -> Tree:
     """Return the fields of an experiment on a table or a folder of images.
 
     Raises:
-        InputError: the path does not exist; the message names the closest one.
+        InputError: the path does not exist, and the message names the closest one; or an address is not accepted.
     """
+    if is_address(source):
+        try:
+            require_address(source)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return {"name": stem(source), "data": {"kind": "table", "path": source}}
     path = Path(source)
     if not path.exists():
         raise InputError(files.missing_message(path, source))
-    if path.is_dir() and path.suffix.lower() in TABLE_SUFFIXES:
+    is_table = not path.is_dir() or parts.is_table(path)
+    if not is_table and suffixes(source)[0]:
         raise InputError(f"{source}: is a folder: write its parts into one file, or give one of them")
-    kind, name = ("images", folder_name(source)) if path.is_dir() else ("table", stem(source))
+    kind, name = ("table", stem(source)) if is_table else ("images", folder_name(source))
     return {"name": name, "data": {"kind": kind, "path": str(path.absolute())}}
 
 
@@ -84,7 +90,7 @@ def with_absolute_path(tree: Tree, folder: Path) -> Tree:
         tree: the fields of the experiment.
         folder: folder of the file that the fields were read from, to which the path is relative.
     """
-    if not _is_on_own(tree):
+    if not _is_on_own(tree) or is_address(tree["data"]["path"]):
         return tree
     return tree | {"data": tree["data"] | {"path": str((folder / tree["data"]["path"]).absolute())}}
 
@@ -138,10 +144,12 @@ def refuse_without_target(tree: Tree, source: str) -> None:
     data = tree.get("data")
     if isinstance(data, dict) and data.get("kind") == "table" and "target" not in data:
         from hallmark.tasks.ml.data.tables import files as table_files
+        from hallmark.tasks.ml.data.tables import web_file
 
-        path = Path(str(data.get("path")))
-        separator = data.get("separator")
-        known = table_files.names(path, separator if isinstance(separator, str) else ",")
+        path, separator, sheet = web_file.local(str(data.get("path"))), data.get("separator"), data.get("sheet")
+        known = table_files.names(
+            path, separator if isinstance(separator, str) else ",", sheet if isinstance(sheet, str) else None
+        )
         columns = table_files.listed(known)
         raise InputError(f"{source}: the column to predict is missing: add --target and one of the columns: {columns}")
 
@@ -164,22 +172,32 @@ def _suits(data: Tree) -> bool:
     """
     if data["kind"] == "points":
         return _divides(json.dumps(data), 0, 0)
-    path = Path(data["path"])
     try:
         if data["kind"] == "images":
-            return min(Counter(photo.label for photo in _list_images(path)).values()) >= DIVIDED_IMAGES
-        from hallmark.tasks.ml.data.tables import files as table_files
-
-        if not path.is_file() or table_files.estimate_rows(path) >= DIVIDED_ROWS:
-            return True
+            photos = _list_images(Path(data["path"]))
+            return min(Counter(photo.label for photo in photos).values()) >= DIVIDED_IMAGES
+        path, rows = _estimated(data)
     except InputError:
         return True
-    facts = path.stat()
-    return _divides(json.dumps(data, sort_keys=True, default=str), facts.st_size, facts.st_mtime_ns)
+    if rows >= DIVIDED_ROWS:
+        return True
+    size, changed = files.size(path.resolve()), files.last_changed(path.resolve())
+    return _divides(json.dumps(data, sort_keys=True, default=str), size, changed)
+
+
+def _estimated(data: Tree) -> tuple[Path, int]:
+    """Return the path of a table, after its download if it has an address, and the number of its rows, estimated."""
+    from hallmark.tasks.ml.data.tables import files as table_files
+    from hallmark.tasks.ml.data.tables import web_file
+
+    path = web_file.local(data["path"])
+    if not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: is neither a regular file nor a folder")
+    return path, table_files.estimate_rows(path, data.get("sheet"))
 
 
 @cache
-def _divides(fields: str, size: int, changed: int) -> bool:  # noqa: ARG001 - size and time tell contents apart
+def _divides(fields: str, size: int, changed: float) -> bool:  # noqa: ARG001 - size and time tell contents apart
     """Divide rows, once for all members of a sweep."""
     from hallmark.tasks.ml.data import sources, splits
 
@@ -204,15 +222,14 @@ def defaults(data: Tree) -> tuple[Tree, Tree]:
     Returns:
         the fields of the model and of the training; only the kind of the model if the data cannot be read.
     """
-    path = Path(data["path"])
-    if data["kind"] == "table" and path.is_file():
-        from hallmark.tasks.ml.data.tables import files as table_files
-
-        rows = table_files.estimate_rows(path)
+    if data["kind"] == "table" and (
+        is_address(data["path"]) or Path(data["path"]).is_file() or Path(data["path"]).is_dir()
+    ):
+        path, rows = _estimated(data)
         hidden = HIDDEN_TEXT if _has_text(data, path) else HIDDEN_NUMERIC
         return {"kind": "mlp", "hidden": hidden}, dict(TABLE_TRAININGS[sum(rows >= size for size in TABLE_SIZES)])
     if data["kind"] == "images":
-        images = len(_list_images(path))
+        images = len(_list_images(Path(data["path"])))
         return dict(IMAGE_NETWORK), dict(IMAGE_TRAININGS[sum(images >= size for size in IMAGE_SIZES)])
     return {"kind": "mlp"}, {}
 
@@ -225,7 +242,9 @@ def _has_text(data: Tree, path: Path) -> bool:
     split = data.get("split", {})
     excluded = {data.get("target"), *names(data.get("ignore", ())), *(split.get(name) for name in BY_COLUMN)}
     separator = data.get("separator", ",")
-    return bool(separator in csv_file.SEPARATORS and set(table_files.text_columns(path, separator)) - excluded)
+    if separator not in csv_file.SEPARATORS:
+        return False
+    return bool(set(table_files.text_columns(path, separator, data.get("sheet"))) - excluded)
 
 
 def _has_split_folders(data: Tree) -> bool:

@@ -98,7 +98,7 @@ def grid(source: str, tokens: Sequence[str]) -> Grid:
     """Build all combinations of the values in `hallmark sweep SOURCE TOKENS...`.
 
     Args:
-        source: name of a preset, a `.toml`, `.csv` or `.parquet` file, or a folder of images.
+        source: name of a preset, a `.toml` file, a table, or a folder of images.
         tokens: options such as `--training.lr 0.01,0.1`, as on the command line; see `GRAMMAR`.
 
     Raises:
@@ -126,7 +126,7 @@ def random(source: str, tokens: Sequence[str], members: int, seed: int) -> Grid:
     values that are drawn.
 
     Args:
-        source: name of a preset, a `.toml`, `.csv` or `.parquet` file, or a folder of images.
+        source: name of a preset, a `.toml` file, a table, or a folder of images.
         tokens: options such as `--training.lr loguniform:1e-4:1`, as on the command line; see `GRAMMAR`.
         members: number of members.
         seed: the same seed gives the same members on every machine.

@@ -193,9 +193,13 @@ def from_environment() -> Settings:
     return Settings()
 
 
-def store_of_station() -> station_file.Station | None:
-    """Return the station whose MLflow server this process uses: the one that was running at the first call."""
-    return _station(from_environment().home)
+def store_of_station(machine: Settings | None = None) -> station_file.Station | None:
+    """Return the station whose MLflow server this process uses: the one that was running at the first call.
+
+    Args:
+        machine: the settings, if they have been read.
+    """
+    return _station((machine or from_environment()).home)
 
 
 @cache

@@ -54,7 +54,7 @@ def connect() -> MlflowClient:
         InputError: the server or store cannot be reached, or the store has lost its content.
     """
     machine = settings.read()
-    if station := settings.store_of_station():
+    if station := settings.store_of_station(machine):
         os.environ.update(_credentials(station, machine.credentials))  # MLflow's client reads them there
     mlflow.set_tracking_uri(machine.tracking_uri)  # for functions without a client: models and artifacts
     return _connect(machine.tracking_uri)

@@ -18,7 +18,9 @@ from mlflow.tracking import MlflowClient
 from hallmark.tasks.common.errors import UnavailableError, one_line, without_secrets
 from hallmark.tasks.common.records import Attempt, Dataset, Run
 from hallmark.tasks.ml.config import toml
+from hallmark.tasks.ml.config.data import Own
 from hallmark.tasks.ml.config.experiment import Experiment
+from hallmark.tasks.ml.data.tables import web_file
 from hallmark.tasks.runtime import progress, provenance, settings
 from hallmark.tasks.runtime.signals import held, interrupted
 from hallmark.tasks.tracking import heartbeat, store_calls
@@ -49,6 +51,8 @@ def open_run(
         tag.EXPERIMENT_DIGEST: experiment.digest,
         tag.SOURCE_NAME: f"hallmark train {experiment.name}",
     }
+    if isinstance(experiment.data, Own) and (downloaded := web_file.describe(experiment.data.path)):
+        about[tag.SOURCE] = downloaded
     with _open(dataset, attempt, name, about | tags) as run:
         _log_inputs(run, experiment, dataset)
         yield run

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 NAME = "hallmark.name"
 """Name of the experiment."""
 DATASET_DIGEST = "hallmark.dataset_digest"
+SOURCE = "hallmark.source"
+"""Address, size and digest of a table that was downloaded."""
 EXPERIMENT_DIGEST = "hallmark.experiment_digest"
 CODE_DIGEST = "hallmark.code_digest"
 VERSIONS = "hallmark.versions"

@@ -1,5 +1,6 @@
 """Tables as text: encodings, line ends, separators, quotes, headings, names of columns and files, containers."""
 
+import bz2
 import gzip
 import io
 import zipfile
@@ -116,10 +117,11 @@ def column_names() -> Files:
 
 def containers() -> Files:
     """Tables in archives and other formats, some under a wrong suffix."""
-    archive, stored = io.BytesIO(), io.BytesIO()
+    archive, stored, sheet = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr(zipfile.ZipInfo("t.csv"), TEXT)
     feather.write_feather(ROWS, stored)
+    ROWS.to_excel(sheet, index=False)
     packed = gzip.compress(TEXT.encode(), mtime=0)
     return {
         "containers/t.csv.gz": packed,
@@ -128,6 +130,9 @@ def containers() -> Files:
         "containers/t.zip": archive.getvalue(),
         "containers/excel.xlsx": archive.getvalue(),
         "containers/excel.csv": archive.getvalue(),
+        "containers/t.csv.bz2": bz2.compress(TEXT.encode()),
+        "containers/cut.csv.gz": packed[:-9],
+        "containers/sheet.xlsx": sheet.getvalue(),
         "containers/t.csv.zst": bytes(pa.compress(TEXT.encode(), "zstd", asbytes=True)),
         "containers/t.feather": stored.getvalue(),
         "containers/t.jsonl": str(ROWS.to_json(orient="records", lines=True)),

@@ -176,7 +176,11 @@ _OTHERS = ("gzipped.csv", "t.zip", "excel.xlsx", "excel.csv", "t.feather", "t.js
 CONTAINERS = (
     *(
         read(f"container {file}", f"containers/{file}", "is read", *READ)
-        for file in ("t.csv.gz", "t.csv.zip", "t.csv.zst", "t.jsonl")
+        for file in ("t.csv.gz", "t.csv.zip", "t.csv.zst", "t.csv.bz2", "t.jsonl", "sheet.xlsx")
+    ),
+    read("container cut.csv.gz", "containers/cut.csv.gz", "is refused", "incomplete", code=REFUSED),
+    predict(
+        "container rows", "containers/sheet.xlsx", "containers/t.jsonl", "as from CSV", equals="containers/t.csv.gz"
     ),
     *(
         read(

@@ -176,7 +176,7 @@ MISTAKES = [
     (["nowhere.onnx", "rows.csv"], "nowhere.onnx: cannot be read: No such file"),
     (["text.onnx", "rows.csv"], "text.onnx: not an ONNX file"),
     (["iris.onnx", "nowhere.csv"], "nowhere.csv: there is no such file or folder"),
-    (["iris.onnx", "iris.onnx"], "iris.onnx: expected a file that ends in .csv, .tsv, .parquet"),
+    (["iris.onnx", "iris.onnx"], "iris.onnx: expected a file that ends in .csv, .tsv, .jsonl"),
     (["iris.onnx", "empty.csv"], "empty.csv: has no heading"),
     (["iris.onnx", "heading.csv"], "heading.csv: has no rows"),
     (["iris.onnx", "text.csv"], "text.csv: row 4, column 'sepal_length': expected a finite number .* found 'x'"),

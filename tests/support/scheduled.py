@@ -11,10 +11,12 @@ from typing import Any
 from hallmark.flows.scheduling import deployments
 from hallmark.tasks.runtime.prefect_api import answers
 from tests.support import projects
-from tests.support.processes import HALLMARK, process
+from tests.support.processes import HALLMARK, process, until
 
 QUICK = 'name = "quick"\nexperiment = "iris"\ninterval = "10s"\noptions = { "training.epochs" = 3 }\n'
 LONG = 'name = "long"\nexperiment = "iris"\ninterval = "5s"\noptions = { "training.epochs" = 1000000 }\n'
+LONG_ON_REQUEST = LONG.replace("5s", "1d")
+"""For tests of a single run, started by `start_run`: each further run is a process that imports everything."""
 
 
 def with_client(act: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - any result of the client
@@ -76,6 +78,13 @@ def serving(tmp_path: Path, **environment: str) -> Iterator["subprocess.Popen[by
     log, folder = tmp_path / "serve.log", projects.foreign(tmp_path / "project")
     with process(["nice", HALLMARK, "serve"], log, folder, HALLMARK_CHECKPOINT_SECONDS="1", **environment) as started:
         yield started
+
+
+def start_run(url: str, path: Path, log: Path) -> None:
+    """Wait until the only schedule of a file is served; start a run of it, as the button on Prefect's page does."""
+    until(lambda: "serving" in log.read_text())
+    (deployment,) = call_prefect(url, lambda client: deployments.registered(client, path))
+    call_prefect(url, lambda client: client.create_flow_run_from_deployment(deployment.id))
 
 
 def engine_pids() -> set[int]:

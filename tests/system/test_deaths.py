@@ -10,7 +10,7 @@ from tests.pipelines.test_notification import receiver
 from tests.support import forks
 from tests.support.interrupted import runs as training_runs
 from tests.support.processes import until
-from tests.support.scheduled import LONG, engine_pids, runs, serving
+from tests.support.scheduled import LONG, LONG_ON_REQUEST, engine_pids, runs, serving, start_run
 
 
 def test_cancelled_run_sends_no_notification(
@@ -18,8 +18,10 @@ def test_cancelled_run_sends_no_notification(
 ) -> None:
     log = tmp_path / "serve.log"
     with receiver() as (address, notifications):
-        path = write_schedules(LONG.replace('"iris"', f'"{model}.toml"') + f'notify = "{address}"\n')
+        entry = LONG_ON_REQUEST.replace('"iris"', f'"{model}.toml"')
+        path = write_schedules(entry + f'notify = "{address}"\n')
         with serving(tmp_path) as served:
+            start_run(scheduler, path, log)
             until(lambda: "epoch" in log.read_text())
             served.terminate()
             assert served.wait(60) == 0
@@ -70,11 +72,12 @@ def test_failed_run_sends_a_notification_and_keeps_the_champion(
     scheduler: str, write_schedules: Callable[..., Path], tmp_path: Path, model: str
 ) -> None:
     make_champion(tmp_path, model)
-    entry = LONG.replace('"iris"', f'"{model}.toml"').replace("1000000", '100, "training.lr" = 1e30')
+    entry = LONG_ON_REQUEST.replace('"iris"', f'"{model}.toml"').replace("1000000", '100, "training.lr" = 1e30')
     with receiver() as (address, notifications):
         path = write_schedules(entry + f'notify = "{address}"\n')
         with serving(tmp_path):
-            (failed, *_) = until(lambda: runs(scheduler, path, "Failed"))
+            start_run(scheduler, path, tmp_path / "serve.log")
+            (failed,) = until(lambda: runs(scheduler, path, "Failed"))
             until(lambda: notifications, 30)
     assert notifications[0]["title"] == f"long ({model}): FAILED"
     assert failed.name in notifications[0]["message"]

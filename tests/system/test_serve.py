@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hallmark.flows.scheduling import deployments, schedules
-from tests.support import forks
+from tests.support import forks, projects
 from tests.support.processes import process, until
 from tests.support.scheduled import QUICK, call_prefect, engine_pids, runs, serving
 
@@ -59,7 +59,8 @@ def test_schedules_can_be_assigned_to_a_work_pool(
     deployed = forks.hallmark("deploy", "--pool", "station")
     assert (deployed.returncode, deployed.stdout) == (0, "quick: added\n"), deployed.stderr
     worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "station", "--limit", "1"]
-    with process(worker, tmp_path / "worker.log"):
+    project = projects.foreign(tmp_path / "project")
+    with process(worker, tmp_path / "worker.log", project):
         completed, *_ = until(lambda: runs(scheduler, path, "Completed"))
     assert completed.work_pool_name == "station"
     assert call_prefect(scheduler, lambda client: deployments.reconcile(client, schedules.load(), path)) == [

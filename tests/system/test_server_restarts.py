@@ -17,7 +17,7 @@ from tests.support import forks
 from tests.support.interrupted import runs as training_runs
 from tests.support.interrupted import unfinished_folders
 from tests.support.processes import free_port, mlflow_server, prefect_server, until
-from tests.support.scheduled import LONG, call_prefect, engine_pids, runs, serving
+from tests.support.scheduled import LONG_ON_REQUEST, call_prefect, engine_pids, runs, serving, start_run
 
 EPOCHS = 5_000
 STEPS = ("prepare", "examine", "fit", "evaluate", "diagnose", "export", "verify", "stamp", "register", "card")
@@ -30,14 +30,16 @@ def test_training_continues_while_both_servers_restart_and_loses_nothing(
     url = f"http://127.0.0.1:{port}/api"
     monkeypatch.setenv("PREFECT_API_URL", url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{mlflow_port}")
-    path = write_schedules(LONG.replace('"iris"', f'"{model}.toml"').replace("1000000", str(EPOCHS)))
+    path = write_schedules(LONG_ON_REQUEST.replace('"iris"', f'"{model}.toml"').replace("1000000", str(EPOCHS)))
     with prefect_server(tmp_path, port) as prefect, mlflow_server(tmp_path, mlflow_port) as mlflow, serving(tmp_path):
+        start_run(url, path, log)
         until(lambda: "epoch" in log.read_text())
         for server in (prefect, mlflow):
             os.killpg(server.pid, signal.SIGKILL)
         until(lambda: f"epoch {EPOCHS}/{EPOCHS}" in log.read_text())  # the training finishes without the servers
         with prefect_server(tmp_path, port), mlflow_server(tmp_path, mlflow_port):
             (completed,) = until(lambda: completed_runs(url, path, f"{model} first version 1"))
+            start_run(url, path, log)
             until(lambda: completed_runs(url, path, f"{model} unchanged"))  # the serving process has survived too
             until(lambda: states(url, completed) == {f"{step} {model}": "Completed" for step in STEPS})
             assert_complete(training_runs(model), EPOCHS)
@@ -89,9 +91,11 @@ def test_without_prefect_a_training_counts_as_finished_and_the_serving_process_s
     write_schedules: Callable[..., Path], tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, port, epochs = tmp_path / "serve.log", free_port(), 2_000
-    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
-    write_schedules(LONG.replace('"iris"', f'"{model}.toml"'))
+    url = f"http://127.0.0.1:{port}/api"
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    path = write_schedules(LONG_ON_REQUEST.replace('"iris"', f'"{model}.toml"'))
     with prefect_server(tmp_path, port) as server, serving(tmp_path) as served:
+        start_run(url, path, log)
         until(lambda: "epoch" in log.read_text())
         command, output = (
             ["train", "iris", "--name", f"{model}-2", "--training.epochs", f"{epochs}"],

@@ -9,7 +9,7 @@ from pathlib import Path
 from hallmark.flows.scheduling import serve
 from tests.pipelines.test_notification import receiver
 from tests.support.processes import until
-from tests.support.scheduled import LONG, engine_pids, runs, serving
+from tests.support.scheduled import LONG_ON_REQUEST, engine_pids, runs, serving, start_run
 
 
 def test_run_without_heartbeats_is_crashed_after_three_intervals(
@@ -17,7 +17,7 @@ def test_run_without_heartbeats_is_crashed_after_three_intervals(
 ) -> None:
     log = tmp_path / "serve.log"
     with receiver() as (address, notifications):
-        path = write_schedules(LONG + f'notify = "{address}"\n')
+        path = write_schedules(LONG_ON_REQUEST + f'notify = "{address}"\n')
         kill_silently(scheduler, path, tmp_path, log)
         assert not notifications  # no process was left to send one
         with serving(tmp_path):
@@ -30,6 +30,7 @@ def test_run_without_heartbeats_is_crashed_after_three_intervals(
 def kill_silently(url: str, path: Path, tmp_path: Path, log: Path) -> None:
     """Kill a run and the process that serves it, and wait until Prefect sets the run to Crashed."""
     with serving(tmp_path) as served:
+        start_run(url, path, log)
         until(lambda: "epoch" in log.read_text())
         (running,) = runs(url, path, "Running")
         (engine,) = engine_pids()

@@ -158,7 +158,7 @@ def test_schedule_promotes_holds_and_rejects_and_both_servers_agree(workspace: W
         assert up.returncode == 0, up.stderr
 
     with receiver() as (address, notifications):
-        serve(POOR, "5s")
+        serve(POOR, "20s")  # no second run before the station stops
         aliases, _ = await_verdict(workspace, model, "FIRST", 1)
         assert aliases == {"champion": 1}
         assert workspace.hallmark("down").returncode == 0

@@ -1,18 +1,14 @@
 """The data part of an experiment: which rows to use, how to split them, and how to scale them."""
 
-import hashlib
-import re
-from pathlib import PurePath
 from shlex import quote
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hallmark.tasks.common.records import ColumnKind
 from hallmark.tasks.ml.config.fields import FLOAT32, Labels, Names, Numbers, Part
+from hallmark.tasks.ml.config.table_names import folder_name, is_address, require_address, stem, suffixes
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-"""File name endings of the tables that can be trained on and predicted."""
 BY_COLUMN = ("group", "time", "column")
 """Split methods that use a column of a table; the option of the same name names the column."""
 
@@ -251,7 +247,10 @@ class Own(Source):
 
 
 class Table(Own):
-    """A user's table: CSV with a header, or Parquet. Each row is an example, each column an input of the model."""
+    """A user's table: CSV with a heading, JSON lines, Excel or Parquet. Each row is an example, each column an input.
+
+    The path may be an address of http or https, or a folder of Parquet files.
+    """
 
     kind: Literal["table"] = Field(description="the dataset")
     target: str = Field(min_length=1, description="name of the column to predict; its values are the classes")
@@ -276,6 +275,7 @@ class Table(Own):
         description="texts that mark a missing value, such as ?,-; default: NA, N/A, NULL, NaN and their variants. "
         "Empty text always does; '' for no other, so that NA is a value",
     )
+    sheet: str | None = Field(default=None, description="sheet of an Excel file; default: the first")
     spellings: Literal["as_written", "joined"] = Field(
         default="as_written",
         description="joined: values and classes that differ only by case, blanks, Unicode form, a final dot or the "
@@ -285,12 +285,27 @@ class Table(Own):
         default="standard", description="standard: (x - mean) / standard deviation of numeric columns; none: raw values"
     )
 
+    @field_validator("path")
+    @classmethod
+    def _address_is_of_a_table(cls, path: str) -> str:
+        if is_address(path):
+            require_address(path)
+        return path
+
     @model_validator(mode="after")
     def _scaling_suits_a_table(self) -> "Table":
         if self.scaling == "range" or self.scaling_fitted_on == "all":
             raise ValueError(
                 f"scaling '{self.scaling}' and scaling_fitted_on '{self.scaling_fitted_on}': a table needs scaling "
                 "'standard' or 'none', fitted on 'train'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_excel_has_sheets(self) -> "Table":
+        if self.sheet is not None and suffixes(self.path)[0] != ".xlsx":
+            raise ValueError(
+                f"sheet '{self.sheet}' and path '{self.path}' contradict each other: only .xlsx has sheets"
             )
         return self
 
@@ -356,25 +371,6 @@ def ignoring(column: str) -> str:
     """Return the option that leaves a column out, quoted for a shell; a name with a comma gets CSV quotes as well."""
     listed = f'"{column.replace(chr(34), 2 * chr(34))}"' if "," in column or '"' in column else column
     return f"--data.ignore {quote(listed)}"
-
-
-def stem(path: str) -> str:
-    """Return a path's last part without its suffix as a valid experiment name.
-
-    Characters other than letters, digits, '.', '_' and '-' become '-'. If nothing is left, the name is derived from
-    the digest of the last part, so that two of them differ.
-    """
-    return _reduced(PurePath(path).stem)
-
-
-def folder_name(path: str) -> str:
-    """Return the name of a folder as a valid experiment name, as `stem` does for a file."""
-    return _reduced(PurePath(path).name)
-
-
-def _reduced(last: str) -> str:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")[:100]
-    return name or f"own-{hashlib.sha256(last.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 Data = Annotated[Iris | Threshold | Points | Blobs | Digits | MNIST | Table | Images, Field(discriminator="kind")]

@@ -1,6 +1,7 @@
 """Columns of a table as the inputs of a model. Values are parsed by the same functions as in training."""
 
 from collections.abc import Sequence
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ def select(names: Sequence[str], inputs: Sequence[Input], source: str) -> tuple[
     """Find the model's inputs among the columns of a file, in any order.
 
     A user's table may have more columns than the model uses, as it had in training. Its column names are compared
-    without surrounding whitespace, as in training.
+    without surrounding whitespace, as in training, and in any Unicode form.
 
     Returns:
         The position of each input's column, and the names of the columns that the model does not use.
@@ -32,11 +33,13 @@ def select(names: Sequence[str], inputs: Sequence[Input], source: str) -> tuple[
     """
     expected = [one.name for one in inputs]
     stripped = [name.strip() for name in names] if is_table(inputs) else list(names)
+    by_form = {normalize("NFC", name): name for name in expected}
+    stripped = [name if name in expected else by_form.get(normalize("NFC", name), name) for name in stripped]
     unused = [name for name in stripped if name not in expected]
     problems = {
         "missing": [name for name in expected if name not in stripped],
         "unexpected": [] if is_table(inputs) else unused,
-        "duplicated": sorted({name for name in stripped if stripped.count(name) > 1}),
+        "duplicated": sorted({name for name in stripped if name and stripped.count(name) > 1}),
     }
     if wrong := [f"{problem}: {', '.join(map(repr, those))}" for problem, those in problems.items() if those]:
         alike = {name.casefold(): name for name in unused}
@@ -82,7 +85,7 @@ def convert(
 
 
 def _in_known_spelling(texts: pa.Array, one: Input) -> pa.Array:
-    """Replace a number that is no known value by the known spelling of this number, such as `1.0` by `1`.
+    """Replace a text that is no known value by the known spelling of it: `1.0` by `1`, decomposed accents by composed.
 
     Programs write a column of whole numbers as `1.0` once a value is missing. Where training joined values that differ
     by their spelling only, the same is done for any text.
@@ -91,8 +94,8 @@ def _in_known_spelling(texts: pa.Array, one: Input) -> pa.Array:
     found = encoded.dictionary.to_pylist()
     if not (unknown := set(found).difference(one.values)):
         return texts
-    key = spelling.folded if one.joined else spelling.plain_number
-    known = {found_key: value for value in reversed(one.values) if (found_key := key(value))}
+    key = spelling.folded if one.joined else spelling.composed
+    known = {key(value): value for value in reversed(one.values)}
     spelt = [known.get(key(text), text) if text in unknown else text for text in found]
     return pa.array(spelt, texts.type).take(encoded.indices)
 

@@ -16,10 +16,10 @@ from hallmark.tasks.common import files
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.artifact.certificate import Input
 from hallmark.tasks.ml.artifact.runtimes import NUMBERS_AT_ONCE, ROWS_AT_ONCE, Feeds
-from hallmark.tasks.ml.config.data import TABLE_SUFFIXES
+from hallmark.tasks.ml.config.table_names import TABLE_SUFFIXES, suffixes
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.data.images.image_folder import SUFFIXES, are_too_many, as_text, list_files
-from hallmark.tasks.ml.data.tables import values
+from hallmark.tasks.ml.data.tables import parts, values, web_file
 from hallmark.tasks.ml.data.tables.csv_file import CsvFile
 from hallmark.tasks.ml.data.tables.files import open_table
 from hallmark.tasks.ml.data.tables.table_file import TableFile, refusals
@@ -60,14 +60,16 @@ def open_source(source: str, inputs: tuple[Input, ...]) -> RowSource:
     """Open a source of rows and check what can be checked before the first row.
 
     Args:
-        source: path of a table, a `.npy` file, an image or a folder of images; or `-` for CSV from stdin.
+        source: path or address of a table, path of a `.npy` file, an image or a folder of images; or `-` for CSV from
+            stdin.
         inputs: inputs of the model.
 
     Raises:
         InputError: the source cannot be read, does not have the model's columns or image size, or has no rows. A value
             that does not fit is reported with row and column when its batch is read.
     """
-    path, suffix = Path(source), Path(source).suffix.lower()
+    path = web_file.local(source)
+    suffix = path.suffix.lower()
     separator = None if input_columns.is_table(inputs) else ","
     names = [one.name for one in inputs]
     if source == STDIN:
@@ -76,10 +78,10 @@ def open_source(source: str, inputs: tuple[Input, ...]) -> RowSource:
         raise InputError(files.missing_message(path, source))
     if not path.is_file() and not path.is_dir():
         raise InputError(f"{source}: is neither a regular file nor a folder: give one, or '-' for CSV from stdin")
+    if suffixes(path.name)[0] or parts.is_table(path):
+        return _table(open_table(path, separator, expected=names), source, _require_columns(inputs, source))
     if path.is_dir() or suffix in SUFFIXES:
         return _images(path, _require_image(inputs, source))
-    if suffix in TABLE_SUFFIXES:
-        return _table(open_table(path, separator, names), source, _require_columns(inputs, source))
     if suffix == ".npy":
         return _array(path, inputs)
     known = ", ".join((*TABLE_SUFFIXES, ".npy", *SUFFIXES))

@@ -16,6 +16,8 @@ import pyarrow as pa
 from pyarrow import csv
 
 from hallmark.tasks.common.errors import HallmarkError, InputError
+from hallmark.tasks.ml.config.table_names import suffixes
+from hallmark.tasks.ml.data.tables import compressed
 from hallmark.tasks.ml.data.tables.table_file import Select, refusals
 from hallmark.tasks.ml.data.tables.values import MISSING_TEXT
 
@@ -25,10 +27,12 @@ SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}
 _BLOCK = 2**20
 """Bytes that are read and parsed together. No line may be longer."""
 _OTHER_FILES = {
-    b"PK\x03\x04": "an Excel sheet or a ZIP archive: save the sheet as CSV (UTF-8), or unpack the archive",
-    b"\xd0\xcf\x11\xe0": "an Excel sheet: save it as CSV (UTF-8)",
-    b"\x1f\x8b": "compressed: decompress it, for example with gunzip",
-    b"\x28\xb5\x2f\xfd": "compressed: decompress it, for example with unzstd",
+    b"PK\x03\x04": "an Excel file or a ZIP archive: let its name end in .xlsx, or in .csv.zip",
+    b"\xd0\xcf\x11\xe0": "an old Excel file: save it as .xlsx",
+    b"\x1f\x8b": "compressed: let its name end in .csv.gz",
+    b"\x28\xb5\x2f\xfd": "compressed: let its name end in .csv.zst",
+    b"BZh": "compressed: let its name end in .csv.bz2",
+    b"\xfd7zXZ": "compressed: let its name end in .csv.xz",
     b"PAR1": "a Parquet file: let its name end in .parquet",
 }
 """What a file is that begins with these bytes, and what to do."""
@@ -109,11 +113,8 @@ class CsvFile:
 
     def estimate_rows(self) -> int:
         """Return the number of rows, estimated from the size of the file and its first lines."""
-        with refusals(self._source, "CSV"), self._open() as file:
-            sample = file.read(_BLOCK)
-            size = self._path.stat().st_size if self._path else len(sample)
-        lines = max(sample.count(b"\n"), sample.count(b"\r"))  # each line may end with both
-        return round(size * lines / max(len(sample), 1))
+        with refusals(self._source, "CSV"):
+            return compressed.estimate_lines(Path(self._source))
 
     def schema(self) -> pa.Schema:
         """Return names of the columns and the types that the first lines suggest."""
@@ -126,7 +127,7 @@ class CsvFile:
             return csv.read_csv(pa.BufferReader(lines), reading, parsing, converting).schema
 
     def _open(self) -> AbstractContextManager[BinaryIO]:
-        return self._path.open("rb") if self._path else nullcontext(sys.stdin.buffer)
+        return compressed.open_content(self._path) if self._path else nullcontext(sys.stdin.buffer)
 
     def _tables(self) -> Iterator[tuple[list[str], pa.Table]]:
         """Yield column names and rows, block by block; there is at least one block, which may have no rows."""
@@ -206,8 +207,8 @@ class CsvFile:
         """Describe the first byte that is not UTF-8, and how to convert the file."""
         if self._path is None:
             return f"{self._source}: expected UTF-8, found other bytes: convert it, for example with `iconv -t utf-8`"
-        start = 0
-        with self._path.open("rb") as file:
+        start, is_compressed = 0, bool(suffixes(self._path.name)[1])
+        with self._open() as file:
             for number, line in enumerate(file, 1):
                 try:
                     line.decode()
@@ -215,8 +216,10 @@ class CsvFile:
                     is_utf16 = number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff")
                     return (
                         f"{self._path}: line {number}: expected UTF-8, found byte 0x{line[error.start]:02x} at offset "
-                        f"{start + error.start:,}: save the file as UTF-8, for example with "
-                        f"`iconv -f {'utf-16' if is_utf16 else 'latin1'} -t utf-8 {self._path.name}`"
+                        f"{start + error.start:,}: {'decompress the file and ' * is_compressed}save "
+                        f"{'it' if is_compressed else 'the file'} as UTF-8, for example with "
+                        f"`iconv -f {'utf-16' if is_utf16 else 'latin1'} -t utf-8 "
+                        f"{self._path.stem if is_compressed else self._path.name}`"
                     )
                 start += len(line)
         return f"{self._path}: expected UTF-8, found other bytes: save the file as UTF-8"

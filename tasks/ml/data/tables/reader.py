@@ -14,12 +14,11 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import OUTPUT_NAMES, SPLITS
 from hallmark.tasks.ml.config import data as config_data
 from hallmark.tasks.ml.data.source_rows import SourceRows
-from hallmark.tasks.ml.data.tables import encoding, files, spelling, typed_columns, values
+from hallmark.tasks.ml.data.tables import encoding, files, spelling, typed_columns, values, web_file
 from hallmark.tasks.ml.data.tables.values import Location
 
 MAX_CLASSES = 1000
 """Maximum number of classes. A target with more values is probably a number or an identifier."""
-UNNAMED = "a column without a name is left out: it is empty or counts the rows"
 MAX_NUMBERS = 20
 """A target with more numbers is probably a measurement if they are more than a third of the rows, too."""
 
@@ -34,8 +33,9 @@ def read(data: config_data.Table) -> SourceRows:
         InputError: the table cannot be read, lacks a named column or has no input column; the target has one class or
             too many; an input holds dates, or a number that is infinite or exceeds the range of float32.
     """
-    source = str(Path(data.path))
-    columns = files.read(Path(source), data.separator)
+    path = web_file.local(data.path)
+    source = data.path if path != Path(data.path) else str(path)
+    columns = files.read(path, data.separator, data.sheet)
     target, split_column = _take_out(columns, data, source)
     labels = values.text(target, Location(source, data.target, ()), data.missing)
     labels = typed_columns.join_spellings(labels, data, zeros=True)
@@ -59,7 +59,7 @@ def read(data: config_data.Table) -> SourceRows:
         table_columns=tuple(described),
         split_key=None if split_column is None else _split_key(split_column.filter(is_labelled), data, source, rows),
         unlabelled=labels.null_count,
-        notes=(UNNAMED,) if files.has_unnamed(Path(source), data.separator) else (),
+        notes=files.notes(path, data.separator, data.sheet),
         unlabelled_as=mark,
     )
 
@@ -143,7 +143,8 @@ def _split_key(
         raise location.error(compute.index(column.is_null(), value=True).as_py(), "a value to split by", "none")
     if data.split.method == "time":
         if (times := values.times(column)) is None:
-            raise location.error(0, "numbers, or dates such as 2026-11-30", f"'{column[0]}'")
+            unclear = ", of which day and month can be told apart" if spelling.is_date(str(column[0])) else ""
+            raise location.error(0, f"numbers, or dates such as 2026-11-30{unclear}", f"'{column[0]}'")
         ranks: NDArray[np.int64] = np.unique(times, return_inverse=True)[1].astype(np.int64)
         return ranks
     codes, distinct = typed_columns.codes(values.text(column, location))

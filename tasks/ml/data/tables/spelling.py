@@ -20,7 +20,8 @@ SPACES = " \t\u00a0\u2007\u2009\u202f"
 MINUS = "\u2212"
 """The minus sign of typography, which programs write in place of a hyphen."""
 _LONGEST_UNIT = 8
-_NUMERIC = re.compile(rf"[\d.,+'\u2019{MINUS}\s-]+")
+_NUMERIC = re.compile(rf"[\d.,+'\u2019{MINUS}\s-]+|(?<=\d)_(?=\d)")
+_UNDERSCORES = re.compile(r"[+-]?\d{1,3}(_\d{3})+(\.\d*)?")
 _PLAIN = re.compile(r"(?P<sign>[+-]?)(?P<whole>0|[1-9]\d*)(?:\.(?P<fraction>\d*?)0*)?")
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})([T ].*)?")
 _MONTH = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
@@ -39,12 +40,19 @@ class NumberFormat:
     """Character before the fraction."""
     unit: str = ""
     """Sign of a currency, `%`, or unit that stands beside each number; it is dropped. Letters stand behind it only."""
+    underscores: bool = True
+    """Whether `_` may separate groups of digits, too. No column is taken for numbers because of it."""
 
     def plain(self, texts: Array) -> Array:
         """Rewrite numbers without groups of digits, unit and typographic minus; null where a text is no number."""
         after = f"({re.escape(self.unit)})?" if self.unit else ""
         before = "" if any(map(str.isalpha, self.unit)) else after  # id7 is a name
-        group = (",." if self.decimal == "," else ",").replace(self.decimal, "") + "'\u2019" + SPACES
+        group = (
+            (",." if self.decimal == "," else ",").replace(self.decimal, "")
+            + "'\u2019"
+            + SPACES
+            + "_" * self.underscores
+        )
         start, end = (rf"[{SPACES}]*{unit}[{SPACES}]*" for unit in (before, after))
         decimal = re.escape(self.decimal)
         number = rf"(\d{{1,3}}([{group}]\d{{3}})+|\d+)({decimal}\d*)?|{decimal}\d+"
@@ -80,6 +88,11 @@ def plain_number(text: str) -> str:
     return f"-{number}" if found["sign"] == "-" and number != "0" else number
 
 
+def composed(text: str) -> str:
+    """Return a plain number as `plain_number` does, and any other text with composed accents (Unicode form NFC)."""
+    return plain_number(text) or unicodedata.normalize("NFC", text)
+
+
 def folded(text: str) -> str:
     """Return what texts have in common that differ only by case, blanks, Unicode form, final dot or decimal zeros."""
     plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".") or text
@@ -112,6 +125,11 @@ def is_date(text: str) -> bool:
 def is_written_date(text: str) -> bool:
     """Return whether a text is a date with the name of a month, a time of day, or a month."""
     return bool(_WRITTEN_DATE.fullmatch(text))
+
+
+def has_underscores(text: str) -> bool:
+    """Return whether a text is a number whose digits are grouped by underscores, such as 1_000."""
+    return bool(_UNDERSCORES.fullmatch(text))
 
 
 def is_padded(text: str) -> bool:

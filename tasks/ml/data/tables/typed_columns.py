@@ -78,7 +78,7 @@ def _guess_kind(column: pa.ChunkedArray, data: config_data.Table, location: Loca
     if not values.is_text(column.type):
         return "boolean" if pa.types.is_boolean(column.type) else "numeric"
     if data.decimal == ",":
-        if values.non_numbers(column, NumberFormat(",")) is None:
+        if values.non_numbers(column, NumberFormat(",", underscores=False)) is None:
             return "numeric"
     elif values.parse_numbers(column) is not None:
         is_code = compute.any(compute.match_substring_regex(column, r"^0\d+$")).as_py()
@@ -207,7 +207,7 @@ def _looks(categories: tuple[str, ...], is_number: NDArray[np.bool_], data: conf
     found: list[tuple[int, Looks, NDArray[np.bool_]]] = []
     formats: tuple[tuple[Looks, Literal[".", ","]], ...] = (("numbers", "."), ("decimal comma", ","))
     for looks, decimal in formats:
-        read = NumberFormat(decimal, unit).plain(texts).is_valid().to_numpy(zero_copy_only=False)
+        read = NumberFormat(decimal, unit, underscores=False).plain(texts).is_valid().to_numpy(zero_copy_only=False)
         found.append((int(read.sum()), looks, read))
     count, looks, read = max(found, key=lambda one: one[0])  # the first of equals: 1,234 is one thousand
     if count > MIXED_SHARE * len(categories) and count > plain and data.decimal == ".":

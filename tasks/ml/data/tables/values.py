@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.ml.data.tables import split_times
 from hallmark.tasks.ml.data.tables.spelling import NumberFormat
 
 Array: TypeAlias = pa.Array | pa.ChunkedArray
@@ -21,7 +22,7 @@ MISSING_TEXT = [
     "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "NaN", "nan", "-NaN", "-nan",
 ]  # fmt: skip
 """Text that marks a missing value, after surrounding whitespace is removed."""
-TRUE_TEXT, FALSE_TEXT = ("true", "1", "1.0"), ("false", "0", "0.0")
+TRUE_TEXT, FALSE_TEXT = ("true", "1", "1.0", "yes", "y", "t", "on"), ("false", "0", "0.0", "no", "n", "f", "off")
 """Text of boolean values, in lower case."""
 
 FINITE = "a finite number within float32"
@@ -174,7 +175,8 @@ def _parse(column: Array, location: Location, mixed: bool, numbers: NumberFormat
         texts = numbers.plain(column)
         is_wrong = compute.and_(compute.is_valid(column), compute.is_null(texts))
         if not mixed and (index := compute.index(is_wrong, value=True).as_py()) >= 0:
-            raise location.error(index, FINITE, f"'{column[index]}'")
+            expected = f"{FINITE}, with ',' before its fraction" if numbers.decimal == "," else FINITE
+            raise location.error(index, expected, f"'{column[index]}'")
         return texts.cast(pa.float64())
     texts = compute.if_else(matches_number(column), column, None) if mixed else column
     parsed = parse_numbers(texts)
@@ -211,7 +213,7 @@ def boolean(column: Array, location: Location, missing: Sequence[str] | None = N
         `(N,)`, NaN where a value is missing.
 
     Raises:
-        InputError: a value is neither `true`, `false`, 1 nor 0, in upper or lower case.
+        InputError: a value is none of `TRUE_TEXT` and `FALSE_TEXT`, in upper or lower case.
     """
     texts = text(column, location, missing)
     lower = compute.utf8_lower(texts)
@@ -224,8 +226,24 @@ def boolean(column: Array, location: Location, missing: Sequence[str] | None = N
     return values
 
 
+def suggest_schema(table: pa.Table) -> pa.Schema:
+    """Return the types that the texts of a table suggest: numbers, booleans or text."""
+    fields = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        texts = text(column, Location("", name, ()))
+        if parse_numbers(texts) is not None:
+            fields.append((name, pa.float64()))
+        else:
+            is_boolean = compute.all(compute.is_in(compute.utf8_lower(texts), pa.array(["true", "false", None])))
+            fields.append((name, pa.bool_() if is_boolean.as_py() else pa.string()))
+    return pa.schema(fields)
+
+
 def times(column: Array) -> NDArray[np.generic] | None:
-    """Return times as values that can be compared, `(N,)`; None if the column holds neither numbers nor ISO dates."""
+    """Return times as values that can be compared, `(N,)`, of a column without missing values.
+
+    Returns None if the column holds neither numbers nor dates, or dates of which day and month cannot be told apart.
+    """
     for kind in (None, pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:
             found = column if kind is None else column.cast(kind)
@@ -233,7 +251,8 @@ def times(column: Array) -> NDArray[np.generic] | None:
             continue
         if not is_text(found.type):
             return to_numpy(found)
-    return None
+    forms = split_times.parse(column.to_pylist()) if is_text(column.type) else []
+    return forms[0] if len(forms) == 1 else None
 
 
 def to_numpy(column: Array) -> NDArray[np.generic]:

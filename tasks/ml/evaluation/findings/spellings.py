@@ -9,6 +9,8 @@ from hallmark.tasks.ml.evaluation.findings.examined import ExaminedColumn, Exami
 
 NAMED = 5
 """Values that a finding names."""
+BOOLEANS = ({"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
+"""Pairs of words for true and false, in lower case, that a column may hold as categories."""
 
 
 def rounded_numbers(examined: ExaminedColumn) -> Finding | None:
@@ -32,8 +34,12 @@ def rounded_numbers(examined: ExaminedColumn) -> Finding | None:
 def spelt_numbers(examined: ExaminedColumn) -> Finding | None:
     """Find columns that are treated as categories only because of how their numbers or dates are written."""
     column = examined.column
-    such, name = f"such as '{column.example}'", quote(column.name)
-    match column.looks:
+    looks, example = column.looks, column.example
+    grouped = [value for value in column.values if spelling.has_underscores(value)]
+    if 2 * len(grouped) > len(column.values) and column.name not in examined.table.data.columns:
+        looks, example = "numbers", grouped[0]
+    such, name = f"such as '{example}'", quote(column.name)
+    match looks:
         case "numbers":
             return Finding(
                 "numbers_as_text",
@@ -104,4 +110,17 @@ def same_classes(table: ExaminedTable) -> Finding | None:
         "spellings_of_one_class",
         f"classes differ by their spelling only, such as {_listed(groups[0])}: each is predicted as a class of its own",
         "--data.spellings joined",
+    )
+
+
+def spelt_booleans(examined: ExaminedColumn) -> Finding | None:
+    """Find columns that hold two words for true and false, other than these two."""
+    column = examined.column
+    if column.kind != "categorical" or {value.lower() for value in column.values} not in BOOLEANS:
+        return None
+    return Finding(
+        "booleans_as_text",
+        f"column '{column.name}' holds {_listed(list(column.values))}: each is treated as a category, so that other "
+        "spellings, such as true, are unknown",
+        f"to read them as booleans: --data.columns.{quote(column.name)} boolean",
     )

@@ -215,6 +215,7 @@ COLUMN_CHECKS: tuple[Callable[[ExaminedColumn], Finding | None], ...] = (
     _many_categories,
     _identifier_column,
     _constant_column,
+    spellings.spelt_booleans,
 )
 """Checks of one column, those of what costs most first. All findings that hold are reported."""
 CHECKS: tuple[Callable[[ExaminedTable], Finding | None], ...] = (

@@ -229,7 +229,21 @@ def test_a_value_of_any_type_in_a_file_on_own_data_is_taken_or_refused(path: str
             options.experiment(str(file), [])
 
 
-def test_a_folder_of_parquet_parts_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "rows.parquet").mkdir()
-    with pytest.raises(InputError, match=r"rows\.parquet: is a folder: write its parts into one file"):
-        options.experiment(str(tmp_path / "rows.parquet"), ["--target", "y"])
+def test_a_folder_that_is_called_like_a_table_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    for name, message in (
+        ("rows.csv", "is a folder: write its parts into one file"),
+        ("x.parquet", "has no file that"),
+    ):
+        (tmp_path / name).mkdir()
+        with pytest.raises(InputError, match=f"{name}: {message}"):
+            options.experiment(str(tmp_path / name), ["--target", "y"])
+
+
+def test_an_option_in_place_of_a_source_is_refused_and_a_file_may_begin_with_a_hyphen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"a table or a folder of images before '--training\.epochs'"):
+        options.experiment("--training.epochs", ["3"])
+    Path("-x.csv").write_text(Path(write_table(tmp_path)).read_text())
+    assert options.experiment("-x.csv", ["--target", "species"]).name == "x"

@@ -175,6 +175,7 @@ def test_naming_a_split_column_chooses_the_method() -> None:
         ({"split": {"column": "s", "validation": 0.2}}, "provides the validation rows, so validation 0.2 must be 0"),
         ({"split": {"method": "given", "test": 0}}, "it has no test split"),
         ({"ignore": "a,t"}, "target 't' cannot be in ignore too"),
+        ({"sheet": "s"}, r"sheet 's' and path '.*' contradict each other: only .xlsx has sheets"),
         ({"columns": {"t": "numeric"}}, "target 't' cannot be in columns too"),
         ({"split": {"group": "t"}}, "target 't' cannot be in split too"),
         ({"scaling": "range"}, "a table needs scaling 'standard' or 'none'"),

@@ -171,6 +171,6 @@ def test_a_source_that_the_model_cannot_take_is_refused(tmp_path: Path) -> None:
     message = "x.csv: is a table, but the model takes grey images of 3 x 4 pixels"
     assert message in refused(write(tmp_path / "x.csv", "a,b\n1,2\n"), GREY)
     assert "nowhere.csv: there is no such file or folder" in refused(tmp_path / "nowhere.csv")
-    assert "expected a file that ends in .csv, .tsv, .parquet, .npy, .png" in refused(
+    assert "expected a file that ends in .csv, .tsv, .jsonl, .ndjson, .xlsx, .parquet, .npy, .png" in refused(
         write(tmp_path / "x.txt", "a,b\n1,2\n")
     )

@@ -44,10 +44,16 @@ def test_text_in_a_numeric_column_counts_as_missing_if_it_did_in_training(tmp_pa
         (("1", "2.5", "x"), False, ["1.0", "2.50", "1", "X", "01", "1e0"], ["1", "2.5", "1", "X", "01", "1e0"]),
         (("1.0", "2"), False, ["1", "2.0", "1.00"], ["1.0", "2", "1.0"]),
         (("1", "1.0"), False, ["1", "1.0", "1.00"], ["1", "1.0", "1"]),
+        (
+            ("caf\u00e9", "nai\u0308f"),
+            False,
+            ["cafe\u0301", "na\u00eff", "CAF\u00c9"],
+            ["caf\u00e9", "nai\u0308f", "CAF\u00c9"],
+        ),
         (("New York", "1"), True, ["new york ", "NEW  YORK.", "1.0", "Rome"], ["New York", "New York", "1", "Rome"]),
     ],
 )
-def test_a_number_is_the_same_category_however_it_is_spelt(
+def test_a_number_or_accent_is_the_same_category_however_it_is_spelt(
     known: tuple[str, ...],
     joined: bool,  # noqa: FBT001 - a parameter of the test
     texts: list[str],
@@ -134,7 +140,7 @@ def test_a_quoted_field_may_span_lines_and_blocks(tmp_path: Path, monkeypatch: p
         ("n,b,b,t\n1,1,1,x\n", "duplicated: 'b'"),
         ("n,b,t\n1,1,x\nold,1,x\n", "row 2, column 'n': expected a finite number within float32, found 'old'"),
         ("n,b,t\n1e39,1,x\n", "row 1, column 'n': expected a finite number within float32, found 1e+39"),
-        ("n,b,t\n1,1,x\n1,yes,x\n", "row 2, column 'b': expected true or false (or 1 or 0), found 'yes'"),
+        ("n,b,t\n1,1,x\n1,maybe,x\n", "row 2, column 'b': expected true or false (or 1 or 0), found 'maybe'"),
         ("n,b,t\n1,0.5,x\n", "row 1, column 'b': expected true or false (or 1 or 0), found '0.5'"),
         ("n,b,t\n1,1,x,2\n", "row 1: expected 3 fields as in the heading, found 4"),
         ("n,b,t\n", "has no rows"),
@@ -159,3 +165,19 @@ def test_decimals_and_nan_are_read_as_in_training(tmp_path: Path) -> None:
     _, feeds = read(path, OWN)
     np.testing.assert_array_equal(feeds["n"].ravel(), [1, np.nan])
     assert feeds["t"].ravel().tolist() == ["0.5", "3"]
+
+
+def test_columns_without_a_name_are_not_used_as_in_training(tmp_path: Path) -> None:
+    assert read(write(tmp_path / "x.csv", ",n,,\n0,1,,\n"), OWN[:1])[1] == {"n": [[1]]}
+
+
+def test_column_names_are_found_in_any_unicode_form(tmp_path: Path) -> None:
+    one = replace(OWN[0], name="pr\u00e9nom")
+    assert read(write(tmp_path / "x.csv", "pre\u0301nom\n1\n"), (one,))[1] == {one.name: [[1]]}
+    assert "duplicated: 'pr\u00e9nom'" in refused(write(tmp_path / "x.csv", "pre\u0301nom,pr\u00e9nom\n1,2\n"), (one,))
+
+
+def test_a_point_where_a_decimal_comma_is_expected_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "n\n1\n0.64\n")
+    message = "row 2, column 'n': expected a finite number within float32, with ',' before its fraction, found '0.64'"
+    assert message in refused(path, (replace(OWN[0], decimal=","),))

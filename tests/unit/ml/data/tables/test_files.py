@@ -6,7 +6,7 @@ import pytest
 from pyarrow import parquet
 
 from hallmark.tasks.common.errors import HallmarkError, InputError
-from hallmark.tasks.ml.config.data import TABLE_SUFFIXES
+from hallmark.tasks.ml.config.table_names import TABLE_SUFFIXES
 from hallmark.tasks.ml.data.tables import csv_file, files, values
 from hallmark.tasks.ml.data.tables.values import Location
 
@@ -90,7 +90,7 @@ def test_a_column_without_a_name_is_left_out_if_it_is_empty_or_counts_the_rows(t
         path = write(tmp_path, text)
         assert read(path) == {"a": ["1", "2"], "b": ["x", "y"]}
         assert files.names(path) == ["a", "b"]
-        assert files.has_unnamed(path)
+        assert files.notes(path) == (files.UNNAMED,)
     with pytest.raises(InputError, match="column 1 has no name"):
         files.read(write(tmp_path, ",a\n5,1\n7,2\n"))
 
@@ -134,8 +134,8 @@ def test_rows_of_a_csv_are_estimated_from_its_size(end: str, tmp_path: Path) -> 
         ("a\tb\n1\t2\n", "are separated by tab, add --data.separator 'tab'"),
         ("a|b\n1|2\n", r"are separated by \|, add --data.separator '\|'"),
         ('a,"b\n1,2\n', "the heading has an opening quote without a closing one"),
-        (b"PK\x03\x04\x14", "is not CSV but an Excel sheet or a ZIP archive"),
-        (b"\x1f\x8b\x08", "is not CSV but compressed"),
+        (b"PK\x03\x04\x14", "is not CSV but an Excel file or a ZIP archive: let its name end in .xlsx"),
+        (b"\x1f\x8b\x08", "is not CSV but compressed: let its name end in .csv.gz"),
         (
             "a,b\n1,x\n2,é\n".encode("latin1"),
             r"line 3: expected UTF-8, found byte 0xe9 at offset 10: .*iconv -f latin1",
@@ -157,8 +157,8 @@ def test_invalid_csv_is_refused_in_one_line(content: str | bytes, message: str, 
     [
         ("x.parquet", "cannot be read as Parquet: "),
         ("x.txt", "expected a table"),
-        ("x.csv.gz", "expected a table .*: decompress it first"),
-        ("x.xlsx", "expected a table .*: save the sheet as CSV"),
+        ("x.zip", "expected a table .*: let its name end in, for example, .csv.zip"),
+        ("x.xls", "expected a table .*: save the sheet as .xlsx"),
     ],
 )
 def test_other_file_types_are_refused(name: str, message: str, tmp_path: Path) -> None:
@@ -201,10 +201,10 @@ def test_nested_and_binary_columns_cannot_be_text() -> None:
             values.text(column, HERE)
 
 
-def test_booleans_are_true_or_false_in_any_case_or_1_and_0() -> None:
-    found = values.boolean(pa.array(["TRUE", "false", "1", "0.0", None]), HERE)
-    np.testing.assert_array_equal(found, [1, 0, 1, 0, np.nan])
-    for wrong in ("2", "yes"):
+def test_booleans_are_true_or_false_in_any_case_or_words_or_1_and_0() -> None:
+    found = values.boolean(pa.array(["TRUE", "false", "1", "0.0", "Yes", "off", None]), HERE)
+    np.testing.assert_array_equal(found, [1, 0, 1, 0, 1, 0, np.nan])
+    for wrong in ("2", "maybe"):
         with pytest.raises(
             InputError, match=rf"row 2, column 'a': expected true or false \(or 1 or 0\), found '{wrong}'"
         ):

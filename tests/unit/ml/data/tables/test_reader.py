@@ -221,6 +221,25 @@ def test_a_column_to_split_by_is_not_an_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("texts", "ranks"),
+    [
+        (["31/01/2030", "01/02/2030", "30/12/2029", "01/02/2030"], [1, 2, 0, 2]),
+        (["12/31/2029 10:30", "01/02/2030 00:00", "12/31/2029 09:30", "02/01/2030 00:00"], [1, 2, 0, 3]),
+        (["30-01-31", "29-12-30", "30-02-01", "31-02-28"], [1, 0, 2, 3]),
+        (["2030-02", "2029-12", "2031-01", "2030-02"], [1, 0, 2, 1]),
+        (["2 Feb 2030", "31 Jan 2030", "1 Dec 2029", "2 Feb 2030"], [2, 1, 0, 2]),
+        (["Feb 2030", "Jan 2030", "Dec 2029", "Mar 2031"], [2, 1, 0, 3]),
+        (["09.02.2030", "10.02.2030", "08.02.2030", "10.02.2030"], [1, 2, 0, 2]),  # the same order either way
+    ],
+    ids=["day first", "month first", "year of two digits", "month", "written", "written month", "unclear"],
+)
+def test_rows_are_ordered_by_dates_of_any_form(texts: list[str], ranks: list[int], tmp_path: Path) -> None:
+    table = read(stored(tmp_path, a=[1, 2, 3, 4], g=texts), split={"time": "g"})
+    assert table.split_key is not None
+    assert table.split_key.tolist() == ranks
+
+
+@pytest.mark.parametrize(
     ("columns", "given", "message"),
     [
         (["a: 1 2 3 4"], {"target": "zzz"}, "--target: there is no column 'zzz': the columns are a, t"),
@@ -241,16 +260,16 @@ def test_a_column_to_split_by_is_not_an_input(tmp_path: Path) -> None:
             {},
             "column 'a': .* found dates: .* --data.split.time a; .* --data.columns.a categorical",
         ),
-        (["a: 30.11.2026 1.2.2026 - -"], {}, "found dates: [^.]*out: --data.ignore a; or treat each as a text"),
+        (["a: 9.2.2026 2.9.2026 - -"], {}, "found dates: [^.]*out: --data.ignore a; or treat each as a text"),
         (
             ["a: 1 inf 3 -1e39"],
             {},
             "row 2, column 'a': expected a finite number .*, found inf: .* leave the column out: --data.ignore a",
         ),
         (
-            ["a: yes no yes no"],
+            ["a: yes no maybe no"],
             {"columns": {"a": "boolean"}},
-            "row 1, column 'a': expected true or false .* found 'yes'",
+            "row 3, column 'a': expected true or false .* found 'maybe'",
         ),
         (["a: 1 0 2 -"], {"columns": {"a": "boolean"}}, "row 3, column 'a': expected true or false .* found '2'"),
         (["label: 1 2 3 4"], {}, "column 'label' has a name that the exported model uses itself"),
@@ -306,9 +325,9 @@ def test_invalid_csv_tables_are_refused(
         ),
         ({"a": [1, 2, 3, 4], "g": [[1], [2], [3], [4]]}, {"split": {"time": "g"}}, "column 'g': .* found type list"),
         (
-            {"a": [1, 2, 3, 4], "g": pa.array(["9/2/2026", "10/2/2026"] * 2).dictionary_encode()},
+            {"a": [1, 2, 3, 4], "g": pa.array(["9/2/2026", "2/9/2026"] * 2).dictionary_encode()},
             {"split": {"time": "g"}},
-            "column 'g': expected numbers, or dates such as 2026-11-30, found '9/2/2026'",
+            "expected numbers, or dates such as 2026-11-30, of which day and month can be told apart, found '9/2/2026'",
         ),
     ],
 )

@@ -10,12 +10,13 @@ from hallmark.tasks.ml.data.tables.spelling import NumberFormat
     [
         (".", "", ["1,234", "12,345,678.5", "-3", "+4e0", ".5", "5."], [1234, 12345678.5, -3, 4, 0.5, 5]),
         (".", "", ["1\u00a0234", "1\u202f234.5", "1'234", "1\u2019234", "\u22121.5"], [1234, 1234.5, 1234, 1234, -1.5]),
+        (".", "", ["1_234", "12_345_678.5"], [1234, 12345678.5]),
         (".", "%", ["12%", "13.5 %", "-4%", "7"], [12, 13.5, -4, 7]),
         (".", "$", ["$1,234.50", "-$5", "$-5", "$ 6"], [1234.5, -5, -5, 6]),
         (".", "kg", ["12.5 kg", "3kg"], [12.5, 3]),
         (",", "", ["1,5", "1.234,5", "-0,5", "3", "1.234"], [1.5, 1234.5, -0.5, 3, 1234]),
         (",", "\u20ac", ["1,50 \u20ac", "\u20ac3"], [1.5, 3]),
-        (".", "", ["1,23", "1,2345", "12%", "x", "", "-", "1-2", "1.2.3"], [None] * 8),
+        (".", "", ["1,23", "1_23", "12%", "x", "", "-", "1-2", "1.2.3"], [None] * 8),
         (",", "", ["1.5", "1,5,5", "1.23"], [None] * 3),
         (".", "kg", ["5 lb", "kg"], [None] * 2),
     ],
@@ -35,6 +36,9 @@ def test_the_unit_is_what_stands_beside_most_numbers() -> None:
     assert spelling.unit_of(["1,234", "-", "unknown", "x"]) == ""
     assert spelling.unit_of(["id1", "id2", "id3"]) == ""
     assert spelling.unit_of([]) == ""
+    assert spelling.unit_of(["1_000", "2_000 kg", "3_000 kg"]) == "kg"
+    # Recognizing them would change the digests of datasets whose columns are categories.
+    assert NumberFormat(underscores=False).plain(pa.array(["1_000", "1,000"])).to_pylist() == [None, "1000"]
     assert spelling.number_format("", "") is None
     assert NumberFormat().plain(pa.chunked_array([["1"], [None]])).to_pylist() == ["1", None]
 

@@ -62,7 +62,7 @@ def test_a_sound_table_has_no_findings(examine: Examine) -> None:
 
 
 def test_all_findings_of_a_column_are_reported_and_the_worst_comes_first(examine: Examine) -> None:
-    found = examine(same=["x"] * ROWS, serial=10**15 + np.arange(ROWS), leak=LABEL)
+    found = examine(same=["x"] * ROWS, serial=10**15 + np.arange(ROWS), leak=np.char.add("is ", LABEL))
     assert list(found) == ["target_given_away", "rounded_numbers", "identifier_column", "constant_column"]
     assert "column 'serial' has 300 values in 300 rows" in found["identifier_column"].sentence
     assert "column 'same'" in found["constant_column"].sentence
@@ -96,7 +96,7 @@ def test_presets_have_no_findings(tmp_path: Path) -> None:
         ("constant_column", ["same"] * ROWS, "has only one value", IGNORE),
         ("identifier_column", np.arange(ROWS)[::-1].copy(), "has 180 values in 180 rows", IGNORE),
         ("identifier_column", [f"id{i}" for i in range(ROWS)], "has 300 values in 300 rows", IGNORE),
-        ("target_given_away", LABEL, "alone predicts 'income, a year' in 100 % of rows", IGNORE),
+        ("target_given_away", np.char.add("is ", LABEL), "alone predicts 'income, a year' in 100 % of rows", IGNORE),
         ("target_given_away", np.where(LABEL == "yes", 1.0, 5.0) + NOISE / 100, "in 100 %", IGNORE),
         ("target_given_away", np.where(LABEL == "yes", np.nan, NOISE), "in 100 %", IGNORE),
         ("mixed_types", [*map(str, range(9)), "?"] * 30, "holds numbers, except for 30 values such as '?'", "numeric"),
@@ -105,6 +105,8 @@ def test_presets_have_no_findings(tmp_path: Path) -> None:
         ("rounded_numbers", 1_700_000_000 + 30 * DRAWN, "different values, but only", IGNORE),
         ("numbers_as_text", [f"{n:.1f}".replace(".", ",") for n in NOISE], "with a decimal comma", "--data.decimal ,"),
         ("numbers_as_text", [f"${1000 + n:,}" for n in DRAWN], "units or signs, such as '$1,00", "numeric"),
+        ("numbers_as_text", [f"{1 + n // 100}_{n % 100:03}" for n in DRAWN], "units or signs, such as '1_0", "numeric"),
+        ("booleans_as_text", [("Yes", "no")[n % 2] for n in DRAWN], "holds 'Yes' and 'no'", "boolean"),
         ("dates_as_text", [f"{1 + n % 28} May 2031" for n in DRAWN], "holds dates or times", IGNORE),
         ("leading_zeros", [f"{n:05}" for n in DRAWN % 40], "leading zeros, such as '00000'", "numeric"),
         ("spellings_of_one_value", [("New York", "new york ", "Rome")[n % 3] for n in DRAWN], "spelling", "joined"),
