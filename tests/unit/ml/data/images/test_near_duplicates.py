@@ -86,6 +86,12 @@ def test_copies_of_small_drawings_are_found(digits: Pixels) -> None:
     pairs = found(np.concatenate([digits, copies]))
     assert set(pairs) <= {(row, 300 + row) for row in range(40)}
     assert len(pairs) >= 36
+    everyone = np.concatenate([digits, (digits * 0.9).astype(np.uint8) + random_bits(digits.shape)])
+    assert len(found(everyone)) >= 290  # the background is then seen from the second neighbours on
+
+
+def random_bits(shape: tuple[int, ...]) -> Pixels:
+    return np.random.default_rng(1).integers(0, 2, shape, dtype=np.uint8)
 
 
 def test_many_copies_of_one_image_are_found_and_those_among_many_images() -> None:
