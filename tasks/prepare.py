@@ -6,7 +6,7 @@ from hallmark.tasks.ml.config.data import Own, Table
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data import dataset_store, sources, suitability
 from hallmark.tasks.ml.data.splits import divide
-from hallmark.tasks.ml.data.tables import web_file
+from hallmark.tasks.ml.data.tables.formats import web_file
 from hallmark.tasks.ml.reports import data_profile
 from hallmark.tasks.runtime import progress, settings
 from hallmark.tasks.runtime.steps import step

@@ -15,7 +15,8 @@ EXAMPLE_ROWS = 3
 @step("register", "{experiment.name}")
 def register(experiment: Experiment, dataset: Dataset, artifact: Artifact, proof: Proof, run: Run) -> ModelVersion:
     """Register with signature, input example and proof; see `tracking.registry.registration.register`."""
-    example = feeds(dataset.columns, open_split(dataset, "test").x[:EXAMPLE_ROWS], category_values(dataset))
+    x = open_split(dataset, "test").x[:EXAMPLE_ROWS]
+    example = feeds(dataset.columns, x, category_values(dataset), dataset.wide)
     version = registration.register(run, experiment.name, artifact, proof, dataset, example)
     known_models.remember(version.name, version.version)
     progress.report(version.title)

@@ -15,7 +15,7 @@ from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.data import BY_COLUMN, Data, Own, Points
 from hallmark.tasks.ml.config.fields import names
 from hallmark.tasks.ml.config.table_names import folder_name, is_address, require_address, stem, suffixes
-from hallmark.tasks.ml.data.tables import parts
+from hallmark.tasks.ml.data.tables.formats import parts
 
 if TYPE_CHECKING:
     from hallmark.tasks.ml.data.images.image_folder import Photo
@@ -144,7 +144,7 @@ def refuse_without_target(tree: Tree, source: str) -> None:
     data = tree.get("data")
     if isinstance(data, dict) and data.get("kind") == "table" and "target" not in data:
         from hallmark.tasks.ml.data.tables import files as table_files
-        from hallmark.tasks.ml.data.tables import web_file
+        from hallmark.tasks.ml.data.tables.formats import web_file
 
         path, separator, sheet = web_file.local(str(data.get("path"))), data.get("separator"), data.get("sheet")
         known = table_files.names(
@@ -188,7 +188,7 @@ def _suits(data: Tree) -> bool:
 def _estimated(data: Tree) -> tuple[Path, int]:
     """Return the path of a table, after its download if it has an address, and the number of its rows, estimated."""
     from hallmark.tasks.ml.data.tables import files as table_files
-    from hallmark.tasks.ml.data.tables import web_file
+    from hallmark.tasks.ml.data.tables.formats import web_file
 
     path = web_file.local(data["path"])
     if not path.is_file() and not path.is_dir():
@@ -236,8 +236,8 @@ def defaults(data: Tree) -> tuple[Tree, Tree]:
 
 def _has_text(data: Tree, path: Path) -> bool:
     """Return whether an input column holds text."""
-    from hallmark.tasks.ml.data.tables import csv_file
     from hallmark.tasks.ml.data.tables import files as table_files
+    from hallmark.tasks.ml.data.tables.formats import csv_file
 
     split = data.get("split", {})
     excluded = {data.get("target"), *names(data.get("ignore", ())), *(split.get(name) for name in BY_COLUMN)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-ColumnKind = Literal["numeric", "boolean", "categorical"]
+ColumnKind = Literal["numeric", "boolean", "categorical", "date"]
 MISSING = -1
 """Index in `Column.kept` that stands for a missing value."""
 UNKNOWN = -2
@@ -54,9 +54,18 @@ class Column:
     takes_na: bool = False
     """Whether some of the missing values are written NA, among codes of two letters of which NA may be one."""
     distinct: int = 0
-    """Number of different values of a numeric column, if float32 makes some of them equal ..."""
+    """Number of different values of a numeric column, if the model cannot tell some of them apart ..."""
     merged: int = 0
-    """... and the number that are still different then."""
+    """... and the number that it can."""
+    wide: bool = False
+    """Whether a column is read as float64: a date, or numbers too many of which would be equal in float32."""
+    offset: float = 0.0
+    """Number that is subtracted from a wide column, in float64, before it becomes float32: the lower median of the
+    training rows, for a date the first of them. `fill` and `shift` apply after that."""
+    date_form: str = ""
+    """Form in which a date is written, a key of `tables.date_columns.date_formats.FORMATS`; empty for ISO 8601."""
+    parts: tuple["Column", ...] = ()
+    """Numeric columns that `tables.date_columns.date_parts` computes from a date, which is no network input itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,8 @@ class Dataset:
 
     `folder` holds, for each split, `<split>.x.npy` (raw rows), `<split>.y.npy` (int64 class index) and
     `<split>.rows.npy` ((N, 32) uint8, the SHA-256 of each raw row). A user's table also has `columns.json` (a `Column`
-    each) and `encoding.onnx` (from its columns to the network's input); its raw rows are `(N, columns) float32`: a
-    number, the index of a categorical value, or NaN for a missing value.
+    each) and `encoding.onnx` (from its columns to the network's input); its raw rows are `(N, columns) float32`
+    (float64 if one of the columns is wide): a number, the index of a categorical value, or NaN for a missing value.
     """
 
     name: str
@@ -77,7 +86,7 @@ class Dataset:
     shape: tuple[int, ...]
     """Shape of one row of the network's input: `(F,)` for columns, `(H, W)` or `(H, W, 3)` for images."""
     dtype: str
-    """NumPy's name of the type of the raw rows: `uint8` for images, `float32` for columns."""
+    """NumPy's name of the type of the raw rows: `uint8` for images, `float32` or `float64` for columns."""
     largest: float | None
     """Largest possible pixel value; None for columns."""
     classes: tuple[str, ...]
@@ -90,6 +99,8 @@ class Dataset:
     """Bits in use of image files with more than eight bits; 0 if there are none."""
     on_black: bool = False
     """Whether transparent pixels of image files were blended with black instead of white."""
+    wide: tuple[str, ...] = ()
+    """Names of the columns that are float64. All others are float32, also where `dtype` is float64."""
 
     @property
     def is_table(self) -> bool:

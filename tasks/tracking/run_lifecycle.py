@@ -20,7 +20,7 @@ from hallmark.tasks.common.records import Attempt, Dataset, Run
 from hallmark.tasks.ml.config import toml
 from hallmark.tasks.ml.config.data import Own
 from hallmark.tasks.ml.config.experiment import Experiment
-from hallmark.tasks.ml.data.tables import web_file
+from hallmark.tasks.ml.data.tables.formats import web_file
 from hallmark.tasks.runtime import progress, provenance, settings
 from hallmark.tasks.runtime.signals import held, interrupted
 from hallmark.tasks.tracking import heartbeat, store_calls

@@ -1,8 +1,6 @@
 """Cases that do not hold yet, and why. `make cases` lists them apart, and says when one holds."""
 
-REASONS: dict[str, tuple[str, ...]] = {
-    "numbers are rounded to float32 in the model; a finding says so": ("offset, learnt",),
-}
+REASONS: dict[str, tuple[str, ...]] = {}
 """Names of cases by the reason why they do not hold."""
 
 KNOWN = {name: reason for reason, names in REASONS.items() for name in names}

@@ -203,6 +203,12 @@ DATES = (
     ),
     read("late_dates", "late_dates/t.csv", "a date as input, refused as dates are, or a finding", _DATES, code=EITHER),
     read("two_dates", "two_dates/t.csv", "as above", any_of("(?i:found dates)", "(?i:date.*opened)"), code=EITHER),
+    Case(
+        "date_iso, as date",
+        f"train date_iso/t.csv {TARGET} {SHORT} --data.columns.k date --name dated",
+        "year, month, weekday, hour and seconds are inputs of the network, and the file is proven",
+        (date("k"), "^parity +passed"),
+    ),
     read(
         "date_iso, numeric",
         "date_iso/t.csv",

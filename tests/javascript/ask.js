@@ -1,5 +1,6 @@
 const ARRAYS = {
   float32: (values) => Float32Array.from(values, (value) => value ?? NaN), // JSON has no NaN
+  float64: (values) => Float64Array.from(values, (value) => value ?? NaN),
   uint8: (values) => Uint8Array.from(values),
   string: (values) => values,
 };

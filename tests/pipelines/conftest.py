@@ -57,16 +57,18 @@ def digits(prefect_server: str) -> Trained:  # noqa: ARG001 - as above
 
 @pytest.fixture(scope="session")
 def table(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:  # noqa: ARG001 - as above
-    """Train on a table of text, numbers and missing values, with names that contain markup."""
+    """Train on a table of text, numbers, times and missing values, with names that contain markup."""
+    times = np.random.default_rng(1).integers(0, 900, 300)
     rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("own") / "own.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["age", "city <b>", "it's, 1", "kind"])
-        for _ in range(300):
+        writer.writerow(["age", "city <b>", "it's, 1", "seen at", "kind"])
+        for time in times:
             age, city, number = rng.normal(40, 12), str(rng.choice(CITIES)), rng.normal()
             kind = "yes & no" if age + 10 * (city == CITIES[0]) + rng.normal(0, 8) > 42 else "<no>"
             gaps = rng.random(2) < 0.1
-            writer.writerow(["" if gaps[0] else f"{age:.1f}", "" if gaps[1] else city, f"{number:.3f}", kind])
+            fields = ["" if gaps[0] else f"{age:.1f}", "" if gaps[1] else city, f"{number:.3f}"]
+            writer.writerow([*fields, 1_700_000_000 + 30 * time, kind])
     return train_for_card(options.experiment(str(path), ["--target", "kind"]))
 
 

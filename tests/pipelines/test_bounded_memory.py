@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from hallmark.tasks.ml.data import dataset_store, sources
-from hallmark.tasks.ml.data.tables import csv_file
+from hallmark.tasks.ml.data.tables.formats import csv_file
 from hallmark.tasks.ml.predict import input_rows
 from tests.support import photographed
 from tests.support.prediction_rows import TWO

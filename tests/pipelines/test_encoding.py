@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from hallmark.tasks.common.records import MISSING, UNKNOWN, Column
 from hallmark.tasks.ml.artifact import runtimes
 from hallmark.tasks.ml.data import dataset_store, sources
 from hallmark.tasks.ml.data.tables import encoding
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
 from hallmark.tasks.ml.models.preprocessing import Encoding
 from tests.conftest import prepare
 from tests.support import owned
@@ -36,9 +38,11 @@ def rows(*columns: list[float]) -> NDArray[np.float32]:
 
 def by_graph(columns: tuple[Column, ...], graph: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Encode raw rows with onnxruntime."""
-    names = encoding.graph_input_names(tuple(one.name for one in columns))
+    session = runtimes.open_session(graph)
+    names = tuple(one.name for one in session.get_inputs())
     values = {name: one.values for name, one in zip(names, columns, strict=True) if one.kind == "categorical"}
-    (found,) = runtimes.open_session(graph).run(None, runtimes.feeds(names, x, values))
+    wide = [name for name, one in zip(names, columns, strict=True) if one.wide]
+    (found,) = session.run(None, runtimes.feeds(names, x, values, wide))
     return np.asarray(found, np.float32)
 
 
@@ -154,6 +158,27 @@ def test_features_of_a_small_table_match_values_written_by_hand() -> None:
     np.testing.assert_allclose(by_torch(fitted, x), expected, atol=1e-6)
 
 
+def test_dates_become_parts_in_numpy_torch_and_the_graph_as_in_the_standard_library() -> None:
+    days = ["0001-01-01", "1600-02-29", "1900-02-28", "1969-12-31", "2000-02-29", "2100-03-01", "9999-12-31"]
+    edges = np.array(days, "datetime64[s]").astype(np.int64)[:, None] + [0, 3599, 3600, 86_399]
+    drawn = np.random.default_rng(0).integers(edges.min(), edges.max(), 500)
+    seconds = np.concatenate([edges.ravel(), drawn]).astype(np.float64)
+    times = [datetime(1, 1, 1, tzinfo=UTC) + timedelta(seconds=one - edges.min()) for one in seconds.tolist()]
+    expected = np.array([(one.year, one.month, one.weekday(), one.hour) for one in times])
+    np.testing.assert_array_equal(np.stack(date_parts.of(seconds + 0.5, np.floor)[:4], axis=1), expected)
+    columns = column("n", "numeric"), Column("when", "date", 0, wide=True), column("c", "categorical", ("a", "b"))
+    x = np.stack([seconds % 7, seconds, seconds % 2], axis=1)
+    fitted, graph = encoding.fit(columns, x, "none", 9)
+    for found in (by_graph(fitted, graph, x), by_torch(fitted, x), by_torch(fitted, x, torch.float64)):
+        np.testing.assert_array_equal(found[:, 1:5], expected)
+        np.testing.assert_allclose(found[:, 5], seconds - edges.min(), rtol=1e-7)
+    assert fitted[1].offset == edges.min()
+    assert date_parts.in_words(seconds[1]) == "0001-01-01T00:59:59Z"
+    gap = np.array([[1, NAN, 0.0]])
+    assert by_graph(fitted, graph, gap).tolist() == by_torch(fitted, gap).tolist()
+    assert by_torch(fitted, gap)[0, 1] == np.median(expected[:, 0])
+
+
 def test_the_most_frequent_values_are_kept_and_all_others_are_unknown() -> None:
     columns = (column("c", "categorical", ("a", "b", "c", "d")),)
     fitted, graph = encoding.fit(columns, rows([3, 3, 1, 1, 0, 2]), "standard", 2)
@@ -218,10 +243,11 @@ def test_each_column_is_an_input_of_the_joined_graph_by_its_own_name(tmp_path: P
     from hallmark.tasks.ml.config.experiment import Export
     from tests.conftest import fit, load
 
-    names = ("c1", "c0", "features", "image", "merged_columns", 'a.b, "c"', "日本 ", "linear")
+    names = ("c1", "c0", "features", "image", "merged_columns", 'a.b, "c"', "日本 ", "linear", "c9_narrow")
     rng = np.random.default_rng(0)
     columns = {name: pa.array(rng.normal(size=40)) for name in names[:4]}
-    columns |= {name: pa.array(rng.choice(["c0", "label"], 40)) for name in names[4:]}
+    columns |= {name: pa.array(rng.choice(["c0", "label"], 40)) for name in names[4:-1]}
+    columns[names[-1]] = pa.array(1_700_000_000 + rng.integers(0, 99, 40))
     path = owned.write(pa.table(columns | {owned.TARGET: ["x", "y"] * 20}), tmp_path / "odd.parquet")
     experiment = owned.experiment(path)
     dataset = prepare(experiment.data, tmp_path)

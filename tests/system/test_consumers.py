@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pyarrow as pa
 import pytest
 
 from hallmark.flows.experiments import presets
@@ -69,12 +70,15 @@ def digits_shipped(digits: Outcome) -> Shipped:
 
 @pytest.fixture(scope="module")
 def table_shipped(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Shipped:  # noqa: ARG001 - as above
-    path = owned.write(owned.mixed(), tmp_path_factory.mktemp("table") / "people.csv")
+    times = 1_700_000_000 + 30 * np.random.default_rng(3).integers(0, 900, owned.ROWS)
+    table = owned.mixed().append_column("seen", pa.array(times, mask=times % 7 == 0))
+    table = table.append_column("day", pa.array((times - times % 999 * 86_400).astype("datetime64[s]")))
+    path = owned.write(table, tmp_path_factory.mktemp("table") / "people.csv")
     # The golden rows must contain a missing value and text, as they do with this split.
-    stratified = owned.experiment(path, "", "--data.split.method", "stratified")
+    stratified = owned.experiment(path, "", "--data.split.method", "stratified", "--data.columns.day", "date")
     shipped = Shipped.of(registered.train_on_cpu(stratified))
     assert any(None in row for rows in shipped.certificate.golden.inputs.values() for row in rows)
-    assert "string" in {one.dtype for one in shipped.certificate.inputs}
+    assert {"string", "float64", "float32"} == {one.dtype for one in shipped.certificate.inputs}
     return shipped
 
 

@@ -37,7 +37,7 @@ class Input:
 
     name: str
     dtype: str
-    """`float32`, `uint8` or `string`."""
+    """`float32`, `float64`, `uint8` or `string`."""
     shape: tuple[int, ...]
     """Shape of one row: `(1,)` for a column, `(H, W)` for a grey image, `(H, W, 3)` for a colour image."""
     lowest: float | None
@@ -45,7 +45,7 @@ class Input:
     """Range of the training rows; None for text."""
     description: str
     kind: str | None = None
-    """`numeric`, `boolean` or `categorical` for a user's table, where values may be missing; else None."""
+    """`numeric`, `boolean`, `categorical` or `date` for a user's table, where values may be missing; else None."""
     values: tuple[str, ...] = ()
     """Values of a categorical column that the network knows."""
     mixed: bool = False
@@ -60,6 +60,8 @@ class Input:
     """Sign or unit beside the numbers in a file, which is dropped."""
     joined: bool = False
     """Whether texts in a file that differ from a known value by their spelling only stand for it."""
+    date_form: str = ""
+    """Form in which a file writes dates, besides ISO 8601; see `tables.date_columns.date_formats.FORMATS`."""
     bits: int = 0
     """Bits in use of image files with more than eight bits; 0 refuses such files."""
     on_black: bool = False

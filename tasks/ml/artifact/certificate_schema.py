@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from hallmark.tasks.ml.data.tables.date_columns.date_formats import FORMATS
+
 FACTOR = 8.0
 """A probability may be off by this many times the largest error of torch's own float32 on rows of the same kind."""
 FLOOR = 5e-7
@@ -15,7 +17,7 @@ MAX_TOLERANCE = 0.5
 ROUNDING = 1e-5
 """A probability may exceed 1 by this."""
 DTYPES = ("float32", "float64", "uint8", "string")
-KINDS = ("numeric", "boolean", "categorical")
+KINDS = ("numeric", "boolean", "categorical", "date")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OPTIONAL: dict[str, Any] = {
     "kind": None,
@@ -26,6 +28,7 @@ _OPTIONAL: dict[str, Any] = {
     "decimal": "",
     "unit": "",
     "joined": False,
+    "date_form": "",
     "bits": 0,
     "on_black": False,
 }
@@ -116,7 +119,8 @@ def _is_input(one: Any) -> bool:  # noqa: ANN401 - any JSON
         return False
     given = _OPTIONAL | one
     return all((
-        _is_list_of(str, [given[name] for name in ("name", "description", "decimal", "unit")]),
+        _is_list_of(str, [given[name] for name in ("name", "description", "decimal", "unit", "date_form")]),
+        given["date_form"] in ("", *FORMATS),
         _is_list_of(bool, [given[name] for name in ("mixed", "resized", "joined", "on_black")]),
         _is_list_of(str, given["values"]),
         _is_list_of(str, given["missing_text"]),

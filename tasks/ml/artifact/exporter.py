@@ -35,7 +35,8 @@ class Served(nn.Module):
         """Classify raw rows.
 
         Args:
-            inputs: one image batch, `(N, H, W)` or `(N, H, W, 3) uint8`, or each column as `(N, 1) float32`.
+            inputs: one image batch, `(N, H, W)` or `(N, H, W, 3) uint8`, or each column as `(N, 1) float32` or
+                float64.
 
         Returns:
             `label` `(N,) int64` and `probabilities` `(N, C) float32`.
@@ -46,9 +47,12 @@ class Served(nn.Module):
 
 
 def input_types(dataset: Dataset) -> tuple[str, ...]:
-    """Return the type of each input: `float32`, `uint8`, or `string` for a categorical column."""
+    """Return the type of each input: `uint8`, `float32`, `float64` (wide column), or `string` (categorical column)."""
     if dataset.is_table:
-        return tuple("string" if kind == "categorical" else "float32" for kind in dataset.kinds)
+        numbers = ("float64" if name in dataset.wide else "float32" for name in dataset.columns)
+        return tuple(
+            "string" if kind == "categorical" else number for kind, number in zip(dataset.kinds, numbers, strict=True)
+        )
     return (dataset.dtype,) * len(input_names(dataset.columns))
 
 
@@ -57,7 +61,7 @@ def trace(classifier: Classifier, dataset: Dataset, export: Export) -> torch.onn
 
     For a user's table, only the part after the encoding is traced, because torch cannot express text.
     """
-    zeros = np.zeros((EXAMPLE_ROWS, *dataset.shape), dtype=dataset.dtype)
+    zeros = np.zeros((EXAMPLE_ROWS, *dataset.shape), dtype=np.float32 if dataset.is_table else dataset.dtype)
     names: tuple[str, ...] = (encoding.FEATURES,) if dataset.is_table else input_names(dataset.columns)
     if dataset.is_table:
         classifier = Classifier(nn.Identity(), classifier.network, classifier.model, classifier.loss)

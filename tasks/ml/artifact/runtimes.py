@@ -65,17 +65,25 @@ def input_names(columns: tuple[str, ...]) -> tuple[str, ...]:
     return columns or ("image",)
 
 
-def feeds(columns: tuple[str, ...], x: NDArray[np.generic], values: Mapping[str, Sequence[str]] | None = None) -> Feeds:
+def feeds(
+    columns: tuple[str, ...],
+    x: NDArray[np.generic],
+    values: Mapping[str, Sequence[str]] | None = None,
+    wide: Sequence[str] = (),
+) -> Feeds:
     """Return the inputs of a graph: each column as `(N, 1)` by its name, or `image`, `(N, H, W)` or `(N, H, W, 3)`.
 
     Args:
         columns: names of the columns; empty for images.
         x: raw rows.
         values: values of each text column, for which the rows hold an index; see `text`.
+        wide: names of the columns that are float64 inputs. If there are any, all raw rows are float64.
     """
     if not columns:
         return dict.fromkeys(input_names(columns), x)
     given: Feeds = {name: x[:, index : index + 1] for index, name in enumerate(columns)}
+    if wide:
+        given = {name: value if name in wide else value.astype(np.float32) for name, value in given.items()}
     return given | {name: text(given[name], known) for name, known in (values or {}).items()}
 
 
@@ -245,13 +253,14 @@ def main() -> None:
     """Predict the rows of a proof and write the predictions.
 
     The folder holds `x.npy` (raw rows), `rows.npy` (positions of the rows to predict in every way) and `asked.json`
-    (names of the columns, the values of text columns, and the batch sizes of each way). `predictions.npz` is written:
-    `<way>/label`, `<way>/probabilities`, `<way>/rows` and `<way>/sizes`, and `error` or `gpu_error` if a runtime fails.
+    (names of the columns, the values of text columns, the names of wide columns, and the batch sizes of each way).
+    `predictions.npz` is written: `<way>/label`, `<way>/probabilities`, `<way>/rows` and `<way>/sizes`, and `error` or
+    `gpu_error` if a runtime fails.
     """
     file, folder = sys.argv[1], Path(sys.argv[2])
     x, rows = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in ("x.npy", "rows.npy"))
-    columns, values, sizes = json.loads((folder / "asked.json").read_text())
-    given = feeds(tuple(columns), x, values)
+    columns, values, wide, sizes = json.loads((folder / "asked.json").read_text())
+    given = feeds(tuple(columns), x, values, wide)
     predictions: dict[str, NDArray[np.generic]] = {}
     on_cpu = partial(predict_in_every_way, sizes=sizes)
     for kind, predict in (("error", on_cpu), ("gpu_error", predict_on_gpu)):

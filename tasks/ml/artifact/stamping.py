@@ -15,6 +15,8 @@ from hallmark.tasks.ml.artifact.proof import float64_reference
 from hallmark.tasks.ml.artifact.proof.probe_rows import chosen_test_rows
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import category_values, columns_of, open_split, training_range
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
+from hallmark.tasks.ml.data.tables.wide_numbers import in_words
 from hallmark.tasks.ml.models.networks import Classifier
 
 GOLDEN = 8
@@ -119,12 +121,18 @@ def _input(column: Column, lowest: float, highest: float) -> Input:
             missing_text=column.missing_text,
             joined=column.joined,
         )
-    text = "one number a row" if column.kind == "numeric" else "1 for true and 0 for false, one a row"
+    texts = {"numeric": "one number a row", "boolean": "1 for true and 0 for false, one a row"}
+    text = texts.get(column.kind, "Unix seconds, one number a row") + " as float64" * column.wide
     description = f"{text}, NaN where it is missing"
+    if column.kind == "date":
+        read = " and ".join(filter(None, (column.date_form, "ISO 8601")))
+        description += f"; the file computes {date_parts.rule(column.offset)}; in a table, {read} is read, too"
+    elif column.wide:
+        description += f"; {in_words(column.offset)} is subtracted in the file, which then computes in float32"
     is_mixed = column.kind == "numeric" and column.strange > 0
     return Input(
         column.name,
-        "float32",
+        "float64" if column.wide else "float32",
         (1,),
         lowest,
         highest,
@@ -134,6 +142,7 @@ def _input(column: Column, lowest: float, highest: float) -> Input:
         missing_text=column.missing_text,
         decimal=column.decimal,
         unit=column.unit,
+        date_form=column.date_form,
     )
 
 
@@ -155,7 +164,7 @@ def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden
     x = open_split(dataset, "test").x[chosen_test_rows(dataset)]
     predicted = float64_reference.predict(float64_reference.exact(classifier), dataset, x)
     chosen = _least_confident(predicted.probabilities)
-    given = runtimes.feeds(dataset.columns, x[chosen], category_values(dataset))
+    given = runtimes.feeds(dataset.columns, x[chosen], category_values(dataset), dataset.wide)
     return Golden(
         inputs={name: _in_json(value) for name, value in given.items()},
         label=predicted.label[chosen].tolist(),
@@ -166,7 +175,7 @@ def golden(classifier: Classifier, dataset: Dataset, tolerance: float) -> Golden
 
 def _in_json(value: NDArray[np.generic]) -> list[Any]:
     """Return an array as lists, with None for NaN, which JSON does not have."""
-    if value.dtype == np.float32 and np.isnan(value).any():
+    if value.dtype.kind == "f" and np.isnan(value).any():
         return [[None if np.isnan(field) else float(field) for field in row] for row in value.reshape(len(value), -1)]
     lists: list[Any] = value.tolist()
     return lists

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from hallmark.tasks.ml.config import data as config_data
 from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.data.source_rows import RawRows, SourceRows
 from hallmark.tasks.ml.data.splits import divide, row_digests
+from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,10 @@ FACTS = "dataset.json"
 """File with the record of a dataset and the digests of its other files."""
 COLUMNS, ENCODING = "columns.json", "encoding.onnx"
 """Further files of a dataset that was read from a user's table; see `records.Dataset`."""
-_LATER_FIELDS = ("missing_text", "decimal", "unit", "looks", "joined", "takes_na", "distinct", "merged")
+_LATER_FIELDS = (
+    *("missing_text", "decimal", "unit", "looks", "joined", "takes_na", "distinct", "merged", "wide", "offset"),
+    *("date_form", "parts"),
+)
 """Fields of `Column` that are stored only if they differ from their default."""
 _CHUNK_BYTES = 2**24
 """Bytes of rows read at a time while a dataset is written."""
@@ -193,6 +197,12 @@ def training_range(dataset: Dataset) -> Bounds:
     return _training_range(dataset.folder, dataset.digest, dataset.is_table)
 
 
+def as_stored(x: NDArray[np.generic], dataset: Dataset) -> RawRows:
+    """Round rows of columns, `(N, F)`, to the types of the columns: float32, or float64 for wide ones."""
+    rounded = x.astype(np.float32)
+    return np.where(np.isin(dataset.columns, dataset.wide), x, rounded) if dataset.wide else rounded
+
+
 def open_split(dataset: Dataset, split: SplitName) -> Rows:
     """Memory-map one split; its rows are read from disk when they are used."""
     x, y = (np.load(dataset.folder / f"{split}.{part}.npy", mmap_mode="r") for part in ("x", "y"))
@@ -211,7 +221,7 @@ def _encode(source: SourceRows, data: Data, train: NDArray[np.int64]) -> tuple[t
     from hallmark.tasks.ml.data.tables import encoding
 
     scaling: Literal["standard", "none"] = "standard" if data.scaling == "standard" else "none"
-    return encoding.fit(source.table_columns, np.asarray(source.x[train], np.float32), scaling, data.categories)
+    return encoding.fit(source.table_columns, cast("Numbers", source.x[train]), scaling, data.categories)
 
 
 def _outline(
@@ -236,16 +246,19 @@ def _outline(
         resized=source.resized,
         bits=source.bits,
         on_black=source.on_black,
+        wide=tuple(column.name for column in columns if column.wide),
     )
 
 
 def _dump(columns: tuple[Column, ...], source: SourceRows) -> bytes:
     # Later fields are omitted when they have their default, so that they change no existing digest.
     later = {one.name: one.default for one in fields(Column) if one.name in _LATER_FIELDS}
-    described = [
-        {key: value for key, value in asdict(column).items() if key not in later or value != later[key]}
-        for column in columns
-    ]
+
+    def describe(column: dict[str, Any]) -> dict[str, Any]:
+        parts = {"parts": [describe(part) for part in column["parts"]]} if column["parts"] else {}
+        return {key: value for key, value in column.items() if key not in later or value != later[key]} | parts
+
+    described = [describe(asdict(column)) for column in columns]
     marked = {"unlabelled_as": source.unlabelled_as} if source.unlabelled_as else {}
     content = {"unlabelled": source.unlabelled} | marked | {"columns": described}
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
@@ -255,9 +268,13 @@ def _dump(columns: tuple[Column, ...], source: SourceRows) -> bytes:
 def _read_columns(folder: Path, digest: str) -> tuple[tuple[Column, ...], int, str]:  # noqa: ARG001 - part of the cache's key
     """Read `columns.json` once per process: its columns, the number of unlabelled rows, and a text that marks them."""
     content = json.loads((folder / COLUMNS).read_bytes())
-    lists = ("values", "kept", "missing_text")
-    columns = (Column(**one | {name: tuple(one[name]) for name in lists if name in one}) for one in content["columns"])
-    return tuple(columns), int(content["unlabelled"]), str(content.get("unlabelled_as", ""))
+    columns = tuple(map(_read_column, content["columns"]))
+    return columns, int(content["unlabelled"]), str(content.get("unlabelled_as", ""))
+
+
+def _read_column(stored: dict[str, Any]) -> Column:
+    content = stored | {name: tuple(stored[name]) for name in ("values", "kept", "missing_text") if name in stored}
+    return Column(**content | {"parts": tuple(map(_read_column, stored.get("parts", ())))})
 
 
 @lru_cache(maxsize=8)

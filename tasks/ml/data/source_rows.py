@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import Column
 
-RawRows = NDArray[np.float32] | NDArray[np.uint8]
-"""Rows as the model takes them: `(N, F) float32` columns, or `(N, H, W)` or `(N, H, W, 3) uint8` images."""
+RawRows = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.uint8]
+"""Rows as the model takes them: `(N, F) float32` columns, float64 if one of them is wide (see `records.Column`), or
+`(N, H, W)` or `(N, H, W, 3) uint8` images."""
 ShowProgress = Callable[[int, int | None], None]
 """Takes the number of images processed so far and their total, if known."""
 Progress = Callable[[str], AbstractContextManager[ShowProgress]]

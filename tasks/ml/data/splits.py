@@ -84,12 +84,13 @@ def row_digests(x: RawRows, columns: tuple[Column, ...] = ()) -> NDArray[np.uint
 
 def _contents(x: RawRows, values: dict[int, NDArray[np.uint64]]) -> NDArray[np.generic]:
     """Return the content to hash: numbers; for rows with categorical columns, eight bytes per field."""
-    if x.dtype != np.float32:
+    if x.dtype == np.uint8:
         return x
-    x = x + np.float32(0)  # -0.0 and 0.0 get the same digest
+    x = x + x.dtype.type(0)  # -0.0 and 0.0 get the same digest
     if not values:
         return x
-    contents = np.where(np.isnan(x), np.float32(np.nan), x).view(np.uint32).astype(np.uint64)
+    bits = np.uint32 if x.dtype == np.float32 else np.uint64
+    contents = np.where(np.isnan(x), x.dtype.type(np.nan), x).view(bits).astype(np.uint64)
     for index, known in values.items():
         contents[:, index] = known[np.where(np.isnan(x[:, index]), -1, x[:, index]).astype(np.int64)]
     return contents

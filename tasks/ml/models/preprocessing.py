@@ -13,6 +13,7 @@ from hallmark.tasks.ml.config.data import Data
 from hallmark.tasks.ml.data.dataset_store import columns_of, open_split
 from hallmark.tasks.ml.data.source_rows import RawRows
 from hallmark.tasks.ml.data.tables import encoding
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
 
 CHUNK_ROWS = 1000
 """Maximum number of rows processed at once outside training: convolving a whole split would take gigabytes."""
@@ -50,6 +51,8 @@ class Encoding(nn.Module):
     def __init__(self, columns: tuple[Column, ...]) -> None:
         """Store the fitted parameters of each column."""
         super().__init__()
+        self._is_date = [column.kind == "date" for column in columns]
+        columns = encoding.expanded(columns)
         order = encoding.feature_order(columns)
         inputs = [
             (index, kept, columns[index].shift, columns[index].factor)
@@ -63,12 +66,25 @@ class Encoding(nn.Module):
         self.register_buffer("shift", torch.tensor(shift))
         self.register_buffer("factor", torch.tensor(factor))
         self.register_buffer("is_category", torch.tensor([columns[index].kind == "categorical" for index in column]))
+        # Not a buffer: it stays float64 where the others are float32, and files of weights keep their content.
+        self._offset = torch.tensor([one.offset for one in columns], dtype=torch.float64)
 
     def forward(self, raw: Tensor) -> Tensor:
-        """Encode `(N, columns) float32` as `(N, F) float32`."""
-        raw = raw.to(self.shift.dtype)
+        """Encode `(N, columns) float32`, or float64 if one of them is wide, as `(N, F) float32`."""
+        raw = self._expand(raw)
+        if raw.dtype == torch.float64:
+            raw = raw - self._offset.to(raw.device)
+        raw = raw.to(self.shift)
         value = torch.where(raw.isnan(), self.fill, raw)[:, self.column]
         return torch.where(self.is_category, (value == self.kept).to(value.dtype), (value - self.shift) * self.factor)
+
+    def _expand(self, raw: Tensor) -> Tensor:
+        """Replace each date by its parts."""
+        if not any(self._is_date):
+            return raw
+        columns = zip(raw.unbind(1), self._is_date, strict=True)
+        parts = [date_parts.of(column, torch.floor) if is_date else (column,) for column, is_date in columns]
+        return torch.stack([part for those in parts for part in those], dim=1)
 
 
 def fit_scaling(dataset: Dataset, data: Data) -> Scaling | Encoding:

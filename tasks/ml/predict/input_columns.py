@@ -11,7 +11,9 @@ from pyarrow import compute
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.artifact.certificate import Input
 from hallmark.tasks.ml.data.tables import spelling, values
+from hallmark.tasks.ml.data.tables.date_columns import date_reading
 from hallmark.tasks.ml.data.tables.values import FINITE, Location
+from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 
 
 def is_table(inputs: Sequence[Input]) -> bool:
@@ -61,8 +63,8 @@ def convert(
         is_text: whether the file holds text only, as CSV does, so that text may stand for a number.
 
     Returns:
-        Numbers, `(N, 1) float32`, or text, `(N, 1)`, where missing values are NaN or empty text; and the texts that
-        count as missing because they are not numbers, or None if there are none.
+        Numbers, `(N, 1) float32` or float64, or text, `(N, 1)`, where missing values are NaN or empty text; and the
+        texts that count as missing because they are not numbers, or None if there are none.
 
     Raises:
         InputError: a value is not of the kind that the input takes, or missing where none may be.
@@ -74,14 +76,18 @@ def convert(
         case "categorical":
             texts = _in_known_spelling(values.text(column, location, one.missing_text).fill_null(""), one).to_pylist()
             return np.array(texts, dtype=object).reshape(-1, 1), None
+        case "date":
+            return date_reading.parse(column, location, one.missing_text, one.date_form).reshape(-1, 1), None
         case "boolean":
             return values.boolean(column, location, one.missing_text).reshape(-1, 1), None
+    is_wide = one.dtype == "float64"
     if not values.is_text(column.type):
-        return values.numeric(column, location).reshape(-1, 1), None
+        return values.numeric(column, location, wide=is_wide).reshape(-1, 1), None
     column = values.text(column, location, one.missing_text)
     numbers = spelling.number_format(one.decimal, one.unit)
     strange = values.non_numbers(column, numbers) if one.mixed else None
-    return values.numeric(column, location, mixed=one.mixed, numbers=numbers).reshape(-1, 1), strange
+    found = values.numeric(column, location, mixed=one.mixed, numbers=numbers, wide=is_wide)
+    return found.reshape(-1, 1), strange
 
 
 def _in_known_spelling(texts: pa.Array, one: Input) -> pa.Array:
@@ -100,7 +106,7 @@ def _in_known_spelling(texts: pa.Array, one: Input) -> pa.Array:
     return pa.array(spelt, texts.type).take(encoded.indices)
 
 
-def _complete(column: pa.Array, location: Location, *, is_text: bool) -> NDArray[np.float32]:
+def _complete(column: pa.Array, location: Location, *, is_text: bool) -> Numbers:
     """Convert a column of numbers without missing values."""
     if is_text:
         column = compute.utf8_trim_whitespace(column)
@@ -115,4 +121,4 @@ def _complete(column: pa.Array, location: Location, *, is_text: bool) -> NDArray
         raise location.error(0, FINITE, f"{column[0].as_py()!r} (type {column.type})")
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
-    return values.as_float32(values.to_numpy(column), location, may_be_missing=False)
+    return values.as_numbers(values.to_numpy(column), location, may_be_missing=False)

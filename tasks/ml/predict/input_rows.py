@@ -19,11 +19,13 @@ from hallmark.tasks.ml.artifact.runtimes import NUMBERS_AT_ONCE, ROWS_AT_ONCE, F
 from hallmark.tasks.ml.config.table_names import TABLE_SUFFIXES, suffixes
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.data.images.image_folder import SUFFIXES, are_too_many, as_text, list_files
-from hallmark.tasks.ml.data.tables import parts, values, web_file
-from hallmark.tasks.ml.data.tables.csv_file import CsvFile
+from hallmark.tasks.ml.data.tables import values
 from hallmark.tasks.ml.data.tables.files import open_table
-from hallmark.tasks.ml.data.tables.table_file import TableFile, refusals
+from hallmark.tasks.ml.data.tables.formats import parts, web_file
+from hallmark.tasks.ml.data.tables.formats.csv_file import CsvFile
+from hallmark.tasks.ml.data.tables.formats.table_file import TableFile, refusals
 from hallmark.tasks.ml.data.tables.values import Location
+from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 from hallmark.tasks.ml.predict import input_columns
 
 STDIN = "-"
@@ -159,10 +161,12 @@ def _array_of_columns(array: NDArray[np.generic], path: Path, inputs: tuple[Inpu
         feeds: Feeds = {}
         for one, column in zip(inputs, array[part].T, strict=True):
             location = Location(str(path), one.name, rows)
+            numbers: Numbers
             if one.kind == "boolean":
                 numbers = values.boolean(values.decode(pa.array(column)), location)
             else:
-                numbers = values.as_float32(column, location, may_be_missing=one.kind is not None)
+                is_wide = one.dtype == "float64"
+                numbers = values.as_numbers(column, location, may_be_missing=one.kind is not None, wide=is_wide)
             feeds[one.name] = numbers.reshape(-1, 1)
         return Batch(rows, feeds)
 

@@ -12,7 +12,7 @@ from hallmark.tasks.ml.artifact.certificate import Certificate, Input
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports import templating
 
-_NUMPY = {"float32": "np.float32", "uint8": "np.uint8", "string": "object"}
+_NUMPY = {"float32": "np.float32", "float64": "np.float64", "uint8": "np.uint8", "string": "object"}
 
 
 def takes_images(certificate: Certificate) -> bool:
@@ -21,7 +21,7 @@ def takes_images(certificate: Certificate) -> bool:
 
 
 def row_values(certificate: Certificate, row: int) -> dict[str, Any]:
-    """Return a golden row of columns by name. Numbers have just enough digits to identify the float32 value."""
+    """Return a golden row of columns by name. Numbers have just enough digits to identify the value of their type."""
     return {one.name: _short(certificate.golden.inputs[one.name][row][0], one) for one in certificate.inputs}
 
 
@@ -95,9 +95,9 @@ def _image_facts(image: Input, file: str) -> dict[str, Any]:
 
 
 def _short(value: Any, one: Input) -> Any:  # noqa: ANN401 - a cell is a number or text
-    if one.dtype != "float32":
+    if one.dtype == "string":
         return value
-    return math.nan if value is None else float(str(np.float32(value)))
+    return math.nan if value is None else float(str(np.dtype(one.dtype).type(value)))
 
 
 def _is_nan(value: object) -> bool:

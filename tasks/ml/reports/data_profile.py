@@ -11,6 +11,8 @@ from hallmark.tasks.common.files import whole_file
 from hallmark.tasks.common.records import SPLITS, Column, Dataset
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import Rows, columns_of, open_split, split_digests, training_range
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
+from hallmark.tasks.ml.data.tables.wide_numbers import in_words
 from hallmark.tasks.ml.reports.plots import table_columns
 from hallmark.tasks.ml.reports.plots.dataset_plots import histograms, points, sample_images, scatter
 from hallmark.tasks.ml.reports.plots.style import plain_text
@@ -55,7 +57,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 def summary_lines(dataset: Dataset, experiment: Experiment) -> Iterator[tuple[str, str]]:
     """Yield how a user's data is interpreted, as pairs of a heading and a text: columns, split, model and training."""
     columns = columns_of(dataset)
-    for kind in ("numeric", "boolean", "categorical"):
+    for kind in ("numeric", "boolean", "categorical", "date"):
         if named := [_column_text(column) for column in columns if column.kind == kind]:
             yield "columns", f"{kind}: {', '.join(named)}"
     model = experiment.model.model_dump(exclude_defaults=True) | {"kind": experiment.model.kind}
@@ -69,6 +71,11 @@ def summary_lines(dataset: Dataset, experiment: Experiment) -> Iterator[tuple[st
 def _column_text(column: Column) -> str:
     details = [f"{len(column.values):,} values"] if column.kind == "categorical" else []
     details += [f"{column.missing:,} missing"] if column.missing else []
+    if column.kind == "date":
+        details += [f"read as {column.date_form}"] if column.date_form else []
+        details += [date_parts.rule(column.offset)]
+    elif column.wide:
+        details += [f"float64, less {in_words(column.offset)}"]
     return column.name + (f" ({', '.join(details)})" if details else "")
 
 
@@ -104,9 +111,10 @@ def _draw(dataset: Dataset, path: Path) -> Path:
     if not columns:
         images = train.x.astype(np.uint8, copy=False)
         return sample_images(images, train.y, classes, path, light=dataset.resized)
-    x = train.x.astype(np.float32, copy=False)
     if dataset.is_table:
-        return table_columns.columns(x, train.y, columns_of(dataset), classes, path)
+        stored = np.asarray(train.x, dtype=dataset.dtype)
+        return table_columns.columns(stored, train.y, columns_of(dataset), classes, path)
+    x = train.x.astype(np.float32, copy=False)
     match len(columns):
         case 1:
             return points(x, train.y, columns[0], classes, path)

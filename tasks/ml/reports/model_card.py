@@ -20,6 +20,8 @@ from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact.certificate import Certificate, Input
 from hallmark.tasks.ml.config.experiment import Experiment
 from hallmark.tasks.ml.data.dataset_store import open_split, unlabelled
+from hallmark.tasks.ml.data.tables.date_columns import date_parts
+from hallmark.tasks.ml.data.tables.wide_numbers import in_words
 from hallmark.tasks.ml.evaluation import intervals
 from hallmark.tasks.ml.evaluation.intervals import Interval
 from hallmark.tasks.ml.evaluation.metrics import (
@@ -115,6 +117,10 @@ def _input(certificate: Certificate) -> str:
 
 def _range(one: Input) -> str:
     if one.lowest is not None and one.highest is not None:
+        if one.kind == "date":
+            return f"{date_parts.in_words(one.lowest)} to {date_parts.in_words(one.highest)}"
+        if one.dtype == "float64":
+            return f"{in_words(one.lowest)} to {in_words(one.highest)}"
         return f"{one.lowest:.6g} to {one.highest:.6g}"
     more = f" and {len(one.values) - VALUES:,} more" if len(one.values) > VALUES else ""
     return ", ".join(one.values[:VALUES]) + more
@@ -229,7 +235,9 @@ def _verdict(predictions: ShippedPredictions, row: int) -> tuple[str, str, str]:
 def _cell(value: Any) -> str:  # noqa: ANN401 - a cell is a number or text
     if value is None or value == "" or (isinstance(value, np.floating) and np.isnan(value)):
         return "missing"
-    return f"{value:.6g}" if isinstance(value, np.floating) else str(value)
+    if not isinstance(value, np.floating):
+        return str(value)
+    return in_words(float(value)) if isinstance(value, np.float64) else f"{value:.6g}"
 
 
 def _use(outcome: Outcome, certificate: Certificate) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def predict_test_rows(outcome: Outcome) -> ShippedPredictions:
     """
     sealed, content = certificate.read(outcome.artifact.path)
     rows = open_split(outcome.dataset, "test")
-    feeds = runtimes.feeds(outcome.dataset.columns, rows.x, category_values(outcome.dataset))
+    feeds = runtimes.feeds(outcome.dataset.columns, rows.x, category_values(outcome.dataset), outcome.dataset.wide)
     predicted = runtimes.predict_in_batches(
         runtimes.runner(runtimes.open_session(content)), feeds, runtimes.ROWS_AT_ONCE
     )

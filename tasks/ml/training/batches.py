@@ -70,7 +70,8 @@ class LoadedRows:
 
     def _network_input(self, x: Tensor) -> Tensor:
         if self.scaling is not None:
-            scaled: Tensor = self.scaling(x.to(self.y.device))
+            # Float64 is made smaller before it is moved: some GPUs do not have it.
+            scaled: Tensor = self.scaling(x if x.dtype == torch.float64 else x.to(self.y.device))
             return scaled
         return x.to(self.y.device, torch.get_default_dtype()) if self.are_pixels else x
 

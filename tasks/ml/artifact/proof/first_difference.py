@@ -116,14 +116,15 @@ def _by_encoding(dataset: Dataset, x: RawRows) -> dict[str, NDArray[Any]]:
     """Return the values inside the fitted encoding of a user's table, which torch computes in one step."""
     if not dataset.is_table:
         return {}
-    fitted = _by_graph(onnx.load(dataset.folder / ENCODING), dataset, x, encoding.graph_input_names(dataset.columns))
+    model = onnx.load(dataset.folder / ENCODING)
+    fitted = _by_graph(model, dataset, x, tuple(one.name for one in model.graph.input))
     return {encoding.ENCODING_PREFIX + name: value for name, value in fitted.items()}
 
 
 def _by_graph(
     model: onnx.ModelProto, dataset: Dataset, x: RawRows, names: tuple[str, ...] = ()
 ) -> dict[str, NDArray[Any]]:
-    given = runtimes.feeds(dataset.columns, x, texts(dataset))
+    given = runtimes.feeds(dataset.columns, x, texts(dataset), dataset.wide)
     given = dict(zip(names, given.values(), strict=True)) if names else given
     values = cast(dict[str, Any], runtimes.reference_evaluator(model).run(None, given, intermediate=True))
     return {name: np.asarray(value) for name, value in values.items() if value is not None}

@@ -66,7 +66,7 @@ def predict(served: Served, dataset: Dataset, x: RawRows) -> Predicted:
     parts = []
     with torch.inference_mode():
         for start in range(0, len(x), runtimes.ROWS_AT_ONCE):
-            given = runtimes.feeds(dataset.columns, x[start : start + runtimes.ROWS_AT_ONCE])
+            given = runtimes.feeds(dataset.columns, x[start : start + runtimes.ROWS_AT_ONCE], wide=dataset.wide)
             parts.append(served(*(torch.tensor(value) for value in given.values())))
     label, probabilities = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return Predicted(label, probabilities)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import UNKNOWN, Dataset
 from hallmark.tasks.ml.artifact.proof.further_rows import further_rows
-from hallmark.tasks.ml.data.dataset_store import Bounds, open_split, training_range
+from hallmark.tasks.ml.data.dataset_store import Bounds, as_stored, open_split, training_range
 from hallmark.tasks.ml.data.source_rows import RawRows
 
 ENOUGH = 512
@@ -26,7 +26,8 @@ class Probes:
     """The raw rows of a proof."""
 
     x: RawRows
-    """`(N, F) float32`, or `(N, H, W)` or `(N, H, W, 3) uint8`: test rows, then edges, changed rows and noise."""
+    """`(N, F) float32` (float64 if a column is wide), or `(N, H, W)` or `(N, H, W, 3) uint8`: test rows, then edges,
+    changed rows and noise."""
     test: int
     """Number of test rows, which come first."""
     chosen: NDArray[np.int64]
@@ -86,12 +87,12 @@ def _edges(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
         rows: RawRows = np.stack([np.zeros_like(low), low, high, constant, lowest, highest])
         return rows
     is_text = np.array(dataset.kinds) == "categorical"
-    middle = (low.astype(np.float32) + high.astype(np.float32)) / 2
+    middle = (low.astype(dataset.dtype) + high.astype(dataset.dtype)) / 2
     constant = np.where(is_text, np.floor(middle), constant)
     missing, unknown = np.full_like(low, np.nan), np.where(is_text, np.float32(UNKNOWN), middle)
     whole = np.where(is_text, low, middle)
     rows = np.stack([np.zeros_like(low), low, high, constant, lowest, highest, whole, missing, unknown])
-    return rows.astype(np.float32)
+    return as_stored(rows, dataset)
 
 
 def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.generic], rows: int) -> RawRows:
@@ -104,10 +105,10 @@ def _noise(dataset: Dataset, lowest: NDArray[np.generic], highest: NDArray[np.ge
     return _with_gaps(drawn, dataset) if dataset.is_table else drawn.astype(np.float32)
 
 
-def _with_gaps(drawn: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float32]:
+def _with_gaps(drawn: NDArray[np.float64], dataset: Dataset) -> RawRows:
     """Return noise as fields of a table: whole numbers for text and booleans, some missing, some unknown text."""
     share = np.random.default_rng(1).random(drawn.shape)
     is_text, is_whole = (np.isin(dataset.kinds, kinds) for kinds in (["categorical"], ["categorical", "boolean"]))
     drawn = np.where(is_whole, drawn.round(), drawn)
     drawn = np.where(is_text & (share > 1 - GAPS), UNKNOWN, drawn)
-    return np.where(share < GAPS, np.nan, drawn).astype(np.float32)
+    return as_stored(np.where(share < GAPS, np.nan, drawn), dataset)

@@ -175,7 +175,7 @@ def _runtimes(file: Path, dataset: Dataset, rows: Probes) -> Iterator[Callable[[
         np.save(folder / "x.npy", rows.x, allow_pickle=False)
         np.save(folder / "rows.npy", rows.chosen, allow_pickle=False)
         sizes = batch_sizes(dataset, len(rows.x), file_digest(file))
-        (folder / "asked.json").write_text(json.dumps([dataset.columns, texts(dataset), sizes]))
+        (folder / "asked.json").write_text(json.dumps([dataset.columns, texts(dataset), dataset.wide, sizes]))
         command = [sys.executable, "-P", "-m", "hallmark.tasks.ml.artifact.runtimes", str(file), str(folder)]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
 

@@ -1,7 +1,8 @@
 """Encoding of table columns as features of the network, fitted by scikit-learn on training rows and exported as ONNX.
 
 Numeric columns are imputed and scaled, boolean columns are imputed, and categorical columns are one-hot encoded. A
-category that is rare or was not seen in training is encoded as zeros.
+category that is rare or was not seen in training is encoded as zeros. From a wide numeric column, which is float64, a
+number is subtracted before anything else, so that float32 can hold the rest. A date becomes several numeric columns.
 """
 
 from dataclasses import replace
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.records import MISSING, Column
+from hallmark.tasks.ml.data.tables.date_columns import date_parts, graph_dates
+from hallmark.tasks.ml.data.tables.wide_numbers import Numbers, lower_median, shifted
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +32,7 @@ _JOINED_FEATURES = ENCODING_PREFIX + FEATURES
 
 
 def fit(
-    columns: tuple[Column, ...], x: NDArray[np.float32], scaling: Literal["none", "standard"], limit: int
+    columns: tuple[Column, ...], x: Numbers, scaling: Literal["none", "standard"], limit: int
 ) -> tuple[tuple[Column, ...], bytes]:
     """Fit scikit-learn's imputers, scaler and one-hot encoder on training rows.
 
@@ -43,21 +46,31 @@ def fit(
         The columns with the fitted numbers and the kept categories, and the encoding as a serialized ONNX graph: one
         input per column, in order, and one output `(N, features) float32`: numeric, boolean, then categorical columns.
     """
-    kept = [_with_kept_categories(column, x[:, index], limit) for index, column in enumerate(columns)]
-    frame = _frame(kept, x)
+    columns = tuple(_with_offset(column, x[:, index]) for index, column in enumerate(columns))
+    single, x = expanded(columns), _expanded_rows(columns, x)
+    kept = [_with_kept_categories(column, x[:, index], limit) for index, column in enumerate(single)]
+    offsets = np.array([one.offset for one in kept])
+    frame = _frame(kept, shifted(x, offsets) if offsets.any() else x.astype(np.float32, copy=False))
     transformer = _transformer(kept, scaling).fit(frame)
     numbers = _fitted_numbers(transformer, scaling)
-    fitted = tuple(replace(column, **numbers.get(index, {})) for index, column in enumerate(kept))
-    return fitted, _convert(transformer, kept).SerializeToString(deterministic=True)
+    fitted = [replace(column, **numbers.get(index, {})) for index, column in enumerate(kept)]
+    graph = _convert(transformer, kept)
+    graph_dates.compute_parts(graph.graph, columns)
+    return _joined_parts(columns, fitted), graph.SerializeToString(deterministic=True)
+
+
+def expanded(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """Return the columns with the parts of each date in its place."""
+    return tuple(part for column in columns for part in (column.parts or (column,)))
 
 
 def feature_count(columns: tuple[Column, ...]) -> int:
     """Return the number of features, the width of the network's input."""
-    return sum(len(column.kept) if column.kind == "categorical" else 1 for column in columns)
+    return sum(len(column.kept) if column.kind == "categorical" else 1 for column in expanded(columns))
 
 
 def feature_order(columns: tuple[Column, ...]) -> list[int]:
-    """Return the columns' indices in the order of their features."""
+    """Return the indices of expanded columns in the order of their features."""
     return [index for kind in ("numeric", "boolean", "categorical") for index in _indices_of(columns, kind)]
 
 
@@ -92,17 +105,36 @@ def join(encoding: bytes, network: "onnx.ModelProto", columns: tuple[str, ...]) 
     return joined
 
 
-def graph_input_names(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the inputs in the encoding's own graph."""
-    return tuple(_name(index) for index in range(len(columns)))
-
-
 def network_value_name(name: str) -> str:
     """Return the name that a value of a joined graph had in the network's graph."""
     return FEATURES if name == _JOINED_FEATURES else name.removeprefix(NETWORK_PREFIX)
 
 
-def _with_kept_categories(column: Column, x: NDArray[np.float32], limit: int) -> Column:
+def _with_offset(column: Column, x: Numbers) -> Column:
+    if column.kind != "date":
+        return replace(column, offset=lower_median(x)) if column.wide else column
+    first = 0.0 if np.isnan(x).all() else float(np.nanmin(x))
+    parts = [Column(f"{column.name}: {name}", "numeric", column.missing) for name in date_parts.NAMES]
+    return replace(column, offset=first, parts=(*parts[:-1], replace(parts[-1], wide=True, offset=first)))
+
+
+def _expanded_rows(columns: tuple[Column, ...], x: NDArray[Any]) -> NDArray[Any]:
+    if not any(column.parts for column in columns):
+        return x
+    parts = [date_parts.of(x[:, index], np.floor) if one.parts else (x[:, index],) for index, one in enumerate(columns)]
+    return np.stack([part for those in parts for part in those], axis=1)
+
+
+def _joined_parts(columns: tuple[Column, ...], fitted: list[Column]) -> tuple[Column, ...]:
+    """Return the columns with their fitted numbers, those of a date in its parts."""
+    rest = iter(fitted)
+    return tuple(
+        replace(column, parts=tuple(next(rest) for _ in column.parts)) if column.parts else next(rest)
+        for column in columns
+    )
+
+
+def _with_kept_categories(column: Column, x: Numbers, limit: int) -> Column:
     if column.kind != "categorical":
         return column
     seen = x[~np.isnan(x)].astype(np.int64)
@@ -178,7 +210,26 @@ def _convert(transformer: "ColumnTransformer", columns: list[Column]) -> "onnx.M
     next(one for one in model.opset_import if not one.domain).version = OPSET
     # skl2onnx takes the domains from a set, whose order differs between processes.
     model.opset_import.sort(key=lambda one: one.domain)
+    _subtract_offsets(model.graph, columns)
     return cast("onnx.ModelProto", model)
+
+
+def _subtract_offsets(graph: "onnx.GraphProto", columns: list[Column]) -> None:
+    """Make each wide column a float64 input, from which its offset is subtracted before it becomes float32."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes: list[onnx.NodeProto] = []
+    for index in (index for index, column in enumerate(columns) if column.wide):
+        name, offset, rest, narrow = (f"{_name(index)}{what}" for what in ("", "_offset", "_shifted", "_narrow"))
+        for node in graph.node:
+            node.input[:] = [narrow if one == name else one for one in node.input]
+        next(one for one in graph.input if one.name == name).type.tensor_type.elem_type = TensorProto.DOUBLE
+        graph.initializer.append(helper.make_tensor(offset, TensorProto.DOUBLE, (), [columns[index].offset]))
+        nodes.append(helper.make_node("Sub", [name, offset], [rest], name=f"{rest}_node"))
+        nodes.append(helper.make_node("Cast", [rest], [narrow], name=f"{narrow}_node", to=TensorProto.FLOAT))
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
 
 
 def _rename(graph: "onnx.GraphProto", names: dict[str, str]) -> None:

@@ -1,6 +1,6 @@
 """Opening a table of any format, and its column names.
 
-A new format needs a module like `parquet_file`, a case in `open_table`, and its suffix in `table_names`.
+A new format needs a module like `formats.parquet_file`, a case in `open_table`, and its suffix in `table_names`.
 """
 
 import difflib
@@ -13,12 +13,12 @@ from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.config.table_names import COMPRESSIONS, TABLE_SUFFIXES, suffixes
-from hallmark.tasks.ml.data.tables import parts
-from hallmark.tasks.ml.data.tables.csv_file import CsvFile
-from hallmark.tasks.ml.data.tables.excel_file import ExcelFile
-from hallmark.tasks.ml.data.tables.json_lines_file import JsonLinesFile
-from hallmark.tasks.ml.data.tables.parquet_file import ParquetFile
-from hallmark.tasks.ml.data.tables.table_file import TableFile
+from hallmark.tasks.ml.data.tables.formats import parts
+from hallmark.tasks.ml.data.tables.formats.csv_file import CsvFile
+from hallmark.tasks.ml.data.tables.formats.excel_file import ExcelFile
+from hallmark.tasks.ml.data.tables.formats.json_lines_file import JsonLinesFile
+from hallmark.tasks.ml.data.tables.formats.parquet_file import ParquetFile
+from hallmark.tasks.ml.data.tables.formats.table_file import TableFile
 from hallmark.tasks.ml.data.tables.values import is_text
 
 _OTHER_FORMATS = {

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.records import OUTPUT_NAMES, SPLITS
+from hallmark.tasks.common.records import OUTPUT_NAMES, SPLITS, Column
 from hallmark.tasks.ml.config import data as config_data
 from hallmark.tasks.ml.data.source_rows import SourceRows
-from hallmark.tasks.ml.data.tables import encoding, files, spelling, typed_columns, values, web_file
+from hallmark.tasks.ml.data.tables import encoding, files, spelling, typed_columns, values
+from hallmark.tasks.ml.data.tables.formats import web_file
 from hallmark.tasks.ml.data.tables.values import Location
+from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 
 MAX_CLASSES = 1000
 """Maximum number of classes. A target with more values is probably a number or an identifier."""
@@ -43,12 +45,17 @@ def read(data: config_data.Table) -> SourceRows:
     rows = np.flatnonzero(is_labelled) + 1 if labels.null_count else range(1, len(labels) + 1)
     mark = _marked(target.filter(compute.invert(is_labelled)))
     y, classes = _labels(labels.filter(is_labelled), data.target, source, mark)
-    x, described = np.empty((len(y), len(columns)), dtype=np.float32), []
+    x: Numbers = np.empty((len(y), len(columns)), dtype=np.float32)
+    described: list[Column] = []
     for index, name in enumerate(list(columns)):
         # Columns are removed one by one, so that their memory is freed while the numbers are added.
         column = values.decode_input(columns.pop(name)).filter(is_labelled)
         location = Location(source, name, rows, f"correct it, or leave the column out: {config_data.ignoring(name)}")
-        x[:, index], description = typed_columns.convert(column, data, location)
+        numbers, description = typed_columns.convert(column, data, location)
+        if description.wide and x.dtype == np.float32:
+            narrow, x = x, np.empty(x.shape, dtype=np.float64)
+            x[:, :index] = narrow[:, :index]
+        x[:, index] = numbers
         described.append(description)
     pa.default_memory_pool().release_unused()  # the text of a large table, which Arrow would keep for the next one
     return SourceRows(

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import compute
 
 Array: TypeAlias = pa.Array | pa.ChunkedArray
@@ -120,6 +122,15 @@ def is_date(text: str) -> bool:
     first, second, third = (int(part) for part in re.findall(r"\d+", text)[:3])
     month, day = sorted((second, third) if first > 999 else (first, second))
     return 1 <= month <= 12 and day <= 31
+
+
+def are_written_dates(numbers: NDArray[np.float64]) -> bool:
+    """Return whether all numbers are dates without separators, such as 20261130, 202611 or 2026."""
+    if not len(numbers) or (numbers != np.floor(numbers)).any():
+        return False
+    texts = np.unique(numbers).astype(np.int64).astype(str).tolist()
+    month, day = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])"
+    return any(all(re.fullmatch(rf"[12]\d{{3}}{rest}", text) for text in texts) for rest in ("", month, month + day))
 
 
 def is_written_date(text: str) -> bool:

@@ -1,9 +1,11 @@
 """Input columns of a table for training: the kind of each column, and its values as numbers."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from shlex import quote
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +15,11 @@ from pyarrow import compute
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.records import Column, ColumnKind
 from hallmark.tasks.ml.config import data as config_data
-from hallmark.tasks.ml.data.tables import spelling, values
+from hallmark.tasks.ml.data.tables import spelling, values, wide_numbers
+from hallmark.tasks.ml.data.tables.date_columns import date_reading
 from hallmark.tasks.ml.data.tables.spelling import NumberFormat
 from hallmark.tasks.ml.data.tables.values import Location
+from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 
 MIXED_SHARE = 0.5
 """A text column is reported as mixed if more than this share of its values are numbers."""
@@ -26,16 +30,9 @@ _SAMPLE = 1000
 """Number of values from which booleans and dates are first guessed."""
 _DATES = 0.9
 """Share of the different values of a text column from which it holds dates."""
-_FINEST = 2.0**-16
-"""Rounding to float32 matters if its step exceeds this share of the range of a column ..."""
-_EXACT_IN_FLOAT32 = 2.0**24
-"""... or if there are larger numbers, some of which become equal, ..."""
-_FEWER = 0.9
-"""... so that less than this share of the different values is left."""
-
 Looks: TypeAlias = Literal["", "numbers", "decimal comma", "dates", "codes"]
 """What most values of a text column look like; see `records.Column.looks`."""
-_Converted: TypeAlias = tuple[NDArray[np.float32], Column]
+_Converted: TypeAlias = tuple[Numbers, Column]
 """A column as numbers, `(N,)` with NaN where a value is missing, and its description."""
 
 
@@ -44,6 +41,8 @@ def convert(column: pa.ChunkedArray, data: config_data.Table, location: Location
     kind, raw = data.columns.get(location.column), column
     column = _require_input_type(column, kind, data, location)
     match kind or _guess_kind(column, data, location):
+        case "date":
+            x, described = _date(column, data, location)
         case "numeric":
             x, described = _numeric(column, data, location)
         case "boolean":
@@ -60,6 +59,8 @@ def _require_input_type(
 ) -> pa.ChunkedArray:
     """Return a column as numbers, booleans or text without surrounding whitespace; refuse any other type."""
     kind = column.type
+    if given == "date":
+        return column
     if pa.types.is_temporal(kind) and given == "categorical":
         return values.text(column, location)
     if pa.types.is_temporal(kind):
@@ -96,11 +97,26 @@ def _dates_error(column: pa.ChunkedArray, location: Location) -> InputError:
     name = location.column
     can_split = values.times(column.drop_null()) is not None
     split = f"; or split the rows by it: --data.split.time {quote(name)}" if can_split else ""
+    first = f"write them as YYYY-MM-DD and add --data.columns.{quote(name)} date"
+    if not values.is_text(column.type):
+        first = "convert them to numbers, such as the hour"
+    if date_reading.can_read(column, location):
+        parts = "year, month, day of the week, hour and the time since the first"
+        first = f"to learn from {parts}: --data.columns.{quote(name)} date"
     return InputError(
-        f"{location.source}: column '{name}': expected numbers, booleans or text, found dates: convert them to "
-        "numbers, such as the year or the days since an event; or leave the column out: "
-        f"{config_data.ignoring(name)}{split}; or treat each as a text: --data.columns.{quote(name)} categorical"
+        f"{location.source}: column '{name}': expected numbers, booleans or text, found dates: {first}; or leave "
+        f"the column out: {config_data.ignoring(name)}{split}; or treat each as a text: --data.columns.{quote(name)} "
+        "categorical"
     )
+
+
+def _date(column: pa.ChunkedArray, data: config_data.Table, location: Location) -> _Converted:
+    form = date_reading.find_form(column, location, data.missing)
+    x = date_reading.parse(column, location, data.missing, form)
+    known = x[~np.isnan(x)]
+    if spelling.are_written_dates(known):
+        raise location.error(int((~np.isnan(x)).argmax()), date_reading.DATE, f"{known[0]:.0f}: write it as YYYY-MM-DD")
+    return x, Column(location.column, "date", int(np.isnan(x).sum()), wide=True, date_form=form)
 
 
 def _numeric(column: pa.ChunkedArray, data: config_data.Table, location: Location) -> _Converted:
@@ -109,8 +125,13 @@ def _numeric(column: pa.ChunkedArray, data: config_data.Table, location: Locatio
         numbers = _number_format(column, data)
         if numbers is not None or values.parse_numbers(column) is None:
             strange = values.non_numbers(column, numbers)
-    x = values.numeric(column, location, mixed=strange is not None, numbers=numbers)
-    distinct, merged = _merged(column, x)
+    read: Callable[..., NDArray[Any]] = partial(
+        values.numeric, column, location, mixed=strange is not None, numbers=numbers
+    )
+    x = read()
+    distinct, merged = _merged(column, x, read) if wide_numbers.is_coarse(x) else (0, 0)
+    if is_wide := bool(distinct) and wide_numbers.is_gain(exact := read(wide=True), distinct, merged):
+        x, (distinct, merged) = exact, _merged(column, wide_numbers.shifted(exact), read)
     return x, Column(
         location.column,
         "numeric",
@@ -121,6 +142,7 @@ def _numeric(column: pa.ChunkedArray, data: config_data.Table, location: Locatio
         unit=numbers.unit if numbers else "",
         distinct=distinct,
         merged=merged,
+        wide=is_wide,
     )
 
 
@@ -136,26 +158,22 @@ def _number_format(column: pa.ChunkedArray, data: config_data.Table) -> NumberFo
     return None
 
 
-def _merged(column: pa.ChunkedArray, x: NDArray[np.float32]) -> tuple[int, int]:
-    """Return how many different values a column has, and how many are left in float32; zeros if it can hold them.
+def _merged(column: pa.ChunkedArray, x: NDArray[np.float32], read: Callable[..., NDArray[Any]]) -> tuple[int, int]:
+    """Return how many different values a column has, and how many are left in `x`, float32; zeros if it can hold them.
 
-    Rounding matters to whole numbers, which may be codes or times, and where the values lie close together far from 0.
+    `read` gives the values as float64.
     """
-    known = x[~np.isnan(x)]
-    if not len(known):
-        return 0, 0
-    largest, span = float(np.abs(known).max()), float(known.max()) - float(known.min())
-    step = float(np.spacing(np.float32(largest)))
-    if step < _FINEST * span and largest < _EXACT_IN_FLOAT32:
-        return 0, 0
     is_whole = pa.types.is_integer(column.type)
     if values.is_text(column.type):
         is_whole = bool(compute.all(compute.match_substring_regex(column, r"^[+-]?\d+$")).as_py())
-        parsed = None if is_whole else values.parse_numbers(column)
-        column = column if parsed is None else parsed  # 1 and 1.0 are one number, but whole ones may exceed float64
-    distinct, merged = compute.count_distinct(column, mode="only_valid").as_py(), len(np.unique(known))
-    is_harmful = step >= _FINEST * span or (is_whole and merged < _FEWER * distinct)
-    return (distinct, merged) if merged < distinct and is_harmful else (0, 0)
+    if is_whole:  # as they are written, since they may exceed float64
+        distinct = compute.count_distinct(column, mode="only_valid").as_py()
+    else:  # 1 and 1.0 are one number, and programs write 1.0 once a value is missing
+        exact = read(wide=True)
+        distinct = wide_numbers.distinct_count(exact)
+        is_whole = bool((exact == np.floor(exact))[~np.isnan(exact)].all())
+    merged = wide_numbers.distinct_count(x)
+    return (distinct, merged) if wide_numbers.is_harmful(x, distinct, merged, is_whole=is_whole) else (0, 0)
 
 
 def _categorical(

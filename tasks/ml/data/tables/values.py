@@ -3,7 +3,7 @@
 Every function takes an Arrow array or chunked array and works on whole columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ from pyarrow import compute
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.data.tables import split_times
 from hallmark.tasks.ml.data.tables.spelling import NumberFormat
+from hallmark.tasks.ml.data.tables.wide_numbers import Numbers
 
 Array: TypeAlias = pa.Array | pa.ChunkedArray
 
@@ -139,8 +140,13 @@ def parse_numbers(texts: Array) -> Array | None:
 
 
 def numeric(
-    column: Array, location: Location, *, mixed: bool = False, numbers: NumberFormat | None = None
-) -> NDArray[np.float32]:
+    column: Array,
+    location: Location,
+    *,
+    mixed: bool = False,
+    numbers: NumberFormat | None = None,
+    wide: bool = False,
+) -> Numbers:
     """Convert a decoded input column (see `decode_input`) to numbers.
 
     Args:
@@ -148,9 +154,10 @@ def numeric(
         location: where the values come from.
         mixed: whether text that is not a number counts as missing; it is refused otherwise.
         numbers: how numbers are written in text; None for those of programming languages.
+        wide: whether the numbers stay float64.
 
     Returns:
-        `(N,)`, NaN where a value is missing.
+        `(N,)`, float32 or float64, NaN where a value is missing.
 
     Raises:
         InputError: a value is not a number, is infinite, or exceeds the range of float32.
@@ -166,7 +173,7 @@ def numeric(
         index = compute.index(column.is_valid(), value=True).as_py()
         found = f"{column[index].as_py()!r} (type {kind})" if index >= 0 else f"type {kind}"
         raise location.error(max(index, 0), FINITE, found)
-    return as_float32(to_numpy(column), location, may_be_missing=True)
+    return as_numbers(to_numpy(column), location, may_be_missing=True, wide=wide)
 
 
 def _parse(column: Array, location: Location, mixed: bool, numbers: NumberFormat | None) -> Array:  # noqa: FBT001
@@ -186,13 +193,14 @@ def _parse(column: Array, location: Location, mixed: bool, numbers: NumberFormat
     return parsed
 
 
-def as_float32(values: NDArray[np.generic], location: Location, *, may_be_missing: bool) -> NDArray[np.float32]:
-    """Convert numbers to float32.
+def as_numbers(values: NDArray[np.generic], location: Location, *, may_be_missing: bool, wide: bool = False) -> Numbers:
+    """Convert numbers to float32, or to float64 within the range of float32.
 
     Args:
         values: `(N,)`.
         location: where the values come from.
         may_be_missing: whether NaN, which stands for a missing value, is accepted.
+        wide: whether the result is float64.
 
     Raises:
         InputError: a value is infinite, exceeds the range of float32, or is NaN where no value may be missing.
@@ -203,7 +211,7 @@ def as_float32(values: NDArray[np.generic], location: Location, *, may_be_missin
     if not is_good.all():
         index = int(is_good.argmin())
         raise location.error(index, FINITE, values[index])
-    return converted
+    return np.ascontiguousarray(values, dtype=np.float64) if wide else converted
 
 
 def boolean(column: Array, location: Location, missing: Sequence[str] | None = None) -> NDArray[np.float32]:
@@ -265,9 +273,14 @@ def to_numpy(column: Array) -> NDArray[np.generic]:
 
 
 def first_non_number(texts: Array) -> int:
-    """Find the first text that is not a number, by bisection: Arrow does not report its position."""
+    """Find the first text that is not a number."""
+    return bisect(texts, lambda part: parse_numbers(part) is None)
+
+
+def bisect(texts: Array, fails: Callable[[Array], bool]) -> int:
+    """Find the first text with which something fails, by bisection: Arrow does not report its position."""
     low, high = 0, len(texts)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if parse_numbers(texts[low:middle]) is None else (middle, high)
+        low, high = (low, middle) if fails(texts[low:middle]) else (middle, high)
     return low

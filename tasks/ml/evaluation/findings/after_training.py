@@ -15,6 +15,7 @@ from hallmark.tasks.ml.config.data import Points, Table
 from hallmark.tasks.ml.config.experiment import Experiment, Step, Training
 from hallmark.tasks.ml.config.models import Linear
 from hallmark.tasks.ml.data.dataset_store import Rows, open_split, training_range
+from hallmark.tasks.ml.data.tables.wide_numbers import in_words
 from hallmark.tasks.ml.evaluation.paired_tests import fewest_disagreements
 from hallmark.tasks.ml.training.history import curves
 
@@ -202,11 +203,12 @@ def _outside_training_range(trained: Trained) -> Finding | None:
         is_outside = (rows < low) | (rows > high)
         if (count := is_outside.any(axis=1).sum()) > allowed:
             row, column = np.argwhere(is_outside)[0]
+            show = in_words if dataset.columns[column] in dataset.wide else "{:g}".format
             return Finding(
                 "outside_training_range",
                 f"{count} of {len(rows)} {name} are outside the training range, for example "
-                f"{dataset.columns[column]} = {rows[row, column]:g} (training range {low[column]:g} to "
-                f"{high[column]:g})",
+                f"{dataset.columns[column]} = {show(rows[row, column])} (training range {show(low[column])} to "
+                f"{show(high[column])})",
                 "do not trust predictions there, or train on rows from that range",
             )
     return None

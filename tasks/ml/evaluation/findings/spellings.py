@@ -2,9 +2,13 @@
 
 from shlex import quote
 
-from hallmark.tasks.common.records import Finding
+import pyarrow as pa
+
+from hallmark.tasks.common.records import Column, Finding
 from hallmark.tasks.ml.config.data import ignoring
 from hallmark.tasks.ml.data.tables import spelling
+from hallmark.tasks.ml.data.tables.date_columns import date_reading
+from hallmark.tasks.ml.data.tables.values import Location
 from hallmark.tasks.ml.evaluation.findings.examined import ExaminedColumn, ExaminedTable
 
 NAMED = 5
@@ -14,20 +18,17 @@ BOOLEANS = ({"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
 
 
 def rounded_numbers(examined: ExaminedColumn) -> Finding | None:
-    """Find numbers that become equal when they are rounded to float32."""
+    """Find numbers that the model cannot tell apart: they become equal in float32, even after a subtraction."""
     column = examined.column
     if not column.distinct:
         return None
     name, kept = quote(column.name), examined.table.data.categories
-    if column.distinct <= kept:
-        remedy = f"if they are codes: --data.columns.{name} categorical; if they are amounts, subtract the "
-    else:
-        remedy = "subtract the "
+    codes = f"if they are codes: --data.columns.{name} categorical; if not, " if column.distinct <= kept else ""
     return Finding(
         "rounded_numbers",
         f"column '{column.name}' has {column.distinct:,} different values, but only {column.merged:,} of them differ "
-        "in float32, which the model computes in: it cannot tell the others apart",
-        f"{remedy}smallest value in the file, or leave the column out: {ignoring(column.name)}",
+        "in float32, which the model computes in, even after a subtraction in float64: it cannot tell the others apart",
+        f"{codes}write smaller numbers into the file, or leave the column out: {ignoring(column.name)}",
     )
 
 
@@ -57,8 +58,7 @@ def spelt_numbers(examined: ExaminedColumn) -> Finding | None:
             return Finding(
                 "dates_as_text",
                 f"column '{column.name}' holds dates or times, {such}: each is treated as a category",
-                "write numbers into the file, such as the year or the days since an event, or leave the column out: "
-                f"{ignoring(column.name)}",
+                f"{_as_dates(column)}, or leave the column out: {ignoring(column.name)}",
             )
         case "codes":
             return Finding(
@@ -68,6 +68,13 @@ def spelt_numbers(examined: ExaminedColumn) -> Finding | None:
                 f"if they are amounts: --data.columns.{name} numeric",
             )
     return None
+
+
+def _as_dates(column: Column) -> str:
+    """Return how a column can be taken as dates: by an option, if each value can be read."""
+    if date_reading.can_read(pa.array(column.values), Location("", column.name, range(len(column.values)))):
+        return f"to learn from year, month, day of the week and hour: --data.columns.{quote(column.name)} date"
+    return "write dates as YYYY-MM-DD, and numbers for other times"
 
 
 def same_values(examined: ExaminedColumn) -> Finding | None:

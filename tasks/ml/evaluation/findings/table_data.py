@@ -77,11 +77,11 @@ def _identifier_column(examined: ExaminedColumn) -> Finding | None:
     column, x = examined.column, examined.x
     present = x[~np.isnan(x)]
     distinct, rows, all_rows = len(np.unique(present)), len(x), sum(examined.table.dataset.rows.values())
-    if column.distinct:  # different values that float32 makes equal
+    if column.distinct:  # different values that the model cannot tell apart
         distinct, rows = column.distinct, all_rows
     if rows < ENOUGH_ROWS or distinct <= DISTINCT * rows or not _may_identify(column, present, all_rows):
         return None
-    if column.kind != "numeric":  # the values of all rows are known
+    if column.kind == "categorical":  # the values of all rows are known
         distinct, rows = len(column.values), all_rows
     return Finding(
         "identifier_column",
@@ -96,6 +96,8 @@ def _may_identify(column: Column, present: NDArray[np.float64], rows: int) -> bo
 
     Amounts may all differ, too, but they leave most whole numbers of their range out; so may texts that are numbers.
     """
+    if column.kind == "date":
+        return False
     if column.kind == "categorical":
         return not column.strange and column.looks in ("", "codes")
     return bool((present == np.floor(present)).all()) and float(np.ptp(present)) < CONSECUTIVE * rows
@@ -106,7 +108,8 @@ def _target_given_away(examined: ExaminedColumn) -> Finding | None:
     column, x, y = examined.column, examined.x, examined.y
     if len(y) < ENOUGH_ROWS:
         return None
-    accuracy = _accuracy_by_value(x, y) if column.kind == "categorical" else _accuracy_by_number(x, y)
+    # The decision tree computes in float32, too.
+    accuracy = _accuracy_by_value(x, y) if column.kind == "categorical" else _accuracy_by_number(x - column.offset, y)
     prior = float((y[1::2] == np.bincount(y[::2]).argmax()).mean())
     if accuracy < LEAK or (accuracy - prior) < LEAK_BEYOND_PRIOR * (1 - prior):
         return None

@@ -103,15 +103,15 @@ def compare(
         raise DamagedError(f"{champion}: the champion's own proof does not hold: {certificate.failures(first)}")
     test = open_split(dataset, "test")
     x, y = test.x[rows.rows], np.asarray(test.y[rows.rows], dtype=np.int64)
-    given = runtimes.feeds(dataset.columns, x, category_values(dataset))
+    given = runtimes.feeds(dataset.columns, x, category_values(dataset), dataset.wide)
     refuse_others(first.certificate, dataset, champion)
     found = certificate.failures(second) or "; ".join(f"{one.name}: {one.found}" for one in second.checks)
     gates = [Gate("proof holds", second.holds, found), _signature(first.certificate, second.certificate)]
-    by_champion = _predict(_open(champion), given)
+    by_champion = _predict(_open(champion), _as_taken(given, first.certificate))
     if not all(gate.passed for gate in gates):
         # The challenger cannot predict these rows, or has other classes: its predictions cannot be compared.
         return decision_rule.judge(y, by_champion.label, by_champion.label, rule, (*gates, *more), dataset.classes)
-    predict = _open(challenger)
+    predict, given = _open(challenger), _as_taken(given, second.certificate)
     by_challenger = _predict(predict, given)
     gates += [_loss(by_challenger, y), _size(challenger, rule), _latency(predict, given, rule)]
     return decision_rule.judge(y, by_champion.label, by_challenger.label, rule, (*gates, *more), dataset.classes)
@@ -150,8 +150,8 @@ def replace(
     refuse_others(second.certificate, dataset, challenger)
     test = open_split(dataset, "test")
     x, y = test.x[rows.rows], np.asarray(test.y[rows.rows], dtype=np.int64)
-    given = runtimes.feeds(dataset.columns, x, category_values(dataset))
-    predict = _open(challenger)
+    given = runtimes.feeds(dataset.columns, x, category_values(dataset), dataset.wide)
+    predict, given = _open(challenger), _as_taken(given, second.certificate)
     predicted = _predict(predict, given)
     gates = [
         Gate("proof holds", second.holds, "; ".join(f"{one.name}: {one.found}" for one in second.checks)),
@@ -174,6 +174,13 @@ def _open(path: Path) -> Predict:
 
 def _predict(predict: Predict, given: Feeds) -> Predicted:
     return runtimes.predict_in_batches(predict, given, runtimes.ROWS_AT_ONCE)
+
+
+def _as_taken(given: Feeds, shipped: Certificate | None) -> Feeds:
+    """Return numbers in the type that a file takes: a column may have become float64 since it was shipped."""
+    numbers = {one.name: one.dtype for one in shipped.inputs if one.dtype.startswith("float")} if shipped else {}
+    numbers = {name: dtype for name, dtype in numbers.items() if given[name].dtype.kind == "f"}
+    return given | {name: given[name].astype(dtype, copy=False) for name, dtype in numbers.items()}
 
 
 def refuse_others(shipped: Certificate, dataset: Dataset, path: Path) -> None:

@@ -19,7 +19,7 @@ _LONG = 24
 
 
 def columns(
-    x: NDArray[np.float32], y: NDArray[np.int64], described: tuple[Column, ...], classes: tuple[str, ...], path: Path
+    x: NDArray[np.floating], y: NDArray[np.int64], described: tuple[Column, ...], classes: tuple[str, ...], path: Path
 ) -> Path:
     """Draw the first columns of the training rows by class. Heights are shares of the class."""
     shown = described[:COLUMNS]
@@ -36,19 +36,19 @@ def columns(
     return style.save(style.make_figure(draw, rows=rows, columns=3, size=(4.2, 2.6), title=title), path)
 
 
-def _draw(panel: Axes, column: Column, x: NDArray[np.float32], y: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+def _draw(panel: Axes, column: Column, x: NDArray[np.floating], y: NDArray[np.int64], classes: tuple[str, ...]) -> None:
     missing = np.isnan(x).mean()
     label = style.plain_text(column.name, _LONG) + (f" ({missing:.0%} missing)" if missing else "")
     panel.set(xlabel=label)
     for index, name in enumerate(classes[:CLASSES]):
         values, colour = x[y == index], style.COLOURS[index]
-        if column.kind == "numeric":
+        if column.kind in ("numeric", "date"):
             _histogram(panel, values, x, colour, name)
         else:
             _bars(panel, column, values, x, index / min(len(classes), CLASSES), colour, name, len(classes))
 
 
-def _histogram(panel: Axes, values: NDArray[np.float32], x: NDArray[np.float32], colour: str, name: str) -> None:
+def _histogram(panel: Axes, values: NDArray[np.floating], x: NDArray[np.floating], colour: str, name: str) -> None:
     present, known = (part[~np.isnan(part)].astype(np.float64) for part in (values, x))
     if not len(known):
         panel.plot([], [], color=colour, linewidth=2, label=name)  # only for the legend
@@ -65,8 +65,8 @@ def _histogram(panel: Axes, values: NDArray[np.float32], x: NDArray[np.float32],
 def _bars(
     panel: Axes,
     column: Column,
-    values: NDArray[np.float32],
-    x: NDArray[np.float32],
+    values: NDArray[np.floating],
+    x: NDArray[np.floating],
     offset: float,
     colour: str,
     name: str,

@@ -133,7 +133,7 @@ def predict_test_rows(file: Path, folder: Path) -> RowResults:
     test = dataset_store.open_split(dataset, "test")
     y = np.asarray(test.y)
     predict = runtimes.runner(runtimes.open_session(certificate.load(file)))
-    feeds = runtimes.feeds(dataset.columns, test.x, dataset_store.category_values(dataset))
+    feeds = runtimes.feeds(dataset.columns, test.x, dataset_store.category_values(dataset), dataset.wide)
     predicted = runtimes.predict_in_batches(predict, feeds, runtimes.ROWS_AT_ONCE)
     return RowResults(
         classes=dataset.classes,

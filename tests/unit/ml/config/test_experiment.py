@@ -180,7 +180,7 @@ def test_naming_a_split_column_chooses_the_method() -> None:
         ({"split": {"group": "t"}}, "target 't' cannot be in split too"),
         ({"scaling": "range"}, "a table needs scaling 'standard' or 'none'"),
         ({"scaling_fitted_on": "all"}, "a table needs scaling 'standard' or 'none', fitted on 'train'"),
-        ({"columns": {"a": "date"}}, "Input should be 'numeric', 'boolean' or 'categorical'"),
+        ({"columns": {"a": "dates"}}, "Input should be 'numeric', 'boolean', 'categorical' or 'date'"),
         ({"separator": ":"}, r"Input should be ',', ';', 'tab' or '\|'"),
     ],
 )

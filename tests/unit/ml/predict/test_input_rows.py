@@ -10,7 +10,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.data.tables import csv_file
+from hallmark.tasks.ml.data.tables.formats import csv_file
 from hallmark.tasks.ml.predict import input_rows
 from tests.support.prediction_rows import GREY, TWO, read, refused, save, write
 

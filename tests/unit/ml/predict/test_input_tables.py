@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from hallmark.tasks.ml.artifact.certificate import Input
-from hallmark.tasks.ml.data.tables import csv_file
+from hallmark.tasks.ml.data.tables.formats import csv_file
 from hallmark.tasks.ml.predict import input_rows
 from tests.support.prediction_rows import read, refused, save, write
 
@@ -26,6 +26,22 @@ def test_missing_values_booleans_and_text_of_an_own_table_are_read(tmp_path: Pat
     np.testing.assert_array_equal(batch.feeds["n"].ravel(), [1, np.nan, 0, np.nan])
     np.testing.assert_array_equal(batch.feeds["b"].ravel(), [1, np.nan, 0, 1])
     assert batch.feeds["t"].ravel().tolist() == ["x", "", 'say "x"', "é"]
+
+
+def test_dates_and_wide_numbers_are_read_exactly_from_text_arrow_types_and_arrays(tmp_path: Path) -> None:
+    inputs = Input("d", "float64", (1,), 0, 9, "", "date"), Input("w", "float64", (1,), 0, 9, "", "numeric")
+    seconds, wide = [0.0, np.nan, 1_709_208_000.5], [1_700_000_001.0, 2.0**53 - 1, np.nan]
+    text = "d,w\n1970-01-01,1700000001\n NA ,9007199254740991\n2024-02-29T13:00:00.5+01:00,\n"
+    times = pa.array([0, None, 1_709_208_000_500], pa.timestamp("ms"))
+    np.save(tmp_path / "x.npy", np.array([seconds, wide]).T)
+    paths = write(tmp_path / "x.csv", text), save(tmp_path / "x.parquet", d=times, w=pa.array(wide)), tmp_path / "x.npy"
+    for path in paths:
+        found = read(path, inputs)[1]
+        assert {value.dtype for value in found.values()} == {np.dtype(np.float64)}
+        np.testing.assert_array_equal(np.hstack([found["d"], found["w"]]), np.array([seconds, wide]).T)
+    assert "row 2, column 'd': expected a date such as 2026-11-30" in refused(
+        write(tmp_path / "y.csv", "d,w\n1,1\n30.11.2026,1\n"), inputs
+    )
 
 
 def test_text_in_a_numeric_column_counts_as_missing_if_it_did_in_training(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pyarrow import parquet
 
 from hallmark.tasks.common.errors import HallmarkError, InputError
 from hallmark.tasks.ml.config.table_names import TABLE_SUFFIXES
-from hallmark.tasks.ml.data.tables import csv_file, files, values
+from hallmark.tasks.ml.data.tables import files, values
+from hallmark.tasks.ml.data.tables.formats import csv_file
 from hallmark.tasks.ml.data.tables.values import Location
 
 HERE = Location("x.csv", "a", range(1, 100))

@@ -22,7 +22,8 @@ from hallmark.flows.experiments import options
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.ml.artifact.certificate import Input
 from hallmark.tasks.ml.config.data import Table
-from hallmark.tasks.ml.data.tables import compressed, files, json_lines_file, reader, web_file
+from hallmark.tasks.ml.data.tables import files, reader
+from hallmark.tasks.ml.data.tables.formats import compressed, json_lines_file, web_file
 from hallmark.tasks.ml.predict import input_rows
 from tests.support import http_servers
 from tests.support.prediction_rows import read

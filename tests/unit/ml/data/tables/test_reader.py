@@ -11,6 +11,8 @@ from hallmark.tasks.ml.config.data import Table
 from hallmark.tasks.ml.data.dataset_store import prepare
 from hallmark.tasks.ml.data.source_rows import SourceRows
 from hallmark.tasks.ml.data.tables import reader
+from hallmark.tasks.ml.data.tables.date_columns import date_reading
+from hallmark.tasks.ml.data.tables.values import Location
 from tests.support import owned
 
 NAN = float("nan")
@@ -88,22 +90,91 @@ def test_options_say_how_values_are_written(
 
 
 @pytest.mark.parametrize(
-    ("column", "counts"),
+    ("column", "counts", "exact"),
     [
-        (["20310301", "20310302", "20310303", "20310304"], (4, 3)),
-        (pa.array([2**60, 2**60 + 1, 2**60, 2**60 + 1]), (2, 1)),
-        (["1700000000", "1700000030.0", "1700000030", "1700000060"], (3, 1)),
-        (pa.array([5e8 + 0.1, 5e8 + 0.2, 5e8, 5e8]), (3, 1)),
-        (pa.array([1, 10**9, 2 * 10**9, 3]), (0, 0)),
-        (pa.array([0.1, 0.1 + 1e-12, 5.0, 1e9]), (0, 0)),
-        (pa.array([16777217.0, 16777217, 16777217, 16777217]), (0, 0)),
+        (["20310301", "20310302", "20310303", "20310304"], (0, 0), [20310301, 20310302, 20310303, 20310304]),
+        (["1700000000", "1700000030.0", "1700000030", "?"], (0, 0), [1700000000, 1700000030, 1700000030, NAN]),
+        (["1,700,000,000 $", "1,700,000,030 $", "?", "5 $"], (0, 0), [1700000000, 1700000030, NAN, 5]),
+        (pa.array([1.7e9, None, 1.7e9 + 30, 1.75e9]), (0, 0), [1.7e9, NAN, 1.7e9 + 30, 1.75e9]),
+        (pa.array([5e8 + 0.1, 5e8 + 0.2, 5e8, 5e8]), (0, 0), [5e8 + 0.1, 5e8 + 0.2, 5e8, 5e8]),
+        ([str(10**18 + by) for by in (0, 128, 256, 300)], (4, 3), [1e18, 1e18 + 128, 1e18 + 256, 1e18 + 256]),
+        (pa.array([2**60, 2**60 + 1, 2**60, 2**60 + 1]), (2, 1), None),
+        (pa.array([1, 10**9, 2 * 10**9, 3]), (0, 0), None),
+        (pa.array([0.1, 0.1 + 1e-12, 5.0, 1e9]), (0, 0), None),
+        (pa.array([16777217.0, 16777217, 16777217, 16777217]), (0, 0), None),
     ],
 )
-def test_different_numbers_that_are_one_in_float32_are_counted(
-    column: object, counts: tuple[int, int], tmp_path: Path
+def test_numbers_that_are_one_in_float32_stay_float64_and_are_counted_if_that_does_not_help(
+    column: object, counts: tuple[int, int], exact: list[float] | None, tmp_path: Path
 ) -> None:
-    described = column_of(read(stored(tmp_path, a=column)))[0]
-    assert (described.distinct, described.merged) == counts
+    table = read(stored(tmp_path, a=column), columns={"a": "numeric"})
+    described, found = column_of(table)
+    assert (described.distinct, described.merged, described.wide) == (*counts, exact is not None)
+    assert table.x.dtype == (np.float64 if exact else np.float32)
+    if exact:
+        np.testing.assert_array_equal(found, exact)
+
+
+HOURS = [0.0, 3600.0, NAN, 1_709_208_000.0]
+"""1970-01-01, an hour later, none, and 2024-02-29 at noon."""
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["1970-01-01", "1970-01-01T01:00Z", " ", "2024-02-29 13:00:00.000+01:00"],
+        ["0", "3600.0", "NA", "2024-02-29T12:00:00"],
+        pa.array([0, 3_600_000, None, 1_709_208_000_000], pa.timestamp("ms", "Asia/Tokyo")),
+        pa.array([0, 3600, None, 1_709_208_000]),
+    ],
+    ids=["iso", "numbers", "timestamp", "integers"],
+)
+def test_dates_are_read_as_unix_seconds(column: object, tmp_path: Path) -> None:
+    table = read(stored(tmp_path, a=column), columns={"a": "date"})
+    described, found = column_of(table)
+    np.testing.assert_array_equal(found, HOURS)
+    assert (described.kind, described.missing, table.x.dtype) == ("date", 1, np.float64)
+
+
+@pytest.mark.parametrize(
+    ("form", "texts"),
+    [
+        ("DD.MM.YYYY", ["29.02.2024", "3.4.2024 9:05", "2024-04-03T09:05"]),
+        ("MM/DD/YYYY", ["2/29/2024", "4/3/2024 9:05 AM", "04/03/2024 09:05"]),
+        ("DD month YYYY", ["Thursday, 29 February 2024", "3-APR-2024, 09:05:00", "3. Apr. 2024 9:05 am"]),
+        ("month DD, YYYY", ["Feb 29, 2024", "April 3 2024 09:05", "apr 03, 2024 9:05"]),
+        ("", ["2024-02-29", "2024-04-03 09:05", "1712135100"]),
+    ],
+)
+def test_the_form_of_dates_is_found_and_kept_for_prediction(form: str, texts: list[str], tmp_path: Path) -> None:
+    expected = [1_709_164_800, 1_712_135_100, 1_712_135_100, NAN]
+    table = read(stored(tmp_path, a=[*texts, "NA"]), columns={"a": "date"})
+    described, found = column_of(table)
+    np.testing.assert_array_equal(found, expected)
+    assert described.date_form == form
+    location = Location("new.csv", "a", range(1, 9))
+    np.testing.assert_array_equal(
+        date_reading.parse(pa.array(texts[1:]), location, form=described.date_form), expected[1:3]
+    )
+    assert date_reading.can_read(pa.array(texts), location)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (["2024-02-29", "2024-02-30", "", ""], "row 2, column 'a': expected a date such as .*, found '2024-02-30'"),
+        (["30.11.2026", "", "31.2.2026", ""], "row 3, .* or DD.MM.YYYY, found '31.2.2026'"),
+        (["", "1/2/2026", "3/4/2026", ""], "row 2, .* expected YYYY-MM-DD, since all dates may be DD/MM/YYYY and MM"),
+        (["10:30", "", "", ""], "found '10:30'"),
+        (["", "20240229", "20240301", "20240302"], "row 2, .* found 20240229: write it as YYYY-MM-DD"),
+        (pa.array([1999, 2004, 2011, 2023]), "found 1999: write it as YYYY-MM-DD"),
+        (pa.array([1, 1_709_208_000_000, 2, 3]), "row 2, .* found 1709208000000, a date beyond the year 9999"),
+        (pa.array([1, 2, 3, 4], pa.time32("s")), "found type time32"),
+    ],
+)
+def test_what_is_no_date_is_refused(column: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        read(stored(tmp_path, a=column), columns={"a": "date"})
 
 
 def test_classes_that_differ_by_spelling_can_be_joined(tmp_path: Path) -> None:
@@ -260,7 +331,11 @@ def test_rows_are_ordered_by_dates_of_any_form(texts: list[str], ranks: list[int
             {},
             "column 'a': .* found dates: .* --data.split.time a; .* --data.columns.a categorical",
         ),
-        (["a: 9.2.2026 2.9.2026 - -"], {}, "found dates: [^.]*out: --data.ignore a; or treat each as a text"),
+        (
+            ["a: 9.2.2026 2.9.2026 - -"],
+            {},
+            "found dates: to learn from .*: --data.columns.a date; or .* --data.ignore a; or treat each as",
+        ),
         (
             ["a: 1 inf 3 -1e39"],
             {},
@@ -315,8 +390,8 @@ def test_invalid_csv_tables_are_refused(
             "column 'a': expected .*, found type list<.*>: leave the column out: --data.ignore a",
         ),
         ({"a, b": [b"1", b"2", b"3", b"4"]}, {}, """--data.ignore '"a, b"'"""),
-        ({"a": pa.array([1, 2, 3, 4], pa.timestamp("s"))}, {}, "column 'a': .* found dates"),
-        ({"a": pa.array([1, 2, 3, 4], pa.time32("s"))}, {}, "column 'a': .* found dates"),
+        ({"a": pa.array([1, 2, 3, 4], pa.timestamp("s"))}, {}, "column 'a': .* found dates: .* --data.columns.a date;"),
+        ({"a": pa.array([1, 2, 3, 4], pa.time32("s"))}, {}, "column 'a': .* found dates: convert them to numbers"),
         ({"a": [1, 2, 3, 4], "t": [[1], [2], [3], [4]]}, {}, "column 't': .* found type list<.*>"),
         (
             {"a": [1, 2, 3, 4], "g": [1.0, NAN, 1.0, 2.0]},

@@ -1,5 +1,6 @@
 """Comparison of two shipped files on the same rows: which rows are used, and the gates that the files decide."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_comparing_a_file_with_itself_holds_with_every_gate_passed(dataset: Data
     assert (judgement.champion_accuracy, judgement.challenger_accuracy) == (1.0, 1.0)
     assert [gate.name for gate in judgement.gates][:6] == [*FILE_GATES, "another"]
     assert all(gate.passed for gate in judgement.gates)
+
+
+def test_files_take_a_column_that_is_float64_since_as_float32(dataset: Dataset, champion: Path) -> None:
+    np.save(dataset.folder / "test.x.npy", np.load(dataset.folder / "test.x.npy").astype(np.float64))
+    wide = replace(dataset, dtype="float64", wide=certified.COLUMNS[2:3])
+    judgement = compare_files.compare(champion, champion, wide, all_rows(wide), Rule())
+    assert (judgement.verdict, judgement.champion_accuracy, judgement.challenger_accuracy) == ("HOLD", 1.0, 1.0)
+    judgement = compare_files.replace(champion, champion, wide, all_rows(wide), Rule(), disqualified="a leak")
+    assert judgement.challenger_accuracy == 1.0
 
 
 def test_only_rows_that_neither_was_trained_on_are_compared(dataset: Dataset, champion: Path) -> None:

@@ -17,8 +17,8 @@ from pyarrow import csv
 
 from hallmark.tasks.common.errors import HallmarkError, InputError
 from hallmark.tasks.ml.config.table_names import suffixes
-from hallmark.tasks.ml.data.tables import compressed
-from hallmark.tasks.ml.data.tables.table_file import Select, refusals
+from hallmark.tasks.ml.data.tables.formats import compressed
+from hallmark.tasks.ml.data.tables.formats.table_file import Select, refusals
 from hallmark.tasks.ml.data.tables.values import MISSING_TEXT
 
 SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.data.tables.compressed import refuse_too_large
-from hallmark.tasks.ml.data.tables.table_file import Select, refusals
+from hallmark.tasks.ml.data.tables.formats.compressed import refuse_too_large
+from hallmark.tasks.ml.data.tables.formats.table_file import Select, refusals
 from hallmark.tasks.ml.data.tables.values import suggest_schema
 
 if TYPE_CHECKING:

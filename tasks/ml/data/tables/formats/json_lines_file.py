@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.data.tables import compressed
-from hallmark.tasks.ml.data.tables.table_file import Select, refusals
+from hallmark.tasks.ml.data.tables.formats import compressed
+from hallmark.tasks.ml.data.tables.formats.table_file import Select, refusals
 from hallmark.tasks.ml.data.tables.values import suggest_schema
 
 _LONGEST = 2**20

@@ -7,8 +7,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.ml.data.tables import parts
-from hallmark.tasks.ml.data.tables.table_file import Select, refusals
+from hallmark.tasks.ml.data.tables.formats import parts
+from hallmark.tasks.ml.data.tables.formats.table_file import Select, refusals
 
 _BUFFER = 2**20
 """Bytes of a column that are read ahead, instead of a whole row group."""
