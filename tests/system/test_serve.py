@@ -58,7 +58,8 @@ def test_schedules_can_be_assigned_to_a_work_pool(
     assert created.returncode == 0, created.stderr
     deployed = forks.hallmark("deploy", "--pool", "station")
     assert (deployed.returncode, deployed.stdout) == (0, "quick: added\n"), deployed.stderr
-    worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "station", "--limit", "1"]
+    prefect = str(Path(sys.executable).with_name("prefect"))  # `python -m` would import from the current folder
+    worker = [prefect, "worker", "start", "--pool", "station", "--limit", "1"]
     project = projects.foreign(tmp_path / "project")
     with process(worker, tmp_path / "worker.log", project):
         completed, *_ = until(lambda: runs(scheduler, path, "Completed"))
