@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import prefect.runtime
 from prefect import flow
 
-from hallmark.flows.experiments import own_data, presets, retraining_split
+from hallmark.flows.experiments import own_data, presets, retraining_split, taken_names
 from hallmark.flows.ship import train_and_ship
 from hallmark.tasks.common.records import Dataset
 from hallmark.tasks.common.results import Decision, Retrained
@@ -48,6 +48,7 @@ def retrain(
     rule: Rule = Rule(),  # noqa: B008 - immutable
     notify: str | None = None,
     schedule: str | None = None,
+    derived_name: bool = False,  # noqa: FBT001, FBT002 - Prefect calls by name
 ) -> Retrained:
     """Prepare the data, train a challenger, compare its file with the champion's, and decide.
 
@@ -59,10 +60,13 @@ def retrain(
         rule: when a challenger is promoted.
         notify: address that receives failures, HOLD and REJECT.
         schedule: name of the schedule that runs it.
+        derived_name: whether the name was derived from a file or folder: it is refused if other data has a model of it.
     """
     scheduled_process.end_with_server()
     resume.close_orphans()
     name = experiment.name
+    if derived_name:
+        taken_names.refuse_derived(experiment, f"schedule '{schedule}'", "options.name")
     with scheduled_process.turn(name):
         champion = champions.champion(name)
         if champion is not None:

@@ -63,15 +63,16 @@ async def reconcile(
             changed.
     """
     known = {one.name: one for one in await registered(client, file)}
-    for schedule, _ in planned:
-        await _refuse_foreign(client, schedule.name, known)
+    for one in planned:
+        await _refuse_foreign(client, one.schedule.name, known)
     lines = []
-    for schedule, experiment in planned:
+    for one in planned:
+        schedule = one.schedule
         existing = known.pop(schedule.name, None)
         if existing and pool is None and existing.work_pool_name:
             lines.append(f"{schedule.name}: {_in_pool(existing)}")
             continue
-        parameters = _parameters(schedule, experiment)
+        parameters = _parameters(one)
         if existing and _is_equal(existing, schedule, parameters, pool):
             lines.append(f"{schedule.name}: unchanged")
             continue
@@ -126,13 +127,16 @@ async def _refuse_foreign(client: "PrefectClient", name: str, known: "dict[str, 
     )
 
 
-def _parameters(schedule: Schedule, experiment: Any) -> dict[str, Any]:  # noqa: ANN401 - any flow's
+def _parameters(planned: ScheduledExperiment) -> dict[str, Any]:
+    schedule = planned.schedule
     given = {
-        "experiment": experiment.model_dump(mode="json"),
+        "experiment": planned.experiment.model_dump(mode="json"),
         "rule": schedule.rule.model_dump(mode="json"),
         "notify": schedule.notify,
         "schedule": schedule.name,
     }
+    if planned.has_derived_name:  # else left out, so that deployments of before stay equal
+        given["derived_name"] = True
     parameters: dict[str, Any] = json.loads(json.dumps(given))  # as Prefect returns them
     return parameters
 

@@ -34,7 +34,7 @@ async def handle_missed(client: "PrefectClient", planned: Sequence[ScheduledExpe
     Returns:
         one line for each schedule with missed runs.
     """
-    missed = {schedule.name: schedule.missed for schedule, _ in planned}
+    missed = {one.schedule.name: one.schedule.missed for one in planned}
     lines = []
     for deployment in await deployments.served(client, file):
         policy = missed[deployment.name]
@@ -58,7 +58,7 @@ async def cancel_superseded(client: "PrefectClient", planned: Sequence[Scheduled
     Returns:
         one line for each schedule with cancelled runs.
     """
-    missed = {schedule.name: schedule.missed for schedule, _ in planned}
+    missed = {one.schedule.name: one.schedule.missed for one in planned}
     lines = []
     for deployment in await deployments.served(client, file):
         due = await _due(client, deployment.id)

@@ -2,14 +2,14 @@
 
 import asyncio
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from hallmark.flows.experiments import options
+from hallmark.flows.experiments import options, taken_names
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.periods import period
 from hallmark.tasks.ml.config import toml
@@ -119,6 +119,8 @@ class ScheduledExperiment(NamedTuple):
 
     schedule: Schedule
     experiment: Experiment
+    has_derived_name: bool
+    """Whether the name of the experiment was derived from its source; see `taken_names.is_derived`."""
 
 
 def file() -> Path:
@@ -148,6 +150,7 @@ def load() -> list[ScheduledExperiment]:
     names = [one.schedule.name for one in planned]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"{path}: schedule '{repeated}': the name is used twice: rename one of the schedules")
+    _refuse_shared_name(path, planned)
     return planned
 
 
@@ -162,16 +165,30 @@ def _read(path: Path, position: int, entry: dict[str, Any]) -> ScheduledExperime
     if source.endswith(".toml"):
         source = str(path.parent / source)  # an absolute path is not changed
     try:
-        return ScheduledExperiment(schedule, _experiment(source, schedule.options))
+        return _planned(schedule, source)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
 
-def _experiment(source: str, overrides: dict[str, Any]) -> Experiment:
-    given = dict(_flat(overrides))
+def _planned(schedule: Schedule, source: str) -> ScheduledExperiment:
+    given = dict(_flat(schedule.options))
     if unknown := next((name for name in given if name not in options.fields()), None):
         raise InputError(f"options: there is no option '{unknown}': see `hallmark train --help`")
-    return options.build(options.read(source), given, source)
+    experiment = options.build(options.read(source), given, source)
+    return ScheduledExperiment(schedule, experiment, taken_names.is_derived(experiment, source, given))
+
+
+def _refuse_shared_name(path: Path, planned: Sequence[ScheduledExperiment]) -> None:
+    """Refuse two schedules that would retrain one model on different sources, whose champions replace each other."""
+    first: dict[str, ScheduledExperiment] = {}
+    for one in planned:
+        name, data, other = one.experiment.name, one.experiment.data, first.setdefault(one.experiment.name, one)
+        if taken_names.are_of_one_source(data, other.experiment.data):
+            continue
+        raise InputError(
+            f"{path}: schedule '{one.schedule.name}': the model '{name}' is trained on another source by schedule "
+            f"'{other.schedule.name}': add options.name and another name"
+        )
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

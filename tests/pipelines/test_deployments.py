@@ -30,8 +30,16 @@ def deployments_of(path: Path) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("prefect_server")
 def test_deployments_are_updated_to_match_the_file(write_schedules: Callable[..., Path], tmp_path: Path) -> None:
-    path = write_schedules(QUICK, LONG)
-    assert reconcile(path) == ["quick: added", "long: added"]
+    (tmp_path / "own.csv").write_text("x,y\n" + "1,a\n2,b\n" * 20)
+    (tmp_path / "own.toml").write_text("[data]\nkind = 'table'\npath = 'own.csv'\ntarget = 'y'\n")
+    path = write_schedules(QUICK, "name = 'own'\nexperiment = 'own.toml'\ninterval = '1h'")
+    assert reconcile(path) == ["quick: added", "own: added"]
+    assert {one: found.parameters.get("derived_name") for one, found in deployments_of(path).items()} == {
+        "quick": None,
+        "own": True,
+    }
+    write_schedules(QUICK, LONG)
+    assert reconcile(path) == ["quick: unchanged", "long: added", "own: removed"]
     before = deployments_of(path)
     assert before["quick"].parameters["experiment"]["training"]["epochs"] == 3
     assert before["quick"].parameters["schedule"] == "quick"

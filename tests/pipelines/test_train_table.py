@@ -146,8 +146,15 @@ def test_a_name_that_belongs_to_another_source_is_refused(trained: tuple[Experim
     message = f"the model '{experiment.name}' was trained on .*people.csv: add --name and another name"
     with pytest.raises(InputError, match=message):
         taken_names.refuse("people.csv", [], other)
+    with pytest.raises(InputError, match=f"schedule 'nightly': the model .*, or options.name {experiment.name} if"):
+        retrain(other, schedule="nightly", derived_name=True)
     taken_names.refuse("people.csv", ["--name", experiment.name], other)
-    taken_names.refuse("people.toml", [], other)
+    named = tmp_path / "people.toml"
+    named.write_text('name = "people"')
+    taken_names.refuse(str(named), [], other)
+    named.write_text("")
+    with pytest.raises(InputError, match=message):  # the name is that of the TOML file
+        taken_names.refuse(str(named), [], other)
     preset = owned.experiment(owned.write(owned.mixed(), tmp_path / "iris.csv"))
     with pytest.raises(InputError, match="'iris' is the name of a preset"):
         taken_names.refuse("iris.csv", [], preset)

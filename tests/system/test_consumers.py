@@ -268,12 +268,16 @@ def test_javascript_of_a_card_decodes_photos_as_predict_does(tmp_path: Path, sha
       const {{ label }} = await session.run({{ image: new Tensor("uint8", x, [1, {", ".join(map(str, shape))}]) }});
       found.push([Number(label.data[0]), ...x]);
     }}
-    console.log(...found.map((one) => JSON.stringify(one)));
+    const refused = await pixels("deep.photo").catch((error) => error.message);
+    console.log(...[...found, refused].map((one) => JSON.stringify(one)));
     """
+    deep = photographed.save(tmp_path / "deep.png", np.full((8, 8), 999, np.uint16))
     photos = {f"{number}_photo": file.read_bytes() for number, file in enumerate(files)}
-    answers = javascript.visit(
+    photos["deep_photo"] = deep.read_bytes()
+    *answers, refused = javascript.visit(
         "readme.html", tmp_path, readme_mjs=code.encode(), hand_onnx=model.read_bytes(), **photos
     )
+    assert "expected a PNG file of eight bits" in refused
     x = np.stack([image_file.read_resized(file, shape) for file in files])
     labels, _ = onnxruntime.InferenceSession(model).run(None, {"image": x})
     for file, answer, label, expected in zip(files, map(json.loads, answers), labels, x, strict=True):

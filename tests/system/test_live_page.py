@@ -21,7 +21,7 @@ from hallmark.tasks.common.results import Outcome
 from hallmark.tasks.ml.artifact import certificate
 from hallmark.tasks.ml.data.images import image_file
 from hallmark.tasks.ml.reports.live_page import live_folder
-from tests.support import browsers, certified, http_servers, registered
+from tests.support import browsers, certified, http_servers, photographed, registered
 from tests.support.consoles import Call
 
 Points = list[tuple[float, float]]
@@ -291,6 +291,9 @@ def test_file_that_is_not_a_picture_is_reported(write_live: Callable[..., Path],
         ready(page, write_live((4, 4)).as_uri())
         page.get_by_label("Choose a file").set_input_files(tmp_path / "notes.png")
         page.locator("#answer", has_text="notes.png: this browser cannot read it as a picture.").wait_for()
+        deep = photographed.save(tmp_path / "deep.png", np.full((8, 8), 999, np.uint16))
+        page.get_by_label("Choose a file").set_input_files(deep)
+        page.locator("#answer", has_text="deep.png: it has more than eight bits: convert it").wait_for()
         assert page.locator("#table").is_hidden()
         draw(page, ONE)
         prediction(page)

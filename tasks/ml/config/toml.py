@@ -35,6 +35,19 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read or is not valid TOML; the message gives the line.
     """
+    return {"name": path.stem} | _read(path)
+
+
+def sets_name(path: Path) -> bool:
+    """Return whether a TOML file sets `name`.
+
+    Raises:
+        InputError: the file cannot be read or is not valid TOML.
+    """
+    return "name" in _read(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if any(part.count(".") > _MOST_DOTS for part in re.split(r"[=,\n]", text)):
@@ -48,7 +61,7 @@ def load(path: Path) -> dict[str, Any]:
         raise InputError(_TOO_DEEP.format(path)) from error
     if _is_deep(tree):
         raise InputError(_TOO_DEEP.format(path))
-    return {"name": path.stem} | tree
+    return tree
 
 
 def _is_deep(tree: dict[str, Any]) -> bool:

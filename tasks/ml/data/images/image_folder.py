@@ -78,7 +78,7 @@ def list_files(folder: Path) -> list[Path]:
         InputError: the folder contains a folder.
     """
     entries = _visible(folder)
-    if inner := [entry.name for entry in entries if entry.is_dir()]:
+    if inner := [entry.name for entry in entries if _is_folder(entry)]:
         raise InputError(f"{folder}: expected only images, found the folder '{as_text(inner[0])}'")
     return [Path(entry.path) for entry in entries]
 
@@ -96,7 +96,7 @@ def _folders(folder: Path, root: Path) -> list[str]:
             f"{folder}: '{as_text(loose[0])}' is beside the class folders and so has no class: "
             "move it into the folder of its class"
         )
-    return [entry.name for entry in entries if entry.is_dir()]
+    return [entry.name for entry in entries if _is_folder(entry)]
 
 
 def _are_splits(folder: Path, names: list[str]) -> bool:
@@ -104,7 +104,7 @@ def _are_splits(folder: Path, names: list[str]) -> bool:
     found = sorted(SPLIT_FOLDERS.get(name.lower(), -1) for name in names)
     if not names or -1 in found:
         return False
-    if not all(any(entry.is_dir() for entry in _visible(folder / name)) for name in names):
+    if not all(any(_is_folder(entry) for entry in _visible(folder / name)) for name in names):
         return False
     if found not in ([0, 2], [0, 1, 2]):
         raise InputError(f"{folder}: expected the folders train and test, and maybe val, found {', '.join(names)}")
@@ -116,7 +116,7 @@ def _class(folder: Path, label: int, name: str, split: int) -> Iterator[Photo]:
     if not entries:
         raise InputError(f"{folder / name}: has no images: add some, or remove the folder of this class")
     for entry in entries:
-        if entry.is_dir():
+        if _is_folder(entry):
             raise InputError(
                 f"{folder / name}: expected images, found the folder '{as_text(entry.name)}': "
                 "give the folder that contains the class folders"
@@ -139,18 +139,26 @@ def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     entries = _visible(folder)
     inside = root.resolve()
     for entry in entries:
-        if entry.is_symlink() and not _target(entry).is_relative_to(inside):
+        if entry.is_symlink() and not _leads_within(entry, inside):
             raise InputError(
                 f"{as_text(entry.path)}: is a link that leaves {root} and is not followed: copy its target instead"
             )
     return entries
 
 
-def _target(link: os.DirEntry[str]) -> Path:
+def _leads_within(link: os.DirEntry[str], folder: Path) -> bool:
+    """Return whether a link does not leave a folder. A link to itself does not: it is an unreadable file."""
     try:
-        return Path(link.path).resolve()
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{as_text(link.path)}: is a link to itself: remove it") from error
+        return Path(link.path).resolve().is_relative_to(folder)
+    except (OSError, RuntimeError):
+        return True
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _facts(entry: os.DirEntry[str]) -> tuple[int, int]:

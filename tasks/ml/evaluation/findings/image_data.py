@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hallmark.tasks.common.records import SPLITS, Dataset, Finding
 from hallmark.tasks.ml.config.data import Data, Images
 from hallmark.tasks.ml.data.dataset_store import split_digests
-from hallmark.tasks.ml.data.images import cache, image_hash
+from hallmark.tasks.ml.data.images import cache, near_duplicates
 from hallmark.tasks.ml.data.images.cache import Decoded
 from hallmark.tasks.ml.data.splits import row_digests
 from hallmark.tasks.ml.evaluation.findings import class_counts
@@ -23,8 +23,6 @@ FLAT = 4
 """An image is blank if the values of each of its colours differ by at most this much; JPEG changes values by 1 or 2."""
 GREY = 4
 """An image is grey if the three colours of each pixel differ by at most this much."""
-LOOKED_AT = 10_000
-"""Evenly spread images among which near duplicates are searched."""
 TOLD = 0.95
 """An attribute tells a class if it alone separates it from the others with this mean of both recalls ..."""
 ENOUGH = 20
@@ -141,12 +139,11 @@ def _duplicate_images(examined: ExaminedImages) -> Finding | None:
 
 
 def _near_duplicates(examined: ExaminedImages) -> Finding | None:
-    count = len(examined.digests)
-    some = np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(np.int64)
-    some = some[~examined.is_blank[some]]
-    pairs = [(int(some[a]), int(some[b])) for a, b in image_hash.similar(examined.images.x, some)]
-    digests, y, split = examined.digests, examined.images.y, examined.split
-    pairs = [(a, b) for a, b in pairs if digests[a] != digests[b] and (y[a] != y[b] or split[a] != split[b])]
+    first = {digest: index for index, digest in reversed(list(enumerate(examined.digests)))}
+    some = np.array(sorted(index for index in first.values() if not examined.is_blank[index]), np.int64)
+    y, split = examined.images.y, examined.split
+    pairs = near_duplicates.find(examined.images.x, some)
+    pairs = [(a, b) for a, b in pairs if y[a] != y[b] or split[a] != split[b]]
     if not pairs:
         return None
     found = len({index for pair in pairs for index in pair if split[index] or y[pair[0]] != y[pair[1]]})

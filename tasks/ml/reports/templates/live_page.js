@@ -157,6 +157,8 @@ function ofPicture() {
 
 /** Decode a file. Transparent areas become white or black, as in training, and very large pictures are reduced by the browser. */
 async function decoded(file) {
+  const head = new Uint8Array(await file.slice(0, 25).arrayBuffer());
+  if (head[1] === 80 && head[24] === 16) throw new Error("it has more than eight bits: convert it to eight bits.");
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
   const scale = Math.min(1, 2048 / Math.max(bitmap.width, bitmap.height));
   const [columns, rows] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
@@ -307,9 +309,10 @@ async function take(file) {
   busy(true);
   try {
     picture = await decoded(file);
-  } catch {
+  } catch (error) {
     picture = null;
-    fail(new Error(`${file.name}: this browser cannot read it as a picture.`));
+    const reason = error instanceof DOMException ? "this browser cannot read it as a picture." : error.message;
+    fail(new Error(`${file.name}: ${reason}`));
     busy(false);
     return;
   }

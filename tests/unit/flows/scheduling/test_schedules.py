@@ -138,6 +138,30 @@ def test_duplicate_name_is_refused(file: Callable[[str], Path]) -> None:
         schedules.load()
 
 
+def test_schedules_that_train_one_model_on_two_sources_are_refused(file: Callable[[str], Path], tmp_path: Path) -> None:
+    entry = """
+    [[schedule]]
+    name = "{folder}"
+    experiment = "{folder}/{file}"
+    interval = "1h"
+    options = {{ "data.target" = "y"{more} }}
+    """
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "data.csv").write_text("x,y\n" + "1,a\n2,b\n" * 20)
+        (tmp_path / folder / "data.toml").write_text("[data]\nkind = 'table'\npath = 'data.csv'\n")
+    for one in (f"{tmp_path}/a/data.csv", "a/data.toml"):
+        start = entry.replace("{folder}/{file}", one).format(folder="a", more="")
+        file(start + entry.format(folder="b", file="data.toml", more=""))
+        with pytest.raises(InputError, match="'b': the model 'data' is trained on another source by schedule 'a': add"):
+            schedules.load()
+        file(start + entry.format(folder="b", file="data.toml", more=', "name" = "other"'))
+        assert [one.has_derived_name for one in schedules.load()] == [True, False]
+    (tmp_path / "b" / "data.toml").write_text("name = 'b'\n[data]\nkind = 'table'\npath = 'data.csv'\n")
+    file(start + entry.format(folder="b", file="data.toml", more=""))
+    assert [one.has_derived_name for one in schedules.load()] == [True, False]
+
+
 def test_invalid_address_is_refused_without_showing_its_secret(file: Callable[[str], Path]) -> None:
     file("[[schedule]]\nname = 'a'\nexperiment = 'iris'\ninterval = '1h'\nnotify = 'nosuch://user:secret@host'\n")
     with pytest.raises(InputError, match=r"notify: 'nosuch://\.\.\.' is not an address") as caught:

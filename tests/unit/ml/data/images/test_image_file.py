@@ -129,17 +129,7 @@ def test_pixels_of_unknown_range_are_refused(tmp_path: Path, kind: type[np.gener
 
 
 def test_deep_colours_are_used_if_all_bits_are(tmp_path: Path) -> None:
-    """Write a PNG of 16-bit colours, which Pillow cannot."""
-
-    def part(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    levels = np.array([[0, 40000, 65535]], ">u2")
-    head = part(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
-    file = tmp_path / "x.png"
-    file.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + head + part(b"IDAT", zlib.compress(b"\0" + levels.tobytes())) + part(b"IEND", b"")
-    )
+    file = photographed.colours_of_16_bits(tmp_path / "x.png", np.array([[[0, 40000, 65535]]], np.uint16))
     assert image_file.bits_in_use(file) == 16
     assert image_file.read_resized(file, (1, 1, 3), 16).tolist() == [[[0, 156, 255]]]
     with pytest.raises(InputError, match="has colours of 16 bits, not all in use"):

@@ -98,6 +98,12 @@ def recompressed(folder: Path) -> None:
         image.save(folder / "red" / f"{number + 60:03d}.jpg", quality=70)
 
 
+def slightly_cropped(folder: Path) -> None:
+    for number in range(20):
+        image = Image.open(folder / "red" / f"{number:03d}.png").resize((80, 80), box=(1.5, 1, SIDE - 1, SIDE - 1.5))
+        image.save(folder / "red" / f"{number + 60:03d}.png")
+
+
 @pytest.mark.parametrize(
     ("change", "code", "message", "remedy"),
     [
@@ -110,6 +116,7 @@ def recompressed(folder: Path) -> None:
         (two_blank, "blank_images", "2 of 80 images have one colour only, such as red/001.png", "remove them"),
         (white_icons, "blank_images", "5 of 80 images have one colour only", "--data.background black"),
         (recompressed, "near_duplicates", "images nearly equal an image of another split or class", "keep one"),
+        (slightly_cropped, "near_duplicates", "images nearly equal an image of another split or class", "keep one"),
     ],
 )  # fmt: skip
 def test_a_planted_fault_is_named_with_its_remedy(
