@@ -13,7 +13,9 @@ from hallmark.tasks.common.periods import period
 
 
 def _period(type_: object, tokens: tuple[Token, ...]) -> timedelta:  # noqa: ARG001 - the signature of a converter
-    return period(tokens[0].value)
+    if not (found := period(tokens[0].value)):
+        raise ValueError("expected more than zero")
+    return found
 
 
 def backup(path: Path, /, *, json: Flag = False) -> None:

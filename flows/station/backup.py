@@ -102,10 +102,11 @@ def back_up(path: Path) -> BackedUp:
         path: the file, which is replaced if it exists. Its suffix tells the compression.
 
     Raises:
-        InputError: the suffix is unknown, or there is nothing to back up.
+        InputError: the suffix is unknown, the file lies in what it would contain, or there is nothing to back up.
         HallmarkError: the file cannot be written, or something cannot be read.
     """
     compression, where = compression_of(path), places()
+    refuse_inside(path, where, "which it would contain")
     if not any(one and one.exists() for one in (where.home, where.database, where.prefect)):
         raise InputError(f"{where.home}: does not exist, and there is no store: there is nothing to back up")
     digests: dict[str, str] = {}
@@ -113,8 +114,6 @@ def back_up(path: Path) -> BackedUp:
     try:
         with whole_file(path.absolute()) as temporary, _writer(temporary, compression) as archive:
             for name, file in _members(where):
-                if file == path.absolute():
-                    continue
                 with suppress(FileNotFoundError):  # removed meanwhile
                     digests[name], size = _add(archive, name, file)
                     total += size
@@ -122,6 +121,17 @@ def back_up(path: Path) -> BackedUp:
     except (OSError, sqlite3.Error) as error:
         raise HallmarkError(f"{path}: the backup cannot be made: {without_secrets(str(error))}") from error
     return BackedUp(len(digests), total, where.left_out)
+
+
+def refuse_inside(path: Path, where: Places, reason: str) -> None:
+    """Refuse a backup in the home or among the artifacts: later ones would contain it, and restoring would remove it.
+
+    Raises:
+        InputError: the backup lies there. The message ends with the reason.
+    """
+    for folder in filter(None, (where.home, where.artifacts)):
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{path}: lies in {folder}, {reason}: choose another folder")
 
 
 def compression_of(path: Path) -> str | None:

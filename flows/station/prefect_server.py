@@ -11,16 +11,18 @@ station.
 import atexit
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hallmark.flows.station import child_process
 from hallmark.flows.station.child_process import BOOT_SECONDS, FINISH_SECONDS, STOP_SECONDS, module_command
-from hallmark.tasks.common.errors import InputError
+from hallmark.tasks.common.errors import InputError, one_line
 from hallmark.tasks.runtime import prefect_api, settings
 
 if TYPE_CHECKING:
@@ -93,8 +95,22 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + BOOT_SECONDS
     while not prefect_api.answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise InputError(f"the embedded Prefect server did not start: see {log}")
+            address = prefect_api.own_database()
+            file = Path(address.partition("///")[2].partition("?")[0]) if address.startswith("sqlite") else None
+            fault = damage(file) if file and file.exists() else ""
+            raise InputError(f"the embedded Prefect server did not start: {fault or f'see {log}'}")
         time.sleep(0.05)
+
+
+def damage(database: Path) -> str:
+    """Return what is wrong with a SQLite database of a Prefect server, and what to do; empty text for a sound one."""
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        found = str(error)
+    remedy = "move it away, which loses only the history of flow runs, or restore a backup"
+    return "" if found == "ok" else f"{database} is damaged ({one_line(found)[:160]}): {remedy}"
 
 
 def application() -> "ASGIApp":

@@ -49,13 +49,14 @@ def restore(path: Path, *, replace: bool) -> Restored:
         replace: replace what is there. What the backup does not have is removed.
 
     Raises:
-        InputError: the backup is damaged or none, a command or a station is running, or something is there that would
-            be replaced. Nothing was changed.
+        InputError: the backup is damaged or none, or lies in what it would replace; a command or a station is running;
+            or something is there that would be replaced. Nothing was changed.
         HallmarkError: the files cannot be moved into place. What was there before is there again.
     """
     compression, where = backup.compression_of(path), backup.places()
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
+    backup.refuse_inside(path, where, "which it would replace")
     _refuse_running(where.home)
     if not replace:
         _refuse_occupied(where)

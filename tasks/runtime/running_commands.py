@@ -96,12 +96,12 @@ def tag_flow_run(flow: object, flow_run: "FlowRun", state: object) -> None:  # n
 
 def abandoned(home: Path) -> list[Path]:
     """Return the files of commands whose process is gone."""
-    return [path for path in sorted(_folder(home).glob("*.json")) if _is_unlocked(path)]
+    return [path for path in _files(_folder(home)) if _is_unlocked(path)]
 
 
 def active(home: Path) -> list[str]:
     """Return the commands that run on a home, in words."""
-    files = [path for path in sorted(_folder(home).glob("*.json")) if not _is_unlocked(path)]
+    files = [path for path in _files(_folder(home)) if not _is_unlocked(path)]
     return [command.shown for command in map(_read, files) if command]
 
 
@@ -194,7 +194,7 @@ def _pending_runs(client: "SyncPrefectClient", command: RunningCommand) -> "list
 def _others(folder: Path) -> list[Path]:
     """Return the files of the commands that run, without that of this process."""
     own = {f"{tag.removeprefix(_PROCESS_TAG)}.json" for tag in _tags}
-    return [path for path in sorted(folder.glob("*.json")) if path.name not in own and not _is_unlocked(path)]
+    return [path for path in _files(folder) if path.name not in own and not _is_unlocked(path)]
 
 
 def home_tag(home: Path) -> str:
@@ -204,6 +204,11 @@ def home_tag(home: Path) -> str:
 
 def _folder(home: Path) -> Path:
     return home / "running"
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the commands' files. What else has such a name, a folder or a pipe, is no command's."""
+    return [path for path in sorted(folder.glob("*.json")) if path.is_file()]
 
 
 def _is_unlocked(path: Path) -> bool:
@@ -219,6 +224,9 @@ def _read(path: Path) -> RunningCommand | None:
     """Return the content of a command's file, or None if it cannot be read."""
     try:
         values = json.loads(path.read_text())
-        return RunningCommand(**{name: values[name] for name in RunningCommand.__annotations__})
-    except (OSError, ValueError, TypeError, KeyError):
+        found = RunningCommand(**{name: values[name] for name in RunningCommand.__annotations__})
+        datetime.fromisoformat(found.started)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+    is_valid = isinstance(found.pid, int) and all(isinstance(one, str) for one in (found.command, found.server))
+    return found if is_valid else None

@@ -58,7 +58,7 @@ def parse(text: str | None) -> Heartbeat | None:
         times = [datetime.fromisoformat(one) for one in (value["time"], value["process"]["started"])]
         at, started = (one if one.tzinfo else one.replace(tzinfo=UTC) for one in times)
         return Heartbeat(at, str(value["machine"]), int(value["process"]["pid"]), started, str(value["home"]))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 

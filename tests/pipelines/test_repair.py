@@ -88,6 +88,7 @@ def test_runs_of_machines_that_are_gone_are_closed_and_no_others(open_run: Calla
         "recent": open_run(beat(age=500, machine="elsewhere")),
         "this process": open_run(beat(age=7000)),
         "unreadable": open_run("{"),
+        "no number": open_run(beat(age=7000).replace(str(os.getpid()), "1e999")),
         "older version": open_run(None),
         "member": open_run(beat(age=7000, machine="elsewhere"), parent=parent),
     }
@@ -157,6 +158,27 @@ def test_flow_runs_of_a_killed_command_are_closed_by_the_next_command(home: Path
     assert not path.exists()
     assert list((home / "running").iterdir()) == []
     assert [one.state.name for one in tagged(running_commands.home_tag(home))] == ["Completed"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[" * 5000, '"started": 5', '"started": "soon"', '"pid": null', "folder", "pipe"]
+)
+def test_an_unreadable_file_of_a_command_does_not_keep_others_from_being_closed(content: str, home: Path) -> None:
+    path, tag = leave_command(home, None)
+    run, bad = flow_run(tag), home / "running" / "0.json"  # the first one
+    match content:
+        case "folder":
+            bad.mkdir()
+        case "pipe":
+            os.mkfifo(bad)
+        case _:
+            valid = '{"command": "x", "machine": "m", "pid": 1, "started": "2030-11-30", "server": "", %s}'
+            bad.write_text(valid % content if ":" in content else content)
+    assert running_commands.active(home) == []
+    (line,) = running_commands.crash(running_commands.abandoned(home), None)
+    assert line.startswith(f"flow run '{run.name}' is marked as crashed")
+    assert not path.exists()
+    assert bad.exists() == (content in ("folder", "pipe"))
 
 
 def test_a_flow_run_that_never_began_is_closed_once_no_other_command_runs(home: Path) -> None:

@@ -172,6 +172,13 @@ def test_refusals(small: Path, console: Call, tmp_path: Path, monkeypatch: pytes
     assert "there is nothing to back up" in console("backup", tmp_path / "x.tar")[2]
     assert not (tmp_path / "x.tar").exists()
     assert "there is no such file" in console("restore", tmp_path / "x.tar")[2]
+    (home / "fits").mkdir(parents=True)
+    assert f"lies in {home}, which it would contain" in console("backup", home / "fits" / "x.tar")[2]
+    inside = shutil.copy(small, home / small.name)
+    code, _, error = console("restore", inside, "--replace")
+    assert (code, Path(inside).exists()) == (2, True)
+    assert f"lies in {home}, which it would replace" in error
+    shutil.rmtree(home)
     with running_commands.registered(home, "train", None):
         assert "`hallmark train` (pid " in console("restore", small)[2]
     with FileLock(station_file.lock(home)):
