@@ -25,6 +25,8 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 WRONG_PASSWORD_SECONDS = 1.0
 """Time that each wrong password takes. Wrong passwords wait for each other, right ones for nothing."""
+FIRST_MESSAGE_SECONDS = 10.0
+"""Time limit for the message with the password, the first one of a WebSocket connection."""
 MAX_WAITING = 100
 """Maximum number of wrong passwords that wait. Beyond it, clients that never sent the right one are refused unheard."""
 HOST = re.compile(r"(?:\[(?P<bracketed>[0-9a-f:.]+)\]|(?P<name>[^:\[\]/@\s]+))(?::[0-9]+)?")
@@ -88,13 +90,20 @@ class RequestGuard:
 
         async def receive_checked() -> "Message":
             nonlocal is_checked
-            message = await receive()
-            if is_checked or message["type"] != "websocket.receive":
-                return message
-            is_checked = True
-            if self.auth and hmac.compare_digest(_sent_password(message).encode(), self.auth.encode()):
-                return message
-            await self._slow_down()
+            if is_checked:
+                return await receive()
+            try:
+                async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+                    message = await receive()
+            except TimeoutError:
+                is_checked = True
+            else:
+                if message["type"] != "websocket.receive":
+                    return message
+                is_checked = True
+                if self.auth and hmac.compare_digest(_sent_password(message), self.auth.encode()):
+                    return message
+                await self._slow_down()
             await send({"type": "websocket.close", "code": REJECTED, "reason": "user and password are required"})
             return {"type": "websocket.disconnect", "code": REJECTED}
 
@@ -158,13 +167,13 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _sent_password(message: "Message") -> str:
-    """Return `user:password` in the first message of a Prefect client, or an empty string."""
+def _sent_password(message: "Message") -> bytes:
+    """Return `user:password` in the first message of a Prefect client. Of any other message return nothing."""
     try:
         content: Any = json.loads(message.get("text") or message.get("bytes") or "")
-        return str(content["token"])
-    except (ValueError, TypeError, KeyError):
-        return ""
+        return str(content["token"]).encode()  # half of a surrogate pair cannot be encoded: a ValueError
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return b""
 
 
 def _without_foreign_frames(send: "Send") -> "Send":

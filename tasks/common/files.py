@@ -1,15 +1,18 @@
 """Write files and folders atomically: the complete new content appears, or nothing changes."""
 
 import difflib
+import errno
 import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 TEMPORARY = ".tmp-hallmark-"
 """Prefix of temporary folders."""
@@ -173,6 +176,25 @@ def is_writable(folder: Path) -> bool:
             return True
     except OSError:
         return False
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read its bytes, without waiting: a named pipe that nobody writes to would never open.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a regular file; see `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def _sync(path: Path) -> None:

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hallmark.tasks.common.errors import InputError, one_line, without_secrets
 from hallmark.tasks.common.files import is_writable, private_folder
 from hallmark.tasks.common.periods import period
-from hallmark.tasks.runtime import station_file
+from hallmark.tasks.runtime import home_layout, station_file
 
 ROOT = Path(__file__).resolve().parents[2]
 """The project's root. Defaults are resolved from here, not from the current folder."""
@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     def _is_folder(cls, path: Path) -> Path:
         if path.is_file():
             raise ValueError("expected a folder, found a file")
+        home_layout.check(path)
         return path
 
     @field_validator("tracking_uri")
@@ -121,6 +122,8 @@ class Settings(BaseSettings):
         """Replace an invalid value by the error that `__getattribute__` raises."""
         try:
             return validate(value)
+        except InputError as error:
+            return error
         except ValidationError as error:
             name = str(info.field_name).upper()
             variable = "MLFLOW_TRACKING_URI" if name == "TRACKING_URI" else f"HALLMARK_{name}"

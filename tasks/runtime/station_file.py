@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hallmark.tasks.common.errors import InputError
-from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.files import open_regular, read_regular, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def recorded(home: Path) -> Station | None:
         InputError: the file cannot be read, or was not written by a station.
     """
     try:
-        return Station.model_validate_json(file(home).read_bytes())
+        return Station.model_validate_json(read_regular(file(home)))
     except _ABSENT:
         return None
     except (ValidationError, OSError) as error:
@@ -144,15 +144,21 @@ def recorded(home: Path) -> Station | None:
 
 
 def is_held(home: Path) -> bool:
-    """Return whether a station is starting, running or stopping."""
+    """Return whether a station is starting, running or stopping.
+
+    Raises:
+        InputError: the lock is no file, or cannot be tested.
+    """
     try:
-        with lock(home).open("rb") as held:
+        with open_regular(lock(home)) as held:
             # Shared, so that several readers do not block each other.
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except _ABSENT:
         return False
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise InputError(f"{lock(home)}: expected a file to lock, found: {error.strerror}: move it away") from error
     return False
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hallmark.tasks.common.digests import SHOWN, digest_of
 from hallmark.tasks.common.errors import InputError, without_secrets
-from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.files import read_regular, whole_file
 from hallmark.tasks.runtime import settings
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _file(store: str) -> Path:
 
 def _read(file: Path) -> dict[str, int]:
     try:
-        return {str(name): int(version) for name, version in json.loads(file.read_text())["models"].items()}
+        return {str(name): int(version) for name, version in json.loads(read_regular(file))["models"].items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -199,7 +199,7 @@ def _read(folder: Path) -> Attempt | None:
     if folder.exists() and not folder.is_dir():
         raise DamagedError(f"{folder}: expected a folder, found a file")
     try:
-        match json.loads(path.read_bytes()):
+        match json.loads(files.read_regular(path)):
             case {"id": str() | None as identifier, "name": str() as name, "marks": dict() as conditions}:
                 return Attempt(identifier, name, conditions, folder)
     except FileNotFoundError:

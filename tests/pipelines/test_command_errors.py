@@ -159,7 +159,9 @@ def test_unexpected_error_is_one_line_that_names_the_log_with_its_traceback(
         log_file.unlink()
         (home / "logs").rmdir()
         (home / "logs").write_text("not a folder")
-        assert "(no log could be written: " in console(*tokens)[2]
+        code, _, error = console(*tokens)
+        assert (code, error.count("\n")) == (2, 1)
+        assert f"HALLMARK_HOME: {home / 'logs'}: expected a folder" in error
 
 
 @pytest.mark.usefixtures("home")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hallmark.tasks.common.digests import SHOWN, check, digest_of, file_digest
 from hallmark.tasks.common.errors import DamagedError
 from hallmark.tasks.common.file_locks import file_lock
-from hallmark.tasks.common.files import whole_folder
+from hallmark.tasks.common.files import read_regular, whole_folder
 from hallmark.tasks.common.records import SPLITS, Column, Dataset, SplitName
 from hallmark.tasks.ml.config import data as config_data
 from hallmark.tasks.ml.config.data import Data
@@ -150,7 +150,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 def _facts(folder: Path) -> dict[str, Any]:
     try:
-        facts = json.loads((folder / FACTS).read_bytes())
+        facts = json.loads(read_regular(folder / FACTS))
     except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(folder, error) from error
     if not isinstance(facts, dict):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hallmark.tasks.common.errors import DamagedError
-from hallmark.tasks.common.files import whole_file
+from hallmark.tasks.common.files import read_regular, whole_file
 
 MAX_STEP_POINTS = 1000
 """Maximum number of `train/step_loss` points that are logged, evenly thinned; the history file has all of them."""
@@ -66,7 +66,10 @@ class TimestampLog:
     def _read(self, path: Path) -> None:
         if not path.exists():
             return
-        whole, newline, torn = path.read_bytes().rpartition(b"\n")
+        try:
+            whole, newline, torn = read_regular(path).rpartition(b"\n")
+        except OSError as error:
+            raise DamagedError(f"{path}: cannot be read: {error.strerror}") from error
         if torn:
             with path.open("r+b") as file:  # the process was killed while it wrote the last line
                 file.truncate(len(whole) + len(newline))

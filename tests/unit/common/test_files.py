@@ -37,6 +37,16 @@ def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    file, pipe = tmp_path / "file", tmp_path / "pipe"
+    file.write_bytes(b"content")
+    os.mkfifo(pipe)
+    assert files.read_regular(file) == b"content"
+    for other in (pipe, tmp_path):
+        with pytest.raises(OSError, match="is not a regular file"):
+            files.read_regular(other)
+
+
 def test_a_folder_is_replaced_atomically(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     for content in ("one", "two"):

@@ -50,19 +50,31 @@ def status(guard: RequestGuard, headers: dict[str, str], method: str = "GET", pa
     return int(asyncio.run(ask(guard, headers, method, path))[0]["status"])
 
 
-def connect(guard: RequestGuard, headers: dict[str, str], first: str = "{}") -> list[str]:
-    """Open a WebSocket connection as Prefect's clients do, and send a message; return the types of the answers."""
+def connect(guard: RequestGuard, headers: dict[str, str], first: str | bytes | None = "{}") -> list[str]:
+    return asyncio.run(converse(guard, headers, first))
+
+
+async def converse(guard: RequestGuard, headers: dict[str, str], first: str | bytes | None) -> list[str]:
+    """Open a WebSocket connection as Prefect's clients do, and send a message; return the types of the answers.
+
+    Args:
+        guard: what is in front of the application.
+        headers: headers of the request.
+        first: the message; None for a client that sends nothing.
+    """
     sent: list[str] = []
 
     async def receive() -> dict[str, Any]:
-        return {"type": "websocket.receive", "text": first}
+        if first is None:
+            await asyncio.Event().wait()
+        return {"type": "websocket.receive", "bytes" if isinstance(first, bytes) else "text": first}
 
     async def send(message: Any) -> None:  # noqa: ANN401 - any ASGI message
         sent.append(message["type"].removeprefix("websocket."))
 
     pairs = [(name.encode(), value.encode()) for name, value in ({"host": SERVED} | headers).items()]
     scope = {"type": "websocket", "path": "/events", "headers": pairs, "subprotocols": ["prefect"]}
-    asyncio.run(guard(scope, receive, send))  # type: ignore[arg-type]
+    await guard(scope, receive, send)  # type: ignore[arg-type]
     return sent
 
 
@@ -141,11 +153,40 @@ def test_wrong_credentials_are_refused(guard: RequestGuard, value: str) -> None:
     assert connect(guard, {"authorization": value}, json.dumps({"type": "auth", "token": AUTH})) == ["close"]
 
 
-@pytest.mark.parametrize("first", ["", "[]", "{}", "x", '{"type": "auth", "token": null}', '{"token": "assayer:ä"}'])
+@pytest.mark.parametrize(
+    "first",
+    [
+        *("", "[]", "{}", "x", '{"type": "auth", "token": null}', '{"token": "assayer:ä"}'),
+        *(r'{"type": "auth", "token": "u:p\ud800"}', "[" * 100_000, '{"token": ' + "[" * 100_000, "9" * 5000),
+    ],
+    ids=lambda first: first[:40],
+)
 def test_connection_requires_the_password_in_its_first_message(guard: RequestGuard, first: str) -> None:
     assert connect(guard, {}, first) == ["accept", "close"]
     assert connect(guard, {}, json.dumps({"type": "auth", "token": AUTH})) == ["accept", "send"]
     assert connect(guard, basic(AUTH), first) == ["accept", "send"]
+
+
+@pytest.mark.parametrize("first", [r'{"token": "u:p\ud800"}', b'"\xff', "[" * 100_000], ids=["half", "bytes", "deep"])
+def test_unreadable_passwords_are_slowed_down(
+    guard: RequestGuard, monkeypatch: pytest.MonkeyPatch, first: str | bytes
+) -> None:
+    monkeypatch.setattr(request_guard, "WRONG_PASSWORD_SECONDS", 3600)
+
+    async def is_answered() -> bool:
+        task = asyncio.create_task(converse(guard, {}, first))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        done = task.done()
+        task.cancel()
+        return done
+
+    assert not asyncio.run(is_answered())
+
+
+def test_a_connection_without_a_message_is_closed(guard: RequestGuard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_guard, "FIRST_MESSAGE_SECONDS", 0)
+    assert connect(guard, {}, None) == ["accept", "close"]
 
 
 def test_wrong_passwords_wait_for_each_other_and_right_ones_for_nothing(

@@ -9,7 +9,7 @@ import pytest
 from hallmark.flows.cli.shared import errors
 from hallmark.tasks.common.errors import InputError
 from hallmark.tasks.common.file_locks import file_lock
-from hallmark.tasks.runtime import prefect_api, settings
+from hallmark.tasks.runtime import prefect_api, settings, station_file
 
 
 @pytest.mark.parametrize(
@@ -147,3 +147,44 @@ def test_a_home_that_cannot_be_a_folder_is_refused(
 def test_a_home_below_a_file_is_left_to_the_commands_that_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HALLMARK_HOME", os.devnull + "/home")
     assert settings.read().home == Path("/dev/null/home")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "expected"),
+    [
+        *[(name, Path.touch, "folder") for name in ("running", "locks", "unfinished", "logs")],
+        *[(name, Path.mkdir, "file") for name in ("station.lock", "station.json")],
+        *[(name, os.mkfifo, "file") for name in ("station.lock", "station.json")],
+        ("datasets", os.mkfifo, "folder"),
+        ("models", lambda path: path.symlink_to("missing"), "folder"),
+    ],
+)
+def test_a_home_with_something_else_in_place_of_its_own_is_refused(
+    home: Path, name: str, make: Callable[[Path], None], expected: str
+) -> None:
+    home.mkdir(exist_ok=True)
+    make(home / name)
+    (home / "notes").touch()
+    with pytest.raises(InputError) as refused:
+        settings.read().require("home")
+    found = f"{home / name}: expected a {expected}, found something else: move it away"
+    assert str(refused.value) == f"HALLMARK_HOME: {found}"
+
+
+@pytest.mark.parametrize(("name", "make"), [("locks/one.lock", Path.mkdir), ("locks", Path.touch)])
+def test_a_lock_that_is_no_file_is_refused(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    make(path)
+    with pytest.raises(InputError, match=f"^{path}: expected a .*, found something else: move it away$"):
+        file_lock(tmp_path, "one")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_of_a_station_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(station_file.file(tmp_path))
+    with pytest.raises(InputError, match="was not written by `hallmark up`"):
+        station_file.recorded(tmp_path)
+    make(station_file.lock(tmp_path))
+    with pytest.raises(InputError, match=r"expected a file to lock, found: .* regular file: move it away"):
+        station_file.is_held(tmp_path)
