@@ -13,9 +13,7 @@ from hallmark.tasks.common.periods import period
 
 
 def _period(type_: object, tokens: tuple[Token, ...]) -> timedelta:  # noqa: ARG001 - the signature of a converter
-    if not (found := period(tokens[0].value)):
-        raise ValueError("expected more than zero")
-    return found
+    return period(tokens[0].value)
 
 
 def backup(path: Path, /, *, json: Flag = False) -> None:

@@ -147,6 +147,7 @@ def test_form_of_a_schedule_shows_all_fields_and_descriptions(page: Page, pictur
         *(title for title, _ in rule),
         "notify",
         "schedule",
+        "derived_name",
     ]
     shown = page.locator(".schema-form-property__label").all_inner_texts()
     assert [title.removesuffix(" (Optional)") for title in shown] == titles
